@@ -1,0 +1,89 @@
+"""What the command line needs of the machine it runs on: packages, root, the tools of its own environment."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from sauvegarde_cli import environment
+from sauvegarde_cli.terminal import say
+
+ROOT = Path(os.environ.get("SAUVEGARDE_ROOT") or Path(__file__).resolve().parents[2])
+
+
+class CommandFailed(Exception):
+    """An error told to the user as three lines, and the exit code that goes with it.
+
+    what: what failed. why: the reason, with the tool's own words. fix: what to do.
+    """
+
+    def __init__(self, what, why="", fix="", code=1):
+        super().__init__(what)
+        self.what, self.why, self.fix, self.code = what, why, fix, code
+
+
+def as_root(reason):
+    """Go on as root: return if this is root, else run the same command again through sudo (never returns)."""
+    if os.geteuid() == 0:
+        return
+    if not shutil.which("sudo"):
+        raise CommandFailed(
+            f"{reason} needs root.",
+            "This is not root, and there is no sudo on this machine.",
+            "Run the same command as root.",
+        )
+    say(f"{reason} needs root: going on through sudo.")
+    kept = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("SAUVEGARDE_")]
+    os.execvp("sudo", ["sudo", "env", *kept, str(ROOT / "sauvegarde"), *sys.argv[1:]])  # noqa: S606, S607 - sudo and env are found as in the user's shell
+
+
+def installed(package):
+    """Whether dpkg has the Debian package installed."""
+    query = ["dpkg-query", "-W", "-f", "${Status}", package]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout == "install ok installed"  # noqa: S603
+
+
+def install_packages(packages, reason):
+    """Install the Debian packages that are missing, after saying so. Needs root. Raises CommandFailed."""
+    if not shutil.which("dpkg-query") or not shutil.which("apt-get"):
+        raise CommandFailed(
+            f"{reason} needs {', '.join(packages)}.",
+            "This machine has no apt to install them with.",
+            "Run it on Debian or Ubuntu, or in a virtual machine of theirs.",
+        )
+    missing = [package for package in packages if not installed(package)]
+    if not missing:
+        return
+    say(f"Installing with apt for {reason}: {', '.join(missing)}")
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (
+        ["apt-get", "update", "-q", "-q"],
+        ["apt-get", "install", "-y", "-q", "-q", "--no-install-recommends", *missing],
+    ):
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode:
+            raise CommandFailed(
+                f"apt could not install what {reason} needs: {', '.join(missing)}.",
+                (done.stderr or done.stdout).strip()[-2000:],
+                f"Mend apt (try: apt-get install {' '.join(missing)}), then run this again.",
+            )
+
+
+def tools(core=None):
+    """The bin folder of the environment for an ansible-core line (the user's own choice without one)."""
+    try:
+        return environment.ensure(ROOT, core or environment.lane()) / "bin"
+    except environment.EnvironmentFailed as failure:
+        raise CommandFailed(str(failure)) from failure
+
+
+def tool_environment(bin_folder):
+    """The environment variables that Ansible's tools get: our configuration from anywhere, our tools first."""
+    return {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONUNBUFFERED": "1",
+    }

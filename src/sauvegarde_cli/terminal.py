@@ -1,0 +1,27 @@
+"""What the user sees: plain lines where output is kept, colour where a person looks."""
+
+from rich.console import Console
+
+# Commands run as children write to the same stream: every line goes out at once, none is wrapped or reordered.
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text):
+    """One line of progress."""
+    console.print(text, style="cyan", markup=False)
+    console.file.flush()
+
+
+def heading(text):
+    """The start of a part of the work."""
+    console.print(f"\n== {text}", style="bold", markup=False)
+    console.file.flush()
+
+
+def complain(what, why="", fix=""):
+    """An error: what, why, what to do."""
+    errors.print(f"sauvegarde: {what}", style="bold red", markup=False)
+    for label, text in (("Why", why), ("Fix", fix)):
+        if text:
+            errors.print(f"  {label}: " + text.replace("\n", "\n       "), markup=False)
