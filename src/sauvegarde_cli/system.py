@@ -35,13 +35,13 @@ def as_root(reason):
         )
     say(f"{reason} needs root: going on through sudo.")
     kept = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("SAUVEGARDE_")]
-    os.execvp("sudo", ["sudo", "env", *kept, str(ROOT / "sauvegarde"), *sys.argv[1:]])  # noqa: S606, S607 - sudo and env are found as in the user's shell
+    os.execvp("sudo", ["sudo", "env", *kept, str(ROOT / "sauvegarde"), *sys.argv[1:]])
 
 
 def installed(package):
     """Whether dpkg has the Debian package installed."""
     query = ["dpkg-query", "-W", "-f", "${Status}", package]
-    return subprocess.run(query, capture_output=True, text=True, check=False).stdout == "install ok installed"  # noqa: S603
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout == "install ok installed"
 
 
 def install_packages(packages, reason):
@@ -61,7 +61,7 @@ def install_packages(packages, reason):
         ["apt-get", "update", "-q", "-q"],
         ["apt-get", "install", "-y", "-q", "-q", "--no-install-recommends", *missing],
     ):
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         if done.returncode:
             raise CommandFailed(
                 f"apt could not install what {reason} needs: {', '.join(missing)}.",

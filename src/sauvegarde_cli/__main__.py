@@ -1,0 +1,82 @@
+"""The commands of ``./sauvegarde``."""
+
+import argparse
+import sys
+
+from sauvegarde_cli import checks, lab
+from sauvegarde_cli.system import CommandFailed, as_root
+from sauvegarde_cli.terminal import complain
+
+
+def lab_up(arguments):
+    as_root("Starting the lab's hosts")
+    lab.ensure_needs()
+    lab.up(arguments.scenario)
+    return 0
+
+
+def lab_down(arguments):
+    as_root("Stopping the lab's hosts")
+    lab.down(arguments.scenario)
+    return 0
+
+
+def lab_list(arguments):
+    as_root("Listing the lab's hosts")
+    lab.show()
+    return 0
+
+
+def parser():
+    """The command line's grammar, which is also its help."""
+    top = argparse.ArgumentParser(
+        prog="sauvegarde",
+        description="Backups that have already been restored: PostgreSQL/PostGIS and Django, with Ansible.",
+        epilog="Settings: SAUVEGARDE_ANSIBLE_CORE=2.16 for hosts with Python 3.6 or 3.7 (default 2.19); "
+        "SAUVEGARDE_DEBIAN_MIRROR=URI where the machine has no Debian mirror of its own (Ubuntu).",
+    )
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    lab_parser = commands.add_parser("lab", help="start, stop and list real hosts to try things on")
+    actions = lab_parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for name, action, text in (
+        ("up", lab_up, "start the hosts of a scenario"),
+        ("down", lab_down, "stop them and leave nothing behind"),
+        ("list", lab_list, "the hosts that are up and how to reach them"),
+    ):
+        one = actions.add_parser(name, help=text, description=text)
+        one.set_defaults(run=action)
+        if name != "list":
+            one.add_argument(
+                "scenario",
+                nargs="?",
+                metavar="SCENARIO",
+                default=lab.DEFAULT_SCENARIO if name == "up" else None,
+                help="a folder of molecule/ (without it: %s)"
+                % (lab.DEFAULT_SCENARIO if name == "up" else "every scenario"),
+            )
+
+    test_parser = commands.add_parser("test", help="lint, unit tests and scenarios on real hosts")
+    test_parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(checks.names())}")
+    test_parser.set_defaults(run=lambda arguments: checks.test(arguments.names))
+
+    bench_parser = commands.add_parser("bench", help="measure against what people use today")
+    bench_parser.add_argument("name", metavar="NAME", help=f"one of: {', '.join(checks.benchmarks())}")
+    bench_parser.set_defaults(run=lambda arguments: checks.bench(arguments.name))
+    return top
+
+
+def main():
+    arguments = parser().parse_args()
+    try:
+        return arguments.run(arguments)
+    except CommandFailed as failure:
+        complain(failure.what, failure.why, failure.fix)
+        return failure.code
+    except KeyboardInterrupt:
+        complain("stopped by the user.", fix="Run it again: what was left half done is cleared first.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

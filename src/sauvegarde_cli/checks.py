@@ -1,0 +1,179 @@
+"""``./sauvegarde test``: lint, unit tests and the Molecule scenarios, each counted."""
+
+import subprocess
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import NamedTuple
+
+from sauvegarde_cli import environment, lab
+from sauvegarde_cli.system import ROOT, CommandFailed, as_root, install_packages, tool_environment, tools
+from sauvegarde_cli.terminal import heading, say
+
+# The linters live in the main lane's lock only; what they read does not depend on the lane.
+LINTERS = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("yamllint", "--strict", "."),
+    ("ansible-lint", "--offline", "--strict"),
+    ("vermin", "--target=3.6-", "--no-tips", "--violations", "--eval-annotations", "module_utils", "library"),
+)
+
+
+class Count(NamedTuple):
+    """Tests of one part of the run: passed, failed (errors included) and skipped."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other):
+        return Count(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class Part(NamedTuple):
+    """What one name given to ``test`` came to."""
+
+    name: str
+    count: Count
+    seconds: float
+
+
+def scenarios():
+    """The names of the Molecule scenarios, in the order in which they run."""
+    return sorted(path.parent.name for path in (ROOT / "molecule").glob("[!_]*/molecule.yml"))
+
+
+def names():
+    """Everything that ``test`` knows by name."""
+    return ["lint", "unit", *scenarios()]
+
+
+def scenario_file(scenario, name):
+    """The lines of an optional one-word-a-line file of a scenario (``lane``, ``needs``)."""
+    path = ROOT / "molecule" / scenario / name
+    return path.read_text().split() if path.is_file() else []
+
+
+def read_count(report):
+    """The count in a JUnit report of pytest's; none where no report was written."""
+    if not report.is_file():
+        return Count()
+    total = Count()
+    for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314 - the report was written by our own child
+        ran, failed, errors, skipped = (
+            int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
+        )
+        total += Count(ran - failed - errors - skipped, failed + errors, skipped)
+    return total
+
+
+def lint():
+    """Every linter over the whole tree; each one is a test of its own."""
+    bin_folder = tools(environment.LANES[0])
+    count = Count()
+    for command in LINTERS:
+        say(f"$ {' '.join(command)}")
+        done = subprocess.run(
+            [bin_folder / command[0], *command[1:]], cwd=ROOT, env=tool_environment(bin_folder), check=False
+        )
+        count += Count(passed=1) if done.returncode == 0 else Count(failed=1)
+    return count
+
+
+def run_pytest_in(command, bin_folder, report):
+    """Run a command that runs pytest somewhere below it; its count, with a failure of its own counted as one more."""
+    environ = tool_environment(bin_folder)
+    environ["PYTEST_ADDOPTS"] = f"{environ.get('PYTEST_ADDOPTS', '')} --junitxml={report}".strip()
+    done = subprocess.run(command, cwd=ROOT, env=environ, check=False)
+    count = read_count(report)
+    if done.returncode and not count.failed:
+        count += Count(failed=1)
+    if not count.passed and not count.failed:
+        say(f"No test ran: {' '.join(str(word) for word in command)}")
+        count += Count(failed=1)
+    return count
+
+
+def unit(reports):
+    """The tests that need no host."""
+    bin_folder = tools()
+    return run_pytest_in([bin_folder / "pytest", "tests"], bin_folder, reports / "unit.xml")
+
+
+def molecule(scenario, reports):
+    """One scenario from create to destroy, in its own ansible-core lane."""
+    core = (scenario_file(scenario, "lane") or [environment.lane()])[0]
+    bin_folder = tools(core)
+    install_packages(scenario_file(scenario, "needs"), f"the scenario {scenario}")
+    say(f"ansible-core {core}")
+    return run_pytest_in(
+        [bin_folder / "molecule", "test", "--scenario-name", scenario],
+        bin_folder,
+        reports / f"{scenario}.xml",
+    )
+
+
+def test(wanted):
+    """Run what was asked for (all without a name), print what came of it. Returns the exit code.
+
+    Raises CommandFailed for a name that does not exist.
+    """
+    known = names()
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise CommandFailed(
+            f"there is no test named {', '.join(unknown)}.", fix=f"The names are: {', '.join(known)}."
+        )
+    wanted = wanted or known
+    if set(wanted) & set(scenarios()):
+        as_root("Starting hosts to test on")
+        lab.ensure_needs()
+    parts = []
+    with tempfile.TemporaryDirectory(prefix="sauvegarde-test-") as folder:
+        reports = Path(folder)
+        for name in wanted:
+            heading(name)
+            start = time.monotonic()
+            if name == "lint":
+                count = lint()
+            elif name == "unit":
+                count = unit(reports)
+            else:
+                count = molecule(name, reports)
+            parts.append(Part(name, count, time.monotonic() - start))
+    return report(parts)
+
+
+def report(parts):
+    """Print a line a part and the closing count; 0 where all passed."""
+    heading("Summary")
+    for part in parts:
+        outcome = "FAILED" if part.count.failed else "ok"
+        say(
+            f"{part.name:<12} {outcome:<7} {part.count.passed} passed, {part.count.failed} failed, "
+            f"{part.count.skipped} skipped in {part.seconds:.0f} s"
+        )
+    total = sum((part.count for part in parts), Count())
+    print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped", flush=True)
+    return 1 if total.failed else 0
+
+
+def benchmarks():
+    """The names of the benchmarks."""
+    return sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
+
+
+def bench(name):
+    """Run one benchmark; its last line is JSON. Returns its exit code. Raises CommandFailed for an unknown name."""
+    if name not in benchmarks():
+        raise CommandFailed(
+            f"there is no benchmark named {name}.",
+            fix=f"The names are: {', '.join(benchmarks()) or 'none yet'}.",
+        )
+    as_root("A benchmark on real hosts")
+    lab.ensure_needs()
+    bin_folder = tools()
+    command = [bin_folder / "python", ROOT / "benchmarks" / f"{name}.py"]
+    return subprocess.run(command, cwd=ROOT, env=tool_environment(bin_folder), check=False).returncode
