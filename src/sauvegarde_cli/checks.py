@@ -61,10 +61,8 @@ def read_count(report):
     if not report.is_file():
         return Count()
     total = Count()
-    for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314 - the report was written by our own child
-        ran, failed, errors, skipped = (
-            int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
-        )
+    for suite in ET.parse(report).getroot().iter("testsuite"):
+        ran, failed, errors, skipped = (int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped"))
         total += Count(ran - failed - errors - skipped, failed + errors, skipped)
     return total
 
@@ -123,9 +121,7 @@ def test(wanted):
     known = names()
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise CommandFailed(
-            f"there is no test named {', '.join(unknown)}.", fix=f"The names are: {', '.join(known)}."
-        )
+        raise CommandFailed(f"there is no test named {', '.join(unknown)}.", fix=f"The names are: {', '.join(known)}.")
     wanted = wanted or known
     if set(wanted) & set(scenarios()):
         as_root("Starting hosts to test on")

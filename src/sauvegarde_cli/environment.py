@@ -69,7 +69,7 @@ def paths(root, core):
 
 
 def expected_stamp(venv, lock):
-    """What the stamp of a whole environment says: a virtual environment can be neither moved nor given another Python."""
+    """What the stamp of a whole environment says; moving it or changing its Python makes it another one."""
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     return f"{digest} python{sys.version_info[0]}.{sys.version_info[1]} {venv}\n"
 
@@ -124,7 +124,7 @@ def ensure(root, core):
     venv, lock = paths(root, core)
     with contextlib.ExitStack() as stack:
         try:
-            guard = stack.enter_context(open(root / f"{venv.name}.guard", "w"))
+            guard = stack.enter_context((root / f"{venv.name}.guard").open("w"))
         except OSError as error:
             if fault(venv, lock) is None:
                 return venv
