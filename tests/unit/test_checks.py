@@ -1,0 +1,61 @@
+"""``./sauvegarde test`` counts what ran and fails where nothing did."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sauvegarde_cli import checks
+from sauvegarde_cli.system import ROOT, CommandFailed
+
+
+def run(tmp_path, source):
+    """The count of a real pytest run over one file."""
+    (tmp_path / "test_it.py").write_text(source)
+    command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", str(tmp_path)]
+    return checks.run_pytest_in(command, Path(sys.executable).parent, tmp_path / "report.xml")
+
+
+def test_passed_failed_and_skipped_are_told_apart(tmp_path):
+    source = """
+import pytest
+def test_passes(): pass
+def test_fails(): assert False
+@pytest.mark.skip(reason="not here")
+def test_skipped(): pass
+@pytest.fixture
+def broken(): raise RuntimeError
+def test_error(broken): pass
+"""
+    assert run(tmp_path, source) == checks.Count(passed=1, failed=2, skipped=1)
+
+
+def test_nothing_run_is_a_failure(tmp_path):
+    assert run(tmp_path, "") == checks.Count(failed=1)
+    skipped = "import pytest\n@pytest.mark.skip(reason='x')\ndef test_a(): pass\n"
+    assert run(tmp_path, skipped) == checks.Count(failed=1, skipped=1)
+
+
+def test_a_command_that_fails_outside_its_tests_is_counted(tmp_path):
+    count = checks.run_pytest_in(["false"], Path(sys.executable).parent, tmp_path / "none.xml")
+    assert count == checks.Count(failed=1)
+
+
+def test_the_exit_code_follows_the_count(capsys):
+    assert checks.report([checks.Part("unit", checks.Count(passed=3), 1.0)]) == 0
+    assert checks.report([checks.Part("unit", checks.Count(passed=3, failed=1), 1.0)]) == 1
+    assert "3 passed, 1 failed, 0 skipped" in capsys.readouterr().out.splitlines()
+
+
+def test_an_unknown_name_is_refused_with_the_names_there_are():
+    with pytest.raises(CommandFailed) as refusal:
+        checks.test(["lint", "nosuch"])
+    assert "nosuch" in refusal.value.what
+    assert "unit" in refusal.value.fix
+
+
+def test_help_lists_the_commands():
+    done = subprocess.run([ROOT / "sauvegarde", "--help"], capture_output=True, text=True, check=True)
+    for command in ("lab", "test", "bench"):
+        assert command in done.stdout
