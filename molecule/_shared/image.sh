@@ -1,0 +1,30 @@
+#!/bin/sh
+# Makes a lab host of the fresh Debian in $1: what an installed server has, and nothing that a role should bring.
+set -eu
+root=$1
+
+# Hosts live minutes: nothing here needs to survive a power cut.
+echo force-unsafe-io > "$root/etc/dpkg/dpkg.cfg.d/lab"
+
+chroot "$root" useradd --create-home --shell /bin/bash admin
+echo 'admin ALL=(ALL:ALL) NOPASSWD: ALL' > "$root/etc/sudoers.d/admin"
+chmod 0440 "$root/etc/sudoers.d/admin"
+
+# Every host makes its own key, on its first boot.
+rm -f "$root"/etc/ssh/ssh_host_*
+cat > "$root/etc/ssh/sshd_config.d/lab.conf" <<'CONF'
+HostKey /etc/ssh/ssh_host_ed25519_key
+PasswordAuthentication no
+CONF
+mkdir -p "$root/etc/systemd/system/ssh.service.d"
+cat > "$root/etc/systemd/system/ssh.service.d/lab.conf" <<'CONF'
+[Service]
+ExecStartPre=
+ExecStartPre=/bin/sh -c 'test -s /etc/ssh/ssh_host_ed25519_key || ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key'
+ExecStartPre=/usr/sbin/sshd -t
+CONF
+chroot "$root" systemctl enable ssh.service
+
+# No consoles, no mounts (a container may not make them), and no timer that takes apt's lock at its own hour.
+chroot "$root" systemctl mask getty.target console-getty.service tmp.mount \
+  apt-daily.timer apt-daily-upgrade.timer

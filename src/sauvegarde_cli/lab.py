@@ -1,0 +1,442 @@
+"""The test lab: podman hosts with systemd, sshd, cron and a real apt, reached over SSH as users reach theirs.
+
+Molecule makes and removes the hosts (molecule/_shared); this module holds what Molecule, the command line and the
+lab's inventory all need: the packages of this machine, the images, the hosts that stand, and their removal.
+Standard library alone: the inventory runs it with whatever Python there is. Everything but `ensure_needs` runs as root.
+
+As a script, for the playbooks: ``lab.py prepare SCENARIO RELEASE...`` (JSON on standard output), ``lab.py remove
+SCENARIO``.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RELEASES = ("bullseye", "bookworm", "trixie")
+MIRROR_SETTING = "SAUVEGARDE_DEBIAN_MIRROR"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+IMAGE = "localhost/sauvegarde-lab"
+LABEL = "sauvegarde.scenario"
+
+# What an installed server has beyond the essential packages; what a role brings itself (acl, psycopg2) is left out.
+PACKAGES = (
+    "ca-certificates", "cron", "dbus", "iproute2", "kmod", "less", "libpam-systemd", "logrotate", "netbase",
+    "openssh-server", "passwd", "procps", "python3", "python3-apt", "sudo", "systemd", "systemd-sysv", "tzdata",
+)  # fmt: skip
+
+# Settings of this machine's apt that an image needs too, where they are set: a mirror that is frozen or behind a proxy.
+APT_SETTINGS = (
+    "Acquire::Check-Date", "Acquire::Check-Valid-Until", "Acquire::http::Proxy", "Acquire::https::Proxy",
+)  # fmt: skip
+
+# Package and what shows that it is there: a command, or one of these files.
+NEEDS = (
+    ("podman", ("podman",)),
+    ("netavark", ("/usr/lib/podman/netavark", "/usr/libexec/podman/netavark")),
+    ("aardvark-dns", ("/usr/lib/podman/aardvark-dns", "/usr/libexec/podman/aardvark-dns")),
+    ("iptables", ("iptables",)),
+    ("mmdebstrap", ("mmdebstrap",)),
+    ("debian-archive-keyring", (KEYRING,)),
+    ("openssh-client", ("ssh-keygen",)),
+)
+
+
+class LabFailed(Exception):
+    """What failed, why, and what to do, as one text."""
+
+
+def say(text):
+    """One line of progress; standard output belongs to the results."""
+    print(f"lab: {text}", file=sys.stderr, flush=True)
+
+
+def run(*words, check=True, **options):
+    """Run a command and return what it printed. Raises LabFailed with the command's own error."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, **options)
+    except OSError as error:
+        raise LabFailed(f"{words[0]} does not start: {error.strerror}.") from error
+    if check and done.returncode:
+        raise LabFailed(f"{shlex.join(words)} ended with {done.returncode}.\n  Its error: {tail(done.stderr)}")
+    return done.stdout
+
+
+def tail(text, lines=12):
+    """The last lines of a tool's error, indented to stand behind ours."""
+    return "\n    ".join(text.strip().splitlines()[-lines:])
+
+
+def require_root():
+    if os.geteuid():
+        raise LabFailed(
+            "The lab must run as root.\n"
+            "  Why: its hosts run systemd and sshd on a network of their own, which podman gives to root only.\n"
+            "  Fix: run it through sudo."
+        )
+
+
+# This machine ---------------------------------------------------------------------------------------------------------
+
+
+def legacy_cgroups():
+    """Whether this machine still has cgroups version 1 or both: crun and systemd need to be told."""
+    return not Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
+def missing_packages():
+    """The packages, by Debian's names, whose tools this machine lacks."""
+    needs = (*NEEDS, ("runc", ("runc",))) if legacy_cgroups() else NEEDS
+    return [
+        package
+        for package, signs in needs
+        if not any(Path(sign).exists() if sign.startswith("/") else shutil.which(sign) for sign in signs)
+    ]
+
+
+def ensure_needs():
+    """Install what the lab needs on this machine, after saying so, and see that containers are possible on it."""
+    missing = missing_packages()
+    if missing:
+        names = " ".join(missing)
+        if not shutil.which("apt-get"):
+            raise LabFailed(
+                f"The lab needs {names}, and there is no apt-get to install that with.\n"
+                "  Fix: install these (they are Debian's names) by this machine's own means, or use a Debian or Ubuntu."
+            )
+        sudo = [] if os.geteuid() == 0 else ["sudo"]
+        if sudo and not shutil.which("sudo"):
+            raise LabFailed(f"The lab needs {names}.\n  Fix: as root, run: apt-get install {names}")
+        say(f"installing {names} with apt-get")
+        apt = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
+        # A third party's source that can't be reached fails the update as a whole; the installation tells what counts.
+        run(*apt, "update", check=False)
+        run(*apt, "install", "-y", "--no-install-recommends", *missing)
+    if os.geteuid() == 0:
+        try:
+            run("podman", "info")
+        except LabFailed as error:
+            raise LabFailed(f"podman does not work on this machine, so there can be no lab.\n  {error}") from error
+
+
+def limits(capable, hard_files, hard_processes, pid_max):
+    """podman's --ulimit values (a list): none where root may raise limits, else the most that can be given.
+
+    podman gives a container more than its own limits, and lowers its own number of processes to the kernel's pid_max
+    first; without CAP_SYS_RESOURCE no container starts then.
+    """
+    if capable:
+        return []
+    files = 1048576 if hard_files == resource.RLIM_INFINITY else min(hard_files, 1048576)
+    processes = pid_max if hard_processes == resource.RLIM_INFINITY else min(hard_processes, pid_max)
+    return [f"nofile={files}:{files}", f"nproc={processes}:{processes}"]
+
+
+def machine_limits():
+    """`limits` of this machine."""
+    status = dict(
+        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line
+    )
+    return limits(
+        capable=bool(int(status["CapEff"], 16) >> 24 & 1),  # CAP_SYS_RESOURCE
+        hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        hard_processes=resource.getrlimit(resource.RLIMIT_NPROC)[1],
+        pid_max=int(Path("/proc/sys/kernel/pid_max").read_text()),
+    )
+
+
+# Images ---------------------------------------------------------------------------------------------------------------
+
+
+def parse_mirrors(targets):
+    """(main URI, security URI or None) of Debian in the lines "ORIGIN|CODENAME|URI", or None."""
+    main = security = None
+    for line in targets.splitlines():
+        origin, codename, uri = line.split("|", 2)
+        if origin != "Debian":
+            continue
+        if codename.endswith("-security"):
+            security = security or uri
+        elif "-" not in codename:
+            main = main or uri
+    return (main, security) if main else None
+
+
+def plain_uri(uri):
+    """The URI itself, where apt has a file that lists mirrors (as Debian's cloud images do) the first of them."""
+    if uri and uri.startswith("mirror+file:"):
+        lines = Path(uri.removeprefix("mirror+file:")).read_text().splitlines()
+        return next(line.split()[0] for line in lines if line.strip() and not line.startswith("#"))
+    return uri
+
+
+def mirrors(environ=os.environ):
+    """The Debian archive to build from: (main URI, security URI or None)."""
+    setting = environ.get(MIRROR_SETTING, "").split()
+    if setting:
+        return setting[0], setting[1] if len(setting) > 1 else None
+    ask = ("apt-get", "indextargets", "--format", "$(ORIGIN)|$(CODENAME)|$(REPO_URI)", "Created-By: Packages")
+    targets = run(*ask)
+    if not targets.strip():
+        run("apt-get", "-q", "update", check=False)
+        targets = run(*ask)
+    found = parse_mirrors(targets)
+    if not found:
+        raise LabFailed(
+            "This machine's apt has no Debian archive to build lab hosts from.\n"
+            f"  Fix: set {MIRROR_SETTING} to one (and, behind a space, to its security archive), as in\n"
+            f'    {MIRROR_SETTING}="http://mirror.example.org/debian http://mirror.example.org/debian-security"'
+        )
+    return tuple(plain_uri(uri) for uri in found)
+
+
+def parse_settings(dump):
+    """Those of apt's settings (lines `Name "value";`) that an image needs, as such lines."""
+    return [line for line in dump.splitlines() if line.split(" ")[0] in APT_SETTINGS and not line.endswith(' "";')]
+
+
+def sources(release, main, security):
+    """apt's source lines for a release. The oldest one's archive is no longer signed anew, so its date says nothing."""
+    options = f"signed-by={KEYRING}" + (" check-valid-until=no" if release == RELEASES[0] else "")
+    suites = [(main, release), (main, f"{release}-updates")]
+    if security:
+        suites.append((security, f"{release}-security"))
+    return [f"deb [{options}] {uri} {suite} main" for uri, suite in suites]
+
+
+def recipe(release):
+    """The command that writes a release's root directory to standard output, as a list of words."""
+    return [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--format=tar",
+        f"--include={','.join(PACKAGES)}",
+        *(f"--aptopt={line}" for line in parse_settings(run("apt-config", "dump"))),
+        f"--customize-hook={ROOT / 'molecule/_shared/image.sh'}",
+        release,
+        "-",
+        *sources(release, *mirrors()),
+    ]
+
+
+def recipe_hash(words, script):
+    """Twelve digits that change with the recipe: its words, wherever the checkout is, and the text of its script."""
+    digest = hashlib.sha256(script)
+    for word in words:
+        digest.update(b"\0" + word.replace(str(ROOT), "").encode())
+    return digest.hexdigest()[:12]
+
+
+def tagged(release):
+    """{tag: image id} of a release's images."""
+    lines = run("podman", "images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines()
+    return {tag: image for tag, image in map(str.split, lines) if tag.startswith(f"{IMAGE}:{release}-")}
+
+
+def build(words, tag):
+    """Run a recipe into an image. It gets its name only when both ends of the pipe have succeeded."""
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False,
+        env={**os.environ, "TMPDIR": "/var/tmp"},  # noqa: S108: not a file of ours, the place for much data
+    ) as maker:  # fmt: skip
+        loader = subprocess.Popen(
+            ["podman", "import", "--quiet", "--change", 'CMD ["/sbin/init"]', "-"],
+            stdin=maker.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        maker.stdout.close()
+        error = maker.stderr.read().decode(errors="replace")
+    image, import_error = loader.communicate()
+    if maker.returncode or loader.returncode:
+        if loader.returncode == 0:
+            run("podman", "rmi", image.strip(), check=False)
+        raise LabFailed(
+            f"The image {tag} could not be built.\n    {tail(error if maker.returncode else import_error)}\n"
+            f"  Fix: see that the archive in its sources can be reached, or set {MIRROR_SETTING} to one that can."
+        )
+    run("podman", "tag", image.strip(), tag)
+
+
+def ensure_image(release):
+    """The tag of a release's image, built first where there is none of today's recipe."""
+    if release not in RELEASES:
+        raise LabFailed(f"There is no lab release {release!r}.\n  Fix: use one of {', '.join(RELEASES)}.")
+    words = recipe(release)
+    script = (ROOT / "molecule/_shared/image.sh").read_bytes()
+    tag = f"{IMAGE}:{release}-{recipe_hash(words, script)}"
+    with Path(f"/run/sauvegarde-lab-{release}.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        images = tagged(release)
+        if tag not in images:
+            say(f"building the image of {release}; about half a minute, until its recipe changes")
+            build(words, tag)
+            for old in images:
+                run("podman", "rmi", old, check=False)
+    return tag
+
+
+def ensure_images(releases=RELEASES):
+    """{release: tag} of images that are there afterwards."""
+    require_root()
+    return {release: ensure_image(release) for release in dict.fromkeys(releases)}
+
+
+# Hosts ----------------------------------------------------------------------------------------------------------------
+
+
+def hosts():
+    """The hosts that stand, a dict each: scenario, host, release, groups (a list), state, address, user, directory
+    (of the key) and ssh (the options for its command), sorted by scenario and host."""
+    require_root()
+    if not shutil.which("podman"):
+        return []
+    names = run("podman", "ps", "--all", "--quiet", "--filter", f"label={LABEL}").split()
+    if not names:
+        return []
+    return sorted(map(host, json.loads(run("podman", "inspect", *names))), key=lambda h: (h["scenario"], h["host"]))
+
+
+def host(inspected):
+    """One of `hosts` from podman's description of its container."""
+    labels = inspected["Config"]["Labels"]
+    networks = inspected["NetworkSettings"]["Networks"]
+    return {
+        "scenario": labels[LABEL],
+        "host": labels["sauvegarde.platform"],
+        "release": labels["sauvegarde.release"],
+        "groups": labels["sauvegarde.groups"].split(),
+        "state": inspected["State"]["Status"],
+        "address": networks.get(f"sauvegarde-{labels[LABEL]}", {}).get("IPAddress", ""),
+        "user": "admin",
+        "directory": labels["sauvegarde.directory"],
+        "ssh": labels["sauvegarde.ssh"],
+    }
+
+
+def inventory(found):
+    """Ansible's inventory of running hosts: groups by scenario, release and the scenario's own groups.
+
+    A host has its own name, or SCENARIO-NAME where two scenarios have one of that name.
+    """
+    names = [one["host"] for one in found]
+    groups, variables = {}, {}
+    for one in found:
+        if one["state"] != "running":
+            continue
+        name = one["host"] if names.count(one["host"]) == 1 else f"{one['scenario']}-{one['host']}"
+        variables[name] = {
+            "ansible_host": one["address"],
+            "ansible_user": one["user"],
+            "ansible_ssh_private_key_file": f"{one['directory']}/id_ed25519",
+            "ansible_ssh_common_args": one["ssh"],
+        }
+        for group in {one["scenario"], one["release"], *one["groups"]}:
+            groups.setdefault(group.replace("-", "_"), {"hosts": []})["hosts"].append(name)
+    return {**groups, "_meta": {"hostvars": variables}}
+
+
+def remove(scenario):
+    """Remove whatever is left of a scenario: hosts, volumes, network, keys, control sockets. Never mind what is not."""
+    require_root()
+    if shutil.which("podman"):
+        ours = run("podman", "ps", "--all", "--quiet", "--filter", f"label={LABEL}={scenario}").split()
+        if ours:
+            run("podman", "rm", "--force", "--ignore", "--time", "0", "--volumes", *ours)
+        network = f"sauvegarde-{scenario}"
+        if network in run("podman", "network", "ls", "--format", "{{.Name}}").split():
+            run("podman", "network", "rm", "--force", "--time", "0", network)
+    shutil.rmtree(ROOT / ".lab" / scenario, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (ROOT / ".lab").rmdir()
+    for socket in (Path.home() / ".ansible/cp").glob(f"sauvegarde-{scenario}-*"):
+        socket.unlink(missing_ok=True)
+
+
+def prepare(scenario, releases):
+    """All that comes before the hosts of a scenario; what podman is to be told, as create.yml needs it."""
+    require_root()
+    ensure_needs()
+    remove(scenario)
+    return {
+        "images": ensure_images(releases),
+        "ulimit": machine_limits(),
+        "cmd_args": ["--runtime", "runc"] if legacy_cgroups() else [],
+        # systemd from 256 on boots on cgroups version 1 only where its "kernel command line" says so.
+        "command": ["/sbin/init", *(["SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"] if legacy_cgroups() else [])],
+    }
+
+
+# The command line's verbs ---------------------------------------------------------------------------------------------
+
+
+def scenarios():
+    """The names of this checkout's scenarios."""
+    return sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
+
+
+def molecule(command, scenario):
+    """Run one of Molecule's commands on a scenario, in the environment that runs this. Raises LabFailed."""
+    binaries = Path(sys.prefix) / "bin"
+    done = subprocess.run(
+        [binaries / "molecule", command, "-s", scenario],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        },
+        check=False,
+    )
+    if done.returncode:
+        raise LabFailed(f"molecule {command} -s {scenario} ended with {done.returncode}; its output says why.")
+
+
+def up(scenario):
+    """Start a scenario's hosts, unless they stand."""
+    require_root()
+    if scenario not in scenarios():
+        raise LabFailed(f"There is no scenario {scenario!r}.\n  Fix: use one of {', '.join(scenarios())}.")
+    ensure_needs()
+    standing = [one["state"] for one in hosts() if one["scenario"] == scenario]
+    # Creation ends with known_hosts.
+    if standing and set(standing) == {"running"} and (ROOT / ".lab" / scenario / "known_hosts").exists():
+        say(f"{scenario} is up already")
+        return
+    molecule("destroy", scenario)
+    molecule("create", scenario)
+
+
+def down(scenario=None):
+    """Remove a scenario's hosts, or all hosts of the lab; also those of a scenario that this checkout doesn't have."""
+    require_root()
+    names = [scenario] if scenario else sorted({one["scenario"] for one in hosts()})
+    for name in names:
+        if name in scenarios():
+            molecule("destroy", name)
+        else:
+            remove(name)
+
+
+def main(arguments):
+    match arguments:
+        case ["prepare", scenario, *releases]:
+            print(json.dumps(prepare(scenario, releases)))
+        case ["remove", scenario]:
+            remove(scenario)
+        case _:
+            raise LabFailed(f"usage: lab.py prepare SCENARIO RELEASE... | remove SCENARIO, not {arguments}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except LabFailed as failure:
+        sys.exit(f"lab: {failure}")
