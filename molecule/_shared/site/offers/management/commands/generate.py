@@ -32,8 +32,14 @@ from reference.models import (
 from territories.models import Town
 
 START = datetime.datetime(2015, 3, 1, 6, 30, 12, 345678, tzinfo=datetime.timezone.utc)
-SYLLABLES = ["bel", "cha", "dor", "é", "fon", "gar", "ha", "ju", "lan", "mar", "né", "or", "pré", "què", "ra", "sau", "tré", "ur", "vil", "zé", "mont", "lac", "bois", "clair"]
-WORDS = ["carte", "relevé", "équipe", "littoral", "réseau", "données", "région", "analyse", "mission", "parcelle", "modèle", "tableau", "terrain", "projet", "métier", "étude", "façade", "forêt", "hydrologie", "cœur", "où", "déjà", "très", "être", "œuvre", "garçon", "naïf", "île", "Noël", "aiguë", "cadastre", "altitude", "serveur", "calcul", "élève", "ingénieur", "géomètre", "atelier", "suivi", "qualité", "échelle"]
+SYLLABLES = """
+bel cha dor é fon gar ha ju lan mar né or pré què ra sau tré ur vil zé mont lac bois clair
+"""
+WORDS = """
+carte relevé équipe littoral réseau données région analyse mission parcelle modèle tableau terrain
+projet métier étude façade forêt hydrologie cœur où déjà très être œuvre garçon naïf île Noël aiguë
+cadastre altitude serveur calcul élève ingénieur géomètre atelier suivi qualité échelle
+"""
 CONTRACTS = ["CDI", "CDD", "Stage", "Alternance", "Intérim", "Thèse", "Mission", "Autre"]
 TRADES = [
     "Cartographe",
@@ -52,14 +58,12 @@ class Invented:
 
     def __init__(self, seed):
         self.random = random.Random(seed)
-        paragraphs = []
-        for _ in range(200):
-            words = self.random.choices(WORDS, k=60)
-            paragraphs.append(" ".join(words).capitalize() + ".")
-        self.paragraphs = paragraphs
+        self.syllables = SYLLABLES.split()
+        self.words = WORDS.split()
+        self.paragraphs = [" ".join(self.random.choices(self.words, k=60)).capitalize() + "." for _ in range(200)]
 
     def name(self, parts=3):
-        return "".join(self.random.choices(SYLLABLES, k=parts)).capitalize()
+        return "".join(self.random.choices(self.syllables, k=parts)).capitalize()
 
     def person(self):
         return self.name(2), self.name(3)
@@ -100,6 +104,12 @@ class Command(BaseCommand):
             self.people(invented, options["users"], options["canary"])
             self.pages(invented)
         self.offers(invented, options)
+        # What Django sets by the clock is set back, so that the same seed gives the same data.
+        for model in (Contract, Trade, Place, Source, Technology, Offer):
+            model.objects.update(created=START, updated=START)
+        RawOffer.objects.update(created=START)
+        Article.objects.update(updated=START)
+        Subscription.objects.update(subscribed=START)
 
     def reference(self, invented):
         Site.objects.update_or_create(pk=1, defaults={"domain": "cap.example.org", "name": "Cap Cartes"})
@@ -164,6 +174,7 @@ class Command(BaseCommand):
                 is_staff=rank < 4,
                 is_superuser=rank == 1,
                 last_login=invented.moment(rank),
+                date_joined=START,
             )
             # One round of hashing: there are no secrets here, and a thousand users are made at once.
             user.password = "pbkdf2_sha256$1$c2Vs$" + f"{invented.random.getrandbits(170):043x}="
@@ -192,7 +203,7 @@ class Command(BaseCommand):
     def pages(self, invented):
         top = Section.objects.create(title="Vie du site")
         below = Section.objects.create(title="Actualités", parent=top)
-        words = [Keyword.objects.create(word=word) for word in dict.fromkeys(WORDS[:12])]
+        words = [Keyword.objects.create(word=word) for word in invented.words[:12]]
         authors = list(User.objects.order_by("pk")[:3])
         for rank in range(1, 13):
             article = Article.objects.create(
