@@ -3,16 +3,20 @@
 import argparse
 import sys
 
+from rich.table import Table
+
 from sauvegarde_cli import checks, lab
 from sauvegarde_cli.system import CommandFailed, as_root
-from sauvegarde_cli.terminal import complain
+from sauvegarde_cli.terminal import complain, console, say
+
+# The scenario that `lab up` starts when none is named: one host of every Debian release.
+DEFAULT_SCENARIO = "debian"
 
 
 def lab_up(arguments):
     as_root("Starting the lab's hosts")
-    lab.ensure_needs()
     lab.up(arguments.scenario)
-    return 0
+    return lab_list(arguments)
 
 
 def lab_down(arguments):
@@ -23,7 +27,16 @@ def lab_down(arguments):
 
 def lab_list(arguments):
     as_root("Listing the lab's hosts")
-    lab.show()
+    found = lab.hosts()
+    if not found:
+        say("No host is up.")
+        return 0
+    table = Table("scenario", "host", "release", "state", "log in with", box=None)
+    for host in found:
+        ssh = f"ssh -i {host['directory']}/id_ed25519 {host['ssh']} {host['user']}@{host['address']}"
+        table.add_row(host["scenario"], host["host"], host["release"], host["state"], ssh)
+    console.print(table)
+    say("Playbooks reach them all by inventories/lab.")
     return 0
 
 
@@ -51,9 +64,9 @@ def parser():
                 "scenario",
                 nargs="?",
                 metavar="SCENARIO",
-                default=lab.DEFAULT_SCENARIO if name == "up" else None,
+                default=DEFAULT_SCENARIO if name == "up" else None,
                 help="a folder of molecule/ (without it: %s)"
-                % (lab.DEFAULT_SCENARIO if name == "up" else "every scenario"),
+                % (DEFAULT_SCENARIO if name == "up" else "every scenario"),
             )
 
     test_parser = commands.add_parser("test", help="lint, unit tests and scenarios on real hosts")
@@ -73,6 +86,9 @@ def main():
     except CommandFailed as failure:
         complain(failure.what, failure.why, failure.fix)
         return failure.code
+    except lab.LabFailed as failure:
+        complain(str(failure))
+        return 1
     except KeyboardInterrupt:
         complain("stopped by the user.", fix="Run it again: what was left half done is cleared first.")
         return 130
