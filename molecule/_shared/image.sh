@@ -3,8 +3,8 @@
 set -eu
 root=$1
 
-# Hosts live minutes: nothing here needs to survive a power cut.
-echo force-unsafe-io > "$root/etc/dpkg/dpkg.cfg.d/lab"
+# No language is set: a role that needs one says so itself. The file is there, or every login logs a warning.
+: > "$root/etc/default/locale"
 
 chroot "$root" useradd --create-home --shell /bin/bash admin
 echo 'admin ALL=(ALL:ALL) NOPASSWD: ALL' > "$root/etc/sudoers.d/admin"
@@ -28,3 +28,9 @@ chroot "$root" systemctl enable ssh.service
 # No consoles, no mounts (a container may not make them), and no timer that takes apt's lock at its own hour.
 chroot "$root" systemctl mask getty.target console-getty.service tmp.mount \
   apt-daily.timer apt-daily-upgrade.timer
+
+# No package lists, as on a new server; and an old date on them, or Ansible takes the image's as that of an update.
+# (mmdebstrap is told to leave this to us: its way ends with a new date.)
+chroot "$root" apt-get clean
+rm -rf "$root"/var/lib/apt/lists/*
+touch --date=@0 "$root/var/lib/apt/lists"

@@ -212,19 +212,21 @@ def sources(release, main, security):
     return [f"deb [{options}] {uri} {suite} main" for uri, suite in suites]
 
 
-def recipe(release):
+def recipe(release, settings, main, security):
     """The command that writes a release's root directory to standard output, as a list of words."""
     return [
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",
         "--format=tar",
+        "--skip=cleanup/apt",
         f"--include={','.join(PACKAGES)}",
-        *(f"--aptopt={line}" for line in parse_settings(run("apt-config", "dump"))),
+        "--dpkgopt=force-unsafe-io",  # Hosts live minutes: nothing on them must survive a power cut.
+        *(f"--aptopt={line}" for line in settings),
         f"--customize-hook={ROOT / 'molecule/_shared/image.sh'}",
         release,
         "-",
-        *sources(release, *mirrors()),
+        *sources(release, main, security),
     ]
 
 
@@ -265,11 +267,8 @@ def build(words, tag):
     run("podman", "tag", image.strip(), tag)
 
 
-def ensure_image(release):
+def ensure_image(release, words):
     """The tag of a release's image, built first where there is none of today's recipe."""
-    if release not in RELEASES:
-        raise LabFailed(f"There is no lab release {release!r}.\n  Fix: use one of {', '.join(RELEASES)}.")
-    words = recipe(release)
     script = (ROOT / "molecule/_shared/image.sh").read_bytes()
     tag = f"{IMAGE}:{release}-{recipe_hash(words, script)}"
     with Path(f"/run/sauvegarde-lab-{release}.lock").open("w") as guard:
@@ -286,7 +285,12 @@ def ensure_image(release):
 def ensure_images(releases=RELEASES):
     """{release: tag} of images that are there afterwards."""
     require_root()
-    return {release: ensure_image(release) for release in dict.fromkeys(releases)}
+    for release in releases:
+        if release not in RELEASES:
+            raise LabFailed(f"There is no lab release {release!r}.\n  Fix: use one of {', '.join(RELEASES)}.")
+    settings = parse_settings(run("apt-config", "dump"))
+    archive = mirrors()
+    return {release: ensure_image(release, recipe(release, settings, *archive)) for release in releases}
 
 
 # Hosts ----------------------------------------------------------------------------------------------------------------
@@ -361,12 +365,20 @@ def remove(scenario):
 
 
 def prepare(scenario, releases):
-    """All that comes before the hosts of a scenario; what podman is to be told, as create.yml needs it."""
+    """All that comes before the hosts of a scenario, its key included; what create.yml needs to know, as a dict."""
     require_root()
     ensure_needs()
     remove(scenario)
+    images = ensure_images(releases)
+    directory = ROOT / ".lab" / scenario
+    for folder in (directory.parent, directory, Path.home() / ".ansible", Path.home() / ".ansible/cp"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    key = directory / "id_ed25519"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"sauvegarde-{scenario}", "-f", str(key))
     return {
-        "images": ensure_images(releases),
+        "directory": str(directory),
+        "key": key.with_suffix(".pub").read_text(),
+        "images": images,
         "ulimit": machine_limits(),
         "cmd_args": ["--runtime", "runc"] if legacy_cgroups() else [],
         # systemd from 256 on boots on cgroups version 1 only where its "kernel command line" says so.
