@@ -1,0 +1,131 @@
+"""Fixtures as streams: read object by object, compressed or not, in memory that does not grow with the file."""
+
+import bz2
+import codecs
+import gzip
+import io
+import json
+import lzma
+import re
+import zipfile
+from pathlib import Path
+
+from ..errors import DAMAGED, SauvegardeError
+
+# By the ending of a file's name, as stock `loaddata` reads them; zst is ours.
+COMPRESSIONS = ("gz", "bz2", "xz", "lzma", "zip", "zst")
+FORMATS = ("json", "jsonl", "xml", "yaml", "yml")
+
+_READ = 1 << 20
+_BETWEEN = re.compile(r"[ \t\r\n]*([,\]]?)[ \t\r\n]*")
+_WHITE = " \t\r\n"
+
+
+def kind_of(name):
+    """(format, compression or None) by the name: `places.json.gz` is ("json", "gz")."""
+    parts = Path(name).name.lower().split(".")
+    compression = parts.pop() if parts[-1] in COMPRESSIONS else None
+    if len(parts) < 2 or parts[-1] not in FORMATS:
+        raise SauvegardeError(
+            f"{name} is not named like a fixture.",
+            "Its format is told by its name, for example places.json or places.jsonl.gz.",
+            "Rename the file; formats: {}; compressions: {}.".format(", ".join(FORMATS), ", ".join(COMPRESSIONS)),
+        )
+    return "yaml" if parts[-1] == "yml" else parts[-1], compression
+
+
+def expanded(source, compression, name="the fixture"):
+    """A binary file that gives the plain text of the compressed binary file `source` (zst excepted: see `dump.opened`)."""
+    if compression is None:
+        return source
+    if compression == "gz":
+        return gzip.GzipFile(fileobj=source)
+    if compression == "bz2":
+        return bz2.BZ2File(source)
+    if compression in ("xz", "lzma"):
+        return lzma.LZMAFile(source)
+    if compression == "zip":
+        archive = zipfile.ZipFile(source)
+        members = archive.namelist()
+        if len(members) != 1:
+            raise SauvegardeError(
+                f"{name} holds {len(members)} files.",
+                "Stock Django reads a zip of one file only.",
+                "Pack one fixture a zip.",
+            )
+        return archive.open(members[0])
+    raise SauvegardeError(f"{name}: the compression {compression} is not known.")
+
+
+def objects(source, form, name="the fixture"):
+    """Yield each object of the binary JSON or JSONL stream, as the dict it is. What is not a whole fixture raises."""
+    try:
+        for entry in _json(source) if form == "json" else _jsonl(source):
+            if not isinstance(entry, dict) or "model" not in entry or not isinstance(entry.get("fields"), dict):
+                raise ValueError(
+                    "an entry is not an object with a model and its fields: {:.80}".format(json.dumps(entry))
+                )
+            yield entry
+    except (ValueError, EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile) as error:
+        raise SauvegardeError(
+            f"{name} is not a whole fixture.",
+            str(error),
+            "Write it again from its source; what it still holds was not used.",
+            DAMAGED,
+        ) from error
+
+
+def _json(source):
+    """The entries of a JSON array, decoded one by one."""
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    parse = json.JSONDecoder().raw_decode
+    text, position, ended = "", 0, False
+    started = False
+    while True:
+        before = position
+        if not started:
+            while position < len(text) and text[position] in _WHITE:
+                position += 1
+            if position < len(text):
+                if text[position] != "[":
+                    raise ValueError("it does not start with a list of objects")
+                position += 1
+                started = first = True
+                continue
+        else:
+            match = _BETWEEN.match(text, position)
+            mark = match.group(1)
+            if mark == "]" and match.end() <= len(text):
+                if text[match.end() :].strip(_WHITE) or decode(source.read(), True).strip(_WHITE):
+                    raise ValueError("something follows the end of the list")
+                return
+            # The separator is complete only when something follows it.
+            if match.end() < len(text) and (mark == ",") != first:
+                try:
+                    entry, position = parse(text, match.end())
+                except ValueError:
+                    if ended:
+                        raise
+                else:
+                    # A number or a word could go on in the next piece; an object is over at its brace.
+                    if not isinstance(entry, dict):
+                        raise ValueError(f"an entry is not an object: {entry!r:.80}")
+                    first = False
+                    yield entry
+                    continue
+            elif match.end() < len(text):
+                raise ValueError(f"a comma is missing or too many before: {text[match.end() : match.end() + 40]!r}")
+        if ended:
+            raise ValueError("it ends before its list does")
+        text = text[before:]
+        position = 0
+        data = source.read(max(_READ, len(text)))
+        ended = not data
+        text += decode(data, ended)
+
+
+def _jsonl(source):
+    for line in io.BufferedReader(source, _READ) if isinstance(source, io.RawIOBase) else source:
+        text = line.decode("utf-8")
+        if text.strip():
+            yield json.loads(text)

@@ -1,0 +1,458 @@
+"""The masking policy: what of each field leaves production, and the functions that replace what must not.
+
+A policy is a plain dict, kept in the inventory:
+
+    {"models": {"auth.user": {"username": {"mask": "username"}, "date_joined": "keep", "last_login": "empty", …},
+                "sessions.session": "drop", …},
+     "password": "what every masked account's password becomes (left out: nobody can log in)"}
+
+Each concrete field and each many-to-many field of each model that is dumped must stand in it: a field that the policy
+does not know stops the dump. A relation that is kept follows the masking of what it points to.
+
+Masked values depend on the value and on a secret key alone, so the same person is the same everywhere and every time;
+they differ where the originals do if the field must be unique; and they have the shape of what they replace.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from typing import NamedTuple, Optional
+
+from ..errors import SauvegardeError
+
+KEEP, EMPTY, DROP = "keep", "empty", "drop"
+
+_SYLLABLES = "ba bel cha do fa gan ju ka lo mer na nor pa ré ri sa so ta vé za".split()
+_EMAIL = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
+_PHONE = re.compile(r"(?<![\w.])(?:\+\d{1,3}[ .]?(?:\(0\))?|0)\d(?:[ .-]?\d{2}){4}(?!\w)")
+_DATE = re.compile(r"(\d{4})-\d{2}-\d{2}(.*)", re.DOTALL)
+_ITERATIONS = 260000
+
+
+class Digest:
+    """A stream of numbers that only the key's owner can predict, the same for the same value."""
+
+    def __init__(self, key, domain, value, attempt):
+        seed = json.dumps([domain, value, attempt], sort_keys=True).encode("utf-8")
+        self._key = hmac.new(key, seed, hashlib.sha256).digest()
+        self._counter = 0
+        self._bytes = b""
+
+    def below(self, limit):
+        """A number from 0 up to limit - 1 (limit at most some thousands: the bias is of no matter then)."""
+        if len(self._bytes) < 4:
+            self._bytes += hmac.new(self._key, str(self._counter).encode(), hashlib.sha256).digest()
+            self._counter += 1
+        number, self._bytes = int.from_bytes(self._bytes[:4], "big"), self._bytes[4:]
+        return number % limit
+
+    def hex(self, length):
+        return "".join("0123456789abcdef"[self.below(16)] for _ in range(length))
+
+    def word(self, syllables):
+        return "".join(_SYLLABLES[self.below(len(_SYLLABLES))] for _ in range(syllables)).capitalize()
+
+
+def _letters(digest, text):
+    """Letters for letters, digits for digits, all else and every length kept."""
+    replaced = []
+    for character in text:
+        if character.isdigit():
+            replaced.append("0123456789"[digest.below(10)])
+        elif character.isalpha():
+            letter = "abcdefghijklmnopqrstuvwxyz"[digest.below(26)]
+            replaced.append(letter.upper() if character.isupper() else letter)
+        else:
+            replaced.append(character)
+    return "".join(replaced)
+
+
+def _digits(digest, text):
+    return "".join("0123456789"[digest.below(10)] if character.isdigit() else character for character in text)
+
+
+def _phone(digest, text):
+    # The leading zero or plus is the number's shape; after it no digit survives.
+    return text[:1] + _digits(digest, text[1:])
+
+
+def _token(digest, text):
+    if re.match(r"[0-9a-f]*\Z", text):
+        return digest.hex(len(text))
+    return _letters(digest, text)
+
+
+def _address(digest, text):
+    if ":" in text:
+        return "fd00:" + ":".join(digest.hex(4).lstrip("0") or "0" for _ in range(7))
+    return ".".join(["10"] + [str(digest.below(256)) for _ in range(3)])
+
+
+def _date(digest, text):
+    """Another day of the same year; what follows the day (a time) is kept."""
+    match = _DATE.match(text)
+    if match is None:
+        raise ValueError("it is not a date")
+    return "{}-{:02d}-{:02d}{}".format(match.group(1), 1 + digest.below(12), 1 + digest.below(28), match.group(2))
+
+
+def _number(digest, value):
+    """A number of as many digits, with the same sign and as many decimals."""
+    text = _digits(digest, str(value))
+    # A leading zero would shorten it, or make text of it that is no JSON number.
+    text = re.sub(r"\A(-?)0(?=\d)", r"\g<1>1", text)
+    return text if isinstance(value, str) else type(value)(text)
+
+
+def _email(digest, text):
+    return digest.hex(12) + "@example.org"
+
+
+# How: text in, text out. The domain of the digest is the how, so that equal values stay equal across tables.
+_TEXT_MASKS = {
+    "text": _letters,
+    "digits": _digits,
+    "phone": _phone,
+    "token": _token,
+    "ip": _address,
+    "date": _date,
+    "email": _email,
+    "username": lambda digest, text: "user-" + digest.hex(12),
+    "slug": lambda digest, text: "s-" + digest.hex(12),
+    "url": lambda digest, text: "https://example.org/" + digest.hex(16),
+    "first_name": lambda digest, text: digest.word(2),
+    "last_name": lambda digest, text: digest.word(3),
+    "name": lambda digest, text: digest.word(2) + " " + digest.word(3),
+}
+MASKS = sorted(_TEXT_MASKS) + ["number", "password", "scrub"]
+# What a value that had to be unique may get behind it when its mask is too small a space (a name, a short code).
+_SUFFIXED = ("first_name", "last_name", "name", "username", "slug")
+
+
+class Field(NamedTuple):
+    """What masking must know of a field (from the description of the site's models)."""
+
+    unique: bool = False  # alone or together with others
+    max_length: Optional[int] = None
+    null: bool = False
+    empty: object = ""  # what "empty" makes of a field that may not be NULL
+
+
+class Mask:
+    """Replaces one field's values. Called with a fixture's value, gives another one; None and "" stay."""
+
+    def __init__(self, how, key, field, name, password=None):
+        self.how, self.key, self.field, self.name = how, key, field, name
+        self.password = password
+        self._given = {} if field.unique else None
+
+    def __call__(self, value):
+        if value is None or value == "":
+            return value
+        if isinstance(value, bool):
+            raise self._misfit(value, "it is true or false")
+        for attempt in range(1000):
+            masked = self._masked(value, attempt)
+            if self._given is None:
+                return masked
+            # Which original each masked value stands for, both as short digests: memory, not secrecy.
+            mark = hashlib.md5(repr(masked).encode()).digest()[:10]  # noqa: S324 - a fingerprint, nothing is protected by it
+            original = hashlib.md5(repr(value).encode()).digest()[:10]  # noqa: S324 - as above
+            if self._given.setdefault(mark, original) == original:
+                return masked
+        raise SauvegardeError(
+            f"{self.name} must be unique, and its mask “{self.how}” ran out of different values.",
+            f"{len(self._given)} values were masked before.",
+            "Choose a mask with more room in the policy, or drop the rows.",
+        )
+
+    def _masked(self, value, attempt):
+        try:
+            if self.how == "scrub":
+                return self._fit(_inside(value, self._scrubbed))
+            if self.how == "text":
+                return self._fit(_inside(value, lambda text: _letters(self._digest(text, attempt), text)))
+            if self.how == "password":
+                return self.password or "!" + self._digest(value, 0).hex(40)
+            if self.how == "number":
+                return _number(self._digest(value, attempt), value)
+            if not isinstance(value, str):
+                raise ValueError("it is not text")
+            masked = _TEXT_MASKS[self.how](self._digest(value, attempt), value)
+            if attempt and self.how in _SUFFIXED:
+                masked += self._digest(value, attempt).hex(8)
+            return self._fit(masked)
+        except ValueError as error:
+            raise self._misfit(value, str(error)) from error
+
+    def _digest(self, value, attempt):
+        return Digest(self.key, self.how, value, attempt)
+
+    def _scrubbed(self, text):
+        text = _EMAIL.sub(lambda match: _email(Digest(self.key, "email", match.group(), 0), ""), text)
+        return _PHONE.sub(lambda match: _phone(Digest(self.key, "phone", match.group(), 0), match.group()), text)
+
+    def _fit(self, masked):
+        limit = self.field.max_length
+        return masked[:limit] if limit and isinstance(masked, str) else masked
+
+    def _misfit(self, value, why):
+        # The value itself is what must not be seen.
+        return SauvegardeError(
+            f"{self.name} cannot be masked as “{self.how}”.",
+            f"A value of type {type(value).__name__}: {why}.",
+            "Choose another mask for the field in the policy.",
+        )
+
+
+def _inside(value, mask):
+    """The mask applied to a text, or to every text inside a JSON value."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, list):
+        return [_inside(item, mask) for item in value]
+    if isinstance(value, dict):
+        return {name: _inside(item, mask) for name, item in value.items()}
+    return value
+
+
+class Empty:
+    """Empties one field: NULL where it may be, else the emptiest value of its kind."""
+
+    def __init__(self, field):
+        self.value = None if field.null else field.empty
+
+    def __call__(self, value):
+        return [] if isinstance(value, list) else self.value
+
+
+class Masking:
+    """A policy, checked against a description of the models, and its masks ready for use.
+
+    `description`: {label: {"fields": {name: {"type", "null", "unique", "max_length", "pk", "relation": [label, field name]
+    or None, "many": bool, "empty"}}, "natural_key": [field name, …] or None}} as `worker.describe` gives it.
+    `key`: bytes, the secret. `labels`: the models that will be dumped.
+    """
+
+    def __init__(self, policy, description, key, labels):
+        if len(key) < 16:
+            raise SauvegardeError(
+                "The key of the masking is too short.", f"It has {len(key)} bytes.", "Give it 16 bytes or more."
+            )
+        self.key = key
+        self.description = description
+        self.models = {label.lower(): rules for label, rules in policy.get("models", {}).items()}
+        password = policy.get("password")
+        self.password = _password(password, key) if password else None
+        self._masks = {}
+        self._check(labels)
+
+    def drops(self, label):
+        """Whether no row of the model leaves."""
+        return self.models.get(label.lower()) == DROP
+
+    def mask(self, label, name):
+        """The function that replaces the field's values, or None where they are kept."""
+        place = (label.lower(), name)
+        if place not in self._masks:
+            self._masks[place] = self._made(*place)
+        return self._masks[place]
+
+    def _made(self, label, name):
+        facts = self.description[label]["fields"][name]
+        action = self.models[label][name]
+        if action == KEEP:
+            relation = facts.get("relation")
+            if relation is None or relation[0] not in self.models or self.drops(relation[0]):
+                return None
+            # Whoever points to a masked key points to what the key became.
+            followed = self.mask(*relation)
+            if followed is None or not facts.get("many"):
+                return followed
+            return lambda values: [followed(value) for value in values]
+        field = Field(facts["unique"], facts.get("max_length"), facts["null"], facts.get("empty", ""))
+        if action == EMPTY:
+            return Empty(field)
+        return Mask(action["mask"], self.key, field, f"{label}.{name}", self.password)
+
+    def natural(self, label):
+        """The masks of a model's natural key, one (or None) for each part of it."""
+        names = self.description[label.lower()]["natural_key"] or []
+        return [self.mask(label, name) if name else None for name in names]
+
+    def _check(self, labels):
+        problems = []
+        for label in labels:
+            rules = self.models.get(label)
+            facts = self.description[label]
+            if rules is None:
+                problems.append(f"{label}: the model is not in the policy")
+            elif rules != DROP and not isinstance(rules, dict):
+                problems.append(f"{label}: neither “drop” nor a list of its fields")
+            elif rules != DROP:
+                for name, field in sorted(facts["fields"].items()):
+                    problem = self._problem(label, name, field, rules.get(name))
+                    if problem:
+                        problems.append(f"{label}.{name}: {problem}")
+        if problems:
+            raise SauvegardeError(
+                "The masking policy does not fit the site's models: nothing was dumped.",
+                "\n".join(problems),
+                "Classify each of them in the policy: keep, empty, {mask: HOW} (HOW one of "
+                + ", ".join(MASKS)
+                + "), or "
+                "drop for a whole model.",
+            )
+
+    def _problem(self, label, name, field, action):
+        relation = field.get("relation")
+        if action is None:
+            return "the field is not in the policy"
+        if action == EMPTY:
+            if field["pk"] or (field["unique"] and not field["null"] and not field.get("many")):
+                return "a field that must be unique cannot be empty"
+            if relation and not field["null"] and not field.get("many"):
+                return "a relation that must not be NULL cannot be empty"
+            return ""
+        if action == KEEP:
+            if relation and self.drops(relation[0]):
+                return f"it points to {relation[0]}, whose rows are dropped: empty it, or drop these rows too"
+            target = self.description.get(relation[0]) if relation else None
+            if (
+                target
+                and target["natural_key"] is not None
+                and self._masked_any(relation[0])
+                and not target["natural_key"]
+            ):
+                return f"the natural key of {relation[0]} is masked in a way that cannot be followed"
+            return ""
+        if isinstance(action, dict) and list(action) == ["mask"] and action["mask"] in MASKS:
+            return "a relation cannot be masked: mask what it points to" if relation else ""
+        return f"“{action}” is not an action"
+
+    def _masked_any(self, label):
+        rules = self.models.get(label)
+        return isinstance(rules, dict) and any(action != KEEP for action in rules.values())
+
+    def entry(self, entry, natural_foreign=True):
+        """A fixture's object, masked; None where its rows are dropped. For streams that come from an archive."""
+        label = entry["model"].lower()
+        if label not in self.description or label not in self.models:
+            raise SauvegardeError(
+                f"The archive holds objects of {label}, which the masking policy or the site does not know.",
+                fix="Classify the model in the policy.",
+            )
+        if self.drops(label):
+            return None
+        facts = self.description[label]["fields"]
+        masked = dict(entry, fields={})
+        key_name = self.description[label]["pk"]
+        if "pk" in entry:
+            mask = self.mask(label, key_name)
+            masked["pk"] = mask(entry["pk"]) if mask else entry["pk"]
+        for name, value in entry["fields"].items():
+            if name not in facts or name not in self.models[label]:
+                raise SauvegardeError(
+                    f"The archive holds {label}.{name}, which the masking policy or the site does not know.",
+                    fix="Classify the field in the policy.",
+                )
+            masked["fields"][name] = self._value(label, name, facts[name], value, natural_foreign)
+        return masked
+
+    def _value(self, label, name, facts, value, natural_foreign):
+        relation = facts.get("relation")
+        if relation and natural_foreign and self.models[label][name] == KEEP:
+            many = facts.get("many")
+            natural = [self._natural_value(relation[0], item) for item in value] if many else None
+            if many and any(isinstance(item, list) for item in value):
+                return natural
+            if not many and isinstance(value, list):
+                return self._natural_value(relation[0], value)
+        mask = self.mask(label, name)
+        return mask(value) if mask else value
+
+    def _natural_value(self, label, value):
+        if not isinstance(value, list):
+            return value
+        masks = self.natural(label) if label in self.models else []
+        return [masks[i](part) if i < len(masks) and masks[i] else part for i, part in enumerate(value)]
+
+
+def _password(text, key):
+    """The stored form of a password, as Django's default hasher writes it: made once, the same for every account."""
+    salt = hmac.new(key, b"password", hashlib.sha256).hexdigest()[:22]
+    digest = hashlib.pbkdf2_hmac("sha256", text.encode("utf-8"), salt.encode("ascii"), _ITERATIONS)
+    return "pbkdf2_sha256${}${}${}".format(_ITERATIONS, salt, base64.b64encode(digest).decode("ascii"))
+
+
+# --- A policy to start from -------------------------------------------------------------------------------------------
+
+_DROPPED = re.compile(
+    r"\A(sessions\.|authtoken\.|admin\.logentry|account\.emailconfirmation|otp_|axes\.)|token\Z|session\Z"
+)
+_BY_NAME = [
+    (r"password|passwd|mot_de_passe", "password"),
+    (r"e_?mail|courriel", "email"),
+    (r"(\A|_)(user_?name|login|pseudo|nick_?name)\Z", "username"),
+    (r"first_?name|given_?name|prenom", "first_name"),
+    (r"last_?name|family_?name|surname|nom_de_famille", "last_name"),
+    (r"(contact|full|author|person|customer|client|owner)_?name\Z|\A(nom|contact|author|auteur)\Z", "name"),
+    (r"phone|mobile|fax|(\A|_)tel(\Z|_)|portable", "phone"),
+    (r"token|secret|api_?key|private_?key|session|(\A|_)otp", "token"),
+    (r"birth|naissance", "date"),
+    (r"street|address|adresse|(\A|_)rue(\Z|_)|iban|siret|ssn|passport", "text"),
+    (r"post_?code|postal|zip", "digits"),
+]
+_NUMBERS = ("IntegerField", "BigIntegerField", "SmallIntegerField", "PositiveIntegerField", "PositiveBigIntegerField")
+
+
+def starting_policy(description):
+    """A policy that classifies every field of every model, for a person to read and correct.
+
+    Recognised are passwords, names, addresses of every kind, numbers of telephones, tokens and sessions, by the words in
+    the fields' names and by their types; free text loses the addresses and numbers inside it; all else is kept.
+    """
+    models = {label: DROP for label in description if _DROPPED.search(label)}
+    # Rows that cannot be without a dropped row go with it.
+    while True:
+        orphans = [
+            label
+            for label, facts in description.items()
+            if label not in models and any(_needs(field, models) for field in facts["fields"].values())
+        ]
+        if not orphans:
+            break
+        models.update({label: DROP for label in orphans})
+    for label, facts in sorted(description.items()):
+        if label not in models:
+            models[label] = {name: _start(field, name, models) for name, field in sorted(facts["fields"].items())}
+    return {"models": models}
+
+
+def _needs(field, dropped):
+    relation = field.get("relation")
+    return bool(relation and relation[0] in dropped and not field["null"] and not field.get("many"))
+
+
+def _start(field, name, models):
+    relation = field.get("relation")
+    if relation:
+        return EMPTY if models.get(relation[0]) == DROP and (field["null"] or field.get("many")) else KEEP
+    if field["type"] == "GenericIPAddressField":
+        return {"mask": "ip"}
+    if field["type"] == "EmailField":
+        return {"mask": "email"}
+    for pattern, how in _BY_NAME:
+        if re.search(pattern, name.lower()):
+            if how == "date":
+                if field["type"] in ("DateField", "DateTimeField"):
+                    return {"mask": "date"}
+            elif field["type"] in _NUMBERS:
+                return {"mask": "number"}
+            elif field.get("text"):
+                return {"mask": how}
+    if field["type"] in ("TextField", "JSONField"):
+        return {"mask": "scrub"}
+    return KEEP

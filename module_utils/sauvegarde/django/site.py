@@ -1,0 +1,233 @@
+"""A Django site on this host, and the way to run the engine's inner half in its virtual environment."""
+
+import importlib.util
+import json
+import os
+import pwd
+import shlex
+import struct
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import errors, process
+from ..errors import SauvegardeError
+
+if TYPE_CHECKING:
+    # Never imported here, where there is no Django: named so that Ansible brings them to the host.
+    from . import fixture, masking, worker, worker_dump, worker_load, worker_models  # noqa: F401 - sent by name, below
+
+_SENT = ("errors", "django", "django.fixture", "django.masking", "django.worker", "django.worker_dump")
+_SENT += ("django.worker_load", "django.worker_models")
+
+# Reads the modules from standard input and hands the rest of it to the worker. Isolated mode keeps PYTHONPATH and the
+# working directory out; the virtual environment's own packages stay in.
+_BOOTSTRAP = """
+import importlib.abc, importlib.util, json, sys
+source = open(0, "rb", closefd=False)
+request = json.loads(source.readline().decode("utf-8"))
+modules = request.pop("modules")
+class Sent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path=None, target=None):
+        if name in modules:
+            return importlib.util.spec_from_loader(name, self, is_package=name in ("sauvegarde", "sauvegarde.django"))
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        exec(compile(modules[module.__name__], "<" + module.__name__ + ">", "exec"), module.__dict__)
+sys.meta_path.insert(0, Sent())
+from sauvegarde.django.worker import main
+main(request, source)
+"""
+_HEAD = struct.Struct(">cI")
+
+
+class Site(NamedTuple):
+    """Where a site is and how it runs."""
+
+    path: str  # the folder with manage.py
+    python: str  # the virtual environment's interpreter, absolute
+    settings: str  # the settings' module
+    env_file: str = ""  # NAME=value lines, as systemd's EnvironmentFile
+    user: str = ""  # whom to run as, where we are root; empty: as we are
+    database: str = "default"  # the alias in the settings
+
+
+def site(values):
+    """A Site from plain values; what is missing or not there raises."""
+    unknown = sorted(set(values) - set(Site._fields))
+    missing = [name for name in ("path", "python", "settings") if not values.get(name)]
+    if unknown or missing:
+        raise SauvegardeError(
+            "The description of the Django site is not right.",
+            "Not known: {}. Missing: {}.".format(", ".join(unknown) or "none", ", ".join(missing) or "none"),
+            "A site has path, python, settings, and may have {}.".format(", ".join(Site._fields[3:])),
+        )
+    made = Site(**values)
+    for what, path, fix in (
+        ("folder", made.path, "path"),
+        ("interpreter", made.python, "python"),
+        ("environment file", made.env_file, "env_file"),
+    ):
+        if path and not Path(path).exists():
+            raise SauvegardeError(
+                f"The site's {what} does not exist: {path}", fix=f"Correct “{fix}” in the site's description."
+            )
+    return made
+
+
+def environment(where):
+    """The site's environment: a fixed base, then what its environment file says. Never the caller's."""
+    values = dict(process.BASE_ENVIRONMENT, PYTHONUTF8="1", PYTHONIOENCODING="utf-8", PYTHONDONTWRITEBYTECODE="1")
+    values["HOME"] = pwd.getpwnam(where.user).pw_dir if where.user else os.path.expanduser("~")
+    if where.env_file:
+        values.update(read_environment(where.env_file))
+    return values
+
+
+def read_environment(path):
+    """{name: value} of a file of NAME=value lines; comments, `export`, and quotes as shells and systemd write them."""
+    values = {}
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("export "):
+            line = line[len("export ") :].lstrip()
+        name, found, value = line.partition("=")
+        name, value = name.strip(), value.strip()
+        if not found or not name.isidentifier():
+            raise SauvegardeError(
+                f"{path}, line {number}, is not NAME=value.", fix="Correct the line, or make it a comment with #."
+            )
+        if value[:1] in "\"'":
+            try:
+                value = "".join(shlex.split(value, comments=True))
+            except ValueError as error:
+                raise SauvegardeError(f"{path}, line {number}: {error}.", fix="Close the quotes.") from error
+        values[name] = value
+    return values
+
+
+def _modules():
+    """{name: source} of the modules that are sent; they may come from a folder or from inside Ansible's zip."""
+    package = __name__.rsplit(".", 2)[0]
+    sources = {"sauvegarde": ""}
+    for name in _SENT:
+        spec = importlib.util.find_spec(package + "." + name)
+        sources["sauvegarde." + name] = spec.loader.get_source(spec.name)
+    return sources
+
+
+def _command(where):
+    command = [where.python, "-I", "-c", _BOOTSTRAP]
+    if where.user and os.geteuid() == 0 and pwd.getpwnam(where.user).pw_uid != 0:
+        account = pwd.getpwnam(where.user)
+        command = [
+            process.find("setpriv"),
+            "--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--init-groups", "--",
+        ] + command  # fmt: skip
+    return command
+
+
+def run(where, task, options, source=None, data=None, progress=None):
+    """Run a task of the worker and return its result.
+
+    `source`: a binary file whose rest is fed to the worker; `data`: a function that takes the worker's data as bytes;
+    `progress`: a function that takes plain dicts. The worker's error raises here, word for word.
+    """
+    request = {
+        "modules": _modules(),
+        "task": task,
+        "path": where.path,
+        "settings": where.settings,
+        "options": dict(options, database=where.database),
+    }
+    child = process.start(
+        _command(where), env=environment(where), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=where.path
+    )
+    with child:
+        feeder = _Feeder(child.stdin, json.dumps(request).encode("utf-8") + b"\n", source)
+        feeder.start()
+        try:
+            result = _answers(child.stdout, data, progress)
+        except _Cut:
+            ended = child.wait()
+            if feeder.error is not None:
+                raise feeder.error from None
+            process.check(ended, "The site's Python did not start the engine.")
+            raise SauvegardeError("The site's Python ended without an answer.", ended.stderr) from None
+        feeder.finish()
+        child.wait()
+    if isinstance(result, SauvegardeError):
+        # An unreadable source cuts the stream, and the worker can only tell that it was cut.
+        raise feeder.error or result
+    return result
+
+
+class _Cut(Exception):
+    """The worker's answers ended before its result."""
+
+
+def _answers(stream, data, progress):
+    while True:
+        head = stream.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            raise _Cut()
+        kind, size = _HEAD.unpack(head)
+        payload = stream.read(size)
+        if len(payload) < size:
+            raise _Cut()
+        if kind == b"D":
+            data(payload)
+            continue
+        value = json.loads(payload.decode("ascii"))
+        if kind == b"R":
+            return value
+        if kind == b"E":
+            return SauvegardeError(value["what"], value["why"], value["fix"], value["exit_code"])
+        if progress is not None:
+            progress(value)
+
+
+class _Feeder(threading.Thread):
+    """Feeds the worker while its answers are read."""
+
+    def __init__(self, target, head, source):
+        super().__init__(daemon=True)
+        self.target, self.head, self.source = target, head, source
+        self.error = None
+
+    def run(self):
+        try:
+            self.target.write(self.head)
+            if self.source is not None:
+                for piece in iter(lambda: self.source.read(1 << 18), b""):
+                    self.target.write(piece)
+            self.target.close()
+        except BrokenPipeError:
+            pass  # the worker went first: its own error says why
+        except SauvegardeError as error:
+            self.error = error
+            self._close()
+        except Exception as error:  # noqa: BLE001 - whatever makes the source unreadable is told by the caller
+            self.error = SauvegardeError(
+                "The data for the site could not be read.", str(error), exit_code=errors.DAMAGED
+            )
+            self._close()
+
+    def _close(self):
+        # The worker sees a stream that ends early, refuses it and writes nothing.
+        try:
+            self.target.close()
+        except OSError:
+            pass
+
+    def finish(self):
+        self.join(30)
+
+
+def describe(where):
+    """The site in plain values, as `worker_models.describe` gives them."""
+    return run(where, "describe", {})

@@ -1,0 +1,71 @@
+"""The inner half's door: runs in the site's virtual environment, answers in frames on its standard output.
+
+A frame is one letter, a length in 4 bytes and that many bytes: `D` data of a dump, `P` progress, `R` the result and
+`E` an error (the last three JSON). What the site's own code prints goes to standard error, where it does no harm.
+"""
+
+import json
+import os
+import struct
+import sys
+import traceback
+
+from ..errors import SauvegardeError
+
+_HEAD = struct.Struct(">cI")
+
+
+class Output:
+    """The frames' way out; `data` has the form of a binary file's write."""
+
+    def __init__(self):
+        self._file = os.fdopen(os.dup(1), "wb", 0)
+        os.dup2(2, 1)
+
+    def _frame(self, kind, payload):
+        data = memoryview(_HEAD.pack(kind, len(payload)) + payload)
+        while data:
+            data = data[self._file.write(data) :]
+
+    def data(self, payload):
+        self._frame(b"D", payload)
+
+    def say(self, kind, value):
+        self._frame(kind, json.dumps(value).encode("ascii"))
+
+    def progress(self, **values):
+        self.say(b"P", values)
+
+
+def main(request, source):
+    """Run one task. `request`: {"task", "path", "settings", "options"}; `source`: the binary stream behind it."""
+    output = Output()
+    sys.path.insert(0, request["path"])
+    os.environ["DJANGO_SETTINGS_MODULE"] = request["settings"]
+    try:
+        output.say(b"R", _task(request["task"])(request["options"], source, output))
+    except SauvegardeError as error:
+        output.say(b"E", error.as_dict())
+    except Exception as error:  # noqa: BLE001 - whatever the site's code raises is told word for word
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__)[-3:])
+        output.say(
+            b"E",
+            SauvegardeError(
+                "The site's own code failed: {}".format(request["task"]), trace, "Read the site's error above."
+            ).as_dict(),
+        )
+
+
+def _task(name):
+    import django
+
+    django.setup()
+    # Only now: they import the site's Django.
+    from . import worker_dump, worker_load, worker_models
+
+    return {
+        "describe": worker_models.describe,
+        "dump": worker_dump.dump,
+        "mask": worker_dump.mask,
+        "load": worker_load.load,
+    }[name]

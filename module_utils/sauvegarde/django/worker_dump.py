@@ -1,0 +1,434 @@
+"""Inside the site: what stock `dumpdata` writes, byte for byte, from one snapshot and with bulk reads.
+
+A model is read fast, as rows, when nothing of the site's stands between a row and its object. Where something does (an
+inherited model, a listener to `post_init`, a field or manager with a will of its own) its objects go through Django's
+own serializer, and the result says so.
+"""
+
+import datetime
+import decimal
+import inspect
+import json
+from itertools import islice
+
+from django.core import serializers
+from django.core.serializers.json import DjangoJSONEncoder
+from django.core.serializers.python import Serializer as PythonSerializer
+from django.db import models
+from django.db.models import signals
+from django.db.models.fields.files import FileDescriptor
+from django.db.models.manager import BaseManager
+from django.db.models.query import ModelIterable, QuerySet
+from django.db.models.query_utils import DeferredAttribute
+
+from ..errors import SauvegardeError
+from . import fixture
+from .masking import Masking
+from .worker_models import description, raw_numbers, selected, snapshot
+
+# Rows read, and texts joined, at a time: what bounds the memory.
+_CHUNK = 500
+_WRITE = 1 << 18
+_KEYS_KEPT = 20000
+
+_quote = json.encoder.encode_basestring
+_encode = DjangoJSONEncoder(ensure_ascii=False).encode
+_encode_moment = DjangoJSONEncoder().default
+_SCALARS = {
+    str: _quote,
+    int: int.__repr__,
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda value: "null",
+    datetime.datetime: lambda value: '"' + _encode_moment(value) + '"',
+    datetime.date: lambda value: '"' + value.isoformat() + '"',
+    decimal.Decimal: lambda value: '"' + str(value) + '"',
+}
+
+
+class Style:
+    """How one object looks as text: `json` (with an indent or without) or `jsonl`."""
+
+    def __init__(self, form, indent):
+        self.form = form
+        self.indent = indent if form == "json" else None
+        # As stock: the separators are shortened wherever an indent is given, and in JSON lines.
+        self.kwargs = {"cls": DjangoJSONEncoder, "ensure_ascii": False}
+        if self.indent:
+            self.kwargs["indent"] = self.indent
+        if self.indent or form == "jsonl":
+            self.kwargs["separators"] = (",", ": ")
+        self.comma = "," if self.indent or form == "jsonl" else ", "
+        # How a list begins and ends has changed between versions of Django: the site's own says.
+        empty = serializers.serialize(form, [], indent=self.indent)
+        self.start, self.end = empty[:1], empty[1:]
+        if form == "jsonl":
+            self.first, self.between, self.after = "", "", "\n"
+        else:
+            self.first, self.between, self.after = ("\n", ",\n", "") if self.indent else ("", ", ", "")
+
+    def value(self, value, level):
+        """Any value as text, inside an object at this depth."""
+        simple = _SCALARS.get(type(value))
+        if simple is not None:
+            return simple(value)
+        text = json.dumps(value, **self.kwargs)
+        return text.replace("\n", "\n" + " " * (self.indent * level)) if self.indent else text
+
+    def entry(self, entry):
+        return json.dumps(entry, **self.kwargs)
+
+    def template(self, label, names, with_key):
+        """The text of an object with a `%s` for the key and for each named field."""
+        line = (lambda level: "\n" + " " * (self.indent * level)) if self.indent else (lambda level: "")
+        fields = [_quote(name).replace("%", "%%") + ": %s" for name in names]
+        body = (self.comma + line(2)).join(fields)
+        parts = ['"model": ' + _quote(label)]
+        if with_key:
+            parts.append('"pk": %s')
+        parts.append('"fields": {' + (line(2) + body + line(1) if fields else "") + "}")
+        return "{" + line(1) + (self.comma + line(1)).join(parts) + line(0) + "}"
+
+
+class NaturalKeys:
+    """Natural keys of related objects, fetched many at a time."""
+
+    def __init__(self, using, masking):
+        self.using, self.masking = using, masking
+        self._known = {}
+
+    def fetch(self, model, manager, name, values):
+        """{value: natural key} for the objects whose field `name` has one of the values."""
+        known = self._known.setdefault((model, name), {})
+        missing = {value for value in values if value is not None and value not in known}
+        if missing:
+            if len(known) > _KEYS_KEPT:
+                # A new one: the texts of the running chunk are still made from the old one.
+                known = self._known[model, name] = {}
+                missing = {value for value in values if value is not None}
+            masks = self.masking.natural(model._meta.label_lower) if self.masking else []
+            # What natural keys are commonly made of: a permission's holds its content type's.
+            nested = [
+                field.name
+                for field in model._meta.concrete_fields
+                if field.remote_field is not None and hasattr(field.related_model, "natural_key")
+            ]
+            for related in manager.using(self.using).filter(**{name + "__in": missing}).select_related(*nested):
+                known[getattr(related, name)] = self._masked(related.natural_key() if related else None, masks)
+            for value in missing:
+                if value not in known:
+                    raise SauvegardeError(
+                        f"A row points to {model._meta.label_lower} {value!r}, which does not exist.",
+                        "Its natural key cannot be written.",
+                        "Mend the row, or dump without natural keys.",
+                    )
+        return known
+
+    def _masked(self, key, masks):
+        if key is None or not any(masks):
+            return key
+        return [mask(part) if mask else part for part, mask in zip(key, masks)]
+
+
+def _plain(value):
+    """What a fixture holds for the value."""
+    return json.loads(_encode(value))
+
+
+class Stub:
+    """Just enough of an object for a stock field's `value_to_string`."""
+
+    def __init__(self, name, value):
+        setattr(self, name, value)
+
+
+class Reader:
+    """The objects of one model as texts."""
+
+    def __init__(self, model, options, style, masking, keys):
+        self.model, self.style, self.masking, self.keys = model, style, masking, keys
+        self.using = options["database"]
+        self.natural_foreign = options["natural_foreign"]
+        self.natural_primary = options["natural_primary"]
+        manager = model._base_manager if options["all"] else model._default_manager
+        self.queryset = manager.using(self.using).order_by(model._meta.pk.name)
+        if options["pks"]:
+            self.queryset = self.queryset.filter(pk__in=options["pks"])
+        self.reason = self._reason()
+
+    def texts(self):
+        return self._stock() if self.reason else self._fast()
+
+    # --- fast: rows ---------------------------------------------------------------------------------------------------
+
+    def _reason(self):
+        """Why the model must go through Django's serializer, or an empty text."""
+        model, queryset = self.model, self.queryset
+        if model._meta.parents:
+            return "inherits from another model's table"
+        if len(getattr(model._meta, "pk_fields", [model._meta.pk])) > 1:
+            return "has a key of several columns"
+        if model.from_db.__func__ is not models.Model.from_db.__func__ or model.__init__ is not models.Model.__init__:
+            return "makes its objects in its own way"
+        if signals.pre_init.has_listeners(model) or signals.post_init.has_listeners(model):
+            return "has a listener to its objects' making"
+        if queryset._iterable_class is not ModelIterable or queryset._prefetch_related_lookups:
+            return "has a manager with a way of its own"
+        if type(queryset).iterator is not QuerySet.iterator or type(queryset).values_list is not QuerySet.values_list:
+            return "has a manager with a way of its own"
+        for field in model._meta.local_fields:
+            reason = self._field_reason(field)
+            if reason:
+                return f"its field {field.name} {reason}"
+        for field in self._many():
+            if type(field.remote_field.model._default_manager).get_queryset is not BaseManager.get_queryset:
+                return f"what its field {field.name} points to has a manager with a way of its own"
+        return ""
+
+    def _field_reason(self, field):
+        cls = type(field)
+        if cls.value_from_object is not models.Field.value_from_object:
+            return "is read in its own way"
+        if not cls.value_to_string.__module__.startswith(("django.db.", "django.contrib.")):
+            if cls.value_to_string is not models.Field.value_to_string:
+                return "is written in its own way"
+        descriptor = inspect.getattr_static(self.model, field.attname, None)
+        # A plain class attribute (a base class's default) is no descriptor and hides nothing.
+        known = not hasattr(type(descriptor), "__get__") or (
+            isinstance(descriptor, DeferredAttribute) and type(descriptor).__module__.startswith("django.")
+        )
+        return "" if known else "stands behind a descriptor of its own"
+
+    def _many(self):
+        return [
+            field
+            for field in self.model._meta.local_many_to_many
+            if field.serialize and field.remote_field.through._meta.auto_created
+        ]
+
+    def _fast(self):
+        """Rows in, texts out. `columns` are read in one query, each many-to-many field in one more a chunk."""
+        meta = self.model._meta
+        with_key = not (self.natural_primary and hasattr(self.model, "natural_key"))
+        fields = [field for field in meta.local_fields if field.serialize]
+        # Stock writes the fields in the order of the model and takes a key out of them.
+        columns = [meta.pk] + fields
+        encoders = [self._encoder(field) for field in columns]
+        natural = [(place, field) for place, field in enumerate(columns) if place and self._is_natural(field)]
+        many = self._many()
+        template = self.style.template(
+            meta.label_lower, [field.name for field in fields] + [field.name for field in many], with_key
+        )
+        skip = 0 if with_key else 1
+        rows = self.queryset.values_list(*[field.attname for field in columns]).iterator(chunk_size=_CHUNK)
+        while True:
+            chunk = list(islice(rows, _CHUNK))
+            if not chunk:
+                return
+            for place, field in natural:
+                encoders[place] = self._natural_encoder(field, [row[place] for row in chunk])
+            lists = [self._lists(field, [row[0] for row in chunk]) for field in many]
+            for row in chunk:
+                texts = [encode(value) for encode, value in zip(encoders, row)]
+                for members in lists:
+                    texts.append(members.get(row[0], "[]"))
+                yield template % tuple(texts[skip:])
+
+    def _is_natural(self, field):
+        return bool(
+            self.natural_foreign and field.remote_field is not None and hasattr(field.remote_field.model, "natural_key")
+        )
+
+    def _encoder(self, field):
+        """The function from a column's value to its text."""
+        value_text = self.style.value
+        if type(field).value_to_string is models.Field.value_to_string:
+            to_text = None
+        else:
+            to_text = field.value_to_string
+        name = field.attname
+        file_field = isinstance(inspect.getattr_static(self.model, name, None), FileDescriptor)
+        scalars = _SCALARS
+
+        def plain(value):
+            # As `is_protected_type`: numbers, moments and NULL as they are, all else through the field's own text.
+            if value is None and file_field:
+                return ""
+            if isinstance(value, _PROTECTED):
+                return value
+            return str(value) if to_text is None else to_text(Stub(name, value))
+
+        def encode(value):
+            kind = type(value)
+            if kind is str and to_text is None:
+                return _quote(value)
+            if kind in scalars and kind is not str and not file_field:
+                return scalars[kind](value)
+            return value_text(plain(value), 2)
+
+        mask = self._mask(field)
+        if mask is None:
+            return encode
+        return lambda value: value_text(mask(_plain(plain(value))), 2)
+
+    def _mask(self, field):
+        return self.masking.mask(self.model._meta.label_lower, field.name) if self.masking else None
+
+    def _emptied(self, field):
+        """The mask of a relation that is written by natural keys: only emptying is possible there."""
+        mask = self._mask(field)
+        return (
+            mask
+            if mask is not None and self.masking.models[self.model._meta.label_lower][field.name] == "empty"
+            else None
+        )
+
+    def _natural_encoder(self, field, values):
+        emptied = self._emptied(field)
+        if emptied is not None:
+            return lambda value: self.style.value(emptied(value), 2)
+        model = field.remote_field.model
+        known = self.keys.fetch(model, model._base_manager, field.target_field.attname, values)
+        return lambda value: "null" if value is None else self.style.value(known[value], 2)
+
+    def _lists(self, field, pks):
+        """{key: text of the list} of one many-to-many field, for the chunk's keys."""
+        emptied = self._emptied(field)
+        if emptied is not None:
+            return {}
+        through = field.remote_field.through
+        source = through._meta.get_field(field.m2m_field_name())
+        target = through._meta.get_field(field.m2m_reverse_field_name())
+        related = field.remote_field.model
+        # Ordered as the model that it points to wants, by its key where it has no wish: always the same.
+        pairs = list(
+            through._base_manager.using(self.using)
+            .filter(**{source.attname + "__in": pks})
+            .order_by(target.name, target.attname)
+            .values_list(source.attname, target.attname)
+        )
+        if self._is_natural(field):
+            known = self.keys.fetch(related, related._default_manager, "pk", [pair[1] for pair in pairs])
+            member = known.__getitem__
+        else:
+            key = related._meta.pk
+            mask = self._follow(field)
+
+            def member(value):
+                plain = value if isinstance(value, _PROTECTED) else key.value_to_string(Stub(key.attname, value))
+                return mask(_plain(plain)) if mask else plain
+
+        lists = {}
+        for pk, value in pairs:
+            lists.setdefault(pk, []).append(member(value))
+        return {pk: self.style.value(members, 2) for pk, members in lists.items()}
+
+    def _follow(self, field):
+        """The mask of one member of a many-to-many field."""
+        if self.masking is None or self._mask(field) is None:
+            return None
+        related = field.remote_field.model._meta
+        return self.masking.mask(related.label_lower, related.pk.name)
+
+    # --- stock: objects -----------------------------------------------------------------------------------------------
+
+    def _stock(self):
+        objects = self.queryset.iterator(chunk_size=_CHUNK)
+        serializer = PythonSerializer()
+        while True:
+            chunk = list(islice(objects, _CHUNK))
+            if not chunk:
+                return
+            for entry in serializer.serialize(
+                chunk,
+                use_natural_foreign_keys=self.natural_foreign,
+                use_natural_primary_keys=self.natural_primary,
+            ):
+                if self.masking:
+                    entry = self.masking.entry(_plain(entry), self.natural_foreign)
+                yield self.style.entry(entry)
+
+
+_PROTECTED = (type(None), int, float, decimal.Decimal, datetime.datetime, datetime.date, datetime.time)
+
+
+class Writer:
+    """Joins texts of objects into the stream."""
+
+    def __init__(self, style, output):
+        self.style, self.output = style, output
+        self._parts, self._size, self._first = [style.start], 0, True
+
+    def add(self, text):
+        self._parts += (self.style.first if self._first else self.style.between, text, self.style.after)
+        self._first = False
+        self._size += len(text)
+        if self._size >= _WRITE:
+            self.flush()
+
+    def flush(self):
+        self.output.data("".join(self._parts).encode("utf-8"))
+        self._parts, self._size = [], 0
+
+    def end(self):
+        self._parts.append(self.style.end)
+        self.flush()
+
+
+def dump(options, source, output):
+    """Write the chosen models to the output. `options`: labels, exclude, database, format, indent, natural_foreign,
+    natural_primary, all, pks, and, to mask, policy and key (hexadecimal).
+
+    Returns {"counts": {label: objects}, "stock": {label: why it went through Django's serializer}, "masked": bool}.
+    """
+    chosen = selected(options["labels"], options["exclude"], options["database"], options["natural_foreign"])
+    problems = raw_numbers(chosen, options["natural_foreign"], options["natural_primary"])
+    if problems:
+        raise SauvegardeError(
+            "The dump would hold numbers of permissions or content types, which mean others elsewhere.",
+            "\n".join(problems),
+            "Dump with natural foreign keys, and leave auth.permission and contenttypes out (every site makes its own).",
+        )
+    if options["pks"] and len(chosen) != 1:
+        raise SauvegardeError("Chosen keys need one chosen model.", f"{len(chosen)} models are chosen.", "Name one.")
+    masking = _masking(options, [model._meta.label_lower for model in chosen])
+    style = Style(options["format"], options["indent"])
+    writer = Writer(style, output)
+    counts, stock = {}, {}
+    with snapshot(options["database"]):
+        keys = NaturalKeys(options["database"], masking)
+        for model in chosen:
+            label = model._meta.label_lower
+            if masking and masking.drops(label):
+                continue
+            reader = Reader(model, options, style, masking, keys)
+            if reader.reason:
+                stock[label] = reader.reason
+            count = 0
+            for text in reader.texts():
+                writer.add(text)
+                count += 1
+            counts[label] = count
+            output.progress(model=label, objects=count)
+    writer.end()
+    return {"counts": counts, "stock": stock, "masked": masking is not None}
+
+
+def mask(options, source, output):
+    """The fixture on the source, masked: for an archive, on a host that may see it. Returns as `dump`."""
+    masking = _masking(options, [])
+    style = Style(options["format"], options["indent"])
+    writer = Writer(style, output)
+    counts = {}
+    for entry in fixture.objects(source, options["source_format"], "the archive"):
+        masked = masking.entry(entry)
+        if masked is not None:
+            writer.add(style.entry(masked))
+            counts[entry["model"]] = counts.get(entry["model"], 0) + 1
+    writer.end()
+    return {"counts": counts, "stock": {}, "masked": True}
+
+
+def _masking(options, labels):
+    if not options.get("policy"):
+        return None
+    return Masking(options["policy"], description(options["database"]), bytes.fromhex(options["key"]), labels)

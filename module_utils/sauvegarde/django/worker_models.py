@@ -1,0 +1,188 @@
+"""Inside the site: its models, described in plain values, and the choice among them."""
+
+import contextlib
+import platform
+import uuid
+
+import django
+from django.apps import apps
+from django.core import serializers
+from django.core.management.utils import parse_apps_and_model_labels
+from django.db import connections, models, router, transaction
+from django.db.migrations.executor import MigrationExecutor
+
+from ..errors import SauvegardeError
+
+_EMPTY = {"DecimalField": "0", "UUIDField": "00000000-0000-0000-0000-000000000000", "DurationField": "P0DT00H00M00S"}
+_EMPTY.update({"DateField": "1970-01-01", "DateTimeField": "1970-01-01T00:00:00Z", "TimeField": "00:00:00"})
+# Their numbers depend on the order in which applications were installed: they mean nothing elsewhere.
+_NUMBERED = ("auth.permission", "contenttypes.contenttype")
+_ZERO = ("IntegerField", "BigIntegerField", "SmallIntegerField", "PositiveIntegerField", "PositiveSmallIntegerField")
+_ZERO += ("PositiveBigIntegerField", "FloatField")
+
+
+def describe(options, source, output):
+    """The site in plain values: versions, database, models and their fields, migrations not applied.
+
+    {"django", "python", "database": {"vendor", "name", "server"}, "models": {label: …as `masking.Masking` wants it…},
+     "unapplied": [names], "unknown_tables": []}
+    """
+    using = options.get("database", "default")
+    connection = connections[using]
+    return {
+        "django": django.get_version(),
+        "python": platform.python_version(),
+        "database": {"vendor": connection.vendor, "engine": connection.settings_dict["ENGINE"]},
+        "models": description(using),
+        "unapplied": _unapplied(connection),
+    }
+
+
+def description(using):
+    """{label: {"pk", "natural_key", "fields"}} of every model with a table of its own."""
+    return {
+        model._meta.label_lower: {
+            "pk": model._meta.pk.name,
+            "natural_key": natural_fields(model),
+            "fields": {field.name: _field(field) for field in stored_fields(model)},
+        }
+        for model in apps.get_models()
+        if not model._meta.proxy and router.allow_migrate_model(using, model)
+    }
+
+
+def stored_fields(model):
+    """What a fixture of the model can hold: its own columns, and its many-to-many fields without a model between."""
+    return list(model._meta.local_concrete_fields) + [
+        field for field in model._meta.local_many_to_many if field.remote_field.through._meta.auto_created
+    ]
+
+
+def _field(field):
+    many = isinstance(field, models.ManyToManyField)
+    relation = None
+    if field.remote_field is not None and field.related_model is not None:
+        target = field.related_model if many else field.target_field.model
+        name = target._meta.pk.name if many else field.target_field.name
+        relation = [target._meta.label_lower, name]
+    kind = field.get_internal_type()
+    together = {name for group in field.model._meta.unique_together for name in group}
+    for constraint in field.model._meta.constraints:
+        together.update(getattr(constraint, "fields", ()))
+    return {
+        "type": kind,
+        "null": field.null,
+        "pk": field.primary_key,
+        "unique": field.unique or field.name in together,
+        "max_length": getattr(field, "max_length", None),
+        "relation": relation,
+        "many": many,
+        "text": isinstance(field, (models.CharField, models.TextField, models.FileField)),
+        "empty": False
+        if kind == "BooleanField"
+        else 0
+        if kind in _ZERO
+        else {}
+        if kind == "JSONField"
+        else _EMPTY.get(kind, ""),
+    }
+
+
+def natural_fields(model):
+    """The fields that the model's natural key is made of, None for a part that is none of them.
+
+    None where the model has no natural key; an empty list where it cannot be told.
+    """
+    if not hasattr(model, "natural_key"):
+        return None
+    marks = {}
+    probe = model()
+    for field in model._meta.concrete_fields:
+        if field.remote_field is None:
+            marks[field.name] = str(uuid.uuid4())
+            probe.__dict__[field.attname] = marks[field.name]
+    # A part that comes from a relation (a permission's content type) follows its own model's policy, not this one's.
+    for field in model._meta.concrete_fields:
+        if field.remote_field is not None and hasattr(field.related_model, "natural_key"):
+            with contextlib.suppress(Exception):
+                setattr(probe, field.name, field.related_model())
+    try:
+        key = probe.natural_key()
+    except Exception:  # noqa: BLE001 - a method of the site's, run on an object that is not real
+        return []
+    names = {mark: name for name, mark in marks.items()}
+    return [names.get(part) if isinstance(part, str) else None for part in key]
+
+
+def _unapplied(connection):
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+
+
+def selected(labels, exclude, using, natural_foreign):
+    """The models that stock `dumpdata LABELS --exclude …` writes, in its order."""
+    excluded_models, excluded_apps = parse_apps_and_model_labels(exclude)
+    chosen = {}
+    if not labels:
+        chosen = {
+            config: None
+            for config in apps.get_app_configs()
+            if config.models_module is not None and config not in excluded_apps
+        }
+    for label in labels:
+        app_label, _, model_label = label.partition(".")
+        try:
+            config = apps.get_app_config(app_label)
+            model = config.get_model(model_label) if model_label else None
+        except LookupError as error:
+            raise SauvegardeError(
+                f"The site knows no {label}.", str(error), "Name an application or application.Model of the site."
+            ) from error
+        if config.models_module is None or config in excluded_apps:
+            continue
+        if model is None:
+            chosen[config] = None
+        elif chosen.setdefault(config, []) is not None and model not in chosen[config]:
+            chosen[config].append(model)
+    if natural_foreign:
+        ordered = serializers.sort_dependencies(chosen.items(), allow_cycles=True)
+    else:
+        ordered = [
+            model for config, some in chosen.items() for model in (config.get_models() if some is None else some)
+        ]
+    return [
+        model
+        for model in ordered
+        if model not in excluded_models and not model._meta.proxy and router.allow_migrate_model(using, model)
+    ]
+
+
+@contextlib.contextmanager
+def snapshot(using):
+    """One transaction that sees the database at one moment and cannot write."""
+    connection = connections[using]
+    # A pooler in transaction mode forbids cursors that outlive a transaction; ours do not.
+    connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] = False
+    connection.ensure_connection()
+    connection.queries_log.clear()
+    with transaction.atomic(using=using):
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield connection
+
+
+def raw_numbers(chosen, natural_foreign, natural_primary):
+    """Sentences that say where a dump of these models would hold numbers of permissions or content types."""
+    problems = []
+    for model in chosen:
+        if model._meta.label_lower in _NUMBERED and not natural_primary:
+            problems.append(f"{model._meta.label_lower}: its rows' own numbers")
+        if not natural_foreign:
+            problems += [
+                f"{model._meta.label_lower}.{field.name}: numbers of {field.related_model._meta.label_lower}"
+                for field in stored_fields(model)
+                if field.related_model is not None and field.related_model._meta.label_lower in _NUMBERED
+            ]
+    return problems
