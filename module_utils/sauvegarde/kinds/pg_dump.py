@@ -1,0 +1,321 @@
+"""The `pg_dump` kind: one database as a directory archive, with the fingerprint of the very same snapshot.
+
+job: connection (see postgres.Server), database; optional: workers (processes at once; the cores, at most 4),
+lock_timeout (seconds to wait for a lock on a table; 60), level (zstd's; 3).
+"""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+
+from .. import archive, databases, fingerprint, postgres, process
+from ..errors import LOCKED, SauvegardeError
+from ..following import Compressing
+
+FOLDER = "dump"
+AFTER = "after.sql"
+LOCK_TIMEOUT = 60
+
+
+def preflight(job, directory, last):
+    """Log in, find a client as new as the server with its reader, room for the archive and its uncompressed form."""
+    server = postgres.server(job.get("connection"))
+    connection = postgres.connect(server, job["database"])
+    try:
+        facts = {"server": postgres.properties(connection)}
+        size = postgres.value(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")
+    finally:
+        connection.close()
+    facts["dumper"] = postgres.client("pg_dump", facts["server"]["version_num"])
+    facts["reader"] = postgres.client("pg_restore", facts["dumper"].version_num)
+    archive.tools()
+    if last is not None and last["kind"] == "pg_dump":
+        size = last["stored_bytes"] + last["bytes"]
+    archive.require_space(directory, size + size // 10)
+    return facts
+
+
+def dump(job, stage, facts, notify):
+    """Snapshot, locks, pg_dump with zstd behind it; then the fingerprint and the reading back side by side."""
+    server = postgres.server(job.get("connection"))
+    database = job["database"]
+    workers = int(job.get("workers") or archive.default_workers())
+    wait = float(job.get("lock_timeout", LOCK_TIMEOUT))
+    with contextlib.ExitStack() as stack:
+        leader = stack.enter_context(contextlib.closing(postgres.connect(server, database)))
+        fingerprint.pin(leader)
+        snapshot = stack.enter_context(postgres.snapshot(leader))
+        source = _source(leader, facts)
+        _lock(leader, wait)
+        _dump(server, database, snapshot, stage, facts, workers, wait, notify)
+        notify("read_back")
+        changed = source["spatial_ref_sys"]
+        srids = [row["srid"] for row in changed["custom"] + changed["changed"]]
+        if not _has_postgis(source):
+            srids = None
+        with ThreadPoolExecutor(1) as beside:
+            reading = beside.submit(_read_back, stage, facts["reader"])
+            sums = fingerprint.take(lambda: postgres.connect(server, database), snapshot, workers, srids=srids)
+            sequences = reading.result()
+    sums["sequences"] = sequences
+    with stage.writer(AFTER) as target:
+        target.write(_after(database, source).encode("utf-8"))
+    versions = {"pg_dump": facts["dumper"].version, "pg_restore": facts["reader"].version}
+    versions.update(archive.tools())
+    return {
+        "source": source,
+        "tools": versions,
+        "fingerprint": sums,
+        "restore_by_hand": by_hand(database, facts["dumper"]),
+        "warnings": _warnings(source),
+    }
+
+
+def _has_postgis(source):
+    return any(extension["name"] == "postgis" for extension in source["extensions"])
+
+
+def _source(leader, facts):
+    try:
+        source = databases.describe(leader)
+    except psycopg2.Error as error:
+        raise postgres.database_error(error, "The database's properties could not be read.") from error
+    source["server"] = facts["server"]
+    return source
+
+
+def _lock(leader, wait):
+    """Hold every table against changes of its form until the fingerprint is taken, and TRUNCATE with them, which no
+    snapshot hides. pg_dump does the same, but lets go when it ends."""
+    postgres.execute(leader, "SET lock_timeout TO %s", (int(wait * 1000),))
+    for table in fingerprint.tables(leader):
+        statement = sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(
+            postgres.qualified(table.schema, table.name)
+        )
+        try:
+            postgres.execute(leader, statement)
+        except psycopg2.Error as error:
+            what = f"The table {table.key} could not be locked for reading"
+            if error.pgcode == "55P03":
+                what += f" within {wait:g} seconds"
+            raise postgres.database_error(error, what + ".") from error
+
+
+def _dump(server, database, snapshot, stage, facts, workers, wait, notify):
+    arguments = [
+        facts["dumper"].path,
+        "--format=directory",
+        f"--jobs={workers}",
+        "--compress=0",
+        f"--snapshot={snapshot}",
+        f"--lock-wait-timeout={int(wait * 1000)}",
+        "--no-password",
+        f"--file={stage.path / FOLDER}",
+    ]
+    if facts["dumper"].version_num >= 100000:
+        arguments.append("--no-sync")  # the files are compressed first and synced then
+    with Compressing(stage, FOLDER, workers) as work, process.start(
+        arguments, env=postgres.environment(server, database)
+    ) as tool:
+        told = time.monotonic()
+        while tool.running():
+            work.turn()
+            if time.monotonic() - told > 1:
+                told = time.monotonic()
+                notify("dumping", files=len(stage.files), bytes=sum(entry["bytes"] for entry in stage.files))
+        try:
+            tool.finish(what=f"The database {database} could not be dumped.")
+        except SauvegardeError as error:
+            if "lock timeout" in error.why or "55P03" in error.why:
+                error.exit_code = LOCKED
+            raise
+        work.finish()
+    notify("dumped", bytes=sum(entry["bytes"] for entry in stage.files))
+
+
+def _read_back(stage, reader):
+    """Read the dump back from the disk with the server's own reader; returns the sequences' values in it."""
+    stage.settle()
+    found = read_through(stage.path, stage.files, reader)
+    stage.proven(entry["path"] for entry in stage.files)
+    return found
+
+
+def read(path, manifest):
+    """Read a published archive whole: every checksum, and pg_restore over all of it. Where no pg_restore is new enough,
+    that is an error: install one, or verify elsewhere."""
+    number = re.match(r"(\d+)(?:\.(\d+))?", manifest["tools"]["pg_dump"])
+    first, second = int(number.group(1)), int(number.group(2) or 0)
+    reader = postgres.client("pg_restore", first * 10000 + (second * 100 if first < 10 else second))
+    dumped = [entry for entry in manifest["files"] if entry["path"].startswith(FOLDER + "/")]
+    archive.read_all(path, [entry for entry in manifest["files"] if entry not in dumped])
+    found = read_through(path, dumped, reader)
+    if found != manifest["fingerprint"]["sequences"]:
+        raise archive.damaged(path, "Its manifest names other sequences, or other values, than its dump.")
+
+
+def read_through(path, files, reader):
+    """pg_restore reads the whole dump, each file handed to it through a pipe while its checksum is taken: one pass, and
+    nothing uncompressed on the disk but the tables of contents. Returns the sequences' values that the dump sets.
+
+    files: the manifest's entries of the dump's folder.
+    """
+    entries = {entry["path"].rpartition("/")[2]: entry for entry in files}
+    folder = Path(tempfile.mkdtemp(prefix="sauvegarde-"))
+    try:
+        index = [entry for name, entry in entries.items() if name.endswith(".toc") or name == "toc.dat"]
+        archive.stream(path, index, lambda entry: _into(folder / entry["path"].rpartition("/")[2]))
+        listing = process.run([reader.path, "--list", str(folder)], what="pg_restore cannot read the dump.").text
+        names = [name for name in _order(folder, listing) if name in entries]
+        for name in names:
+            os.mkfifo(str(folder / name), 0o600)
+        rest = [entry for entry in entries.values() if entry not in index and not (folder / _name(entry)).exists()]
+        with process.start([reader.path, "--file=/dev/null", str(folder)]) as restorer:
+
+            def pipe(entry):
+                return _pipe(folder / _name(entry), restorer)
+
+            archive.stream(path, [entries[name] for name in names], pipe)
+            restorer.finish(what="pg_restore cannot read the dump whole.")
+        archive.read_all(path, rest)
+        return _sequences(folder, listing, reader)
+    finally:
+        shutil.rmtree(str(folder), ignore_errors=True)
+
+
+def _name(entry):
+    return entry["path"].rpartition("/")[2]
+
+
+@contextlib.contextmanager
+def _into(path):
+    with path.open("xb") as target:
+        yield target.write
+
+
+@contextlib.contextmanager
+def _pipe(path, restorer):
+    """Give one file to pg_restore: wait until it opens it, then hand chunks on."""
+    while True:
+        try:
+            descriptor = os.open(str(path), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            break
+        except OSError:  # ENXIO: nobody reads yet
+            if not restorer.running():
+                restorer.finish(what="pg_restore cannot read the dump whole.")
+                raise SauvegardeError(f"pg_restore did not read {path.name} of the dump.") from None
+            time.sleep(0.0005)
+
+    def write(chunk):
+        view = memoryview(chunk)
+        try:
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except BrokenPipeError:
+            restorer.finish(what="pg_restore cannot read the dump whole.")
+            raise
+
+    try:
+        os.set_blocking(descriptor, True)
+        with os.fdopen(os.dup(descriptor), "wb", buffering=0) as stream:
+            archive.widen(stream)
+        yield write
+    finally:
+        os.close(descriptor)
+
+
+def _order(folder, listing):
+    """The names of the data files in the order in which pg_restore opens them: that of its table of contents."""
+    for line in listing.splitlines():
+        found = re.match(r"(\d+); \d+ \d+ (TABLE DATA|BLOBS) ", line)
+        if found is None:
+            continue
+        if found.group(2) == "TABLE DATA":
+            yield f"{found.group(1)}.dat"
+        else:
+            index = folder / f"blobs_{found.group(1)}.toc"  # one list a group of objects, from 17 on
+            with (index if index.exists() else folder / "blobs.toc").open() as objects:
+                for each in objects:
+                    yield each.split()[1]
+
+
+_SETVAL = re.compile(r"^SELECT pg_catalog\.setval\('((?:[^']|'')*)', (-?\d+), (true|false)\);$", re.MULTILINE)
+
+
+def _sequences(folder, listing, reader):
+    """Quoted name to [value, whether it was given out], from the SEQUENCE SET entries of the dump."""
+    wanted = [line for line in listing.splitlines() if re.match(r"\d+; \d+ \d+ SEQUENCE SET ", line)]
+    if not wanted:
+        return {}
+    chosen = folder / "sequences.list"
+    chosen.write_text("\n".join(wanted) + "\n", encoding="utf-8")
+    arguments = [reader.path, f"--use-list={chosen}", "--file=/dev/stdout", str(folder)]
+    text = process.run(arguments, what="pg_restore cannot read the sequences.").text
+    found = {}
+    for name, value, called in _SETVAL.findall(text):
+        parts = re.findall(r'"((?:[^"]|"")*)"|([^".]+)', name.replace("''", "'"))
+        key = postgres.quoted(*(quoted.replace('""', '"') or bare for quoted, bare in parts))
+        found[key] = [int(value), called == "true"]
+    if len(found) != len(wanted):
+        raise SauvegardeError("The dump's sequences could not be read.", f"{len(wanted)} set, {len(found)} understood.")
+    return found
+
+
+def _after(database, source):
+    """SQL to run in the restored database, for what pg_restore may not bring back: the database's own properties
+    (before version 11) and edited rows of spatial_ref_sys (never)."""
+    lines = ["-- What pg_restore does not bring back. Run as a superuser, connected to the restored database."]
+    lines += [statement + ";" for statement in databases.statements(database, source["properties"])]
+    changed = source["spatial_ref_sys"]["changed"]
+    if changed:
+        schema = next(each["schema"] for each in source["extensions"] if each["name"] == "postgis")
+        table = postgres.quoted(schema, "spatial_ref_sys")
+        for row in changed:
+            values = ", ".join(postgres.literal(row[key]) for key in ("auth_name", "srtext", "proj4text"))
+            number = "NULL" if row["auth_srid"] is None else f"{row['auth_srid']:d}"
+            lines.append(f"DELETE FROM {table} WHERE srid = {row['srid']:d};")
+            lines.append(
+                f"INSERT INTO {table} (srid, auth_srid, auth_name, srtext, proj4text)"
+                f" VALUES ({row['srid']:d}, {number}, {values});"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def by_hand(database, dumper):
+    """The shell lines that restore the archive with stock tools, for its local and its plain form."""
+    target = shlex.quote(postgres.conninfo(database))
+    head = [
+        f"# As a superuser (postgres), with psql and pg_restore {postgres.major(dumper.version_num)} or later,",
+        "# on a cluster that has the roles of the manifest (source.roles) and no database of this name.",
+    ]
+    restore = "pg_restore --create --exit-on-error --jobs=2 --dbname=postgres"
+    psql = f"psql -X -q -v ON_ERROR_STOP=1 -d {target}"
+    return {
+        "local": [
+            *head,
+            "work=$(mktemp -d)",
+            f'for file in {FOLDER}/*.zst; do zstd -dq "$file" -o "$work/$(basename "$file" .zst)"; done',
+            f'{restore} "$work"',
+            f"zstd -dcq {AFTER}.zst | {psql}",
+            'rm -r "$work"',
+        ],
+        "plain": [*head, f"{restore} {FOLDER}", f"{psql} -f {AFTER}"],
+    }
+
+
+def _warnings(source):
+    found = []
+    if source["spatial_ref_sys"]["reference"] is None and _has_postgis(source):
+        found.append(
+            "PostGIS's own script is not on this host: edited rows of spatial_ref_sys were not told from shipped ones."
+        )
+    return found

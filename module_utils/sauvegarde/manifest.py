@@ -1,0 +1,240 @@
+"""The manifest: what an archive holds, how to prove it, and how to restore it without us. One schema for every kind."""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from .errors import DAMAGED, SauvegardeError
+
+FORMAT = 1
+NAME = "manifest.json"
+_LARGEST = 256 * 1024 * 1024  # bytes: a manifest is read whole, so a forged giant is refused before that
+
+_TEXT = {"type": "string"}
+_COUNT = {"type": "integer", "minimum": 0}
+_TEXTS = {"type": "array", "items": _TEXT}
+_MOMENT = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
+_DIGEST = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_SUM = {
+    "type": "object",
+    "required": ["rows", "hash"],
+    "properties": {"rows": _COUNT, "hash": {"type": "string", "pattern": "^[0-9a-f]{32}$"}},
+}
+
+SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "Manifest of a Sauvegarde archive",
+    "type": "object",
+    "required": [
+        "format",
+        "id",
+        "job",
+        "kind",
+        "tool",
+        "host",
+        "started",
+        "ended",
+        "files",
+        "bytes",
+        "stored_bytes",
+        "source",
+        "tools",
+        "fingerprint",
+        "restore_by_hand",
+        "warnings",
+        "checksum",
+    ],
+    "additionalProperties": False,
+    "properties": {
+        "format": {"const": FORMAT, "description": "Version of this format."},
+        "id": {
+            "type": "string",
+            "pattern": r"^\d{8}T\d{6}Z$",
+            "description": "UTC label of the archive; later archives of a job have greater labels.",
+        },
+        "job": {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"},
+        "kind": {"type": "string", "pattern": "^[a-z_]+$"},
+        "tool": {
+            "type": "object",
+            "required": ["name", "version"],
+            "properties": {"name": _TEXT, "version": _TEXT},
+        },
+        "host": {"type": "string", "description": "Name of the host that made it."},
+        "started": dict(_MOMENT, description="UTC; for a database, just before its snapshot was taken."),
+        "ended": dict(_MOMENT, description="UTC, when everything had been read back."),
+        "files": {
+            "type": "array",
+            "description": "Every file; stored locally as PATH.zst, elsewhere as PATH.",
+            "items": {
+                "type": "object",
+                "required": ["path", "bytes", "sha256", "stored_bytes"],
+                "additionalProperties": False,
+                "properties": {
+                    "path": {"type": "string", "pattern": r"^(?!.*(^|/)\.{0,2}(/|$))[^\x00-\x1f]+$"},
+                    "bytes": dict(_COUNT, description="Uncompressed."),
+                    "sha256": dict(_DIGEST, description="Of the uncompressed bytes."),
+                    "stored_bytes": dict(_COUNT, description="Size of the local zstd file."),
+                },
+            },
+        },
+        "bytes": dict(_COUNT, description="Sum over the files, uncompressed."),
+        "stored_bytes": dict(_COUNT, description="Sum over the files, as stored locally."),
+        "source": {"type": "object", "description": "What was dumped; its keys depend on the kind."},
+        "tools": {
+            "type": "object",
+            "additionalProperties": _TEXT,
+            "description": "Program name to version, of all that had a hand in it.",
+        },
+        "fingerprint": {
+            "type": ["object", "null"],
+            "required": ["algorithm", "tables"],
+            "properties": {
+                "algorithm": _TEXT,
+                "tables": {
+                    "type": "object",
+                    "additionalProperties": {
+                        "type": "object",
+                        "required": ["rows", "hash"],
+                        "properties": dict(_SUM["properties"], columns=_TEXTS, condition=_TEXT),
+                    },
+                },
+                "large_objects": _SUM,
+                "srids": _SUM,
+                "sequences": {
+                    "type": "object",
+                    "additionalProperties": {
+                        "type": "array",
+                        "items": {"type": ["integer", "boolean"]},
+                        "description": "Last value, and whether it has been given out.",
+                    },
+                },
+                "matviews": {"type": "object", "additionalProperties": {"type": "boolean"}},
+            },
+        },
+        "restore_by_hand": {
+            "type": "object",
+            "required": ["local", "plain"],
+            "description": "Shell lines with stock tools only, to run in the archive's folder.",
+            "properties": {"local": _TEXTS, "plain": _TEXTS},
+        },
+        "warnings": _TEXTS,
+        "checksum": dict(_DIGEST, description="SHA-256 of the canonical JSON of all the other keys."),
+    },
+}
+
+_TYPES = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "null": type(None),
+}
+
+
+def _is(value, name):
+    if name == "integer" and isinstance(value, bool):
+        return False
+    return isinstance(value, _TYPES[name])
+
+
+def problems(value, schema=None, where="manifest"):
+    """What a value breaks of the schema, as sentences; empty when it is valid. Covers the words that SCHEMA uses."""
+    schema = SCHEMA if schema is None else schema
+    if "const" in schema and (value != schema["const"] or isinstance(value, bool)):
+        return [f"{where} is {value!r:.80}, not {schema['const']!r}"]
+    if "type" in schema:
+        names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        if not any(_is(value, name) for name in names):
+            return [f"{where} is not of type {' or '.join(names)}"]
+    found = []
+    if isinstance(value, str) and "pattern" in schema and not _matches(schema["pattern"], value):
+        found.append(f"{where} is {value!r:.80}, which does not match {schema['pattern']}")
+    if _is(value, "integer") and value < schema.get("minimum", value):
+        found.append(f"{where} is {value}, less than {schema['minimum']}")
+    if isinstance(value, list) and "items" in schema:
+        for index, item in enumerate(value):
+            found += problems(item, schema["items"], f"{where}[{index}]")
+    if isinstance(value, dict):
+        found += [f"{where} has no {name!r}" for name in schema.get("required", []) if name not in value]
+        known = schema.get("properties", {})
+        others = schema.get("additionalProperties", True)
+        for name, item in value.items():
+            if name in known:
+                found += problems(item, known[name], f"{where}.{name}")
+            elif others is False:
+                found.append(f"{where} has the unknown key {name!r:.80}")
+            elif isinstance(others, dict):
+                found += problems(item, others, f"{where}[{name!r:.80}]")
+    return found
+
+
+def _matches(pattern, text):
+    return re.search(pattern.replace("$", r"\Z") if pattern.endswith("$") else pattern, text) is not None
+
+
+def checksum(manifest):
+    """SHA-256 of everything but the checksum itself, independent of spacing and key order."""
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def dumps(manifest):
+    """The manifest's text, its checksum renewed; refuses to write what `loads` would refuse to read."""
+    manifest = dict(manifest, checksum=checksum(manifest))
+    wrong = problems(manifest)
+    if wrong:
+        raise SauvegardeError("The manifest does not keep to its own schema.", "\n".join(wrong[:20]))
+    return json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def loads(text, where):
+    """The manifest in a text; raises with exit code DAMAGED when it is anything but whole and valid."""
+    try:
+        manifest = json.loads(text)
+    except ValueError as error:
+        raise _damaged(where, str(error)) from error
+    if isinstance(manifest, dict) and isinstance(manifest.get("format"), int) and manifest["format"] > FORMAT:
+        raise SauvegardeError(
+            f"The archive has format {manifest['format']}, this version of Sauvegarde knows up to {FORMAT}: {where}",
+            fix="Use a newer Sauvegarde.",
+        )
+    wrong = problems(manifest)
+    if wrong:
+        raise _damaged(where, "\n".join(wrong[:20]))
+    if manifest["checksum"] != checksum(manifest):
+        raise _damaged(where, "Its checksum is not that of its content: it was changed after it was written.")
+    paths = [entry["path"] for entry in manifest["files"]]
+    if len(set(paths)) != len(paths):
+        raise _damaged(where, "A file is listed twice.")
+    return manifest
+
+
+def load(path):
+    """The manifest in a file (never through a symbolic link)."""
+    path = Path(str(path))
+    try:
+        descriptor = os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as stream:
+            data = stream.read(_LARGEST + 1)
+    except OSError as error:
+        raise _damaged(path, str(error)) from error
+    if len(data) > _LARGEST:
+        raise _damaged(path, f"It is larger than {_LARGEST} bytes.")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(path, str(error)) from error
+    return loads(text, path)
+
+
+def _damaged(where, why):
+    return SauvegardeError(
+        f"The manifest is damaged: {where}",
+        why,
+        "Use another archive; this one's data may still be restored by hand.",
+        DAMAGED,
+    )

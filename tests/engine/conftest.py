@@ -1,0 +1,139 @@
+"""A throwaway PostgreSQL cluster and a private repository for the tests that need the real thing.
+
+Runs on a controller and on lab hosts alike (their python3-pytest can be 6.0): standard library, psycopg2 and pytest
+only. SAUVEGARDE_ENGINE names the folder that holds the package where it is not the checkout's; SAUVEGARDE_TEST_MAJOR
+picks one of several installed servers, the newest by default.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ENGINE = os.environ.get("SAUVEGARDE_ENGINE") or str(Path(__file__).resolve().parents[2] / "module_utils")
+sys.path.insert(0, ENGINE)
+
+psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+
+from sauvegarde import postgres  # noqa: E402 - found through the path set above
+
+
+def _folder():
+    """The bin folder of the server to test with, or None."""
+    found = [
+        each.parent for each in Path("/usr/lib/postgresql").glob("*/bin/initdb") if (each.parent / "pg_ctl").exists()
+    ]
+    wanted = os.environ.get("SAUVEGARDE_TEST_MAJOR")
+    found = sorted(
+        (each for each in found if wanted in (None, each.parent.name)), key=lambda each: float(each.parent.name)
+    )
+    return found[-1] if found else None
+
+
+class Cluster:
+    """A server of our own: `server` describes it for the engine, `connect` logs in as its superuser."""
+
+    def __init__(self, binaries, folder):
+        self.binaries, self.folder = binaries, folder
+        self.data, self.log = folder / "data", folder / "log"
+        self.port = 55000 + os.getpid() % 5000
+        self.server = postgres.Server(host=str(folder), port=self.port, user="postgres")
+        self.values = {"host": str(folder), "port": self.port, "user": "postgres"}
+        self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+
+    def as_owner(self, *arguments):
+        prefix = ["runuser", "-u", self.user, "--"] if os.geteuid() == 0 else []
+        environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
+        subprocess.run([*prefix, *map(str, arguments)], check=True, env=environment, stdout=subprocess.DEVNULL, cwd="/")
+
+    def create(self):
+        self.as_owner(
+            self.binaries / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"
+        )
+        with (self.data / "postgresql.conf").open("a") as settings:
+            settings.write(
+                f"listen_addresses = ''\nunix_socket_directories = '{self.folder}'\nport = {self.port}\nfsync = off\n"
+                "max_connections = 50\nshared_buffers = 64MB\ndynamic_shared_memory_type = mmap\n"
+            )
+
+    def start(self):
+        self.as_owner(self.binaries / "pg_ctl", "-D", self.data, "-l", self.log, "-w", "-t", "60", "start")
+
+    def stop(self, how="fast"):
+        self.as_owner(self.binaries / "pg_ctl", "-D", self.data, "-m", how, "-w", "-t", "60", "stop")
+
+    def connect(self, database="postgres"):
+        return postgres.connect(self.server, database)
+
+    def execute(self, statement, database="postgres"):
+        connection = self.connect(database)
+        try:
+            return postgres.query(connection, statement)
+        finally:
+            connection.close()
+
+    def run(self, tool, *arguments, database="postgres"):
+        """One of the server's own programs, as its superuser."""
+        subprocess.run(
+            [str(self.binaries / tool), *map(str, arguments)],
+            check=True,
+            env=postgres.environment(self.server, database),
+            stdout=subprocess.DEVNULL,
+        )
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A running server, the same for the whole session."""
+    binaries = _folder()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server binaries under /usr/lib/postgresql")
+    if os.geteuid() == 0 and shutil.which("runuser") is None:
+        pytest.skip("the server cannot run as root, and there is no runuser")
+    folder = Path(tempfile.mkdtemp(prefix="sauvegarde-pg-"))
+    found = Cluster(binaries, folder)
+    if os.geteuid() == 0:
+        shutil.chown(str(folder), found.user)
+    folder.chmod(0o755)
+    try:
+        found.create()
+        found.start()
+        try:
+            yield found
+        finally:
+            found.stop("immediate")
+    finally:
+        shutil.rmtree(str(folder), ignore_errors=True)
+
+
+@pytest.fixture()
+def database(cluster, request):
+    """A new empty database; its name is hostile by default, or what `@pytest.mark.parametrize(..., indirect)` gives."""
+    name = getattr(request, "param", "-o'ff\"re $(id) %s é=1")
+    _drop(cluster, name)
+    cluster.execute(f"CREATE DATABASE {postgres.quoted(name)} TEMPLATE template0")
+    yield name
+    _drop(cluster, name)
+
+
+def _drop(cluster, name):
+    connection = cluster.connect()
+    try:
+        postgres.query(connection, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        postgres.execute(connection, f"DROP DATABASE IF EXISTS {postgres.quoted(name)}")
+    finally:
+        connection.close()
+
+
+@pytest.fixture()
+def repository(tmp_path):
+    """ROOT with a private folder for the job `demo`."""
+    root = tmp_path / "repository"
+    root.mkdir(mode=0o755)
+    (root / "demo").mkdir(mode=0o700)
+    return root
