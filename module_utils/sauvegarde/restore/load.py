@@ -1,0 +1,358 @@
+"""Fill the side database: what comes before the data, the data, what comes after; any error stops.
+
+Between the first two, every function of the dump's that has no search_path of its own is given one, and loses it at the
+very end: a dump is restored with an empty search_path, in which a function that calls PostGIS unqualified fails inside
+indexes, CHECKs and materialized views.
+"""
+
+import re
+import tempfile
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+
+from .. import postgres, process
+from ..errors import SauvegardeError
+from . import source as sources
+from .contents import QUALIFIED, identifiers, unwanted
+from .script import DATA, Copy, Entry, Script, Setting, Sql
+
+# For the load's own sessions: nothing here outlives it. What must be on disk is synced by the last checkpoint.
+SESSION = {
+    "synchronous_commit": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "row_security": "off",
+    "default_transaction_read_only": "off",
+    "check_function_bodies": "off",
+}
+
+
+def session(connection):
+    """The settings of a loading session on this server. lz4 is several times as fast as pglz where it is built in."""
+    settings = dict(SESSION)
+    methods = postgres.value(
+        connection, "SELECT enumvals FROM pg_catalog.pg_settings WHERE name = 'default_toast_compression'"
+    )
+    if methods and "lz4" in methods:
+        settings["default_toast_compression"] = "lz4"
+    return settings
+
+
+class Target:
+    """One side database being filled.
+
+    server: a postgres.Server; name: the database; contents: of the dump; owner: whose everything becomes where the
+    dump names no owners; told(**state) hears of each step. `notes` collects what was left out, and why.
+    """
+
+    def __init__(self, server, name, contents, owner="", search_path="", told=None):
+        self.server = server
+        self.name = name
+        self.contents = contents
+        self.owner = owner if contents.unowned else ""
+        self.search_path = search_path
+        self.told = told or (lambda **_: None)
+        self.notes = []
+        self.connection = postgres.connect(server, name)
+        self.settings = session(self.connection)
+        for setting, value in sorted(self.settings.items()):
+            postgres.execute(self.connection, sql.SQL("SET {} TO %s").format(sql.SQL(setting)), (value,))
+        self._known = {name for (name,) in postgres.query(self.connection, "SELECT name FROM pg_catalog.pg_settings")}
+        self._tablespaces = {
+            name for (name,) in postgres.query(self.connection, "SELECT spcname FROM pg_catalog.pg_tablespace")
+        }
+        self._schemas = {
+            name
+            for (name,) in postgres.query(
+                self.connection, "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname <> 'public'"
+            )
+        }
+        self.absent = self._absent()
+        self._altered = []
+
+    def close(self):
+        self.connection.close()
+
+    # What is left out
+
+    def _absent(self):
+        """Entries about objects that neither the dump nor the extensions made here define."""
+        absent = set()
+        defined = {
+            (entry.schema, entry.name.split("(")[0])
+            for entry in self.contents.entries
+            if entry.kind not in ("ACL", "COMMENT", "TABLE DATA", "SEQUENCE SET")
+        }
+        for entry, kind, schema, name in self.contents.granted:
+            if (schema, name) not in defined and not self._made_by_extension(kind, schema, name):
+                absent.add(entry)
+                self.notes.append(f"left out: privileges on {kind} {schema}.{name}, which no longer exists")
+        for entry in self.contents.entries:
+            if entry.kind != "SEQUENCE SET" or (entry.schema, entry.name) in defined:
+                continue
+            if not self._made_by_extension("SEQUENCE", entry.schema, entry.name):
+                absent.add(entry)
+                self.notes.append("left out: the value of sequence {}.{}, which no longer exists".format(*entry[1:3]))
+        return absent
+
+    def _made_by_extension(self, kind, schema, name):
+        if kind in ("TABLE", "SEQUENCE"):
+            catalog = "pg_catalog.pg_class WHERE relnamespace = n.oid AND relname = %s"
+        elif kind in ("TYPE", "DOMAIN"):
+            catalog = "pg_catalog.pg_type WHERE typnamespace = n.oid AND typname = %s"
+        else:
+            catalog = "pg_catalog.pg_proc WHERE pronamespace = n.oid AND proname = %s"
+        statement = "SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname = %s AND EXISTS (SELECT 1 FROM {})"
+        return bool(postgres.value(self.connection, statement.format(catalog), (schema, name)))
+
+    def skips(self, entry):
+        return entry is not None and (
+            unwanted(entry, self._schemas) or entry in self.absent or entry in self.contents.redundant
+        )
+
+    # Between the dump's definitions and its data
+
+    def ready_for_data(self):
+        """After the definitions: extensions' rows merged, functions able to find what they call."""
+        for rows in self.contents.merged:
+            self._merge(rows)
+        path = self._path()
+        # ROUTINE covers procedures too, which came with that word.
+        self._alter = "ALTER {} {{}} ".format("ROUTINE" if self.connection.server_version >= 110000 else "FUNCTION")
+        for (function,) in postgres.query(
+            self.connection,
+            "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+            " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
+            " WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND l.lanname NOT IN ('c', 'internal')"
+            " AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(p.proconfig) s WHERE s LIKE 'search\\_path=%')"
+            " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid)"
+            " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass"
+            " AND d.objid = p.oid AND d.deptype = 'e')",
+        ):
+            postgres.execute(self.connection, (self._alter + "SET search_path TO {}").format(function, path))
+            self._altered.append(function)
+
+    def _path(self):
+        """Where functions look for what they call: first as the database's sessions did, then everywhere it can be."""
+        first = re.findall(r'"(?:[^"]|"")*"|[^,\s\']+', self.search_path) or ['"$user"', "public"]
+        there = [
+            postgres.quoted(name)
+            for (name,) in postgres.query(
+                self.connection,
+                "SELECT nspname FROM pg_catalog.pg_namespace n"
+                " WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+                " ORDER BY EXISTS (SELECT 1 FROM pg_catalog.pg_extension e WHERE e.extnamespace = n.oid) DESC, nspname",
+            )
+        ]
+        return ", ".join(first + [name for name in there if name not in first])
+
+    def release(self):
+        """After everything, ANALYZE included (which calls functions of indexes): the functions as the dump has them."""
+        for function in self._altered:
+            postgres.execute(self.connection, (self._alter + "RESET search_path").format(function))
+        self._altered = []
+
+    def _merge(self, spooled):
+        """Add rows to a table that its extension has filled already; where both have a key, the dump's row holds."""
+        table = postgres.qualified(spooled.schema, spooled.table)
+        found = postgres.query(
+            self.connection,
+            "SELECT a.attname, coalesce(a.attnum = ANY (i.indkey), false) FROM pg_catalog.pg_attribute a"
+            " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary"
+            " WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped",
+            (spooled.schema, spooled.table),
+        )
+        if not found:
+            raise SauvegardeError(
+                "The dump has rows for {}.{}, which neither it nor an extension defines.".format(*spooled[:2]),
+                "It seems to be a part of a dump, or of an extension that is not in its list.",
+                "Take a whole dump of the database.",
+            )
+        clause = spooled.statement[len("COPY ") + QUALIFIED.match(spooled.statement[len("COPY ") :]).end() :].strip()
+        listed = clause[: clause.rindex(" FROM stdin")]
+        names = (
+            [identifiers(each.strip())[1] for each in _split(listed.strip("()"))] if listed else [n for n, _ in found]
+        )
+        keys = [name for name, key in found if key]
+        columns = sql.SQL(", ").join(sql.Identifier(name) for name in names)
+        aside = sql.SQL("pg_temp.sauvegarde_rows")
+        postgres.execute(
+            self.connection,
+            sql.SQL("CREATE TEMPORARY TABLE sauvegarde_rows AS SELECT {} FROM {} LIMIT 0").format(columns, table),
+        )
+        spooled.rows.seek(0)
+        with self.connection.cursor() as cursor:
+            cursor.copy_expert(sql.SQL("COPY {} ({}) FROM STDIN").format(aside, columns), spooled.rows)
+        insert = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(table, columns, columns, aside)
+        if keys and set(keys) <= set(names):
+            others = [name for name in names if name not in keys]
+            taken = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others)
+            insert += sql.SQL(" ON CONFLICT ({}) DO ").format(sql.SQL(", ").join(sql.Identifier(name) for name in keys))
+            insert += sql.SQL("UPDATE SET ") + taken if others else sql.SQL("NOTHING")
+        else:
+            insert += sql.SQL(" EXCEPT SELECT {} FROM {}").format(columns, table)
+        postgres.execute(self.connection, insert)
+        postgres.execute(self.connection, "DROP TABLE pg_temp.sauvegarde_rows")
+
+    # The two ways in
+
+    def from_archive(self, source, tool, jobs):
+        """Load an archive with the target's own pg_restore, `jobs` tables and indexes at a time."""
+        base = [tool.path, "-d", postgres.conninfo(self.name), "--exit-on-error"]
+        if source.form != "tar":  # which cannot be read in parallel
+            base += ["-j", str(jobs)]
+        if not self._has_tablespaces():
+            base.append("--no-tablespaces")
+        options = " ".join("-c {}={}".format(*each) for each in sorted(self.settings.items()))
+        env = postgres.environment(self.server, self.name, PGOPTIONS=options)
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = Path(folder) / "list"
+            lines = [line for line, names in sources.listing(source, tool) if not self._skips_line(names)]
+            chosen.write_text("\n".join(lines) + "\n", "utf-8")
+            for section in ("pre-data", "data", "post-data"):
+                self.told(step=section)
+                if section == "data":
+                    self.ready_for_data()
+                process.run(
+                    [*base, "--section", section, "-L", str(chosen), source.path],
+                    env=env,
+                    what=f"The restore stopped in the section {section}.",
+                )
+
+    def _skips_line(self, names):
+        if names.startswith(("EXTENSION - ", "COMMENT - EXTENSION ")):
+            return True
+        if not hasattr(self, "_dropped"):
+            defined = {entry[1:] for entry in self.contents.entries if entry.kind in ("TABLE", "FOREIGN TABLE")}
+            self._loaded = {"TABLE DATA {} {} {}".format(*each) for each in defined}
+            self._dropped = {
+                "{} {} {} {}".format(entry.kind, entry.schema or "-", entry.name, entry.owner)
+                for entry in self.contents.entries
+                if self.skips(entry)
+            }
+        if names.startswith("TABLE DATA ") and names not in self._loaded:
+            return True
+        return names in self._dropped
+
+    def _has_tablespaces(self):
+        used = {value.strip("'\" ") for value in self.contents.settings.get("default_tablespace", ())} - {""}
+        missing = sorted(used - self._tablespaces)
+        if missing:
+            self.notes.append(
+                "tablespaces that this server lacks, their tables are in its default: " + ", ".join(missing)
+            )
+        return not missing
+
+    def from_script(self, stream):
+        """Load plain SQL, piece by piece. The stream is what `source.script` gives."""
+        script = Script(stream)
+        tablespaces = self._has_tablespaces()
+        started = False
+        section = "pre-data"
+        self.told(step=section)
+        if self.owner:
+            postgres.execute(self.connection, sql.SQL("SET ROLE {}").format(sql.Identifier(self.owner)))
+        for piece in script:
+            if isinstance(piece, Entry):
+                moved = _section(piece, section)
+                if moved != section:
+                    section = moved
+                    self.told(step=section)
+                    if not started:
+                        started = True
+                        self._as_superuser(self._between)
+            elif isinstance(piece, Setting):
+                self._set(piece, tablespaces)
+            elif isinstance(piece, Sql):
+                if not self._skips_sql(piece):
+                    self._run(piece.entry, lambda cursor, text=piece.text: cursor.execute(text))
+            elif isinstance(piece, Copy) and not self._is_merged(piece):
+                statement = piece.statement.rstrip().rstrip(b";")
+                self._run(
+                    piece.entry,
+                    lambda cursor, rows=piece.rows, text=statement: cursor.copy_expert(
+                        text.decode(script.encoding), rows, 1 << 20
+                    ),
+                )
+            self.told(bytes=script.read)
+        postgres.execute(self.connection, "RESET ROLE")
+
+    def _between(self):
+        self.ready_for_data()
+        # A plain dump has its privileges at its end, but an index is built as the table's owner, who needs USAGE on the
+        # schema of what the index calls.
+        for text in self.contents.grants:
+            postgres.execute(self.connection, text)
+
+    def _as_superuser(self, action):
+        postgres.execute(self.connection, "RESET ROLE")
+        action()
+        if self.owner:
+            postgres.execute(self.connection, sql.SQL("SET ROLE {}").format(sql.Identifier(self.owner)))
+
+    def _skips_sql(self, piece):
+        if piece.entry is not None:
+            return self.skips(piece.entry)
+        # Before the first entry there is only the session's set-up, and what --clean wants dropped.
+        return not piece.text.startswith(b"SELECT pg_catalog.set_config(")
+
+    def _set(self, piece, tablespaces):
+        if piece.name == "default_tablespace" and not tablespaces:
+            return
+        if piece.name not in self._known:
+            if piece.name == "default_with_oids" and b"true" in piece.text:
+                raise SauvegardeError(
+                    "The dump has tables WITH OIDS, which this server no longer knows.",
+                    fix="On the source: ALTER TABLE … SET WITHOUT OIDS (copy the values first), then dump again.",
+                )
+            return
+        if piece.name not in self.settings:
+            self._run(None, lambda cursor: cursor.execute(piece.text))
+
+    def _is_merged(self, piece):
+        statement = piece.statement.decode("utf-8", "surrogateescape")
+        target = identifiers(statement[len("COPY ") :])
+        return any(target == (rows.schema, rows.table) for rows in self.contents.merged)
+
+    def _run(self, entry, action):
+        try:
+            with self.connection.cursor() as cursor:
+                action(cursor)
+        except psycopg2.Error as error:
+            where = "{} {}.{}".format(entry.kind, entry.schema or "-", entry.name) if entry else "its first lines"
+            raise postgres.database_error(error, f"The restore stopped at {where}.") from error
+
+
+_AFTER = (
+    "CONSTRAINT",
+    "FK CONSTRAINT",
+    "CHECK CONSTRAINT",
+    "INDEX",
+    "INDEX ATTACH",
+    "STATISTICS",
+    "TRIGGER",
+    "EVENT TRIGGER",
+    "RULE",
+    "POLICY",
+    "ROW SECURITY",
+    "MATERIALIZED VIEW DATA",
+)
+
+
+def _section(entry, section):
+    """The section that an entry moves the load to; entries that fit anywhere leave it where it is."""
+    if section == "pre-data" and entry.kind in (*DATA, "SEQUENCE SET"):
+        return "data"
+    if entry.kind in _AFTER:
+        return "post-data"
+    return section
+
+
+def _split(listed):
+    """Split a list of identifiers at the commas that are not inside quotes."""
+    return re.findall(r'(?:"(?:[^"]|"")*"|[^,"])+', listed)

@@ -1,0 +1,320 @@
+"""What a restore would do and everything that would stop it, each obstacle with its fix. Changes nothing."""
+
+import calendar
+import contextlib
+import re
+import socket
+import time
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+
+from .. import archive, databases, postgres
+from ..errors import SauvegardeError
+from . import names, roles, side, swap
+
+# What a database takes while it is restored, by its size at the source: data, its indexes' sorts, the WAL in between.
+ROOM = 1.3
+# A plain dump says how long it is, not how large its tables become: indexes are extra.
+GROWTH = 2.0
+SECURITY_WORD = "overwrite production"
+
+
+def need(source, contents=None):
+    """What the source asks of a target: plain values.
+
+    Our own archives say it in their manifest; for a foreign one, `contents` says what the dump itself knows.
+    Keys: version_num, version (source server), database, bytes (on the target's disk), unpacked (beside it while it
+    runs), rows, made (ISO, '' unknown), properties (those it knows),
+    encoding (of the dump itself), extensions {name: {schema, version}}, raster, roles.
+    """
+    if source.manifest is not None:
+        manifest = source.manifest
+        told = manifest["source"]
+        return {
+            "version_num": told["server"]["version_num"],
+            "version": told["server"]["version"],
+            "database": told["database"],
+            "bytes": told["database_bytes"],
+            "unpacked": manifest["bytes"],
+            "rows": sum(each["rows"] for each in manifest["fingerprint"]["tables"].values()),
+            "made": manifest["started"],
+            "properties": told["properties"],
+            "encoding": told["properties"]["encoding"],
+            "extensions": {
+                each["name"]: {"schema": each["schema"], "version": each["version"]} for each in told["extensions"]
+            },
+            "raster": False,
+            "roles": told["roles"],
+        }
+    return {
+        "version_num": version_number(contents.server),
+        "version": contents.server,
+        "database": "",
+        "bytes": int(contents.size * GROWTH),
+        "unpacked": contents.size if source.compression and source.form != "plain" else 0,
+        "rows": sum(contents.rows.values()),
+        "made": "",
+        "properties": side.properties_of_dump(contents.database, version_number(contents.tool)),
+        "encoding": contents.encoding,
+        "extensions": {name: {"schema": schema, "version": ""} for name, schema in contents.extensions.items()},
+        "raster": contents.raster,
+        "roles": sorted(contents.roles),
+    }
+
+
+def version_number(text):
+    """90610 for '9.6.10', 150018 for '15.18 (Debian …)', 0 where it says nothing."""
+    found = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", text)
+    if not found:
+        return 0
+    first, second, third = (int(part or 0) for part in found.groups())
+    return first * 10000 + (second * 100 + third if first < 10 else second)
+
+
+def _parts(version):
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
+def adjusted(wanted, options, live=None):
+    """The properties that the restored database gets: what the caller says, else what the source knows of its own, else
+    those of the database that is replaced (a swap would lose them), else the server's defaults."""
+    found = dict(side.UNSAID, encoding=wanted["encoding"], role_settings={})
+    found.update(live or {})
+    found.update(wanted["properties"])
+    for key in ("owner", "encoding"):
+        if options.get(key):
+            found[key] = options[key]
+    if options.get("locale"):
+        found.update(provider="libc", collate=options["locale"], ctype=options["locale"], locale="")
+    return found
+
+
+def make(server, database, source, wanted, options):
+    """The plan, as plain values.
+
+    options: mode ('swap' or 'beside'), given (roles.Globals), missing_roles ('refuse' or 'create'), owner, encoding,
+    locale (each '' for the source's own), directory (where the run works), rate (bytes a second of an earlier run, 0).
+    Keys: source, target, live, kept, changes, roles_made, properties, expected (seconds), lost (seconds between the
+    archive and now, None unknown), obstacles and warnings ([{what, why, fix}]).
+    """
+    obstacles, warnings = [], []
+
+    def stop(what, why, fix):
+        obstacles.append({"what": what, "why": why, "fix": fix})
+
+    def warn(what, why="", fix=""):
+        warnings.append({"what": what, "why": why, "fix": fix})
+
+    connection = side.maintenance(server)
+    try:
+        target = postgres.properties(connection)
+        target.update(host=socket.gethostname(), address=server.address, database=database)
+        live = _live(server, connection, database)
+        kept = swap.kept(connection, database)
+        properties = adjusted(wanted, options, live and live.pop("properties"))
+        given = options["given"]
+        for name, role, statement in given.settings:
+            if name in (database, wanted["database"]):
+                found = re.search(r" SET (.+?) TO (.*);$", statement, re.DOTALL)
+                if found:
+                    of = properties["role_settings"].setdefault(role, {})
+                    of[found.group(1).strip('"')] = side.stored(found.group(2))
+
+        if target["standby"]:
+            stop(
+                "The target server is a standby.",
+                "It takes no changes of its own.",
+                "Restore on its primary, or promote it.",
+            )
+        if database in (side.MAINTENANCE, "template0", "template1"):
+            stop(f"{database} cannot be replaced.", "PostgreSQL itself needs it.", "Name another target database.")
+        if options["mode"] == "beside" and live:
+            stop(
+                f"There already is a database {database}.",
+                "Beside means a database of its own.",
+                "Name one that does not exist.",
+            )
+        _versions(target, wanted, stop)
+        _extensions(connection, wanted, stop, warn)
+        made = _roles(connection, wanted, properties, options, stop)
+        _locale(connection, properties, wanted, stop)
+        _space(connection, wanted, options, stop)
+        for sentence in swap.obstacles(connection, database):
+            stop(f"{database} cannot be swapped.", sentence, "Then run it again.")
+        if live and live["sessions"] and options["mode"] == "swap":
+            warn("{} session(s) on {} will be ended by the swap.".format(len(live["sessions"]), database))
+        for setting in side.unknown_settings(connection, properties):
+            warn(f"The setting {setting} is left out.", "PostgreSQL {} does not know it.".format(target["version"]))
+    finally:
+        connection.close()
+    lost = age(wanted["made"])
+    return {
+        "source": dict(
+            {key: wanted[key] for key in ("version", "database", "bytes", "rows", "made", "extensions")},
+            path=source.path,
+            form=source.form,
+            id=source.manifest["id"] if source.manifest else "",
+            host=source.manifest["host"] if source.manifest else "",
+        ),
+        "target": target,
+        "live": live,
+        "kept": kept,
+        "roles_made": made,
+        "properties": properties,
+        "expected": round(wanted["bytes"] / (options.get("rate") or RATE) + 5),
+        "lost": lost,
+        "obstacles": obstacles,
+        "warnings": warnings,
+    }
+
+
+# Bytes of a finished database that a restore makes in a second, until this host has measured its own.
+RATE = 40 * 1024 * 1024
+
+
+def age(moment):
+    """Seconds since an ISO time in UTC, None where there is none."""
+    if not moment:
+        return None
+    return max(0, int(time.time() - calendar.timegm(time.strptime(moment[:19], "%Y-%m-%dT%H:%M:%S"))))
+
+
+def _live(server, connection, database):
+    if not side.exists(connection, database):
+        return None
+    found = {
+        "bytes": postgres.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (database,)),
+        "sessions": swap.sessions(connection, database),
+        "properties": None,
+    }
+    with contextlib.closing(postgres.connect(server, database)) as inside:
+        found["properties"] = databases.properties(inside)
+    return found
+
+
+def _versions(target, wanted, stop):
+    same = postgres.major(wanted["version_num"]) == postgres.major(target["version_num"])
+    if not same and wanted["version_num"] > target["version_num"]:
+        stop(
+            "The target's server is older than the archive's.",
+            "The archive is of PostgreSQL {}, the target runs {}.".format(wanted["version"], target["version"]),
+            "Restore on PostgreSQL {} or newer.".format(postgres.major(wanted["version_num"])),
+        )
+
+
+def _extensions(connection, wanted, stop, warn):
+    available = dict(postgres.query(connection, "SELECT name, default_version FROM pg_catalog.pg_available_extensions"))
+    needed = dict(wanted["extensions"])
+    postgis = available.get("postgis", "")
+    source = needed.get("postgis", {}).get("version", "")
+    if postgis and source and _parts(postgis) < _parts(source):
+        stop(
+            "The target's PostGIS is older than the archive's.",
+            f"The archive holds PostGIS {source}, the target has {postgis}.",
+            f"Install PostGIS {'.'.join(map(str, _parts(source)))} or newer on the target.",
+        )
+    split = _parts(postgis) >= (3,) if postgis else False
+    if split and (wanted["raster"] or (source and _parts(source) < (3,))) and "postgis_raster" not in available:
+        stop(
+            "The extension postgis_raster is not available on the target.",
+            "PostGIS 2 held raster itself.",
+            "Install PostGIS's raster package.",
+        )
+    for name in sorted(set(needed) - set(available)):
+        stop(
+            f"The extension {name} is not available on the target.",
+            "The archive's database has it.",
+            "Install the package that holds it (apt-cache search {}).".format(name.replace("_", "-")),
+        )
+
+
+def _roles(connection, wanted, properties, options, stop):
+    """Names of the roles that the restore will make."""
+    there = roles.existing(connection)
+    of_globals = [name for name in options["given"].roles if name not in there]
+    named = set(wanted["roles"]) | {properties["owner"]} | set(properties["role_settings"])
+    named |= {grant["grantee"] for grant in properties["acl"] or () if grant["grantee"]}
+    missing = sorted(named - there - set(of_globals) - {""})
+    if missing and options["missing_roles"] == "refuse":
+        stop(
+            "Roles are missing on the target: " + ", ".join(missing) + ".",
+            "The archive's objects and grants name them.",
+            "Give the globals file of the source (pg_dumpall --globals-only), make them with the postgresql role,"
+            " or ask for them to be made without login (restore_missing_roles: create).",
+        )
+        return of_globals
+    return of_globals + missing
+
+
+def _locale(connection, properties, wanted, stop):
+    """A locale is asked of the server itself: one generated since it started is unknown to it until it restarts."""
+    if not properties["collate"] or properties["provider"] == "builtin":
+        return
+    try:
+        postgres.execute(connection, "BEGIN")
+        postgres.execute(
+            connection,
+            sql.SQL("CREATE COLLATION pg_temp.sauvegarde_probe (LC_COLLATE = {}, LC_CTYPE = {})").format(
+                sql.Literal(properties["collate"]), sql.Literal(properties["ctype"] or properties["collate"])
+            ),
+        )
+    except psycopg2.Error as error:
+        stop(
+            "The target lacks the locale {}.".format(properties["collate"]),
+            str(error),
+            "Generate it and restart the server (one generated since its start is unknown to it),"
+            " or name another locale (restore_locale).",
+        )
+    finally:
+        postgres.execute(connection, "ROLLBACK")
+
+
+def _space(connection, wanted, options, stop):
+    needed = {}
+    folder = postgres.value(connection, "SHOW data_directory")
+    for path, size in ((folder, int(wanted["bytes"] * ROOM)), (options["directory"], wanted["unpacked"])):
+        there = Path(path)
+        while not there.exists():
+            there = there.parent
+        found = needed.setdefault(there.stat().st_dev, [str(there), 0])
+        found[1] += size
+    for path, size in needed.values():
+        free = archive.free_bytes(path)
+        if free < size:
+            stop(
+                f"There is too little space on {path}.",
+                f"The restore needs about {size // 2**20 + 1} MiB, {free // 2**20} MiB are free.",
+                "Free space there (kept databases are listed in the plan), or restore elsewhere.",
+            )
+
+
+def check_confirmation(said, database, host, environment="", word="", more=1):
+    """Refuse unless `said` names what will be replaced, `DATABASE@HOST`; over production, `word` must be its own too.
+
+    `more`: how many targets the playbook was given at once; each must be named, so only one passes with one name.
+    """
+    expected = f"{database}@{host}"
+    named = [each.strip() for each in said.split(",")] if said else []
+    if expected not in named or len(named) < more:
+        raise SauvegardeError(
+            f"The replacement of {expected} was not confirmed.",
+            f"Said: {said!r}." if said else "Nothing was said.",
+            f"Look at the plan; if that is what is to be replaced: restore_confirm={expected}",
+        )
+    if environment == "production" and word != SECURITY_WORD:
+        raise SauvegardeError(
+            f"{host} is production, and restoring over it asks for its own word.",
+            f"Said: {word!r}." if word else "It was not said.",
+            f"restore_production='{SECURITY_WORD}'",
+        )
+
+
+def leftovers(connection, database):
+    """Side databases of `database` from restores: names."""
+    return sorted(
+        name
+        for (name,) in postgres.query(connection, "SELECT datname FROM pg_catalog.pg_database")
+        if names.belongs(name, database, "restore")
+    )

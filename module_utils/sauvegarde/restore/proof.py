@@ -1,0 +1,81 @@
+"""Whether the side database holds what its archive promised; without a manifest, what can be known without one."""
+
+from .. import fingerprint, postgres
+from ..errors import DAMAGED, SauvegardeError
+
+_COUNTS = {
+    "tables": "SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p') AND {}",
+    "views": "SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'v' AND {}",
+    "materialized_views": "SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'm' AND {}",
+    "sequences": "SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'S' AND {}",
+    "indexes": "SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind IN ('i', 'I') AND {}",
+    "constraints": "SELECT count(*) FROM pg_catalog.pg_constraint k"
+    " JOIN pg_catalog.pg_class c ON c.oid = k.conrelid WHERE {}",
+    "triggers": "SELECT count(*) FROM pg_catalog.pg_trigger t"
+    " JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal AND {}",
+}
+_OURS = (
+    "c.relnamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace"
+    " WHERE nspname ~ '^pg_' OR nspname = 'information_schema')"
+    " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d"
+    " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')"
+)
+
+
+def against_manifest(server, name, manifest, jobs):
+    """Compare the side database's fingerprint with the manifest's, table by table; raise with every difference.
+
+    Returns {"by": "fingerprint", "tables", "rows"}.
+    """
+    expected = manifest["fingerprint"]
+    actual = fingerprint.take(lambda: postgres.connect(server, name), workers=jobs, like=expected)
+    differences = fingerprint.compare(expected, actual)
+    if differences:
+        raise SauvegardeError(
+            "The restored database differs from its archive; nothing was swapped.",
+            "\n".join(each.get("sentence", str(each)) if isinstance(each, dict) else str(each) for each in differences),
+            "Restore another archive; keep this one, and report it.",
+            DAMAGED,
+        )
+    tables = expected["tables"]
+    return {"by": "fingerprint", "tables": len(tables), "rows": sum(each["rows"] for each in tables.values())}
+
+
+def by_counting(connection, contents):
+    """Compare the rows of each table with those the dump held, and count everything else for the report.
+
+    Tables whose rows came as INSERTs are counted and not compared.
+    """
+    differences = []
+    rows = {}
+    merged = {(each.schema, each.table) for each in contents.merged}
+    for schema, name in contents.names("TABLE"):
+        count = contents.rows.get((schema, name))
+        found = postgres.value(
+            connection,
+            postgres.sql.SQL("SELECT count(*) FROM ONLY {}").format(postgres.qualified(schema, name)),
+        )
+        rows[postgres.quoted(schema, name)] = found
+        if count is not None and found != count and (schema, name) not in merged:
+            differences.append(f"{postgres.quoted(schema, name)}: {count} rows in the dump, {found} restored")
+    filled = set(contents.names("MATERIALIZED VIEW DATA"))
+    for schema, name in postgres.query(
+        connection,
+        "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind = 'm' AND NOT c.relispopulated",
+    ):
+        if (schema, name) in filled:
+            differences.append(f"{postgres.quoted(schema, name)}: a materialized view that was filled is empty")
+    if differences:
+        raise SauvegardeError(
+            "The restored database differs from its dump; nothing was swapped.",
+            "\n".join(differences),
+            "Look at the restore's log; the live database is untouched.",
+        )
+    report = {name: postgres.value(connection, text.format(_OURS)) for name, text in _COUNTS.items()}
+    report["large_objects"] = postgres.value(connection, "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata")
+    report["by"] = "counting"
+    report["rows"] = sum(rows.values())
+    report["rows_of"] = rows
+    return report

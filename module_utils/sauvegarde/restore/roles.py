@@ -1,0 +1,116 @@
+"""Roles that a dump names: made from a globals file (pg_dumpall --globals-only), or plainly, before anything else."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg2
+from psycopg2 import sql
+
+from .. import postgres
+from ..errors import SauvegardeError
+from .contents import IDENTIFIER, unquoted
+from .script import quoting
+
+_ROLE = re.compile(rf"(?:CREATE|ALTER) (?:ROLE|USER) ({IDENTIFIER})( IN DATABASE ({IDENTIFIER}))?")
+_MEMBER = re.compile(
+    rf"GRANT ({IDENTIFIER}) TO ({IDENTIFIER})((?: WITH .*?)?)(?: GRANTED BY {IDENTIFIER})?;", re.DOTALL
+)
+
+
+class Globals(NamedTuple):
+    """What pg_dumpall said of roles.
+
+    roles: name → its CREATE and ALTER statements. members: (role, member, options). settings: those that hold in one
+    database only, (database, role, statement).
+    """
+
+    roles: dict
+    members: list
+    settings: list
+
+
+def statements(text):
+    """The SQL statements of a script of pg_dumpall's, comments and psql's commands left out."""
+    state, current, found = None, [], []
+    for line in text.splitlines(True):
+        if state is None and not current and (not line.strip() or line.startswith(("--", "\\"))):
+            continue
+        current.append(line)
+        state = quoting(state, line.encode("utf-8", "surrogateescape"))
+        if state is None and line.rstrip().endswith(";"):
+            found.append("".join(current).strip())
+            current = []
+    return found
+
+
+def read(path):
+    """The Globals in a file; {} where the path is empty."""
+    found = Globals({}, [], [])
+    if not path:
+        return found
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SauvegardeError(f"The globals file {path} cannot be read.", str(error)) from error
+    if "-- PostgreSQL database cluster dump complete" not in text:
+        raise SauvegardeError(
+            f"The globals file {path} is not whole.",
+            "Its closing line, `PostgreSQL database cluster dump complete`, is missing.",
+            "Make it again with pg_dumpall --globals-only.",
+        )
+    for statement in statements(text):
+        role = _ROLE.match(statement)
+        member = _MEMBER.match(statement)
+        if role and role.group(2):
+            found.settings.append((unquoted(role.group(3)), unquoted(role.group(1)), statement))
+        elif role:
+            found.roles.setdefault(unquoted(role.group(1)), []).append(statement)
+        elif member:
+            found.members.append((unquoted(member.group(1)), unquoted(member.group(2)), member.group(3)))
+    return found
+
+
+def existing(connection):
+    return {name for (name,) in postgres.query(connection, "SELECT rolname FROM pg_catalog.pg_roles")}
+
+
+def create(connection, wanted, given):
+    """Make every role of the Globals `given` that the server lacks, with its password, settings and memberships.
+
+    Those in `wanted` that are then still missing are made without login or rights. Existing roles are never changed.
+
+    Returns the names of those made. Statements with password hashes stay out of errors and of the server's log.
+    """
+    there = existing(connection)
+    made = [name for name in given.roles if name not in there]
+    postgres.execute(connection, "SET log_statement = 'none'; SET log_min_error_statement = 'panic'")
+    postgres.execute(connection, "SET log_min_duration_statement = -1")
+    try:
+        postgres.execute(connection, "BEGIN")
+        for name in made:
+            for statement in given.roles[name]:
+                postgres.execute(connection, statement)
+        for role, member, options in given.members:
+            if role in made or member in made:
+                if connection.server_version < 160000:  # INHERIT and SET are options of a membership from 16 on
+                    options = " WITH ADMIN OPTION" if re.search("ADMIN (OPTION|TRUE)", options) else ""
+                postgres.execute(
+                    connection,
+                    sql.SQL("GRANT {} TO {}" + options).format(sql.Identifier(role), sql.Identifier(member)),
+                )
+        for name in sorted(set(wanted) - there - set(made)):
+            postgres.execute(connection, sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)))
+            made.append(name)
+        postgres.execute(connection, "COMMIT")
+    except psycopg2.Error as error:
+        postgres.execute(connection, "ROLLBACK")
+        raise SauvegardeError(
+            "The roles could not be made.",
+            error.diag.message_primary or "",
+            "Make the missing roles by hand, then run the restore again.",
+        ) from None
+    finally:
+        postgres.execute(connection, "RESET log_statement; RESET log_min_error_statement")
+        postgres.execute(connection, "RESET log_min_duration_statement")
+    return made

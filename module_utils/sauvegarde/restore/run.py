@@ -1,0 +1,308 @@
+"""One restore from its source to a proven side database, and the swap that follows: what the doors call.
+
+A run ends at its safe point: a side database that was proven, beside a live one that was not touched. The swap is a
+call of its own. Whatever is killed, the next run finds the state, and cleans up or takes over.
+"""
+
+import contextlib
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+
+from .. import archive, databases, postgres, process
+from ..errors import SauvegardeError
+from . import load, names, plan, proof, roles, side, source, state, swap
+
+DEFAULTS = {
+    "connection": {},
+    "path": "",
+    "database": "",
+    "directory": "/var/lib/postgresql/sauvegarde",
+    "mode": "swap",
+    "globals": "",
+    "missing_roles": "refuse",
+    "owner": "",
+    "encoding": "",
+    "locale": "",
+    "jobs": 0,
+}
+
+
+def settled(spec):
+    """The whole specification of a run from a caller's values; unknown keys are refused.
+
+    connection: of the target server (postgres.server). path: the source on this host. database: the target's name.
+    directory: where runs keep their state and unpack. mode: 'swap' or 'beside'. globals: path of a globals file.
+    missing_roles: 'refuse' or 'create'. owner, encoding, locale: in place of the source's. jobs: 0 for one a core.
+    """
+    unknown = sorted(set(spec) - set(DEFAULTS))
+    if unknown:
+        raise SauvegardeError(
+            "Unknown restore settings: " + ", ".join(unknown), fix="Known: " + ", ".join(sorted(DEFAULTS))
+        )
+    found = dict(DEFAULTS, **spec)
+    for name in ("path", "database"):
+        if not found[name]:
+            raise SauvegardeError(f"The restore lacks its {name}.")
+    for name, allowed in (("mode", ("swap", "beside")), ("missing_roles", ("refuse", "create"))):
+        if found[name] not in allowed:
+            raise SauvegardeError(f"{name} is {found[name]!r}.", fix="Use " + " or ".join(allowed) + ".")
+    found["jobs"] = int(found["jobs"]) or archive.default_workers()
+    return found
+
+
+def _maintenance(spec):
+    """A connection to the target's maintenance database, as a context manager that closes it."""
+    return contextlib.closing(side.maintenance(postgres.server(spec["connection"])))
+
+
+def _options(spec):
+    return dict(spec, given=roles.read(spec["globals"]), rate=_rate(spec["directory"]))
+
+
+def _rate(directory):
+    """Bytes a second of the newest run here that ended well; 0 without one."""
+    for each in state.runs(directory):
+        if each.get("rate"):
+            return each["rate"]
+    return 0
+
+
+def make_plan(spec):
+    """The plan of a restore (plan.make's keys); reads a foreign dump whole, writes only below the run's directory.
+
+    Damage and a missing source are obstacles like the others, in a plan that then has nothing else.
+    """
+    spec = settled(spec)
+    server = postgres.server(spec["connection"])
+    directory = state.folder(spec["directory"])
+    try:
+        found = source.detect(spec["path"])
+        if found.manifest is not None:
+            return plan.make(server, spec["database"], found, plan.need(found), _options(spec))
+        work = directory / ".plan"
+        shutil.rmtree(str(work), ignore_errors=True)
+        work.mkdir(mode=0o700)
+        try:
+            with _maintenance(spec) as connection:
+                number = connection.server_version
+            ready = source.prepare(found, work)
+            contents = source.inspect(ready, source.reader(ready, number))
+            return plan.make(server, spec["database"], found, plan.need(found, contents), _options(spec))
+        finally:
+            shutil.rmtree(str(work), ignore_errors=True)
+    except SauvegardeError as error:
+        return {"obstacles": [error.as_dict()], "warnings": []}
+
+
+def clean(spec):
+    """Remove what killed and failed runs of this database left: side databases and unpacked files. Needs the lock.
+
+    A proven side database of a run that ended is no debris. Returns the names of what was dropped.
+    """
+    directory = Path(spec["directory"])
+    proven = set()
+    dropped = []
+    for each in state.runs(directory, spec["database"]):
+        if each["status"] == state.READY:
+            proven.add(each["side"])
+        else:
+            shutil.rmtree(str(directory / each["id"] / "work"), ignore_errors=True)
+            # The lock is ours, so what says that it runs was killed.
+            if each["status"] == state.RUNNING:
+                state.change(directory, each["id"], status=state.KILLED)
+    with _maintenance(spec) as connection:
+        for name in plan.leftovers(connection, spec["database"]):
+            if name not in proven and side.drop(connection, name):
+                dropped.append(name)
+    return dropped
+
+
+def fill(spec, identifier=None):
+    """Restore into a side database and prove it. Returns the run's final state, whose status is 'ready'.
+
+    Raises where anything fails: the side database is dropped then, and the state says why. The live database is not
+    touched. `identifier` names the run where the caller needs to know it before (a new one by default).
+    """
+    spec = settled(spec)
+    directory = state.folder(spec["directory"])
+    with state.Lock(directory, spec["database"]):
+        dropped = clean(spec)
+        identifier = identifier or archive.new_identifier(directory)
+        name = names.side(spec["database"], identifier)
+        with state.State(
+            directory,
+            identifier,
+            database=spec["database"],
+            side=name,
+            mode=spec["mode"],
+            path=spec["path"],
+            cleaned=dropped,
+        ) as run:
+            try:
+                result = _fill(spec, run, name)
+                run.update(status=state.READY, step="ready", **result)
+            except BaseException as error:
+                run.watch = None
+                said = error.as_dict() if isinstance(error, SauvegardeError) else {"what": str(error) or repr(error)}
+                run.update(status=state.FAILED, error=said)
+                with contextlib.suppress(SauvegardeError, psycopg2.Error), _maintenance(spec) as connection:
+                    side.drop(connection, name)
+                raise
+            finally:
+                shutil.rmtree(str(run.path / "work"), ignore_errors=True)
+            return run.values
+
+
+def _fill(spec, run, name):
+    server = postgres.server(spec["connection"])
+    work = run.path / "work"
+    work.mkdir(mode=0o700)
+    begun = time.monotonic()
+
+    run.update(step="read")
+    given = source.detect(spec["path"])
+    with _maintenance(spec) as connection:
+        number = connection.server_version
+    ready = source.prepare(given, work)
+    tool = source.reader(ready, number)
+    contents = source.inspect(ready, tool, lambda done: run.values.update(bytes_read=done))
+
+    run.update(step="plan")
+    wanted = plan.need(given, contents)
+    options = _options(spec)
+    planned = plan.make(server, spec["database"], given, wanted, options)
+    if planned["obstacles"]:
+        first = planned["obstacles"]
+        raise SauvegardeError(
+            "The restore was not started: " + "; ".join(each["what"] for each in first),
+            "\n".join(each["why"] for each in first),
+            "\n".join(each["fix"] for each in first),
+        )
+    tables = sum(1 for rows in contents.rows.values() if rows) or len(contents.names("TABLE"))
+    run.update(expected=planned["expected"], bytes_total=wanted["bytes"], tables_total=tables)
+
+    run.update(step="roles")
+    properties = planned["properties"]
+    with _maintenance(spec) as connection:
+        made = roles.create(connection, planned["roles_made"], options["given"])
+        run.update(step="create")
+        side.create(connection, name, properties)
+        postgis = postgres.value(
+            connection, "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'postgis'"
+        )
+    run.update(step="extensions")
+    older = wanted["extensions"].get("postgis", {}).get("version", "")
+    contents = contents._replace(raster=contents.raster or older.startswith(("1.", "2.")))
+    side.make_extensions(server, name, side.extensions_of(contents, postgis), contents)
+
+    run.watch = lambda: _progress(server, name)
+    with contextlib.closing(
+        load.Target(
+            server, name, contents, properties["owner"], properties["settings"].get("search_path", ""), run.update
+        )
+    ) as target:
+        if tool is not None and tool.native:
+            target.from_archive(ready, tool, spec["jobs"])
+        else:
+            with source.script(ready, tool) as stream:
+                target.from_script(stream)
+        if given.manifest is not None:
+            _edited_srids(target.connection, given.manifest)
+        run.update(step="analyze")
+        # Its own tool, since it takes several tables at a time.
+        vacuumdb = postgres.client("vacuumdb", number)
+        process.run(
+            [vacuumdb.path, "--analyze-only", "--quiet", "-j", str(spec["jobs"])],
+            env=postgres.environment(server, name),
+        )
+        target.release()
+        notes = target.notes
+        run.watch = None
+        run.update(step="prove")
+        if given.manifest is not None:
+            proven = proof.against_manifest(server, name, given.manifest, spec["jobs"])
+        else:
+            proven = proof.by_counting(target.connection, contents)
+
+    run.update(step="properties")
+    with _maintenance(spec) as connection:
+        skipped = side.finish(connection, name, properties)
+        size = postgres.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (name,))
+    seconds = time.monotonic() - begun
+    return {
+        "proof": proven,
+        "notes": notes + [f"left out: the setting {each}, which this server does not know" for each in skipped],
+        "roles_made": made,
+        "warnings": planned["warnings"],
+        "archive": planned["source"],
+        "lost": planned["lost"],
+        "bytes": size,
+        "seconds": round(seconds, 1),
+        "rate": round(size / seconds),
+    }
+
+
+def _progress(server, name):
+    """Bytes and tables so far, for the heartbeat; nothing where the server does not answer."""
+    with contextlib.suppress(SauvegardeError, psycopg2.Error), contextlib.closing(
+        postgres.connect(server, name)
+    ) as connection:
+        size, tables = postgres.query(
+            connection,
+            "SELECT pg_catalog.pg_database_size(pg_catalog.current_database()), count(*)"
+            " FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND c.oid >= 16384"
+            " AND pg_catalog.pg_relation_size(c.oid) > 0",
+        )[0]
+        return {"bytes": size, "tables": tables}
+    return {}
+
+
+def _edited_srids(connection, manifest):
+    """Put the site's edits to rows that PostGIS ships back: a dump never holds them."""
+    changed = manifest["source"]["spatial_ref_sys"]["changed"]
+    table = databases.spatial_table(connection)
+    if not changed or table is None:
+        return
+    statement = sql.SQL(
+        "INSERT INTO {0} (srid, auth_name, auth_srid, srtext, proj4text)"
+        " VALUES (%(srid)s, %(auth_name)s, %(auth_srid)s, %(srtext)s, %(proj4text)s)"
+        " ON CONFLICT (srid) DO UPDATE SET auth_name = excluded.auth_name, auth_srid = excluded.auth_srid,"
+        " srtext = excluded.srtext, proj4text = excluded.proj4text"
+    ).format(postgres.qualified(table[0], "spatial_ref_sys"))
+    for row in changed:
+        postgres.execute(connection, statement, row)
+
+
+def ready(spec):
+    """The newest proven run of this database that waits for its swap, its side database there; None without one."""
+    with _maintenance(spec) as connection:
+        for each in state.runs(spec["directory"], spec["database"]):
+            if each["status"] == state.READY and side.exists(connection, each["side"]):
+                return each
+    return None
+
+
+def put_in_place(spec, identifier, fence=swap.FENCE):
+    """Swap the proven side database of a run in (or give it its own name, beside). Returns swap.into_place's result."""
+    directory = state.folder(spec["directory"])
+    server = postgres.server(spec.get("connection"))
+    with state.Lock(directory, spec["database"]):
+        found = state.load(directory / identifier)
+        if found is None or found["status"] != state.READY or found["database"] != spec["database"]:
+            raise SauvegardeError(
+                f"The run {identifier} has no proven database of {spec['database']} to swap in.",
+                "Its state is " + (found["status"] if found else "missing") + ".",
+                "Run the restore again.",
+            )
+        if found["mode"] == "beside":
+            with _maintenance(spec) as connection:
+                if side.exists(connection, spec["database"]):
+                    raise SauvegardeError(f"There already is a database {spec['database']}.", fix="Name another.")
+        result = swap.into_place(server, spec["database"], found["side"], identifier, fence)
+        state.change(directory, identifier, status=state.SWAPPED, swap=result)
+        return dict(result, host=socket.gethostname())

@@ -1,0 +1,208 @@
+"""The side database: made empty with the source's properties, given its extensions, and finished once it is filled."""
+
+import re
+
+import psycopg2
+from psycopg2 import sql
+
+from .. import databases, postgres
+from .contents import IDENTIFIER, text, unquoted
+
+MAINTENANCE = "postgres"
+_ON_DATABASE = re.compile(rf" ON DATABASE {IDENTIFIER} ")
+# What a database has that nobody said anything about.
+UNSAID = {
+    "owner": "",
+    "encoding": "",
+    "provider": "",
+    "collate": "",
+    "ctype": "",
+    "locale": "",
+    "connection_limit": -1,
+    "is_template": False,
+    "comment": None,
+    "acl": None,
+    "settings": {},
+    "role_settings": {},
+    "grants": [],
+}
+
+
+def properties_of_dump(database, tool):
+    """What a dump knows of its database (Contents.database), by databases.properties' names; absent: it does not know.
+
+    tool: pg_dump's version number; before 11 it left settings, grants and limit to pg_dumpall. `grants` are the dump's
+    GRANT and REVOKE statements, beside the default `acl`.
+    """
+    found = {key: database[key] for key in ("owner", "comment") if key in database}
+    if "encoding" not in database:
+        return found
+    both = database.get("locale", "")
+    provider = database.get("locale_provider", "")
+    locale = database.get("icu_locale") or database.get("builtin_locale") or both
+    found.update(
+        encoding=database["encoding"],
+        provider=provider,
+        collate=database.get("lc_collate", both),
+        ctype=database.get("lc_ctype", both),
+        locale=locale if provider in ("icu", "builtin") else "",
+    )
+    if tool >= 110000:
+        found.update(
+            comment=database.get("comment"),
+            connection_limit=database.get("limit", -1),
+            acl=None,
+            grants=list(database.get("grants", ())),
+            settings={},
+            role_settings={},
+        )
+        for role, name, value in database.get("settings", ()):
+            of = found["role_settings"].setdefault(role, {}) if role else found["settings"]
+            of[unquoted(name)] = stored(value)
+    return found
+
+
+def stored(value):
+    """The form in which the server keeps a setting, from the SQL of an ALTER … SET … TO."""
+    literals = re.findall(r"[Ee]?'(?:[^']|'')*'", value)
+    if not literals:
+        return value.strip()
+    texts = [text(each) for each in literals]
+    return texts[0] if len(texts) == 1 else ", ".join(postgres.quoted(each) for each in texts)
+
+
+def maintenance(server):
+    """A connection beside the databases that are worked on."""
+    return postgres.connect(server, MAINTENANCE)
+
+
+def exists(connection, name):
+    return bool(postgres.value(connection, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (name,)))
+
+
+def create(connection, name, wanted):
+    """Make the empty database `name` from template0, with the properties `wanted`'s owner, encoding and locale.
+
+    Nobody but a superuser gets in until `finish`.
+    """
+    number = connection.server_version
+    parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0 CONNECTION LIMIT 0").format(sql.Identifier(name))]
+    if wanted["owner"]:
+        parts.append(sql.SQL("OWNER {}").format(sql.Identifier(wanted["owner"])))
+    for word, key in (("ENCODING", "encoding"), ("LC_COLLATE", "collate"), ("LC_CTYPE", "ctype")):
+        if wanted[key]:
+            parts.append(sql.SQL(word + " {}").format(sql.Literal(wanted[key])))
+    provider = wanted["provider"]
+    if provider == "icu" and number >= 150000:
+        parts.append(sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(wanted["locale"])))
+    elif provider == "builtin" and number >= 170000:
+        parts.append(sql.SQL("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(sql.Literal(wanted["locale"])))
+    elif provider and number >= 150000:
+        parts.append(sql.SQL("LOCALE_PROVIDER libc"))
+    try:
+        postgres.execute(connection, sql.SQL(" ").join(parts))
+    except psycopg2.Error as error:
+        raise postgres.database_error(error, f"The side database {name} could not be made.") from error
+
+
+def drop(connection, name):
+    """Drop a database that a restore made, with whoever is still in it. True if it was there."""
+    if not exists(connection, name):
+        return False
+    postgres.execute(
+        connection,
+        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+        " WHERE datname = %s AND pid <> pg_catalog.pg_backend_pid()",
+        (name,),
+    )
+    # DROP waits up to five seconds by itself for the ended sessions to go.
+    postgres.execute(connection, sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+    return True
+
+
+def extensions_of(contents, postgis):
+    """name → schema of the extensions to create, in an order in which each finds what it needs.
+
+    `postgis`: the version that will be made on the target. Raster left PostGIS's own extension with 3.0.
+    """
+    wanted = dict(contents.extensions)
+    if contents.raster and postgis and not postgis.startswith(("1.", "2.")):
+        wanted["postgis_raster"] = wanted["postgis"]
+    first = [name for name in ("postgis", "postgis_raster") if name in wanted]
+    return [(name, wanted[name]) for name in first + [name for name in wanted if name not in first]]
+
+
+def make_extensions(server, name, wanted, contents):
+    """Create the extensions as the superuser. `wanted` is extensions_of()'s.
+
+    Each in a session of its own: postgis_topology changes search_path for the rest of its session, and for the
+    database, which is undone.
+    """
+    for extension, schema in wanted:
+        connection = postgres.connect(server, name)
+        try:
+            if schema not in ("public", "pg_catalog") and not postgres.value(
+                connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,)
+            ):
+                postgres.execute(connection, sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+            postgres.execute(
+                connection,
+                sql.SQL("CREATE EXTENSION IF NOT EXISTS {} WITH SCHEMA {} CASCADE").format(
+                    sql.Identifier(extension), sql.Identifier(schema)
+                ),
+            )
+            owner = contents.owners.get(schema)
+            if owner and schema not in ("public", "pg_catalog"):
+                postgres.execute(
+                    connection,
+                    sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(sql.Identifier(schema), sql.Identifier(owner)),
+                )
+        except psycopg2.Error as error:
+            raise postgres.database_error(error, f"The extension {extension} could not be made.") from error
+        finally:
+            connection.close()
+    connection = maintenance(server)
+    try:
+        postgres.execute(connection, sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
+    finally:
+        connection.close()
+
+
+def unknown_settings(connection, wanted):
+    """Names among the properties' settings that this server does not know (it takes any name with a dot)."""
+    known = {name for (name,) in postgres.query(connection, "SELECT lower(name) FROM pg_catalog.pg_settings")}
+    names = set(wanted["settings"]).union(*wanted["role_settings"].values())
+    return sorted(name for name in names if "." not in name and name.lower() not in known)
+
+
+def finish(connection, name, wanted):
+    """Put the database's own properties on the filled side database: settings, grants, comment, connection limit.
+
+    Returns the settings left out because the server does not know them.
+    """
+    skipped = unknown_settings(connection, wanted)
+    given = dict(
+        wanted,
+        owner=wanted["owner"] or postgres.value(connection, "SELECT current_user"),
+        settings={key: text for key, text in wanted["settings"].items() if key not in skipped},
+        role_settings={
+            role: {key: text for key, text in settings.items() if key not in skipped}
+            for role, settings in wanted["role_settings"].items()
+        },
+    )
+    target = f" ON DATABASE {postgres.quoted(name)} "
+    grants = [_ON_DATABASE.sub(lambda _: target, statement, count=1) for statement in wanted.get("grants", ())]
+    try:
+        postgres.execute(connection, sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
+        for statement in databases.statements(name, given) + grants:
+            postgres.execute(connection, statement)
+        # Last, since it lets people in.
+        postgres.execute(
+            connection,
+            sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
+                sql.Identifier(name), sql.Literal(wanted["connection_limit"])
+            ),
+        )
+    except psycopg2.Error as error:
+        raise postgres.database_error(error, "The properties of the database could not be put back.") from error
+    return skipped

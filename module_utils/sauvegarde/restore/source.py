@@ -1,0 +1,224 @@
+"""What is restored: one of our archives, or any file or directory that pg_dump wrote, compressed or not."""
+
+import bz2
+import gzip
+import lzma
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from .. import archive, postgres, process
+from ..errors import DAMAGED, SauvegardeError
+from . import contents
+
+CHUNK = 1 << 20
+
+_COMPRESSIONS = ((b"\x1f\x8b", "gz"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zst"), (b"BZh", "bz2"))
+_OPEN = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
+
+
+class Source(NamedTuple):
+    """path: absolute. form: 'archive' (ours), 'custom', 'directory', 'tar', 'plain'. packed: gz, xz, zst, bz2.
+
+    manifest: of our own archive, else None. size: bytes on disk.
+    """
+
+    path: str
+    form: str
+    compression: str
+    manifest: Optional[dict]
+    size: int
+
+
+class Reader(NamedTuple):
+    """How an archive of pg_dump's is read: pg_restore's path, and whether it writes what the target knows."""
+
+    path: str
+    version_num: int
+    native: bool
+
+
+class Stream:
+    """A binary stream whose reader hears of every error, at the latest at its end, as a SauvegardeError."""
+
+    def __init__(self, file, what, child=None):
+        self._file = file
+        self._what = what
+        self._child = child
+
+    def read(self, size=CHUNK):
+        try:
+            data = self._file.read(size)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise damaged(self._what, str(error)) from error
+        if not data and self._child is not None:
+            child, self._child = self._child, None
+            result = child.wait()
+            if result.status:
+                raise damaged(self._what, result.stderr)
+        return data
+
+    def close(self):
+        if self._child is not None:
+            self._child.kill()
+        self._file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def damaged(path, why):
+    return SauvegardeError(
+        f"{path} cannot be read to its end.",
+        why,
+        "It is damaged or cut short: take another archive.",
+        DAMAGED,
+    )
+
+
+def _size(path):
+    if path.is_dir():
+        return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    return path.stat().st_size
+
+
+def detect(path):
+    """The Source at `path`, by its content, never by its name. Checks nothing beyond its head."""
+    path = Path(path).absolute()
+    if not path.exists():
+        raise SauvegardeError(f"There is nothing at {path}.", fix="Check the path; it is read on the target host.")
+    if path.is_dir():
+        if (path / "manifest.json").exists():
+            return Source(str(path), "archive", "zst", archive.read(str(path)), _size(path))
+        if (path / "toc.dat").exists():
+            return Source(str(path), "directory", "", None, _size(path))
+        raise SauvegardeError(
+            f"{path} holds no backup.",
+            "There is neither a manifest.json nor a toc.dat in it.",
+            "Name one archive's own directory, a directory written by pg_dump -Fd, or a file.",
+        )
+    with path.open("rb") as file:
+        head = file.read(6)
+    for mark, compression in _COMPRESSIONS:
+        if head.startswith(mark):
+            with decompressed(str(path), compression) as stream:
+                form = _form(stream.read(512), path)
+            return Source(str(path), form, compression, None, _size(path))
+    with path.open("rb") as file:
+        return Source(str(path), _form(file.read(512), path), "", None, _size(path))
+
+
+def _form(head, path):
+    if head.startswith(b"PGDMP"):
+        return "custom"
+    if head[257:262] == b"ustar":
+        return "tar"
+    if not head.strip():
+        raise damaged(path, "It is empty.")
+    if b"\0" in head:
+        raise SauvegardeError(
+            f"{path} is not a dump.",
+            "It is neither SQL nor one of pg_dump's formats, nor one of them as gz, xz, zst or bz2.",
+            "Name a file that pg_dump wrote.",
+        )
+    return "plain"
+
+
+def decompressed(path, compression):
+    """A Stream of the file's own bytes."""
+    if not compression:
+        return Stream(Path(path).open("rb"), path)
+    if compression == "zst":
+        child = process.start([process.find("zstd"), "-dcq", "--", path], stdout=process.PIPE)
+        return Stream(child.stdout, path, child)
+    return Stream(_OPEN[compression](path, "rb"), path)
+
+
+def prepare(source, work):
+    """The same Source in a form that pg_restore reads in place, unpacked into the directory `work` where it must be.
+
+    Every file of our own archives is checked against its checksum on the way.
+    """
+    if source.form == "archive":
+        plain = Path(work) / "archive"
+        archive.expand(source.path, str(plain))
+        return source._replace(path=str(plain / "dump"), form="directory", compression="", size=_size(plain))
+    if source.form == "plain" or not source.compression:
+        return source
+    unpacked = Path(work) / "dump"
+    with decompressed(source.path, source.compression) as stream, unpacked.open("wb") as file:
+        shutil.copyfileobj(stream, file, CHUNK)
+    return source._replace(path=str(unpacked), compression="", size=unpacked.stat().st_size)
+
+
+def reader(source, version_num):
+    """The pg_restore for a target of `version_num`: of its own version if it can read the archive, else a newer one.
+
+    Only the first is native: a newer one writes settings that the target may not know. None for plain SQL.
+    """
+    if source.form == "plain":
+        return None
+    why = ""
+    for client in postgres.clients("pg_restore"):
+        if client.version_num // 100 < version_num // 100 and postgres.major(client.version_num) != postgres.major(
+            version_num
+        ):
+            continue
+        result = process.run([client.path, "-l", source.path], checked=False)
+        if result.status == 0:
+            native = postgres.major(client.version_num) == postgres.major(version_num)
+            return Reader(client.path, client.version_num, native)
+        why = result.stderr
+        if "unsupported version" not in why:
+            raise damaged(source.path, why)
+    raise SauvegardeError(
+        f"No pg_restore on this host reads {source.path}.",
+        why or f"There is none for PostgreSQL {postgres.major(version_num)} or newer.",
+        "Install the postgresql-client package of the version that made the dump.",
+    )
+
+
+def script(source, tool, *options):
+    """A Stream of the source as plain SQL; `options` are pg_restore's own (-s, -L FILE …)."""
+    if source.form == "plain":
+        return decompressed(source.path, source.compression)
+    stdout = ["-f", "-"] if tool.version_num >= 120000 else []
+    child = process.start([tool.path, *stdout, *list(options), source.path], stdout=process.PIPE)
+    return Stream(child.stdout, source.path, child)
+
+
+def listing(source, tool):
+    """pg_restore's list of the archive: (line, what it names) of each entry, e.g. 'TABLE DATA public offer owner'."""
+    result = process.run([tool.path, "-l", source.path])
+    lines = []
+    for line in result.text.splitlines():
+        if line and not line.startswith(";"):
+            lines.append((line, line.split("; ", 1)[1].split(" ", 2)[2]))
+    return lines
+
+
+def inspect(source, tool, told=None):
+    """The Contents of a prepared source.
+
+    A foreign one is read whole, which proves that it can be: a cut custom-format file passes `pg_restore -l`.
+    """
+    if source.manifest is None:
+        options = () if source.form == "plain" else ("-C",)
+        with script(source, tool, *options) as stream:
+            return contents.scan(stream, told)
+    with script(source, tool, "-C", "-s") as stream:
+        found = contents.scan(stream, told)
+    tables = {"TABLE DATA {} {} {}".format(*entry[1:]) for entry in found.entries if entry.kind in contents.DEFINING}
+    lines = [line for line, names in listing(source, tool) if names.startswith("TABLE DATA ") and names not in tables]
+    if not lines:
+        return found
+    with tempfile.NamedTemporaryFile("w") as chosen:
+        chosen.write("\n".join(lines) + "\n")
+        chosen.flush()
+        with script(source, tool, "-a", "-L", chosen.name) as stream:
+            return found._replace(merged=contents.scan(stream).merged)
