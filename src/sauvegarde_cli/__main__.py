@@ -33,8 +33,7 @@ def lab_list(arguments):
         return 0
     table = Table("scenario", "host", "release", "state", "log in with", box=None)
     for host in found:
-        ssh = f"ssh -i {host['directory']}/id_ed25519 {host['ssh']} {host['user']}@{host['address']}"
-        table.add_row(host["scenario"], host["host"], host["release"], host["state"], ssh)
+        table.add_row(host["scenario"], host["host"], host["release"], host["state"], host["login"])
     console.print(table)
     say("Playbooks reach them all by inventories/lab.")
     return 0

@@ -1,31 +1,33 @@
 """The test lab: podman hosts with systemd, sshd, cron and a real apt, reached over SSH as users reach theirs.
 
-Molecule makes and removes the hosts (molecule/_shared); this module holds what Molecule, the command line and the
-lab's inventory all need: the packages of this machine, the images, the hosts that stand, and their removal.
-Standard library alone: the inventory runs it with whatever Python there is. Everything but `ensure_needs` runs as root.
+Molecule makes and removes the hosts (molecule/_shared). Here is what it and the command line need for that: the
+packages and limits of this machine, the images, a lab's key.
 
-As a script, for the playbooks: ``lab.py prepare SCENARIO RELEASE...`` (JSON on standard output), ``lab.py remove
-SCENARIO``.
+As a script, for the playbooks: ``python -m sauvegarde_cli.lab prepare SCENARIO RELEASE...`` (its last line is JSON) and
+``... remove SCENARIO``.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import resource
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import yaml
+
+from sauvegarde_cli.podman import LabFailed, hosts, remove, require_root, run, tail
+from sauvegarde_cli.system import ROOT, CommandFailed, install_packages, tool_environment
+from sauvegarde_cli.terminal import say
+
 RELEASES = ("bullseye", "bookworm", "trixie")
+DEFAULT_RELEASE = "bookworm"
 MIRROR_SETTING = "SAUVEGARDE_DEBIAN_MIRROR"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 IMAGE = "localhost/sauvegarde-lab"
-LABEL = "sauvegarde.scenario"
 
 # What an installed server has beyond the essential packages; what a role brings itself (acl, psycopg2) is left out.
 PACKAGES = (
@@ -43,45 +45,13 @@ NEEDS = (
     ("podman", ("podman",)),
     ("netavark", ("/usr/lib/podman/netavark", "/usr/libexec/podman/netavark")),
     ("aardvark-dns", ("/usr/lib/podman/aardvark-dns", "/usr/libexec/podman/aardvark-dns")),
+    # netavark's rules are made with the one up to 1.12, with the other since.
     ("iptables", ("iptables",)),
+    ("nftables", ("nft",)),
     ("mmdebstrap", ("mmdebstrap",)),
     ("debian-archive-keyring", (KEYRING,)),
     ("openssh-client", ("ssh-keygen",)),
 )
-
-
-class LabFailed(Exception):
-    """What failed, why, and what to do, as one text."""
-
-
-def say(text):
-    """One line of progress; standard output belongs to the results."""
-    print(f"lab: {text}", file=sys.stderr, flush=True)
-
-
-def run(*words, check=True, **options):
-    """Run a command and return what it printed. Raises LabFailed with the command's own error."""
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False, **options)
-    except OSError as error:
-        raise LabFailed(f"{words[0]} does not start: {error.strerror}.") from error
-    if check and done.returncode:
-        raise LabFailed(f"{shlex.join(words)} ended with {done.returncode}.\n  Its error: {tail(done.stderr)}")
-    return done.stdout
-
-
-def tail(text, lines=12):
-    """The last lines of a tool's error, indented to stand behind ours."""
-    return "\n    ".join(text.strip().splitlines()[-lines:])
-
-
-def require_root():
-    if os.geteuid():
-        raise LabFailed(
-            "The lab must run as root.\n"
-            "  Why: its hosts run systemd and sshd on a network of their own, which podman gives to root only.\n"
-            "  Fix: run it through sudo."
-        )
 
 
 # This machine ---------------------------------------------------------------------------------------------------------
@@ -103,28 +73,24 @@ def missing_packages():
 
 
 def ensure_needs():
-    """Install what the lab needs on this machine, after saying so, and see that containers are possible on it."""
+    """Install what the lab needs on this machine, after saying so, and see that containers are possible on it.
+
+    Raises CommandFailed (what can't be installed) or LabFailed.
+    """
+    require_root()
     missing = missing_packages()
     if missing:
-        names = " ".join(missing)
-        if not shutil.which("apt-get"):
-            raise LabFailed(
-                f"The lab needs {names}, and there is no apt-get to install that with.\n"
-                "  Fix: install these (they are Debian's names) by this machine's own means, or use a Debian or Ubuntu."
-            )
-        sudo = [] if os.geteuid() == 0 else ["sudo"]
-        if sudo and not shutil.which("sudo"):
-            raise LabFailed(f"The lab needs {names}.\n  Fix: as root, run: apt-get install {names}")
-        say(f"installing {names} with apt-get")
-        apt = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
-        # A third party's source that can't be reached fails the update as a whole; the installation tells what counts.
-        run(*apt, "update", check=False)
-        run(*apt, "install", "-y", "--no-install-recommends", *missing)
-    if os.geteuid() == 0:
-        try:
-            run("podman", "info")
-        except LabFailed as error:
-            raise LabFailed(f"podman does not work on this machine, so there can be no lab.\n  {error}") from error
+        install_packages(missing, "the lab")
+    try:
+        backend = run("podman", "info", "--format", "{{.Host.NetworkBackend}}").strip()
+    except LabFailed as error:
+        raise LabFailed(f"podman does not work on this machine, so there can be no lab.\n  {error}") from error
+    if backend != "netavark":
+        raise LabFailed(
+            f"podman's network backend here is {backend!r}; the hosts find each other by name with netavark only.\n"
+            '  Fix: write network_backend = "netavark" under [network] in /etc/containers/containers.conf, then\n'
+            "  remove the containers and networks that this machine has (podman system reset)."
+        )
 
 
 def limits(capable, hard_files, hard_processes, pid_max):
@@ -142,9 +108,7 @@ def limits(capable, hard_files, hard_processes, pid_max):
 
 def machine_limits():
     """`limits` of this machine."""
-    status = dict(
-        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line
-    )
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
     return limits(
         capable=bool(int(status["CapEff"], 16) >> 24 & 1),  # CAP_SYS_RESOURCE
         hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
@@ -165,7 +129,7 @@ def parse_mirrors(targets):
             continue
         if codename.endswith("-security"):
             security = security or uri
-        elif "-" not in codename:
+        elif codename and "-" not in codename:
             main = main or uri
     return (main, security) if main else None
 
@@ -248,7 +212,7 @@ def build(words, tag):
     """Run a recipe into an image. It gets its name only when both ends of the pipe have succeeded."""
     with subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False,
-        env={**os.environ, "TMPDIR": "/var/tmp"},  # noqa: S108: not a file of ours, the place for much data
+        env={**os.environ, "TMPDIR": "/var/tmp"},  # The place for much data.
     ) as maker:  # fmt: skip
         loader = subprocess.Popen(
             ["podman", "import", "--quiet", "--change", 'CMD ["/sbin/init"]', "-"],
@@ -275,7 +239,7 @@ def ensure_image(release, words):
         fcntl.flock(guard, fcntl.LOCK_EX)
         images = tagged(release)
         if tag not in images:
-            say(f"building the image of {release}; about half a minute, until its recipe changes")
+            say(f"Building the image of {release}; about half a minute, until its recipe changes")
             build(words, tag)
             for old in images:
                 run("podman", "rmi", old, check=False)
@@ -291,77 +255,6 @@ def ensure_images(releases=RELEASES):
     settings = parse_settings(run("apt-config", "dump"))
     archive = mirrors()
     return {release: ensure_image(release, recipe(release, settings, *archive)) for release in releases}
-
-
-# Hosts ----------------------------------------------------------------------------------------------------------------
-
-
-def hosts():
-    """The hosts that stand, a dict each: scenario, host, release, groups (a list), state, address, user, directory
-    (of the key) and ssh (the options for its command), sorted by scenario and host."""
-    require_root()
-    if not shutil.which("podman"):
-        return []
-    names = run("podman", "ps", "--all", "--quiet", "--filter", f"label={LABEL}").split()
-    if not names:
-        return []
-    return sorted(map(host, json.loads(run("podman", "inspect", *names))), key=lambda h: (h["scenario"], h["host"]))
-
-
-def host(inspected):
-    """One of `hosts` from podman's description of its container."""
-    labels = inspected["Config"]["Labels"]
-    networks = inspected["NetworkSettings"]["Networks"]
-    return {
-        "scenario": labels[LABEL],
-        "host": labels["sauvegarde.platform"],
-        "release": labels["sauvegarde.release"],
-        "groups": labels["sauvegarde.groups"].split(),
-        "state": inspected["State"]["Status"],
-        "address": networks.get(f"sauvegarde-{labels[LABEL]}", {}).get("IPAddress", ""),
-        "user": "admin",
-        "directory": labels["sauvegarde.directory"],
-        "ssh": labels["sauvegarde.ssh"],
-    }
-
-
-def inventory(found):
-    """Ansible's inventory of running hosts: groups by scenario, release and the scenario's own groups.
-
-    A host has its own name, or SCENARIO-NAME where two scenarios have one of that name.
-    """
-    names = [one["host"] for one in found]
-    groups, variables = {}, {}
-    for one in found:
-        if one["state"] != "running":
-            continue
-        name = one["host"] if names.count(one["host"]) == 1 else f"{one['scenario']}-{one['host']}"
-        variables[name] = {
-            "ansible_host": one["address"],
-            "ansible_user": one["user"],
-            "ansible_ssh_private_key_file": f"{one['directory']}/id_ed25519",
-            "ansible_ssh_common_args": one["ssh"],
-        }
-        for group in {one["scenario"], one["release"], *one["groups"]}:
-            groups.setdefault(group.replace("-", "_"), {"hosts": []})["hosts"].append(name)
-    return {**groups, "_meta": {"hostvars": variables}}
-
-
-def remove(scenario):
-    """Remove whatever is left of a scenario: hosts, volumes, network, keys, control sockets. Never mind what is not."""
-    require_root()
-    if shutil.which("podman"):
-        ours = run("podman", "ps", "--all", "--quiet", "--filter", f"label={LABEL}={scenario}").split()
-        if ours:
-            run("podman", "rm", "--force", "--ignore", "--time", "0", "--volumes", *ours)
-        network = f"sauvegarde-{scenario}"
-        if network in run("podman", "network", "ls", "--format", "{{.Name}}").split():
-            run("podman", "network", "rm", "--force", "--time", "0", network)
-    shutil.rmtree(ROOT / ".lab" / scenario, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        (ROOT / ".lab").rmdir()
-    for socket in (Path.home() / ".ansible/cp").glob(f"sauvegarde-{scenario}-*"):
-        socket.unlink(missing_ok=True)
 
 
 def prepare(scenario, releases):
@@ -389,37 +282,41 @@ def prepare(scenario, releases):
 # The command line's verbs ---------------------------------------------------------------------------------------------
 
 
-def scenarios():
-    """The names of this checkout's scenarios."""
-    return sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
+def releases(scenario):
+    """The releases that a scenario's hosts run, each once."""
+    path = ROOT / "molecule" / scenario / "molecule.yml"
+    if not path.is_file():
+        raise LabFailed(f"There is no scenario {scenario!r}.\n  Fix: use the name of a folder of molecule/.")
+    platforms = yaml.safe_load(path.read_text())["platforms"]
+    return list(dict.fromkeys(platform.get("release", DEFAULT_RELEASE) for platform in platforms))
+
+
+def ready(scenario):
+    """Have everything that a scenario's hosts are made from, so that Molecule (silent until a step ends) has it."""
+    wanted = releases(scenario)
+    ensure_needs()
+    ensure_images(wanted)
 
 
 def molecule(command, scenario):
     """Run one of Molecule's commands on a scenario, in the environment that runs this. Raises LabFailed."""
     binaries = Path(sys.prefix) / "bin"
     done = subprocess.run(
-        [binaries / "molecule", command, "-s", scenario],
+        [binaries / "molecule", command, "--scenario-name", scenario],
         cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        },
+        env=tool_environment(binaries),
         check=False,
     )
     if done.returncode:
-        raise LabFailed(f"molecule {command} -s {scenario} ended with {done.returncode}; its output says why.")
+        raise LabFailed(f"molecule {command} of {scenario} ended with {done.returncode}; its output says why.")
 
 
 def up(scenario):
     """Start a scenario's hosts, unless they stand."""
-    require_root()
-    if scenario not in scenarios():
-        raise LabFailed(f"There is no scenario {scenario!r}.\n  Fix: use one of {', '.join(scenarios())}.")
-    ensure_needs()
+    ready(scenario)
     standing = [one["state"] for one in hosts() if one["scenario"] == scenario]
-    # Creation ends with known_hosts.
-    if standing and set(standing) == {"running"} and (ROOT / ".lab" / scenario / "known_hosts").exists():
+    # Creation ends with this file.
+    if standing and set(standing) == {"running"} and (ROOT / ".lab" / scenario / "ssh_config").exists():
         say(f"{scenario} is up already")
         return
     molecule("destroy", scenario)
@@ -427,11 +324,11 @@ def up(scenario):
 
 
 def down(scenario=None):
-    """Remove a scenario's hosts, or all hosts of the lab; also those of a scenario that this checkout doesn't have."""
+    """Remove a scenario's hosts, or everything of the lab; also of scenarios that this checkout doesn't have."""
     require_root()
-    names = [scenario] if scenario else sorted({one["scenario"] for one in hosts()})
-    for name in names:
-        if name in scenarios():
+    left = {one["scenario"] for one in hosts()} | {path.name for path in ROOT.glob(".lab/*")}
+    for name in [scenario] if scenario else sorted(left):
+        if (ROOT / "molecule" / name / "molecule.yml").is_file():
             molecule("destroy", name)
         else:
             remove(name)
@@ -439,12 +336,12 @@ def down(scenario=None):
 
 def main(arguments):
     match arguments:
-        case ["prepare", scenario, *releases]:
-            print(json.dumps(prepare(scenario, releases)))
+        case ["prepare", scenario, *wanted]:
+            print(json.dumps(prepare(scenario, wanted)))
         case ["remove", scenario]:
             remove(scenario)
         case _:
-            raise LabFailed(f"usage: lab.py prepare SCENARIO RELEASE... | remove SCENARIO, not {arguments}")
+            raise LabFailed(f"usage: prepare SCENARIO RELEASE... | remove SCENARIO; not {arguments}")
 
 
 if __name__ == "__main__":
@@ -452,3 +349,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except LabFailed as failure:
         sys.exit(f"lab: {failure}")
+    except CommandFailed as failure:
+        sys.exit(f"lab: {failure.what}\n  Why: {failure.why}\n  Fix: {failure.fix}")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
-from sauvegarde_cli import lab
+from sauvegarde_cli import podman
 
 try:
-    print(json.dumps(lab.inventory(lab.hosts())))
-except lab.LabFailed as failure:
+    print(json.dumps(podman.inventory(podman.hosts())))
+except podman.LabFailed as failure:
     sys.exit(str(failure))
