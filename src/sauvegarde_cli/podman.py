@@ -105,9 +105,7 @@ def remove(scenario):
     """Remove whatever is left of a scenario: hosts, volumes, network, keys, control sockets. Never mind what is not."""
     require_root()
     if not re.fullmatch(r"[A-Za-z0-9_-]+", scenario):
-        raise LabFailed(
-            f"{scenario!r} is no scenario's name.\n  Fix: give the name alone, as `lab list` shows it."
-        )
+        raise LabFailed(f"{scenario!r} is no scenario's name.\n  Fix: give the name alone, as `lab list` shows it.")
     if shutil.which("podman"):
         ours = run("podman", "ps", "--all", "--quiet", "--filter", f"label={LABEL}={scenario}").split()
         if ours:
