@@ -28,6 +28,7 @@ DEFAULT_RELEASE = "bookworm"
 MIRROR_SETTING = "SAUVEGARDE_DEBIAN_MIRROR"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 IMAGE = "localhost/sauvegarde-lab"
+IMAGE_LABEL = "sauvegarde.image=lab"
 
 # What an installed server has beyond the essential packages; what a role brings itself (acl, psycopg2) is left out.
 PACKAGES = (
@@ -203,27 +204,41 @@ def recipe_hash(words, script):
 
 
 def tagged(release):
-    """{tag: image id} of a release's images."""
-    lines = run("podman", "images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines()
-    return {tag: image for tag, image in map(str.split, lines) if tag.startswith(f"{IMAGE}:{release}-")}
+    """The tags of a release's images."""
+    tags = run("podman", "images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
+    return [tag for tag in tags if tag.startswith(f"{IMAGE}:{release}-")]
 
 
 def build(words, tag):
-    """Run a recipe into an image. It gets its name only when both ends of the pipe have succeeded."""
+    """Run a recipe into an image. It gets its name only when both ends of the pipe have succeeded.
+
+    What a killed build left is cleared first: one at a time may build.
+    """
+    scratch = Path("/var/tmp/sauvegarde-lab")  # A root directory takes more room than /tmp may have.
+    shutil.rmtree(scratch, ignore_errors=True)
+    run("podman", "image", "prune", "--force", "--filter", f"label={IMAGE_LABEL}")
+    scratch.mkdir(mode=0o755)
+    environ = {**os.environ, "TMPDIR": str(scratch)}
     with subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False,
-        env={**os.environ, "TMPDIR": "/var/tmp"},  # The place for much data.
-    ) as maker:  # fmt: skip
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environ,
+    ) as maker:
         loader = subprocess.Popen(
-            ["podman", "import", "--quiet", "--change", 'CMD ["/sbin/init"]', "-"],
-            stdin=maker.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            ["podman", "import", "--quiet", "--change", f"LABEL {IMAGE_LABEL}", "-"],
+            stdin=maker.stdout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environ,
+        )
         maker.stdout.close()
         error = maker.stderr.read().decode(errors="replace")
     image, import_error = loader.communicate()
+    shutil.rmtree(scratch, ignore_errors=True)
     if maker.returncode or loader.returncode:
-        if loader.returncode == 0:
-            run("podman", "rmi", image.strip(), check=False)
         raise LabFailed(
             f"The image {tag} could not be built.\n    {tail(error if maker.returncode else import_error)}\n"
             f"  Fix: see that the archive in its sources can be reached, or set {MIRROR_SETTING} to one that can."
@@ -235,11 +250,11 @@ def ensure_image(release, words):
     """The tag of a release's image, built first where there is none of today's recipe."""
     script = (ROOT / "molecule/_shared/image.sh").read_bytes()
     tag = f"{IMAGE}:{release}-{recipe_hash(words, script)}"
-    with Path(f"/run/sauvegarde-lab-{release}.lock").open("w") as guard:
+    with Path("/run/sauvegarde-lab.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         images = tagged(release)
         if tag not in images:
-            say(f"Building the image of {release}; about half a minute, until its recipe changes")
+            say(f"Building the image of {release}; less than a minute, until its recipe changes")
             build(words, tag)
             for old in images:
                 run("podman", "rmi", old, check=False)
