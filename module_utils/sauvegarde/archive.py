@@ -24,7 +24,7 @@ from . import VERSION, manifest, process
 from .errors import DAMAGED, SauvegardeError
 
 LEVEL = 3  # zstd's: as small as gzip at an eighth of the time
-_SUFFIX = ".zst"
+SUFFIX = ".zst"
 _PARTIAL = ".partial-"
 _DAMAGED = ".damaged-"
 _LABEL = "%Y%m%dT%H%M%SZ"
@@ -149,7 +149,7 @@ class Writer:
     def __init__(self, stage, path):
         self._stage, self._path = stage, path
         self._hash, self._bytes = hashlib.sha256(), 0
-        self._target = stage.create(path + _SUFFIX)
+        self._target = stage.create(path + SUFFIX)
         try:
             self._zstd = process.start(
                 [*stage.zstd, f"-{stage.level}", "-c"], stdin=process.PIPE, stdout=self._target.fileno()
@@ -260,7 +260,7 @@ class Stage:
                     sums.append((size, digest.hexdigest()))
                 zstd.finish(what="Files could not be compressed.")
             for path, (size, digest) in zip(batch, sums):
-                self.record(path, size, digest, os.lstat(str(self.path / (path + _SUFFIX))).st_size)
+                self.record(path, size, digest, os.lstat(str(self.path / (path + SUFFIX))).st_size)
 
     def record(self, path, size, digest, stored):
         """Enter a finished file: its size and SHA-256 uncompressed, its size as stored."""
@@ -276,7 +276,7 @@ class Stage:
     def settle(self):
         """Bring every file to the disk and drop it from memory, so that reading it back reads the disk."""
         for entry in self.files:
-            descriptor = os.open(str(self.path / (entry["path"] + _SUFFIX)), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(str(self.path / (entry["path"] + SUFFIX)), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -334,7 +334,7 @@ class Stage:
 
 def _others(path, files):
     """Names in an archive's folder that its manifest does not know."""
-    known = {entry["path"] + _SUFFIX for entry in files} | {manifest.NAME}
+    known = {entry["path"] + SUFFIX for entry in files} | {manifest.NAME}
     found = (Path(folder) / name for folder, _, names in os.walk(str(path)) for name in names)
     return sorted(str(each.relative_to(path)) for each in found if str(each.relative_to(path)) not in known)
 
@@ -356,7 +356,7 @@ def read(path):
 def check_files(path, files):
     """Every file is there, a plain file, of the recorded stored size."""
     for entry in files:
-        name = entry["path"] + _SUFFIX
+        name = entry["path"] + SUFFIX
         try:
             status = os.lstat(str(Path(str(path)) / name))
         except OSError as error:
@@ -383,7 +383,7 @@ def stream(path, files, sink):
     path = Path(str(path))
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
-        names = [entry["path"] + _SUFFIX for entry in batch]
+        names = [entry["path"] + SUFFIX for entry in batch]
         arguments = [process.find("zstd"), "-dcq", "--single-thread", "--", *names]
         with process.start(arguments, stdout=process.PIPE, cwd=str(path)) as zstd:
             widen(zstd.stdout)
@@ -410,7 +410,7 @@ def _one(path, entry, descriptor, sink, zstd):
             left -= len(chunk)
     if left or digest.hexdigest() != entry["sha256"]:
         time.sleep(0.05)  # zstd may still be about to say what it met
-        why = f"{entry['path']}{_SUFFIX}: " + (
+        why = f"{entry['path']}{SUFFIX}: " + (
             f"{left} bytes are missing at its end" if left else "its content does not have the recorded SHA-256"
         )
         raise damaged(path, "\n".join(filter(None, [why + ".", zstd.errors()])))

@@ -14,6 +14,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from .archive import SUFFIX
+
 _CREATE, _CLOSE_WRITE, _OVERFLOW = 0x100, 0x8, 0x4000  # inotify(7)
 _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _EVENT = struct.Struct("iIII")
@@ -93,6 +95,8 @@ class Compressing:
     def turn(self, seconds=_TICK):
         """Wait that long at most for something to do, and set it going. A failed compression raises here."""
         for name, closed in self._watch.events(seconds):
+            if name.endswith(SUFFIX):
+                continue  # our own work in the same folder
             if closed:
                 self._open.discard(name)
                 self._settle(name)
@@ -115,7 +119,7 @@ class Compressing:
         for end in self._ends.values():
             end.set()
         for name in sorted(each.name for each in self._path.iterdir()):
-            if not name.endswith(".zst") and name not in self._taken:
+            if not name.endswith(SUFFIX):
                 self._settle(name)
         self._batch()
         for future in self._waiting:
@@ -130,7 +134,7 @@ class Compressing:
     def _settle(self, name):
         if name in self._ends:
             self._ends[name].set()
-        elif name not in self._taken and not name.endswith(".zst"):
+        elif name not in self._taken:
             self._taken.add(name)
             size = self._size(name)
             if size >= _LARGE:

@@ -69,3 +69,22 @@ def test_round_trip(cluster, filled, repository, tmp_path):
         ]
     finally:
         cluster.execute("DROP DATABASE restored")
+
+
+def test_large_tables_and_many_small_ones(cluster, database, repository):
+    """Both ways of compressing: behind the writer, and in batches."""
+    cluster.execute(
+        "CREATE TABLE large AS SELECT i, (SELECT string_agg(md5((i * 1000 + k)::text), '')"
+        " FROM generate_series(1, 60) k) AS t FROM generate_series(1, 20000) AS i;"
+        "CREATE TABLE larger AS SELECT i, t || upper(t) || t AS t FROM large;"
+        "DO $$BEGIN FOR n IN 1..150 LOOP EXECUTE format('CREATE TABLE t%s AS SELECT %s AS n', n, n); END LOOP; END$$;"
+        "SELECT lo_from_bytea(0, decode(repeat(md5(i::text), 100), 'hex')) FROM generate_series(1, 150) AS i;",
+        database,
+    )
+    manifest = kinds.back_up(job(cluster, database, workers=2), repository)
+    sums = manifest["fingerprint"]
+    assert len(sums["tables"]) == 152
+    assert sums["large_objects"]["rows"] == 150
+    assert manifest["bytes"] > 4 * 20000 * 60 * 32
+    assert not [entry for entry in manifest["files"] if entry["path"].endswith(".zst")]
+    kinds.verify(repository / "demo" / manifest["id"])
