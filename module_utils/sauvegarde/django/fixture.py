@@ -3,7 +3,6 @@
 import bz2
 import codecs
 import gzip
-import io
 import json
 import lzma
 import re
@@ -35,7 +34,7 @@ def kind_of(name):
 
 
 def expanded(source, compression, name="the fixture"):
-    """A binary file that gives the plain text of the compressed binary file `source` (zst excepted: see `dump.opened`)."""
+    """A binary file that gives the plain text of the compressed binary file `source` (for zst see `files.opened`)."""
     if compression is None:
         return source
     if compression == "gz":
@@ -62,9 +61,7 @@ def objects(source, form, name="the fixture"):
     try:
         for entry in _json(source) if form == "json" else _jsonl(source):
             if not isinstance(entry, dict) or "model" not in entry or not isinstance(entry.get("fields"), dict):
-                raise ValueError(
-                    "an entry is not an object with a model and its fields: {:.80}".format(json.dumps(entry))
-                )
+                raise ValueError(f"an entry is not an object with a model and its fields: {json.dumps(entry):.80}")
             yield entry
     except (ValueError, EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise SauvegardeError(
@@ -96,7 +93,12 @@ def _json(source):
             match = _BETWEEN.match(text, position)
             mark = match.group(1)
             if mark == "]" and match.end() <= len(text):
-                if text[match.end() :].strip(_WHITE) or decode(source.read(), True).strip(_WHITE):
+                rest = text[match.end() :]
+                while not rest.strip(_WHITE) and not ended:
+                    data = source.read(_READ)
+                    ended = not data
+                    rest = decode(data, ended)
+                if rest.strip(_WHITE):
                     raise ValueError("something follows the end of the list")
                 return
             # The separator is complete only when something follows it.
@@ -125,7 +127,17 @@ def _json(source):
 
 
 def _jsonl(source):
-    for line in io.BufferedReader(source, _READ) if isinstance(source, io.RawIOBase) else source:
+    for line in lines(source):
         text = line.decode("utf-8")
         if text.strip():
             yield json.loads(text)
+
+
+def lines(source):
+    """The lines of anything with a `read(size)`."""
+    rest = b""
+    for piece in iter(lambda: source.read(_READ), b""):
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest

@@ -24,7 +24,7 @@ from ..errors import SauvegardeError
 
 KEEP, EMPTY, DROP = "keep", "empty", "drop"
 
-_SYLLABLES = "ba bel cha do fa gan ju ka lo mer na nor pa ré ri sa so ta vé za".split()
+_SYLLABLES = ("ba", "bel", "cha", "do", "fa", "gan", "ju", "ka", "lo", "mer", "na", "nor", "pa", "ré", "ri", "sa", "vé")
 _EMAIL = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
 _PHONE = re.compile(r"(?<![\w.])(?:\+\d{1,3}[ .]?(?:\(0\))?|0)\d(?:[ .-]?\d{2}){4}(?!\w)")
 _DATE = re.compile(r"(\d{4})-\d{2}-\d{2}(.*)", re.DOTALL)
@@ -86,8 +86,8 @@ def _token(digest, text):
 
 def _address(digest, text):
     if ":" in text:
-        return "fd00:" + ":".join(digest.hex(4).lstrip("0") or "0" for _ in range(7))
-    return ".".join(["10"] + [str(digest.below(256)) for _ in range(3)])
+        return ":".join(["fd00", *(digest.hex(4).lstrip("0") or "0" for _ in range(7))])
+    return ".".join(["10", *(str(digest.below(256)) for _ in range(3))])
 
 
 def _date(digest, text):
@@ -95,7 +95,7 @@ def _date(digest, text):
     match = _DATE.match(text)
     if match is None:
         raise ValueError("it is not a date")
-    return "{}-{:02d}-{:02d}{}".format(match.group(1), 1 + digest.below(12), 1 + digest.below(28), match.group(2))
+    return f"{match.group(1)}-{1 + digest.below(12):02d}-{1 + digest.below(28):02d}{match.group(2)}"
 
 
 def _number(digest, value):
@@ -158,8 +158,8 @@ class Mask:
             if self._given is None:
                 return masked
             # Which original each masked value stands for, both as short digests: memory, not secrecy.
-            mark = hashlib.md5(repr(masked).encode()).digest()[:10]  # noqa: S324 - a fingerprint, nothing is protected by it
-            original = hashlib.md5(repr(value).encode()).digest()[:10]  # noqa: S324 - as above
+            mark = hashlib.md5(repr(masked).encode()).digest()[:10]
+            original = hashlib.md5(repr(value).encode()).digest()[:10]
             if self._given.setdefault(mark, original) == original:
                 return masked
         raise SauvegardeError(
@@ -319,13 +319,8 @@ class Masking:
         if action == KEEP:
             if relation and self.drops(relation[0]):
                 return f"it points to {relation[0]}, whose rows are dropped: empty it, or drop these rows too"
-            target = self.description.get(relation[0]) if relation else None
-            if (
-                target
-                and target["natural_key"] is not None
-                and self._masked_any(relation[0])
-                and not target["natural_key"]
-            ):
+            natural = self.description[relation[0]]["natural_key"] if relation else None
+            if natural == [] and self._masked_any(relation[0]):
                 return f"the natural key of {relation[0]} is masked in a way that cannot be followed"
             return ""
         if isinstance(action, dict) and list(action) == ["mask"] and action["mask"] in MASKS:
@@ -424,7 +419,7 @@ def starting_policy(description):
         ]
         if not orphans:
             break
-        models.update({label: DROP for label in orphans})
+        models.update(dict.fromkeys(orphans, DROP))
     for label, facts in sorted(description.items()):
         if label not in models:
             models[label] = {name: _start(field, name, models) for name, field in sorted(facts["fields"].items())}

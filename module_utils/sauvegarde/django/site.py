@@ -1,5 +1,6 @@
 """A Django site on this host, and the way to run the engine's inner half in its virtual environment."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -80,7 +81,7 @@ def site(values):
 def environment(where):
     """The site's environment: a fixed base, then what its environment file says. Never the caller's."""
     values = dict(process.BASE_ENVIRONMENT, PYTHONUTF8="1", PYTHONIOENCODING="utf-8", PYTHONDONTWRITEBYTECODE="1")
-    values["HOME"] = pwd.getpwnam(where.user).pw_dir if where.user else os.path.expanduser("~")
+    values["HOME"] = pwd.getpwnam(where.user).pw_dir if where.user else str(Path.home())
     if where.env_file:
         values.update(read_environment(where.env_file))
     return values
@@ -219,10 +220,8 @@ class _Feeder(threading.Thread):
 
     def _close(self):
         # The worker sees a stream that ends early, refuses it and writes nothing.
-        try:
+        with contextlib.suppress(OSError):
             self.target.close()
-        except OSError:
-            pass
 
     def finish(self):
         self.join(30)

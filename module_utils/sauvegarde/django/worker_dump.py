@@ -19,12 +19,11 @@ from django.db.models import signals
 from django.db.models.fields.files import FileDescriptor
 from django.db.models.manager import BaseManager
 from django.db.models.query import ModelIterable, QuerySet
-from django.db.models.query_utils import DeferredAttribute
 
 from ..errors import SauvegardeError
 from . import fixture
-from .masking import Masking
-from .worker_models import description, raw_numbers, selected, snapshot
+from .masking import Empty, Masking
+from .worker_models import description, hidden_attribute, raw_numbers, selected, snapshot
 
 # Rows read, and texts joined, at a time: what bounds the memory.
 _CHUNK = 500
@@ -191,12 +190,7 @@ class Reader:
         if not cls.value_to_string.__module__.startswith(("django.db.", "django.contrib.")):
             if cls.value_to_string is not models.Field.value_to_string:
                 return "is written in its own way"
-        descriptor = inspect.getattr_static(self.model, field.attname, None)
-        # A plain class attribute (a base class's default) is no descriptor and hides nothing.
-        known = not hasattr(type(descriptor), "__get__") or (
-            isinstance(descriptor, DeferredAttribute) and type(descriptor).__module__.startswith("django.")
-        )
-        return "" if known else "stands behind a descriptor of its own"
+        return "stands behind a descriptor of its own" if hidden_attribute(self.model, field) else ""
 
     def _many(self):
         return [
@@ -211,7 +205,7 @@ class Reader:
         with_key = not (self.natural_primary and hasattr(self.model, "natural_key"))
         fields = [field for field in meta.local_fields if field.serialize]
         # Stock writes the fields in the order of the model and takes a key out of them.
-        columns = [meta.pk] + fields
+        columns = [meta.pk, *fields]
         encoders = [self._encoder(field) for field in columns]
         natural = [(place, field) for place, field in enumerate(columns) if place and self._is_natural(field)]
         many = self._many()
@@ -241,10 +235,8 @@ class Reader:
     def _encoder(self, field):
         """The function from a column's value to its text."""
         value_text = self.style.value
-        if type(field).value_to_string is models.Field.value_to_string:
-            to_text = None
-        else:
-            to_text = field.value_to_string
+        own = type(field).value_to_string is not models.Field.value_to_string
+        to_text = field.value_to_string if own else None
         name = field.attname
         file_field = isinstance(inspect.getattr_static(self.model, name, None), FileDescriptor)
         scalars = _SCALARS
@@ -276,11 +268,7 @@ class Reader:
     def _emptied(self, field):
         """The mask of a relation that is written by natural keys: only emptying is possible there."""
         mask = self._mask(field)
-        return (
-            mask
-            if mask is not None and self.masking.models[self.model._meta.label_lower][field.name] == "empty"
-            else None
-        )
+        return mask if isinstance(mask, Empty) else None
 
     def _natural_encoder(self, field, values):
         emptied = self._emptied(field)
@@ -391,6 +379,9 @@ def dump(options, source, output):
     if options["pks"] and len(chosen) != 1:
         raise SauvegardeError("Chosen keys need one chosen model.", f"{len(chosen)} models are chosen.", "Name one.")
     masking = _masking(options, [model._meta.label_lower for model in chosen])
+    output.progress(
+        many={model._meta.label_lower: [field.name for field in model._meta.local_many_to_many] for model in chosen}
+    )
     style = Style(options["format"], options["indent"])
     writer = Writer(style, output)
     counts, stock = {}, {}

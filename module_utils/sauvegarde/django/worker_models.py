@@ -1,6 +1,7 @@
 """Inside the site: its models, described in plain values, and the choice among them."""
 
 import contextlib
+import inspect
 import platform
 import uuid
 
@@ -10,6 +11,7 @@ from django.core import serializers
 from django.core.management.utils import parse_apps_and_model_labels
 from django.db import connections, models, router, transaction
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models.query_utils import DeferredAttribute
 
 from ..errors import SauvegardeError
 
@@ -86,6 +88,15 @@ def _field(field):
         if kind == "JSONField"
         else _EMPTY.get(kind, ""),
     }
+
+
+def hidden_attribute(model, field):
+    """Whether something of the site's own stands between the field's column and the object's attribute."""
+    descriptor = inspect.getattr_static(model, field.attname, None)
+    # A plain class attribute (a base class's default) is no descriptor and hides nothing.
+    return hasattr(type(descriptor), "__get__") and not (
+        isinstance(descriptor, DeferredAttribute) and type(descriptor).__module__.startswith("django.")
+    )
 
 
 def natural_fields(model):

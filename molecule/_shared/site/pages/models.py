@@ -53,10 +53,9 @@ class Banner(models.Model):
 
 
 class BannerLog(models.Model):
-    """What the receiver saw: the proof that a load told it so."""
+    """One row for each save of a banner that was not a fixture's."""
 
     banner = models.IntegerField()
-    raw = models.BooleanField()
 
 
 @receiver(pre_save, sender=Banner)
@@ -68,4 +67,5 @@ def banner_code(sender, instance, raw=False, **kwargs):
 
 @receiver(post_save, sender=Banner)
 def banner_saved(sender, instance, raw=False, using=None, **kwargs):
-    BannerLog.objects.using(using).create(banner=instance.pk, raw=raw)
+    if not raw:
+        BannerLog.objects.using(using).create(banner=instance.pk)

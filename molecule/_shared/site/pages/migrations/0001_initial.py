@@ -42,7 +42,6 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("banner", models.IntegerField()),
-                ("raw", models.BooleanField()),
             ],
         ),
         migrations.CreateModel(

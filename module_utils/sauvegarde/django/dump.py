@@ -1,0 +1,197 @@
+"""Dump a site's data: stream it, check it while it runs, publish it by rename."""
+
+import contextlib
+import gzip
+import lzma
+import os
+import queue
+import secrets
+import threading
+from pathlib import Path
+
+from .. import archive, process
+from ..errors import SauvegardeError
+from . import fixture
+from .proof import Fingerprint
+from .site import run
+
+# Every site makes its own content types and permissions, by `migrate`; their numbers mean nothing elsewhere.
+EXCLUDE = ("contenttypes", "auth.permission")
+DEFAULTS = {
+    "labels": [],
+    "exclude": list(EXCLUDE),
+    "format": "json",
+    "indent": None,
+    "natural_foreign": True,
+    "natural_primary": False,
+    "all": False,
+    "pks": [],
+    "policy": None,
+    "key": "",
+}
+COMPRESSIONS = ("gz", "xz", "zst")
+
+
+def options(values):
+    """The options of a dump, completed; unknown ones raise."""
+    unknown = sorted(set(values) - set(DEFAULTS))
+    if unknown:
+        raise SauvegardeError(
+            "A dump has no option {}.".format(", ".join(unknown)),
+            fix="Options: {}.".format(", ".join(sorted(DEFAULTS))),
+        )
+    whole = dict(DEFAULTS, **values)
+    if whole["format"] not in ("json", "jsonl"):
+        raise SauvegardeError(
+            "The format {} cannot be dumped.".format(whole["format"]),
+            fix="Use json or jsonl; loads read all of Django's.",
+        )
+    if whole["policy"] and not whole["key"]:
+        raise SauvegardeError("Masking needs a secret key.", fix="Give the key, as hexadecimal digits.")
+    return whole
+
+
+def stream(site, values, write, progress=None):
+    """Dump into the function `write` (bytes); what goes by is parsed, counted and fingerprinted.
+
+    Returns {"counts", "fingerprint", "many", "stock", "masked"}; raises where the parse does not agree with the worker.
+    """
+    whole = options(values)
+    with _Check(whole["format"]) as check:
+
+        def data(payload):
+            write(payload)
+            check.feed(payload)
+
+        def told(event):
+            if "many" in event:
+                check.many.update(event["many"])
+            elif progress is not None:
+                progress(event)
+
+        result = run(site, "dump", whole, data=data, progress=told)
+        fingerprint = check.end()
+    return _agreed(result, fingerprint, check.many)
+
+
+def _agreed(result, fingerprint, many):
+    counted = {label: rows for label, rows in result["counts"].items() if rows}
+    if counted != fingerprint.counts:
+        raise SauvegardeError(
+            "The dump does not hold what was read: it is not published.",
+            f"Written: {counted}\nFound in the stream: {fingerprint.counts}",
+            "Run it again; if it stays so, report it.",
+        )
+    return dict(result, fingerprint=fingerprint.result(), many=many)
+
+
+class _Check:
+    """Parses a stream that goes by, in a thread of its own."""
+
+    def __init__(self, form):
+        self.many = {}
+        self._form = form
+        self._pieces = queue.Queue(maxsize=16)
+        self._left = b""
+        self._fingerprint = Fingerprint(self.many)
+        self._error = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        if self._thread.is_alive():
+            self._pieces.put(b"")
+            self._thread.join()
+
+    def feed(self, payload):
+        if payload:
+            self._pieces.put(payload)
+
+    def end(self):
+        self._pieces.put(b"")
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._fingerprint
+
+    def _run(self):
+        try:
+            for entry in fixture.objects(self, self._form, "The dump"):
+                self._fingerprint.add(entry)
+        except Exception as error:  # noqa: BLE001 - raised again by `end`, in the caller's thread
+            self._error = error
+        while self._more():  # so that nobody waits for a full queue
+            pass
+
+    def _more(self):
+        if self._pieces is None:
+            return False
+        self._left = self._pieces.get()
+        if not self._left:
+            self._pieces = None
+        return bool(self._left)
+
+    # A binary file, for the parser: whatever piece is there.
+    def read(self, _size):
+        if not self._left and not self._more():
+            return b""
+        piece, self._left = self._left, b""
+        return piece
+
+
+def to_file(site, values, path, progress=None):
+    """Dump to a file, compressed as its name says; the old one stays until the new one is whole. Returns as `stream`."""
+    path = Path(str(path))
+    form, compression = fixture.kind_of(path.name)
+    if compression not in (None, *COMPRESSIONS):
+        raise SauvegardeError(
+            f"A dump cannot be compressed as {compression}.", fix="Use one of: {}.".format(", ".join(COMPRESSIONS))
+        )
+    with replaced(path) as target, compressed(target, compression) as sink:
+        result = stream(site, dict(values, format=form), sink.write, progress)
+    return dict(result, path=str(path), bytes=path.stat().st_size)
+
+
+@contextlib.contextmanager
+def replaced(path, mode=0o600):
+    """A new binary file that takes the place of `path` when the block ends well, and leaves no trace when it does not."""
+    path = Path(str(path))
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.stat().st_mode & 0o777
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    descriptor = os.open(str(temporary), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w+b") as target:
+            yield target
+            target.flush()
+            os.fchmod(target.fileno(), mode)
+            os.fsync(target.fileno())
+        temporary.rename(path)
+        archive.sync(path.parent)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def compressed(target, compression):
+    """A binary file whose writes arrive in `target` compressed."""
+    if compression is None:
+        yield target
+    elif compression == "gz":
+        # Without the moment of writing: equal data is an equal file.
+        with gzip.GzipFile(fileobj=target, mode="wb", filename="", compresslevel=6, mtime=0) as sink:
+            yield sink
+    elif compression == "xz":
+        with lzma.LZMAFile(target, "wb") as sink:
+            yield sink
+    else:
+        zstd = process.start([process.find("zstd"), "-qc", "-3"], stdin=process.PIPE, stdout=target.fileno())
+        with zstd:
+            yield zstd.stdin
+            zstd.stdin.close()
+            zstd.finish(what="The dump could not be compressed.")

@@ -1,0 +1,154 @@
+"""Load fixtures into a site: files or pipes, compressed or not, in one transaction, checked before anything is written."""
+
+import contextlib
+import json
+import os
+import stat
+import struct
+from pathlib import Path
+
+from .. import process
+from ..errors import SauvegardeError
+from . import fixture
+from .site import run
+
+MODES = ("merge", "replace")
+DEFAULTS = {
+    "mode": "merge",
+    "policy": {},
+    "exclude": [],
+    "models": [],
+    "check_only": False,
+    # Not /tmp, which may be memory: as much as the largest fixture waits there, in files without a name.
+    "spool": "/var/tmp",
+    "lock_timeout": 60,
+}
+# What can be wrong with a value, and what may be done about it; the first is the default.
+POLICIES = {
+    "too_long": ("stop", "cut", "keep"),
+    "out_of_range": ("stop", "empty", "drop"),
+    "nul": ("stop", "strip"),
+    "null": ("stop", "drop"),
+    "foreign_key": ("stop", "empty", "drop"),
+    "invalid": ("stop", "drop"),
+    "unknown": ("stop", "skip"),
+}
+_HEAD = struct.Struct(">I")
+_PIECE = 1 << 18
+_TOLD = 200
+
+
+def options(values):
+    """The options of a load, completed; unknown ones raise."""
+    unknown = sorted(set(values) - set(DEFAULTS))
+    if unknown:
+        raise SauvegardeError(
+            "A load has no option {}.".format(", ".join(unknown)),
+            fix="Options: {}.".format(", ".join(sorted(DEFAULTS))),
+        )
+    whole = dict(DEFAULTS, **values)
+    if whole["mode"] not in MODES:
+        raise SauvegardeError(
+            "A load has no mode {}.".format(whole["mode"]), fix="Use one of: {}.".format(", ".join(MODES))
+        )
+    policy = {name: actions[0] for name, actions in POLICIES.items()}
+    for name, action in whole["policy"].items():
+        if action not in POLICIES.get(name, ()):
+            raise SauvegardeError(
+                f"The policy of a load cannot be {name}: {action}.",
+                fix="; ".join(
+                    "{}: {}".format(name, " or ".join(actions)) for name, actions in sorted(POLICIES.items())
+                ),
+            )
+        policy[name] = action
+    return dict(whole, policy=policy)
+
+
+def load(site, sources, values, progress=None):
+    """Load the sources in their order.
+
+    Each source is a path, named like a fixture, or a tuple (binary file, format, name) for a pipe with plain text.
+    Returns {"counts", "stock", "skipped", "problems", "stopping", "mended", "written"}. Problems that the policy does
+    not mend raise, all listed, and nothing is written; with `check_only` they are returned.
+    """
+    whole = options(values)
+    with contextlib.ExitStack() as stack:
+        opened = [_opened(stack, source) for source in sources]
+        result = run(site, "load", whole, source=_Framed(opened), progress=progress)
+    if result["stopping"] and not whole["check_only"]:
+        raise SauvegardeError(
+            "The fixture cannot be loaded: {} problem{}; nothing was written.".format(
+                result["stopping"], "" if result["stopping"] == 1 else "s"
+            ),
+            told(result["problems"]),
+            "Mend them in the fixture, or choose what to do with them in the policy.",
+        )
+    return result
+
+
+def told(problems):
+    """The problems that stop a load, one a line."""
+    lines = [
+        "{} {!r}{}: {}".format(each["model"], each["pk"], " " + each["field"] if each["field"] else "", each["detail"])
+        for each in problems
+        if each["action"] == "stop"
+    ]
+    if len(lines) > _TOLD:
+        lines = [*lines[:_TOLD], f"… and {len(lines) - _TOLD} more"]
+    return "\n".join(lines)
+
+
+def _opened(stack, source):
+    """(binary file with plain text, format, name)."""
+    if isinstance(source, tuple):
+        return source
+    path = Path(str(source))
+    form, compression = fixture.kind_of(path.name)
+    try:
+        raw = stack.enter_context(path.open("rb"))
+    except OSError as error:
+        raise SauvegardeError(f"The fixture cannot be read: {path}", str(error)) from error
+    if compression == "zst":
+        child = stack.enter_context(
+            process.start([process.find("zstd"), "-dcq"], stdin=raw.fileno(), stdout=process.PIPE)
+        )
+        return _Finished(child), form, path.name
+    if compression == "zip" and not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        raise SauvegardeError(f"A zip cannot be read from a pipe: {path}", fix="Use another compression.")
+    return fixture.expanded(raw, compression, path.name), form, path.name
+
+
+class _Finished:
+    """A child's output; at its end the child must have succeeded."""
+
+    def __init__(self, child):
+        self._child = child
+
+    def read(self, size):
+        data = self._child.stdout.read(size)
+        if not data:
+            self._child.finish(what="The fixture could not be decompressed.")
+        return data
+
+
+class _Framed:
+    """The sources as the worker wants them: for each a line that names it, then pieces with their length before them."""
+
+    def __init__(self, sources):
+        self._sources = iter(sources)
+        self._current = None
+
+    def read(self, _size):
+        if self._sources is None:
+            return b""
+        if self._current is None:
+            source = next(self._sources, None)
+            if source is None:
+                self._sources = None
+                return b"null\n"
+            self._current, form, name = source
+            return json.dumps({"name": name, "format": form}).encode("ascii") + b"\n"
+        piece = self._current.read(_PIECE)
+        if not piece:
+            self._current = None
+        return _HEAD.pack(len(piece)) + piece
