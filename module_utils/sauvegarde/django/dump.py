@@ -143,7 +143,7 @@ class _Check:
 
 
 def to_file(site, values, path, progress=None):
-    """Dump to a file, compressed as its name says; the old one stays until the new one is whole. Returns as `stream`."""
+    """Dump to a file, compressed as its name says; the old one stays until the new one is whole. As `stream`."""
     path = Path(str(path))
     form, compression = fixture.kind_of(path.name)
     if compression not in (None, *COMPRESSIONS):
@@ -157,7 +157,7 @@ def to_file(site, values, path, progress=None):
 
 @contextlib.contextmanager
 def replaced(path, mode=0o600):
-    """A new binary file that takes the place of `path` when the block ends well, and leaves no trace when it does not."""
+    """A new binary file that takes the place of `path` when the block ends well, and goes when it does not."""
     path = Path(str(path))
     with contextlib.suppress(FileNotFoundError):
         mode = path.stat().st_mode & 0o777

@@ -1,4 +1,4 @@
-"""Load fixtures into a site: files or pipes, compressed or not, in one transaction, checked before anything is written."""
+"""Load fixtures into a site: files or pipes, compressed or not, checked first, then written in one transaction."""
 
 import contextlib
 import json
@@ -132,7 +132,7 @@ class _Finished:
 
 
 class _Framed:
-    """The sources as the worker wants them: for each a line that names it, then pieces with their length before them."""
+    """The sources as the worker wants them: for each a line that names it, then pieces behind their lengths."""
 
     def __init__(self, sources):
         self._sources = iter(sources)

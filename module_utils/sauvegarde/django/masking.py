@@ -126,7 +126,7 @@ _TEXT_MASKS = {
     "last_name": lambda digest, text: digest.word(3),
     "name": lambda digest, text: digest.word(2) + " " + digest.word(3),
 }
-MASKS = sorted(_TEXT_MASKS) + ["number", "password", "scrub"]
+MASKS = [*sorted(_TEXT_MASKS), "number", "password", "scrub"]
 # What a value that had to be unique may get behind it when its mask is too small a space (a name, a short code).
 _SUFFIXED = ("first_name", "last_name", "name", "username", "slug")
 
@@ -231,8 +231,8 @@ class Empty:
 class Masking:
     """A policy, checked against a description of the models, and its masks ready for use.
 
-    `description`: {label: {"fields": {name: {"type", "null", "unique", "max_length", "pk", "relation": [label, field name]
-    or None, "many": bool, "empty"}}, "natural_key": [field name, …] or None}} as `worker.describe` gives it.
+    `description`: {label: {"fields": {name: {"type", "null", "unique", "max_length", "pk", "relation": [label, field]
+    or None, "many": bool, "empty"}}, "natural_key": [field name, …] or None}} as `site.describe` gives it.
     `key`: bytes, the secret. `labels`: the models that will be dumped.
     """
 
@@ -406,8 +406,8 @@ _NUMBERS = ("IntegerField", "BigIntegerField", "SmallIntegerField", "PositiveInt
 def starting_policy(description):
     """A policy that classifies every field of every model, for a person to read and correct.
 
-    Recognised are passwords, names, addresses of every kind, numbers of telephones, tokens and sessions, by the words in
-    the fields' names and by their types; free text loses the addresses and numbers inside it; all else is kept.
+    Recognised are passwords, names, addresses of every kind, telephones, tokens and sessions, by the words in the
+    fields' names and by their types; free text loses the addresses and telephones inside it; all else is kept.
     """
     models = {label: DROP for label in description if _DROPPED.search(label)}
     # Rows that cannot be without a dropped row go with it.

@@ -17,10 +17,26 @@ from ..errors import SauvegardeError
 
 if TYPE_CHECKING:
     # Never imported here, where there is no Django: named so that Ansible brings them to the host.
-    from . import fixture, masking, worker, worker_dump, worker_load, worker_models  # noqa: F401 - sent by name, below
+    from . import (  # noqa: F401 - sent by name, below
+        fixture,
+        masking,
+        worker,
+        worker_dump,
+        worker_load,
+        worker_models,
+        worker_plan,
+        worker_values,
+        worker_write,
+    )
 
 _SENT = ("errors", "django", "django.fixture", "django.masking", "django.worker", "django.worker_dump")
-_SENT += ("django.worker_load", "django.worker_models")
+_SENT += (
+    "django.worker_load",
+    "django.worker_models",
+    "django.worker_plan",
+    "django.worker_values",
+    "django.worker_write",
+)
 
 # Reads the modules from standard input and hands the rest of it to the worker. Isolated mode keeps PYTHONPATH and the
 # working directory out; the virtual environment's own packages stay in.
@@ -125,10 +141,8 @@ def _command(where):
     command = [where.python, "-I", "-c", _BOOTSTRAP]
     if where.user and os.geteuid() == 0 and pwd.getpwnam(where.user).pw_uid != 0:
         account = pwd.getpwnam(where.user)
-        command = [
-            process.find("setpriv"),
-            "--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--init-groups", "--",
-        ] + command  # fmt: skip
+        who = ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--init-groups"]
+        command = [process.find("setpriv"), *who, "--", *command]
     return command
 
 

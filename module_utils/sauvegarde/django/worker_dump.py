@@ -188,8 +188,7 @@ class Reader:
         if cls.value_from_object is not models.Field.value_from_object:
             return "is read in its own way"
         if not cls.value_to_string.__module__.startswith(("django.db.", "django.contrib.")):
-            if cls.value_to_string is not models.Field.value_to_string:
-                return "is written in its own way"
+            return "is written in its own way"
         return "stands behind a descriptor of its own" if hidden_attribute(self.model, field) else ""
 
     def _many(self):
@@ -374,7 +373,7 @@ def dump(options, source, output):
         raise SauvegardeError(
             "The dump would hold numbers of permissions or content types, which mean others elsewhere.",
             "\n".join(problems),
-            "Dump with natural foreign keys, and leave auth.permission and contenttypes out (every site makes its own).",
+            "Dump with natural foreign keys, and leave auth.permission and contenttypes out: every site makes its own.",
         )
     if options["pks"] and len(chosen) != 1:
         raise SauvegardeError("Chosen keys need one chosen model.", f"{len(chosen)} models are chosen.", "Name one.")

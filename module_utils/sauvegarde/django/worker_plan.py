@@ -1,0 +1,289 @@
+"""Inside the site: what the files hold of one model, converted and set aside until everything was looked at."""
+
+import json
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models
+from django.db.models import signals
+
+from .worker_models import hidden_attribute, natural_fields
+from .worker_values import Column, Dropped, Invalid, Spool, Stock
+
+
+class Many:
+    """One many-to-many field's pairs."""
+
+    def __init__(self, plan, field):
+        self.field = field
+        self.through = field.remote_field.through
+        self.source = self.through._meta.get_field(field.m2m_field_name())
+        self.target = self.through._meta.get_field(field.m2m_reverse_field_name())
+        self.column = Column(plan, self.target)
+        self.column.name = field.name
+        self.related = field.remote_field.model
+        self.spool = Spool(plan.load.folder)
+        self.values = set()
+        self.last = _Last()
+
+    def add(self, pk, members):
+        # As `set()`: each member once.
+        members = list(dict.fromkeys(members))
+        self.values.update(members)
+        self.last.add(pk, self.spool.count)
+        self.spool.add((pk, members))
+
+    def lists(self, without=()):
+        """Chunks of (key, members), the last list of each key, members in `without` left out."""
+        place = 0
+        for chunk in self.spool.chunks():
+            kept = []
+            for pk, members in chunk:
+                if self.last.is_last(pk, place):
+                    kept.append((pk, [each for each in members if each not in without]) if without else (pk, members))
+                place += 1
+            yield kept
+
+
+class _Last:
+    """Which of several rows with one key is the last: it wins."""
+
+    def __init__(self):
+        self.seen = set()
+        self.repeated = {}
+
+    def add(self, pk, place):
+        if pk in self.seen:
+            self.repeated[pk] = place
+        else:
+            self.seen.add(pk)
+
+    def is_last(self, pk, place):
+        return not self.repeated or self.repeated.get(pk, place) == place
+
+
+class Plan:
+    """What the files hold of one model."""
+
+    def __init__(self, load, model):
+        self.load, self.model = load, model
+        self.label = model._meta.label_lower
+        self.reason = self._reason()
+        fields = [model._meta.pk] + [
+            field
+            for field in model._meta.local_concrete_fields
+            if not field.primary_key and not getattr(field, "generated", False)
+        ]
+        self.columns = [Column(self, field) for field in fields]
+        self.by_name = {column.name: column for column in self.columns[1:]}
+        many = [field for field in model._meta.local_many_to_many if field.remote_field.through._meta.auto_created]
+        self.many = {field.name: Many(self, field) for field in many}
+        self.known = set(self.by_name) | set(self.many)
+        self.relations = [(place, column) for place, column in enumerate(self.columns) if constrained(column.field)]
+        self.natural = {
+            name for name in self.known if self._takes_natural_keys(model._meta.get_field(name).remote_field)
+        }
+        self.natural_names = natural_fields(model)
+        self.natural_keys = set()
+        # The columns that others may point to, with all their values: the key, and what `to_field` names.
+        pointed = {relation.field.target_field for relation in model._meta.related_objects if not relation.many_to_many}
+        self.pointed = {
+            column.field.attname: (place, set())
+            for place, column in enumerate(self.columns)
+            if place == 0 or column.field in pointed
+        }
+        self.references = {place: set() for place, _ in self.relations}
+        self.spool = Spool(load.folder)
+        self.stock = Spool(load.folder)
+        self.last = _Last()
+        self.stock_keys = set()
+        self.counts = {"fast": 0, "stock": 0}
+        self.why = set()
+
+    def _takes_natural_keys(self, relation):
+        return relation is not None and hasattr(relation.model._default_manager, "get_by_natural_key")
+
+    def _reason(self):
+        """Why every object of the model must take the stock way, or an empty text."""
+        model, meta = self.model, self.model._meta
+        if meta.proxy:
+            return "is a proxy of another model"
+        if meta.parents:
+            return "inherits from another model's table"
+        if len(getattr(meta, "pk_fields", [meta.pk])) > 1:
+            return "has a key of several columns"
+        if model.__init__ is not models.Model.__init__:
+            return "makes its objects in its own way"
+        for name in ("pre_init", "post_init", "pre_save", "post_save"):
+            if getattr(signals, name).has_listeners(model):
+                return f"has a listener to {name}"
+        for field in meta.local_concrete_fields:
+            if hidden_attribute(model, field):
+                return f"its field {field.name} stands behind a descriptor of its own"
+            on_the_way = hasattr(field, "get_placeholder") or hasattr(field, "get_placeholder_sql")
+            simple = field.get_internal_type() in ("BinaryField", "JSONField")
+            geometry = getattr(field, "geom_type", None) and self.load.connection.vendor == "postgresql"
+            if on_the_way and not simple and not geometry:
+                return f"its field {field.name} is converted by the database"
+        for field in meta.local_many_to_many:
+            if signals.m2m_changed.has_listeners(field.remote_field.through):
+                return f"its field {field.name} has a listener to m2m_changed"
+            if field.remote_field.symmetrical:
+                return f"its field {field.name} goes both ways"
+        return ""
+
+    def add(self, entry):
+        fields = entry["fields"]
+        if not fields.keys() <= self.known and not self._unknown(entry):
+            return
+        key = self._natural_key(entry)
+        if key is not None:
+            self.natural_keys.add(key)
+        reason = self.reason or self._detour(entry)
+        try:
+            if not reason:
+                try:
+                    self._fast(entry["pk"], fields)
+                    return
+                except Stock as detour:
+                    reason = str(detour)
+            self._stock(entry, reason)
+        except (Dropped, Invalid):
+            return
+
+    def _unknown(self, entry):
+        """Fields that the model does not have: stop, or leave them out. Says whether to go on."""
+        for name in sorted(set(entry["fields"]) - self.known):
+            try:
+                field = self.model._meta.get_field(name)
+            except FieldDoesNotExist:
+                detail = "the model has no such field"
+                if self.load.problems.add("unknown", self.label, entry.get("pk"), name, detail) == "stop":
+                    return False
+                del entry["fields"][name]
+            else:
+                if not self.reason:
+                    self.reason = f"the fixture has its field {field.name}"
+        return True
+
+    def _detour(self, entry):
+        """Why this object must take the stock way, or an empty text."""
+        if entry.get("pk") is None:
+            return "it has no key"
+        fields = entry["fields"]
+        for name in self.natural:
+            value = fields.get(name)
+            if isinstance(value, (list, tuple)) and (
+                name not in self.many or any(isinstance(member, (list, tuple)) for member in value)
+            ):
+                return "it refers by natural keys"
+        for column in self.columns[1:]:
+            if column.name not in fields and _has_database_default(column.field):
+                return f"the database has its own default for {column.name}"
+        return ""
+
+    def _fast(self, key, fields):
+        pk = self.columns[0].convert(key, key)
+        if pk in self.stock_keys:
+            raise Stock("it comes twice")
+        row = [pk]
+        for column in self.columns[1:]:
+            if column.name in fields:
+                row.append(column.convert(fields[column.name], key))
+            else:
+                row.append(column.stored(column.field.get_default(), key))
+        lists = [
+            (many, [many.column.convert(member, key) for member in fields[name]])
+            for name, many in self.many.items()
+            if name in fields
+        ]
+        for place, values in self.references.items():
+            if row[place] is not None:
+                values.add(row[place])
+        for place, values in self.pointed.values():
+            values.add(row[place])
+        for many, members in lists:
+            many.add(pk, members)
+        self.last.add(pk, self.spool.count)
+        self.spool.add(tuple(row))
+        self.counts["fast"] += 1
+
+    def _stock(self, entry, reason):
+        """Check the object's values, mend what the policy mends, and set it aside for Django."""
+        key = entry.get("pk")
+        fields = dict(entry["fields"])
+        row = {}
+        if key is not None:
+            row[0] = self.columns[0].convert(key, key)
+        for place, column in enumerate(self.columns[1:], start=1):
+            if column.name not in fields:
+                continue
+            value = fields[column.name]
+            if column.name in self.natural and isinstance(value, (list, tuple)):
+                self.load.natural_reference(column.field.remote_field.model, value)
+                continue
+            try:
+                converted = row[place] = column.convert(value, key)
+            except Stock:
+                continue  # the reason to be here
+            if isinstance(value, str) and isinstance(converted, str) and column.convert == column._text:
+                fields[column.name] = converted
+            elif converted is None:
+                fields[column.name] = None
+        for name, many in self.many.items():
+            for member in fields.get(name) or ():
+                if name in self.natural and isinstance(member, (list, tuple)):
+                    self.load.natural_reference(many.related, member)
+                else:
+                    many.values.add(many.column.convert(member, key))
+        for place, values in self.references.items():
+            if row.get(place) is not None:
+                values.add(row[place])
+        for place, values in self.pointed.values():
+            if row.get(place) is not None:
+                values.add(row[place])
+        if 0 in row:
+            self.stock_keys.add(row[0])
+        self.why.add(reason)
+        self.counts["stock"] += 1
+        self.stock.add(json.dumps(dict(entry, fields=fields)))
+
+    def _natural_key(self, entry):
+        names = self.natural_names
+        if not names or None in names:
+            return None
+        key_name = self.model._meta.pk.name
+        return tuple(entry.get("pk") if name == key_name else entry["fields"].get(name) for name in names)
+
+    def rows(self, bad=None):
+        """Chunks of rows, the last of each key; `bad`: {place: values} set to NULL or, by the policy, left out."""
+        place = 0
+        drop = self.load.problems.policy["foreign_key"] == "drop"
+        for chunk in self.spool.chunks():
+            kept = []
+            for row in chunk:
+                if self.last.is_last(row[0], place):
+                    wrong = [index for index, values in bad.items() if row[index] in values] if bad else ()
+                    if not wrong:
+                        kept.append(row)
+                    elif not drop:
+                        kept.append(tuple(None if index in wrong else value for index, value in enumerate(row)))
+                place += 1
+            yield kept
+
+    def stock_entries(self):
+        """The objects that take the stock way, in their order."""
+        for chunk in self.stock.chunks():
+            for text in chunk:
+                yield json.loads(text)
+
+    @property
+    def table(self):
+        return self.model._meta.db_table
+
+
+def constrained(field):
+    return field.remote_field is not None and getattr(field, "db_constraint", False)
+
+
+def _has_database_default(field):
+    return getattr(field, "db_default", models.NOT_PROVIDED) is not models.NOT_PROVIDED and not field.has_default()

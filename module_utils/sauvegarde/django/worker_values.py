@@ -1,0 +1,255 @@
+"""Inside the site: one value of a fixture on its way to the database, and what may be wrong with it."""
+
+import datetime
+import decimal
+import ipaddress
+import json
+import marshal
+import tempfile
+import uuid
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+CHUNK = 500  # rows held at a time
+_LISTED = 2000  # problems that are told one by one; the others are counted
+
+
+class Stock(Exception):
+    """This object must take the stock way."""
+
+
+class Dropped(Exception):
+    """This object is left out, as the policy says."""
+
+
+class Problems:
+    """What is wrong with the data, and what was done about it."""
+
+    def __init__(self, policy):
+        self.policy = policy  # {kind of problem: action}, complete: see `load.POLICIES`
+        self.listed = []
+        self.stopping = 0
+        self.mended = 0
+
+    def add(self, kind, model, pk, field, detail, action=None):
+        """Note a problem; returns what the policy does about it. `action`: what is done in spite of the policy."""
+        action = action or self.policy[kind]
+        if action == "stop":
+            self.stopping += 1
+        else:
+            self.mended += 1
+        if len(self.listed) < _LISTED:
+            self.listed.append(
+                {"kind": kind, "model": model, "pk": pk, "field": field, "detail": detail, "action": action}
+            )
+        return action
+
+
+class Spool:
+    """Rows set aside, in order, in a file without a name."""
+
+    def __init__(self, folder):
+        self._file = tempfile.TemporaryFile(dir=folder or None)  # noqa: SIM115 - lives as long as the load
+        self._rows = []
+        self.count = 0
+
+    def add(self, row):
+        self._rows.append(row)
+        self.count += 1
+        if len(self._rows) >= CHUNK:
+            self._flush()
+
+    def _flush(self):
+        if self._rows:
+            marshal.dump(self._rows, self._file)
+            self._rows = []
+
+    def chunks(self):
+        """Lists of rows, in the order in which they came."""
+        self._flush()
+        self._file.flush()
+        end = self._file.tell()
+        self._file.seek(0)
+        while self._file.tell() < end:
+            yield marshal.load(self._file)
+        self._file.seek(end)
+
+
+class Column:
+    """How one field's values of a fixture become the database's, and what may be wrong with them."""
+
+    def __init__(self, plan, field):
+        self.plan, self.field = plan, field
+        self.model, self.name = plan.label, field.name
+        self.connection = plan.load.connection
+        self.problems = plan.load.problems
+        target = field
+        while target.remote_field is not None and getattr(target, "target_field", None) is not None:
+            target = target.target_field
+        self.target = target  # what the values are of: the field at the end of the references
+        self.kind = target.get_internal_type()
+        self.postgres = self.connection.vendor == "postgresql"
+        self.max_length = target.max_length if isinstance(target, (models.CharField, models.FileField)) else None
+        self.range = self._range()
+        self.convert = self._text if self._is_text() else self._general
+
+    def _range(self):
+        try:
+            return self.connection.ops.integer_field_range(self.kind)
+        except KeyError:
+            return (None, None)
+
+    def _is_text(self):
+        cls = type(self.target)
+        own = (models.Field, models.CharField, models.TextField, models.SlugField)
+        return self.kind in ("CharField", "TextField", "SlugField") and all(
+            getattr(cls, name) in [getattr(base, name) for base in own]
+            for name in ("to_python", "get_prep_value", "get_db_prep_value", "get_db_prep_save")
+        )
+
+    def _note(self, kind, pk, detail):
+        return self.problems.add(kind, self.model, pk, self.name, detail)
+
+    def _text(self, value, pk):
+        """The quick way for text, most of what there is."""
+        if type(value) is not str:
+            return self._general(value, pk)
+        return self.checked(value, pk)
+
+    def checked(self, value, pk):
+        if "\0" in value and self.postgres and self._note("nul", pk, "holds a NUL character") == "strip":
+            value = value.replace("\0", "")
+        if self.max_length is not None and len(value) > self.max_length:
+            detail = f"{len(value)} characters, at most {self.max_length} fit"
+            # A database that enforces the length cannot keep it.
+            if self._note("too_long", pk, detail) == "cut":
+                value = value[: self.max_length]
+        return value
+
+    def _general(self, value, pk):
+        """Through the field's own conversions, as stock does."""
+        try:
+            value = self.target.to_python(value)
+        except EXPECTED as error:
+            raise self._invalid(pk, error) from None
+        return self.stored(value, pk)
+
+    def stored(self, value, pk):
+        """The database's value of a Python value."""
+        if self.kind == "FileField" and value is None:
+            value = ""
+        if value is not None:
+            value = self._in_range(value, pk)
+        if isinstance(value, str):
+            value = self.checked(value, pk)
+        if value is None:
+            return self._null(pk)
+        if self.kind == "JSONField":
+            return self._json(value, pk)
+        if self.kind in ("GenericIPAddressField", "IPAddressField"):
+            return str(value) if value else self._null(pk)
+        try:
+            prepared = self.field.get_db_prep_save(value, self.connection)
+        except EXPECTED as error:
+            raise self._invalid(pk, error) from None
+        if getattr(self.field, "geom_type", None):
+            return self._geometry(prepared)
+        if prepared is None:
+            return self._null(pk)
+        return self._plain(prepared)
+
+    def _null(self, pk):
+        required = not self.field.null and not self.field.primary_key
+        if required and self._note("null", pk, "is NULL, which the field does not allow") == "drop":
+            raise Dropped()
+        return
+
+    def _in_range(self, value, pk):
+        detail = None
+        low, high = self.range
+        if isinstance(value, int) and not isinstance(value, bool):
+            if (low is not None and value < low) or (high is not None and value > high):
+                detail = f"{value} is not between {low} and {high}"
+        elif isinstance(value, decimal.Decimal) and self.kind == "DecimalField" and value.is_finite():
+            room = self.target.max_digits - self.target.decimal_places
+            if abs(value) >= decimal.Decimal(10) ** room:
+                detail = f"{value} has more than {room} digits before the point"
+        if detail is not None:
+            action = self._note("out_of_range", pk, detail)
+            if action == "drop":
+                raise Dropped()
+            if action == "empty":
+                return None
+        return value
+
+    def _invalid(self, pk, error):
+        if self._note("invalid", pk, "; ".join(getattr(error, "messages", None) or [str(error)])) == "drop":
+            return Dropped()
+        return Invalid()
+
+    def _json(self, value, pk):
+        text = json.dumps(value, cls=getattr(self.field, "encoder", None))
+        if self.postgres and "\\u0000" in text:
+            plain = json.loads(text)
+            if _has_nul(plain) and self._note("nul", pk, "holds a NUL character") == "strip":
+                text = json.dumps(_without_nul(plain))
+        return text
+
+    def _geometry(self, prepared):
+        if prepared is None:
+            return None
+        data = getattr(prepared, "ewkb", None)
+        if (
+            data is None
+            or getattr(prepared, "srid", None) != self.field.srid
+            or getattr(prepared, "is_geometry", 1) is False
+        ):
+            raise Stock("a geometry that the database must convert")
+        return bytes(data).hex()
+
+    def _plain(self, value):
+        """A value that waits in a file and goes into COPY or a statement as it is."""
+        kind = type(value)
+        if kind in _MARSHALLED:
+            return value
+        if isinstance(value, bool):
+            return bool(value)
+        if isinstance(value, str):
+            return str(value)
+        if isinstance(value, int):
+            return int(value)
+        if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+            return value.isoformat()
+        if isinstance(value, datetime.timedelta):
+            return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
+        if isinstance(value, (decimal.Decimal, uuid.UUID, ipaddress._BaseAddress)):
+            return str(value)
+        binary = getattr(value, "adapted", getattr(value, "obj", value))
+        if isinstance(binary, (bytes, bytearray, memoryview)):
+            return bytes(binary)
+        raise Stock(f"its field {self.name} has values of its own kind")
+
+
+class Invalid(Exception):
+    """A value that is none; noted already, and nothing will be written."""
+
+
+EXPECTED = (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError)
+_MARSHALLED = {str, int, float, bool, bytes, type(None)}
+
+
+def _has_nul(value):
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(_has_nul(item) for item in value)
+
+
+def _without_nul(value):
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    return [_without_nul(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,171 @@
+"""Inside the site: rows that were looked at, written in bulk: COPY into PostgreSQL, many a statement into SQLite."""
+
+
+class Writer:
+    """Writes rows with many of them a statement (SQLite)."""
+
+    def __init__(self, load):
+        self.load, self.connection = load, load.connection
+        self.quote = load.connection.ops.quote_name
+
+    def execute(self, sql, params=None):
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, params)
+
+    def value(self, sql):
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchone()
+
+    def rows(self, plan, bad):
+        sql = self._insert(plan.table, plan.columns) + " VALUES ({})".format(", ".join(["%s"] * len(plan.columns)))
+        self._many(sql + self._conflict(plan), plan.rows(bad))
+
+    def _insert(self, table, columns):
+        return "INSERT INTO {} ({})".format(
+            self.quote(table), ", ".join(self.quote(column.field.column) for column in columns)
+        )
+
+    def _conflict(self, plan):
+        """As `save`: a row with the same key is overwritten."""
+        key, *others = [self.quote(column.field.column) for column in plan.columns]
+        if not others:
+            return f" ON CONFLICT ({key}) DO NOTHING"
+        return " ON CONFLICT ({}) DO UPDATE SET {}".format(
+            key, ", ".join(f"{name} = EXCLUDED.{name}" for name in others)
+        )
+
+    def _many(self, sql, chunks):
+        with self.connection.cursor() as cursor:
+            for chunk in chunks:
+                if chunk:
+                    cursor.executemany(sql, chunk)
+
+    def pairs(self, many, without):
+        """As `set()`: pairs that are there stay, new ones come, those that the files do not have go."""
+        table = many.through._meta.db_table
+        source, target = many.source.column, many.target.column
+        chunks = self._pair_chunks(many, without)
+        if self.value(f"SELECT 1 FROM {self.quote(table)} LIMIT 1") is None:
+            self._store(table, [source, target], chunks)
+            return
+        names = {
+            "table": self.quote(table),
+            "source": self.quote(source),
+            "target": self.quote(target),
+        }
+        # Copies of the table's columns, so that types and collations are the same.
+        self.execute(
+            "CREATE TEMPORARY TABLE sauvegarde_pairs AS SELECT {source}, {target} FROM {table} WHERE 1 = 0".format(
+                **names
+            )
+        )
+        self.execute(
+            "CREATE TEMPORARY TABLE sauvegarde_sources AS SELECT {source} FROM {table} WHERE 1 = 0".format(**names)
+        )
+        self._store("sauvegarde_pairs", [source, target], chunks)
+        self._store("sauvegarde_sources", [source], ([(pk,) for pk, _ in chunk] for chunk in self._lists(many)))
+        self.execute("CREATE INDEX sauvegarde_pairs_index ON sauvegarde_pairs ({source}, {target})".format(**names))
+        same = "{table}.{source} = p.{source} AND {table}.{target} = p.{target}".format(**names)
+        self.execute(
+            "DELETE FROM {table} WHERE {source} IN (SELECT {source} FROM sauvegarde_sources)"
+            " AND NOT EXISTS (SELECT 1 FROM sauvegarde_pairs p WHERE {same})".format(same=same, **names)
+        )
+        self.execute(
+            "INSERT INTO {table} ({source}, {target}) SELECT p.{source}, p.{target} FROM sauvegarde_pairs p"
+            " WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})".format(same=same, **names)
+        )
+        self.execute("DROP TABLE sauvegarde_pairs")
+        self.execute("DROP TABLE sauvegarde_sources")
+
+    def _lists(self, many):
+        gone = getattr(many, "gone", ())
+        for chunk in many.lists():
+            yield [pair for pair in chunk if pair[0] not in gone] if gone else chunk
+
+    def _pair_chunks(self, many, without):
+        gone = getattr(many, "gone", ())
+        for chunk in many.lists(without):
+            yield [(pk, member) for pk, members in chunk if pk not in gone for member in members]
+
+    def _store(self, table, names, chunks):
+        sql = "INSERT INTO {} ({}) VALUES ({})".format(
+            self.quote(table), ", ".join(self.quote(name) for name in names), ", ".join(["%s"] * len(names))
+        )
+        self._many(sql, chunks)
+
+
+_ESCAPED = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+def _copy_text(value):
+    """One value in COPY's text form."""
+    kind = type(value)
+    if kind is str:
+        return value.translate(_ESCAPED) if _needs_escape(value) else value
+    if value is None:
+        return "\\N"
+    if kind is bool:
+        return "t" if value else "f"
+    if kind is bytes:
+        return "\\\\x" + value.hex()
+    return repr(value)
+
+
+def _needs_escape(text):
+    return "\\" in text or "\n" in text or "\r" in text or "\t" in text
+
+
+class PostgresWriter(Writer):
+    """Writes rows with COPY."""
+
+    def rows(self, plan, bad):
+        names = [column.field.column for column in plan.columns]
+        if self.value(f"SELECT 1 FROM {self.quote(plan.table)} LIMIT 1") is None:
+            self._store(plan.table, names, plan.rows(bad))
+            return
+        columns = ", ".join(self.quote(name) for name in names)
+        self.execute(
+            f"CREATE TEMPORARY TABLE sauvegarde_rows AS SELECT {columns} FROM {self.quote(plan.table)} WITH NO DATA"
+        )
+        self._store("sauvegarde_rows", names, plan.rows(bad))
+        self.execute(
+            self._insert(plan.table, plan.columns) + f" SELECT {columns} FROM sauvegarde_rows" + self._conflict(plan)
+        )
+        self.execute("DROP TABLE sauvegarde_rows")
+
+    def _store(self, table, names, chunks):
+        sql = "COPY {} ({}) FROM STDIN".format(self.quote(table), ", ".join(self.quote(name) for name in names))
+        pieces = (
+            "".join(["\t".join([_copy_text(value) for value in row]) + "\n" for row in chunk]).encode("utf-8")
+            for chunk in chunks
+        )
+        with self.connection.cursor() as cursor, self.connection.wrap_database_errors:
+            if hasattr(cursor.cursor, "copy_expert"):  # psycopg2
+                cursor.cursor.copy_expert(sql, _Pieces(pieces), 1 << 18)
+            else:
+                with cursor.cursor.copy(sql) as copy:
+                    for piece in pieces:
+                        copy.write(piece)
+
+
+class _Pieces:
+    """A file that is read from an iterator of bytes."""
+
+    def __init__(self, pieces):
+        self._pieces = pieces
+        self._left = b""
+
+    def read(self, size=-1):
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._left = piece
+        data, self._left = self._left[:size], self._left[size:]
+        return data
+
+
+def writer(load):
+    """The writer for the load's database."""
+    return (PostgresWriter if load.connection.vendor == "postgresql" else Writer)(load)
