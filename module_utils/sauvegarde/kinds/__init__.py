@@ -15,7 +15,9 @@ notify(step, **values) is told what is going on, and how far it is.
 import errno
 import os
 
-from .. import archive
+import psycopg2
+
+from .. import archive, postgres
 from ..errors import SauvegardeError
 from . import globals as globals_kind
 from . import pg_dump, sqlite
@@ -62,6 +64,8 @@ def back_up(job, root, notify=silent, now=None):
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise archive.no_space(directory, error) from error
         raise SauvegardeError(f"The archive could not be written: {directory}", str(error)) from error
+    except psycopg2.Error as error:
+        raise postgres.database_error(error, "The server ended the connection, or refused a statement.") from error
     finally:
         os.umask(mask)
     notify("published", id=manifest["id"], stored_bytes=manifest["stored_bytes"])

@@ -126,7 +126,7 @@ def _dump(server, database, snapshot, stage, facts, workers, wait, notify):
     with Compressing(stage, FOLDER, workers) as work, process.start(
         arguments, env=postgres.environment(server, database)
     ) as tool:
-        told = time.monotonic()
+        told = 0
         while tool.running():
             work.turn()
             if time.monotonic() - told > 1:

@@ -1,0 +1,369 @@
+"""The faults of a dump, each injected into a real server: a clear error in time, nothing published, nothing left."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import conftest
+import pytest
+from sauvegarde import archive, fingerprint, kinds, postgres
+from sauvegarde.errors import DAMAGED, LOCKED, LOGIN, SauvegardeError
+
+SIMPLE = """
+CREATE TABLE offers (id serial PRIMARY KEY, content text);
+INSERT INTO offers (content) SELECT repeat(md5(i::text), 20) FROM generate_series(1, 3000) AS i;
+CREATE TABLE places (id int PRIMARY KEY, name text); INSERT INTO places VALUES (1, 'ici');
+"""
+GROWN = """
+CREATE TABLE large AS SELECT i, (SELECT string_agg(md5((i * 1000 + k)::text), '') FROM generate_series(1, 60) AS k) AS t
+FROM generate_series(1, 12000) AS i;
+"""
+
+
+@pytest.fixture()
+def filled(cluster, database):
+    cluster.execute(SIMPLE, database)
+    return database
+
+
+def job(cluster, database, **more):
+    return {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database, **more}
+
+
+def nothing_left(repository):
+    return [each.name for each in (repository / "demo").iterdir()] == []
+
+
+def failed(job, repository, code=1, match="."):
+    with pytest.raises(SauvegardeError, match=match) as caught:
+        kinds.back_up(job, repository)
+    assert caught.value.exit_code == code
+    assert nothing_left(repository)
+    return caught.value
+
+
+def fake(monkeypatch, tmp_path, tool, body):
+    """Put a shell script in the place of one of PostgreSQL's programs; $REAL is the real one."""
+    real = postgres.client
+
+    def client(name, number):
+        found = real(name, number)
+        if name != tool:
+            return found
+        path = tmp_path / tool
+        path.write_text(f"#!/bin/bash\nREAL={found.path}\n{body}\n")
+        path.chmod(0o755)
+        return found._replace(path=str(path))
+
+    monkeypatch.setattr(postgres, "client", client)
+
+
+def test_a_dump_that_writes_half_and_fails(cluster, filled, repository, monkeypatch, tmp_path):
+    body = 'for word; do case $word in --file=*) out=${word#--file=};; esac; done\n"$REAL" "$@"\n'
+    body += 'for file in "$out"/*.dat; do truncate -s 10 "$file"; done; echo "connection lost" >&2; exit 1'
+    fake(monkeypatch, tmp_path, "pg_dump", body)
+    error = failed(job(cluster, filled), repository, match="could not be dumped")
+    assert "connection lost" in error.why
+
+
+def test_a_dump_that_is_killed(cluster, filled, repository, monkeypatch, tmp_path):
+    fake(monkeypatch, tmp_path, "pg_dump", "sleep 0.2; kill -9 $$")
+    assert "SIGKILL" in failed(job(cluster, filled), repository).why
+
+
+def test_a_dump_that_lies(cluster, filled, repository, monkeypatch, tmp_path):
+    """It ends with 0, but its table of contents is cut: only reading it back tells."""
+    body = 'for word; do case $word in --file=*) out=${word#--file=};; esac; done\n"$REAL" "$@"\n'
+    fake(monkeypatch, tmp_path, "pg_dump", body + 'truncate -s 2000 "$out/toc.dat"')
+    failed(job(cluster, filled), repository, match="pg_restore")
+
+
+def test_a_dump_that_leaves_a_table_out(cluster, filled, repository, monkeypatch, tmp_path):
+    body = 'for word; do case $word in --file=*) out=${word#--file=};; esac; done\n"$REAL" "$@"\n'
+    fake(
+        monkeypatch,
+        tmp_path,
+        "pg_dump",
+        body + 'rm "$out"/*.dat; ls "$out" >&2; cp "$out/toc.dat" "$out/toc"; mv "$out/toc" "$out/toc.dat"',
+    )
+    failed(job(cluster, filled), repository)
+
+
+def test_a_lock_on_a_table(cluster, filled, repository):
+    holder = cluster.connect(filled)
+    holder.autocommit = False
+    postgres.execute(holder, "LOCK TABLE places IN ACCESS EXCLUSIVE MODE")
+    start = time.monotonic()
+    error = failed(job(cluster, filled, lock_timeout=1), repository, LOCKED, match="places")
+    assert time.monotonic() - start < 10
+    assert "lock timeout" in error.why
+    holder.close()
+    kinds.back_up(job(cluster, filled, lock_timeout=1), repository)
+
+
+def test_client_older_than_server(cluster, filled, repository, monkeypatch, tmp_path):
+    folder = tmp_path / "8.4" / "bin"
+    folder.mkdir(parents=True)
+    (folder / "pg_dump").write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 8.4.22'\n")
+    (folder / "pg_dump").chmod(0o755)
+    monkeypatch.setattr(postgres, "_BINARIES", tmp_path)
+    error = failed(job(cluster, filled), repository, match="as new as the server")
+    assert "8.4.22" in error.why
+    assert re.search(r"postgresql-client-\d+", error.fix)
+
+
+def test_the_oldest_client_that_is_new_enough(monkeypatch, tmp_path):
+    for name, version in (
+        ("9.6", "9.6.24"),
+        ("15", "15.18 (Debian 15.18-0+deb12u1)"),
+        ("17", "17beta1"),
+        ("13", "13.2"),
+    ):
+        folder = tmp_path / name / "bin"
+        folder.mkdir(parents=True)
+        (folder / "pg_dump").write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {version}'\n")
+        (folder / "pg_dump").chmod(0o755)
+    monkeypatch.setattr(postgres, "_BINARIES", tmp_path)
+    numbers = {90503: 90624, 90699: 90624, 100001: 130002, 130099: 130002, 140000: 150018, 170004: 170000}
+    assert {asked: postgres.client("pg_dump", asked).version_num for asked in numbers} == numbers
+    with pytest.raises(SauvegardeError):
+        postgres.client("pg_dump", 180000)
+
+
+@pytest.fixture()
+def login(cluster, tmp_path):
+    """A role with a password, and its passfile: (values of the connection, password)."""
+    settings = cluster.data / "pg_hba.conf"
+    before = settings.read_text()
+    settings.write_text('local all "dump role" md5\n' + before)
+    cluster.execute("CREATE ROLE \"dump role\" LOGIN PASSWORD 'canary é'; SELECT pg_reload_conf()")
+    passfile = tmp_path / "passfile"
+    passfile.write_text("*:*:*:*:canary é\n", encoding="utf-8")
+    passfile.chmod(0o600)
+    yield {**cluster.values, "user": "dump role", "passfile": str(passfile)}
+    settings.write_text(before)
+    cluster.execute('DROP OWNED BY "dump role"')
+    cluster.execute('DROP ROLE "dump role"')
+    cluster.execute("SELECT pg_reload_conf()")
+
+
+def granted(cluster, database):
+    if int(cluster.execute("SHOW server_version_num")[0][0]) < 140000:
+        pytest.skip("pg_read_all_data came with PostgreSQL 14")
+    cluster.execute('GRANT pg_read_all_data TO "dump role"', database)
+
+
+def test_a_changed_password(cluster, filled, repository, login):
+    wanted = {**job(cluster, filled), "connection": login}
+    granted(cluster, filled)
+    kinds.back_up(wanted, repository)
+    cluster.execute("ALTER ROLE \"dump role\" PASSWORD 'another'")
+    with pytest.raises(SauvegardeError, match="refused the login") as caught:
+        kinds.back_up(wanted, repository)
+    assert caught.value.exit_code == LOGIN
+    assert len(list((repository / "demo").iterdir())) == 1
+
+
+def test_a_role_that_is_gone(cluster, filled, repository):
+    connection = {**cluster.values, "user": "nobody é"}
+    failed({**job(cluster, filled), "connection": connection}, repository, LOGIN)
+
+
+def test_other_failures_to_connect_are_no_login_failures(cluster, repository):
+    failed(job(cluster, "no such database"), repository)
+    failed({**job(cluster, "x"), "connection": {**cluster.values, "port": 1}}, repository, match="No connection")
+
+
+def test_no_superuser(cluster, filled, repository, login):
+    """pg_read_all_data is enough for tables; row-level security and large objects say what they need."""
+    granted(cluster, filled)
+    wanted = {**job(cluster, filled), "connection": login}
+    kinds.back_up(wanted, repository)
+    cluster.execute("ALTER TABLE places ENABLE ROW LEVEL SECURITY", filled)
+    with pytest.raises(SauvegardeError) as caught:
+        kinds.back_up(wanted, repository)
+    assert "row-level security" in caught.value.why
+    cluster.execute("ALTER TABLE places DISABLE ROW LEVEL SECURITY; SELECT lo_from_bytea(0, 'x')", filled)
+    with pytest.raises(SauvegardeError):
+        kinds.back_up(wanted, repository)
+    cluster.execute('ALTER ROLE "dump role" SET lo_compat_privileges = on')
+    found = kinds.back_up(wanted, repository)
+    assert found["fingerprint"]["large_objects"]["rows"] == 1
+
+
+def test_the_canary_is_nowhere(cluster, filled, repository, login, monkeypatch):
+    """Not on a command line while it runs, not in what is told, not in the archive."""
+    granted(cluster, filled)
+    seen, told = set(), []
+    done = threading.Event()
+
+    def watch():
+        while not done.is_set():
+            for each in os.listdir("/proc"):
+                if each.isdigit():
+                    for name in ("cmdline", "environ"):
+                        try:
+                            with open(f"/proc/{each}/{name}", "rb") as stream:
+                                seen.add(stream.read())
+                        except OSError:
+                            continue
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        wanted = {**job(cluster, filled), "connection": login}
+        found = kinds.back_up(wanted, repository, lambda step, **values: told.append((step, values)))
+    finally:
+        done.set()
+        watcher.join()
+    assert any(b"pg_dump" in each for each in seen)
+    assert not any("canary é".encode() in each for each in seen)
+    assert "canary" not in repr(told)
+    assert "canary" not in json.dumps(found)
+
+
+def test_the_callers_environment_decides_nothing(cluster, filled, repository, monkeypatch):
+    hostile = {
+        "PGHOST": "/nonexistent",
+        "PGDATABASE": "template1",
+        "PGOPTIONS": "-c default_transaction_isolation=oops",
+    }
+    hostile.update(
+        PGSERVICE="none", PGUSER="nobody", DATABASE_URL="postgres://prod/x", PGPASSWORD="x", PGSSLMODE="require"
+    )
+    for name, value in hostile.items():
+        monkeypatch.setenv(name, value)
+    found = kinds.back_up(job(cluster, filled), repository)
+    assert found["source"]["database"] == filled
+    assert set(found["fingerprint"]["tables"]) == {'"public"."offers"', '"public"."places"'}
+
+
+def test_a_writer_during_the_dump(cluster, filled, repository, tmp_path):
+    """The fingerprint is that of the dump, whatever is written meanwhile."""
+    done = threading.Event()
+
+    def write():
+        connection = cluster.connect(filled)
+        while not done.is_set():
+            postgres.execute(connection, "INSERT INTO offers (content) SELECT 'new' FROM generate_series(1, 50)")
+            postgres.execute(connection, "UPDATE places SET name = name || 'x'")
+            postgres.execute(connection, "DELETE FROM offers WHERE id % 7 = 0")
+        connection.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        manifests = [kinds.back_up(job(cluster, filled), repository) for _ in range(3)]
+    finally:
+        done.set()
+        writer.join()
+    assert len({each["fingerprint"]["tables"]['"public"."offers"']["hash"] for each in manifests}) == 3
+    for number, manifest in enumerate(manifests):
+        plain = tmp_path / str(number)
+        archive.expand(repository / "demo" / manifest["id"], plain)
+        cluster.execute("CREATE DATABASE restored TEMPLATE template0")
+        try:
+            cluster.run("pg_restore", "--exit-on-error", "-d", "restored", plain / "dump")
+            sums = manifest["fingerprint"]
+            assert fingerprint.compare(sums, fingerprint.take(lambda: cluster.connect("restored"), like=sums)) == []
+        finally:
+            cluster.execute("DROP DATABASE restored")
+
+
+def test_truncate_cannot_come_between(cluster, filled, repository):
+    """TRUNCATE is not hidden by a snapshot: it has to wait until the fingerprint is taken."""
+    waited = []
+
+    def notify(step, **_values):
+        if step == "dump":
+            return
+        if step == "read_back":
+            connection = cluster.connect(filled)
+            postgres.execute(connection, "SET lock_timeout TO '100ms'")
+            with pytest.raises(Exception, match="lock timeout"):
+                postgres.execute(connection, "TRUNCATE offers")
+            connection.close()
+            waited.append(step)
+
+    found = kinds.back_up(job(cluster, filled), repository, notify)
+    assert waited
+    assert found["fingerprint"]["tables"]['"public"."offers"']["rows"] == 3000
+
+
+def test_the_server_restarts_during_the_dump(cluster, filled, repository):
+    cluster.execute(GROWN, filled)
+    for moment in ("dumping", "read_back"):
+        restarted = []
+
+        def notify(step, moment=moment, restarted=restarted, **_values):
+            if step == moment and not restarted:
+                restarted.append(step)
+                cluster.stop("immediate")
+                cluster.start()
+
+        with pytest.raises(SauvegardeError):
+            kinds.back_up(job(cluster, filled), repository, notify)
+        assert restarted
+        assert nothing_left(repository)
+    kinds.back_up(job(cluster, filled), repository)
+
+
+KILLED = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from sauvegarde import kinds
+kinds.back_up(json.loads(sys.argv[2]), sys.argv[3])
+"""
+
+
+def test_killed_at_random_moments(cluster, filled, repository):
+    """Fifty times: what is published is whole, the next run works and cleans up, no child goes on writing."""
+    dice = random.Random(11)
+    cluster.execute(GROWN, filled)
+    words = [sys.executable, "-c", KILLED, conftest.ENGINE, json.dumps(job(cluster, filled)), str(repository)]
+    start = time.monotonic()
+    subprocess.run(words, check=True)
+    usual = time.monotonic() - start
+    for _ in range(50):
+        child = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        time.sleep(usual * dice.random())
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    published = archive.identifiers(repository / "demo")
+    for identifier in published:
+        kinds.verify(repository / "demo" / identifier)
+    last = kinds.back_up(job(cluster, filled), repository)
+    assert sorted(each.name for each in (repository / "demo").iterdir()) == [*published, last["id"]]
+
+
+def test_every_file_counts(cluster, filled, repository):
+    """One bit in any file of the archive, and it is refused."""
+    path = repository / "demo" / kinds.back_up(job(cluster, filled), repository)["id"]
+    files = [each for each in path.rglob("*") if each.is_file()]
+    assert len(files) >= 5
+    for each in files:
+        good = each.read_bytes()
+        bad = bytearray(good)
+        bad[len(bad) // 2] ^= 1
+        each.write_bytes(bytes(bad))
+        with pytest.raises(SauvegardeError) as caught:
+            kinds.verify(path)
+        assert caught.value.exit_code == DAMAGED, each
+        each.write_bytes(good)
+    kinds.verify(path)
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_truncated_dump(cluster, filled, repository, tenth):
+    path = repository / "demo" / kinds.back_up(job(cluster, filled), repository)["id"]
+    largest = max((each for each in path.rglob("*.zst")), key=lambda each: each.stat().st_size)
+    os.truncate(str(largest), largest.stat().st_size * tenth // 10)
+    with pytest.raises(SauvegardeError) as caught:
+        kinds.verify(path)
+    assert caught.value.exit_code == DAMAGED
