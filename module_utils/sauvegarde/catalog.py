@@ -1,0 +1,112 @@
+"""The catalog: what there is to restore, always read from the archives' own manifests. No database, nothing to lose.
+
+An entry is {host, job, id, kind, source, started, ended, bytes, stored_bytes, verified, problem, where, path}. where:
+"local", or the repository's name; path: of the archive's folder, or the restic snapshot. An archive that is damaged,
+or was set aside for it, is listed with verified false and says why.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from . import archive, manifest, offsite, state
+from .errors import SauvegardeError
+
+
+def source(found):
+    """What a manifest's archive holds, in a few words."""
+    origin = found["source"]
+    version = origin.get("server", {}).get("version", "").split(" ")[0]
+    name = origin.get("database") or origin.get("path") or origin.get("site") or ""
+    return " ".join(filter(None, [str(name) or "cluster", version and f"({version})"]))
+
+
+def entry(found, host, where, path):
+    """The entry of a manifest."""
+    line = {key: found[key] for key in ("job", "id", "kind", "started", "ended", "bytes", "stored_bytes")}
+    line.update(host=host, source=source(found), verified=True, problem="", where=where, path=str(path))
+    return line
+
+
+def _broken(job, identifier, host, where, path, why):
+    return {
+        "job": job,
+        "id": identifier,
+        "kind": "",
+        "started": "",
+        "ended": "",
+        "bytes": 0,
+        "stored_bytes": 0,
+        "host": host,
+        "source": "",
+        "verified": False,
+        "problem": why,
+        "where": where,
+        "path": str(path),
+    }
+
+
+def of_job(root, job, host, aside=False):
+    """The entries of a job's folder, oldest first; with `aside` also those that were set aside as damaged."""
+    directory = archive.job_directory(root, job)
+    entries = []
+    for identifier in archive.identifiers(directory):
+        path = directory / identifier
+        try:
+            found = archive.read(path)
+            if found["job"] != job:
+                raise archive.damaged(path, "Its manifest is that of the job {}.".format(found["job"]))
+            entries.append(entry(found, host, "local", path))
+        except SauvegardeError as error:
+            entries.append(_broken(job, identifier, host, "local", path, str(error)))
+    if aside and directory.is_dir():
+        for path in sorted(directory.glob(".damaged-*")):
+            label = path.name[len(".damaged-") :]
+            entries.append(_broken(job, label, host, "local", path, "It was found damaged and set aside."))
+    return entries
+
+
+def local(root, host):
+    """The entries of every job that ever left an archive here, its job still configured or not."""
+    try:
+        folders = sorted(each.name for each in os.scandir(str(root)) if each.is_dir(follow_symlinks=False))
+        return [line for job in folders if not job.startswith(".") for line in of_job(root, job, host, aside=True)]
+    except FileNotFoundError:
+        return []
+    except PermissionError as error:
+        raise SauvegardeError(
+            "The archives cannot be listed.", str(error), "Use root: every job's folder is its user's alone."
+        ) from error
+
+
+def remote(repository, cache=None):
+    """The entries of a restic repository, of all hosts and jobs in it, from the manifests inside.
+
+    cache: a folder where manifests are kept by snapshot, which never change; it is filled again when it is lost.
+    """
+    entries = []
+    for snapshot in offsite.snapshots(repository):
+        kept = Path(str(cache)) / (snapshot["snapshot"] + ".json") if cache else None
+        try:
+            found = _manifest(repository, snapshot, kept)
+            entries.append(entry(found, snapshot["host"], repository["name"], snapshot["snapshot"]))
+        except SauvegardeError as error:
+            line = (snapshot["job"], snapshot["id"], snapshot["host"], repository["name"], snapshot["snapshot"])
+            entries.append(_broken(*line, why=str(error)))
+    return entries
+
+
+def _manifest(repository, snapshot, kept):
+    if kept is not None and kept.exists():
+        return manifest.load(kept)
+    text = offsite.manifest_text(repository, snapshot["snapshot"])
+    found = manifest.loads(text, "snapshot {} of {}".format(snapshot["snapshot"], repository["name"]))
+    if kept is not None:
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state.replace(kept, text)
+    return found
+
+
+def dumps(entries):
+    """The entries as JSON text."""
+    return json.dumps(entries, indent=1, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,42 @@
+"""One run of a job at a time: a kernel lock, held by every process of the run and gone when the last of them is.
+
+There is nothing to clean after a kill, and a child that outlives its parent still keeps the next run out.
+"""
+
+import contextlib
+import fcntl
+import os
+
+from . import process
+from .errors import LOCKED, SauvegardeError
+
+
+@contextlib.contextmanager
+def hold(path, what):
+    """Hold the lock file `path` for the block, and in every child started meanwhile until that child ends.
+
+    Raises with exit code LOCKED when somebody else has it. `what` names the thing locked, for the error.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(str(path), flags, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            raise SauvegardeError(
+                f"{what} is running already.",
+                f"Process {holder or 'unknown'}, or a child that it left, holds {path}.",
+                "Wait for its end; if it hangs, end it (fuser -v FILE names the holders) or give the job a timeout.",
+                LOCKED,
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        process.inherit(descriptor)
+        try:
+            yield descriptor
+        finally:
+            process.disinherit(descriptor)
+    finally:
+        # Closed, never unlocked: an unlock would take it from children that still run.
+        os.close(descriptor)

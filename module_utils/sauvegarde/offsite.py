@@ -1,0 +1,254 @@
+"""The offsite copy: each archive's plain form, which deduplicates, as one snapshot of a restic repository.
+
+A snapshot is tagged `sauvegarde`, `job=…`, `id=…` and holds the manifest at its root, so that the catalog can be
+rebuilt from the repository alone. restic encrypts; its own check runs after every copy and before anything is
+forgotten.
+
+repository: {name, repository (as restic takes it), password_file, environment (restic's own variables for its
+backend), ssh_key and ssh_known_hosts (paths, for sftp; empty for ssh's defaults), forget (false where the repository
+is append-only and its own host tidies it)}, and `cache`, a folder of this user's.
+"""
+
+import json
+import os
+import pwd
+import re
+import shlex
+import shutil
+import time
+
+from . import archive, jobs, manifest, process, retention
+from .errors import FAILED, LOCKED, NO_REPOSITORY, WRONG_KEY, SauvegardeError
+from .journal import redact
+
+TAG = "sauvegarde"
+STAGE = ".partial-offsite"  # a name that archive.clean removes
+COMPRESSES = (0, 14)
+_PATIENCE, _PAUSE = 900, 10  # seconds to wait for another's lock on the repository, and between two tries
+_LABEL = re.compile(r"\d{8}T\d{6}Z\Z")
+_SFTP = re.compile(r"sftp:(?://)?(?:(?P<user>[^@/:]+)@)?(?P<host>\[[^\]]+\]|[^/:]+)(?::(?P<port>\d+)(?=/))?[:/]")
+_WORDS = (
+    (WRONG_KEY, ("wrong password or no key found",)),
+    (LOCKED, ("repository is already locked", "unable to create lock")),
+    (NO_REPOSITORY, ("is there a repository at the following location", "unable to open config file")),
+)
+
+
+def _environment(repository):
+    environment = dict(process.BASE_ENVIRONMENT, HOME=pwd.getpwuid(os.geteuid()).pw_dir, RESTIC_PROGRESS_FPS="0")
+    environment.update(repository.get("environment") or {})
+    environment["RESTIC_REPOSITORY"] = repository["repository"]
+    environment["RESTIC_PASSWORD_FILE"] = repository["password_file"]
+    return environment
+
+
+def _options(repository):
+    options = ["--cache-dir", repository["cache"]] if repository.get("cache") else ["--no-cache"]
+    place = repository["repository"]
+    if place.startswith("sftp:") and (repository.get("ssh_key") or repository.get("ssh_known_hosts")):
+        found = _SFTP.match(place)
+        if found is None:
+            raise SauvegardeError(
+                "The address of the repository {} is not one of sftp.".format(repository["name"]),
+                fix="Write sftp:user@host:/path or sftp://user@host:port//path.",
+            )
+        words = ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
+        words += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8"]
+        if repository.get("ssh_known_hosts"):
+            words += ["-o", "UserKnownHostsFile={}".format(repository["ssh_known_hosts"])]
+        if repository.get("ssh_key"):
+            words += ["-i", repository["ssh_key"], "-o", "IdentitiesOnly=yes"]
+        for flag, name in (("-l", "user"), ("-p", "port")):
+            if found.group(name):
+                words += [flag, found.group(name)]
+        words += [found.group("host").strip("[]"), "-s", "sftp"]
+        options += ["-o", "sftp.command=" + " ".join(shlex.quote(word) for word in words)]
+    return options
+
+
+def _code(result):
+    if result.status in (NO_REPOSITORY, LOCKED, WRONG_KEY):  # restic's own, from 0.17 on
+        return result.status
+    text = result.stderr.lower()
+    return next((code for code, words in _WORDS if any(word in text for word in words)), FAILED)
+
+
+_FIXES = {
+    WRONG_KEY: "Give the repository's own password; without it nothing in the repository can be read.",
+    LOCKED: "Wait for the other user of the repository; `restic unlock` drops a lock whose owner is gone.",
+    NO_REPOSITORY: "Check the address, and that its disk is mounted and reachable.",
+}
+
+
+def restic(repository, arguments, what, cwd=None, wait=_PATIENCE):
+    """Run restic on a repository; its own words in the error, and restic's exit codes. Waits for another's lock.
+
+    `wait`: seconds, 0 for not at all.
+    """
+    argv = [process.find("restic"), *_options(repository), *arguments]
+    until = time.monotonic() + wait
+    while True:
+        result = process.run(argv, env=_environment(repository), cwd=cwd, checked=False)
+        if result.status == 0:
+            return result
+        code = _code(result)
+        if code != LOCKED or time.monotonic() >= until:
+            raise SauvegardeError(
+                "{} (repository {})".format(what, repository["name"]),
+                redact(f"restic ended with status {result.status}\n{result.stderr}"),
+                _FIXES.get(code, ""),
+                code,
+            )
+        # Takes only locks whose process is gone, or that nobody renewed for half an hour.
+        process.run([*argv[: -len(arguments)], "unlock"], env=_environment(repository), checked=False)
+        time.sleep(_PAUSE)
+
+
+def version():
+    """restic's version as a tuple of numbers."""
+    text = process.run([process.find("restic"), "version"]).text
+    found = re.search(r"restic (\d+)\.(\d+)(?:\.(\d+))?", text)
+    if found is None:
+        raise SauvegardeError("restic does not say its version.", text)
+    return tuple(int(part or 0) for part in found.groups())
+
+
+def warnings():
+    """What a user should know of this host's restic."""
+    number = version()
+    if number < COMPRESSES:
+        told = ".".join(str(part) for part in number)
+        return [
+            f"restic {told} does not compress: offsite copies take their uncompressed size (0.14 and newer compress)."
+        ]
+    return []
+
+
+def ensure(repository, known):
+    """Have the repository: made when it is not there yet. `known`: it was there before, so its absence is an alarm."""
+    try:
+        restic(repository, ["cat", "config"], "The repository cannot be opened.")
+        return
+    except SauvegardeError as error:
+        if error.exit_code != NO_REPOSITORY or known:
+            raise
+    restic(repository, ["init"], "The repository is not there and cannot be made.")
+
+
+def _tagged(repository, host, job):
+    arguments = ["snapshots", "--json", "--no-lock", "--tag", TAG]
+    if host is not None:
+        arguments.append(f"--host={host}")
+    found = []
+    text = restic(repository, arguments, "The repository's snapshots cannot be listed.").text
+    for line in json.loads(text) or []:
+        tags = dict(tag.split("=", 1) for tag in line.get("tags") or [] if "=" in tag)
+        if not jobs.NAME.match(tags.get("job", "")) or not _LABEL.match(tags.get("id", "")):
+            continue
+        if job in (None, tags["job"]):
+            entry = {"snapshot": line["id"], "host": line["hostname"], "time": line["time"]}
+            found.append(dict(entry, job=tags["job"], id=tags["id"]))
+    return found
+
+
+def snapshots(repository, host=None, job=None):
+    """Our snapshots, oldest label first: {snapshot, host, job, id, time}. The newest of two of the same archive
+    counts.
+    """
+    found = {}
+    for line in sorted(_tagged(repository, host, job), key=lambda line: line["time"]):
+        found[line["id"], line["host"], line["job"]] = line
+    return [found[key] for key in sorted(found)]
+
+
+def manifest_text(repository, snapshot):
+    """The text of the manifest inside a snapshot."""
+    arguments = ["dump", "--no-lock", snapshot, "/" + manifest.NAME]
+    return restic(repository, arguments, "The manifest cannot be read.").stdout.decode("utf-8", "replace")
+
+
+def check(repository):
+    """restic's check of the repository's structure. Raises when anything is wrong."""
+    restic(repository, ["check"], "The repository is damaged, or cannot be checked; nothing is removed from it.")
+
+
+def _copy(repository, job, path):
+    """One archive into the repository, and its manifest read back from there. Returns the snapshot."""
+    directory = path.parent
+    stage = directory / STAGE
+    shutil.rmtree(str(stage), ignore_errors=True)
+    try:
+        found = archive.read(path)
+        archive.require_space(directory, found["bytes"])
+        archive.expand(path, stage)
+        tags = [TAG, "job={}".format(job["name"]), f"id={path.name}", "kind={}".format(job["kind"])]
+        arguments = ["backup", "--json", "--host={}".format(job["host"])]
+        for tag in tags:
+            arguments += ["--tag", tag]
+        # The folder's content stands at the snapshot's root, wherever it lay.
+        result = restic(repository, [*arguments, "."], f"{path.name} could not be copied offsite.", cwd=str(stage))
+        summary = json.loads(result.text.strip().splitlines()[-1])
+        if manifest_text(repository, summary["snapshot_id"]) != (path / manifest.NAME).read_text(encoding="utf-8"):
+            raise SauvegardeError(f"The offsite copy of {path.name} does not hold its manifest as it is here.")
+        return summary
+    finally:
+        shutil.rmtree(str(stage), ignore_errors=True)
+
+
+def synchronise(repository, job, notify, known=False):
+    """Bring every archive that is newer than the repository's newest there, check, and forget what retention lets go.
+
+    Returns {id, copied: labels, added_bytes, forgotten: labels}. Raises on any error; what was copied before it stays.
+    """
+    directory = archive.job_directory(job["root"], job["name"])
+    notify("offsite", repository=repository["name"])
+    ensure(repository, known)
+    there = [line["id"] for line in snapshots(repository, job["host"], job["name"])]
+    newest = max(there, default="")
+    copied, added = [], 0
+    for label in archive.identifiers(directory):
+        if label > newest:
+            notify("offsite_copy", repository=repository["name"], id=label)
+            added += _copy(repository, job, directory / label).get("data_added", 0)
+            copied.append(label)
+    notify("offsite_check", repository=repository["name"])
+    check(repository)
+    forgotten = []
+    if repository.get("forget", True):
+        forgotten = _forget(repository, job["host"], job["name"], job["retention"], notify)
+    return {"id": max(there + copied, default=""), "copied": copied, "added_bytes": added, "forgotten": forgotten}
+
+
+def _forget(repository, host, job, policy, notify, dry_run=False):
+    """Forget the snapshots of one job that the policy lets go. Every snapshot of a label goes with it."""
+    present = _tagged(repository, host, job)
+    ahead = [line["id"] for line in present if line["id"] > retention.label(time.time() + 86400)]
+    if ahead:
+        raise SauvegardeError(
+            f"Nothing is forgotten of {host}'s job {job}: archives from the future are in the repository.",
+            ", ".join(ahead),
+            "A clock went wrong, or somebody wants the good ones pushed out: look at them, remove them by name.",
+        )
+    gone = {line["id"] for line in retention.plan([line["id"] for line in present], policy) if not line["keep"]}
+    doomed = [line for line in present if line["id"] in gone]
+    if doomed and not dry_run:
+        notify("offsite_forget", repository=repository["name"], ids=[line["id"] for line in doomed])
+        arguments = ["forget", "--prune", *[line["snapshot"] for line in doomed]]
+        restic(repository, arguments, "Old snapshots could not be forgotten.")
+    return sorted(gone)
+
+
+def forget_for_others(settings, notify, dry_run=False):
+    """Tidy an append-only repository on its own host: check it, then apply each job's retention, as its host has it.
+
+    settings: repository's own plus policies, a list of {host, job, retention}. Jobs without a policy stay whole.
+    Returns a list of {host, job, forgotten}.
+    """
+    notify("offsite_check", repository=settings["name"])
+    check(settings)
+    done = []
+    for line in settings["policies"]:
+        policy = line.get("retention")
+        forgotten = _forget(settings, line["host"], line["job"], policy, notify, dry_run)
+        done.append({"host": line["host"], "job": line["job"], "forgotten": forgotten})
+    return done

@@ -1,0 +1,514 @@
+"""One run of a job, from cron, from a playbook or by hand: `python3 -I /usr/local/lib/sauvegarde/run run JOB`.
+
+lock → ping → hooks → the kind's dump, read back and published → retention → offsite → state, metrics, ping. Whoever is
+killed, and when: the last good archive stays, the next run clears what is left.
+
+Two processes: a small one that holds the lock, keeps the time and says what came of it, even when the other was
+killed; and the worker, which does the work as the job's user and dies with the first.
+
+Exit codes (errors.py): 0 done; 1 failed, nothing published; 3 the archive is good but something after it (hook,
+retention, offsite) is not; 10 no offsite repository; 11 the job runs already, or a table is locked; 12 wrong key of
+the repository; 13 the server refused the login; 14 damaged archives; 124 timeout; 130 stopped. After an archive was
+published, a failure is always 3. A job that may fail (`allow_failure`) ends with 0 and says it in the journal, the
+state and the metrics only. On standard error there is nothing unless something failed, so cron mails nothing.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from . import VERSION, archive, catalog, hooks, jobs, journal, lock, metrics, offsite, ping, retention, state
+from .errors import CANCELLED, DAMAGED, FAILED, OK, PARTIAL, TIMEOUT, SauvegardeError
+
+_PR_SET_PDEATHSIG = 1
+_GRACE = 15  # seconds that a worker which must stop has for clearing up
+_TICKS = ("dumping",)  # told many times during a step: progress, not steps of their own
+_ARCHIVE = ("id", "bytes", "stored_bytes")
+
+
+class _Stopped(BaseException):
+    """The worker was asked to stop; not an Exception, so that nothing on the way takes it for its own."""
+
+
+class Steps:
+    """Writes down what a run is at: `progress.json` for who waits, one line a finished step in the journal."""
+
+    def __init__(self, job):
+        self._job = job
+        self._path = Path(job["state"]) / "progress.json"
+        self._began = time.time()
+        self._step = None
+        self._values = {}
+
+    def __call__(self, step, **values):
+        """A kind's `notify`: `step` begins (and the one before has ended), or is further on."""
+        if step == "cleaned":
+            journal.log(self._job["name"], step, "warning", **values)
+        elif step in _TICKS or (self._step and step == self._step[0]):
+            self._values.update(values)
+        else:
+            self.done()
+            self._step, self._values = (step, time.time()), dict(values)
+        self._write()
+
+    def done(self, status="ok", **values):
+        """The step has ended."""
+        if self._step:
+            step, began = self._step
+            journal.log(self._job["name"], step, status, seconds=time.time() - began, **dict(self._values, **values))
+            self._step = None
+
+    def _write(self):
+        told = {"since": self._began, "step": self._step[0] if self._step else "", "values": self._values}
+        told.update(pid=os.getppid(), now=time.time(), version=VERSION)
+        state.replace(self._path, json.dumps(told), sync=False)
+
+
+def _locked(job):
+    return lock.hold(Path(job["state"]) / "lock", "The job {}".format(job["name"]))
+
+
+# --- the worker
+
+
+def _work(job, steps):
+    """Everything that can fail. Returns a report: {archive, problems: [error.as_dict()], offsite, …}; an error before
+    the archive is published raises.
+    """
+    from . import kinds  # here, so that the process that only waits stays small
+
+    report = {"archive": None, "warnings": [], "problems": [], "offsite": {}}
+    try:
+        if job["before"]:
+            steps("before")
+            hooks.run(job["before"], job, "before")
+        made = kinds.back_up(job, job["root"], steps)
+    except BaseException as error:
+        steps.done("failed")
+        if job["after"] and not isinstance(error, _Stopped):
+            _attempt(report, steps, "after", lambda: hooks.run(job["after"], job, "after", result="failure"))
+        raise
+    report["archive"] = {key: made[key] for key in _ARCHIVE}
+    report["warnings"] = made["warnings"]
+    steps.done()
+    if job["after"]:
+        path = archive.job_directory(job["root"], job["name"]) / made["id"]
+        _attempt(
+            report, steps, "after", lambda: hooks.run(job["after"], job, "after", result="success", archive=str(path))
+        )
+    _attempt(report, steps, "retention", lambda: prune(job, steps=steps))
+    if job["offsite"]:
+        report["warnings"] = report["warnings"] + offsite.warnings()
+    for name in job["offsite"]:
+        report["offsite"][name] = _attempt(report, steps, "offsite", lambda name=name: _offsite(job, name, steps))
+    return report
+
+
+def _attempt(report, steps, step, action):
+    """Something after the archive: its failure is reported and stops nothing else. Returns what it returned, or
+    None.
+    """
+    try:
+        steps(step)
+        value = action()
+        steps.done()
+    except (SauvegardeError, OSError, ValueError) as error:
+        report["problems"].append(_error(error).as_dict())
+        steps.done("failed", error=str(error))
+        return None
+    return value
+
+
+def _offsite(job, name, steps):
+    known = state.read(Path(job["state"]) / "state.json").get("offsite", {}).get(name, {})
+    repository = jobs.repository(name, job["user"])
+    repository["cache"] = str(Path(job["state"]) / "cache")
+    return offsite.synchronise(repository, job, steps, bool(known.get("last_success")))
+
+
+def _error(error):
+    if isinstance(error, SauvegardeError):
+        return error
+    return SauvegardeError(
+        f"{type(error).__name__}: {error}", "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    )
+
+
+def prune(job, dry_run=False, steps=None):
+    """Apply a job's retention to its folder; returns retention's plan. Refuses beside damaged archives.
+
+    An archive that goes first loses its name, so that a kill leaves no half one.
+    """
+    entries = catalog.of_job(job["root"], job["name"], job["host"])
+    retention.refuse_damaged(entries, archive.job_directory(job["root"], job["name"]))
+    plan = retention.plan([line["id"] for line in entries], job["retention"])
+    directory = archive.job_directory(job["root"], job["name"])
+    for line in reversed([] if dry_run else plan):
+        if not line["keep"]:
+            if steps is not None:
+                steps("retention", removed=line["id"])
+            aside = directory / (".partial-" + line["id"])
+            (directory / line["id"]).rename(aside)
+            shutil.rmtree(str(aside))
+    return plan
+
+
+def verify(job):
+    """Read every archive of a job whole, set damaged ones aside by name. Returns [{id, verified, problem}]."""
+    from . import kinds
+
+    directory = archive.job_directory(job["root"], job["name"])
+    lines = []
+    for label in archive.identifiers(directory):
+        try:
+            kinds.verify(directory / label)
+            lines.append({"id": label, "verified": True, "problem": ""})
+        except SauvegardeError as error:
+            if error.exit_code != DAMAGED:
+                raise
+            aside = archive.quarantine(directory / label)
+            lines.append({"id": label, "verified": False, "problem": f"{error}\nSet aside as {aside}."})
+    return lines
+
+
+# --- the process that waits
+
+
+def _stop(number, _frame):
+    signal.signal(number, signal.SIG_IGN)
+    raise _Stopped
+
+
+def _in_worker(job, channel, parent):
+    """The whole life of the worker; never returns."""
+    status = FAILED
+    try:
+        os.setpgid(0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(CANCELLED)
+        signal.signal(signal.SIGTERM, _stop)
+        os.nice(int(job["nice"]))
+        steps = Steps(job)
+        try:
+            report = _work(job, steps)
+            status = PARTIAL if report["problems"] else OK
+        except _Stopped:
+            report = {"problems": [SauvegardeError("The run was stopped.", exit_code=CANCELLED).as_dict()]}
+        except Exception as error:  # noqa: BLE001 - whatever it was is told, by the process that waits
+            problem = _error(error)
+            report, status = {"problems": [problem.as_dict()]}, problem.exit_code
+        data = json.dumps(dict(report, status=status)).encode("ascii")
+        while data:
+            data = data[os.write(channel, data) :]
+    finally:
+        os._exit(0)
+
+
+def _wait(pid, channel, timeout):
+    """The worker's report, or one on its behalf."""
+    deadline = time.monotonic() + timeout if timeout else None
+    data, why = b"", None
+    try:
+        while True:
+            left = None if deadline is None else max(0, deadline - time.monotonic())
+            if not select.select([channel], [], [], left)[0]:
+                raise TimeoutError
+            chunk = os.read(channel, 65536)
+            if not chunk:
+                break
+            data += chunk
+    except TimeoutError:
+        why = SauvegardeError(
+            f"The job did not end within {timeout:g} seconds and was stopped.",
+            fix="Raise its timeout, or find out what it was waiting for.",
+            exit_code=TIMEOUT,
+        )
+    except _Stopped:
+        why = SauvegardeError("The run was stopped.", "It was sent a signal.", exit_code=CANCELLED)
+    if why is not None:
+        _end(pid)
+    _, status = os.waitpid(pid, 0)
+    if why is None and not data:
+        how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
+        why = SauvegardeError(
+            "The run was killed.", f"Its process ended by {how}.", "The kernel's log says so where memory was short."
+        )
+    if why is not None:
+        return {"problems": [why.as_dict()], "status": why.exit_code}
+    return json.loads(data.decode("ascii"))
+
+
+def _end(pid):
+    """Stop the worker and all of its group: asked first, then made to."""
+    for number, seconds in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, 0)):
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:
+            return
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                break
+            time.sleep(0.1)
+
+
+def _supervise(job):
+    current = state.read(Path(job["state"]) / "state.json")
+    progress = Path(job["state"]) / "progress.json"
+    if progress.exists():
+        left = state.read(progress)
+        journal.log(job["name"], "run", "warning", note="the run before was killed", stopped_at=left.get("step", ""))
+    began = time.time()
+    journal.log(job["name"], "run", "start", kind=job["kind"], version=VERSION)
+    _ping(job, "start", "")
+    read, write = os.pipe()
+    parent = os.getpid()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, _stop)
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        _in_worker(job, write, parent)
+    os.close(write)
+    with os.fdopen(read, "rb", buffering=0) as channel:
+        report = _wait(pid, channel.fileno(), float(job["timeout"]))
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # a second signal does not keep the first one's failure from being told
+    outcome = _record(job, current, report, began, time.time())
+    state.write(Path(job["state"]) / "state.json", current)
+    if progress.exists():
+        progress.unlink()
+    _tell(job, current, outcome)
+    return outcome
+
+
+def _record(job, current, report, began, ended):
+    """Enter a run's report into the job's state; returns the run's own part."""
+    made, problems = report.get("archive"), report["problems"]
+    outcome = {
+        "started": began,
+        "ended": ended,
+        "seconds": round(ended - began, 3),
+        "exit_code": report["status"],
+        "id": made["id"] if made else "",
+        "problems": problems,
+        "warnings": report.get("warnings", []),
+        "version": VERSION,
+    }
+    current.update(job=job["name"], kind=job["kind"], host=job["host"], last_run=outcome)
+    if made:
+        current["last_success"] = dict(made, ended=ended, seconds=outcome["seconds"])
+        current["last_verify"] = {"ended": ended, "success": True}
+    told = current.setdefault("offsite", {})
+    for name, done in report.get("offsite", {}).items():
+        entry = told.setdefault(name, {})
+        entry["last_run_success"] = done is not None
+        if done is not None:
+            entry.update(last_success=ended, id=done["id"])
+    for name in [name for name in told if name not in job["offsite"]]:
+        del told[name]
+    current["available"] = len(archive.identifiers(archive.job_directory(job["root"], job["name"])))
+    return outcome
+
+
+def _said(job, outcome):
+    lines = [
+        "Sauvegarde: the job {} on {} failed (exit code {}).".format(job["name"], job["host"], outcome["exit_code"])
+    ]
+    if outcome["id"]:
+        lines.append("The archive {} is good; what came after it is not:".format(outcome["id"]))
+    for problem in outcome["problems"]:
+        lines += [problem["what"], *filter(None, [problem["why"], problem["fix"] and "Fix: " + problem["fix"]])]
+    return journal.redact("\n".join(lines))
+
+
+def _tell(job, current, outcome):
+    """Journal, metrics, ping, and standard error for cron's mail."""
+    good = outcome["exit_code"] == OK
+    for warning in outcome["warnings"]:
+        journal.log(job["name"], "run", "warning", note=warning)
+    made = current["last_success"] if outcome["id"] else {}
+    values = {key: made[key] for key in _ARCHIVE if key in made}
+    text = "" if good else _said(job, outcome)
+    journal.log(
+        job["name"],
+        "run",
+        "ok" if good else "failed",
+        seconds=outcome["seconds"],
+        exit_code=outcome["exit_code"],
+        error=text,
+        **values,
+    )
+    _metrics(job, current)
+    if good or not job["allow_failure"]:
+        _ping(job, "success" if good else "fail", text)
+    if text and not job["allow_failure"]:
+        print(text, file=sys.stderr)
+
+
+def _metrics(job, current):
+    if job["metrics"]:
+        try:
+            metrics.write(job["metrics"], job["name"], job["kind"], current)
+        except OSError as error:
+            journal.log(job["name"], "metrics", "failed", error=str(error))
+
+
+def _ping(job, event, text):
+    if job["ping"]:
+        why = ping.send(job["ping"], event, text)
+        if why:
+            journal.log(job["name"], "ping", "warning", event=event, error=why)
+
+
+# --- what is done by name
+
+
+def run(name, configuration):
+    """Run a job now; returns the exit code."""
+    job = jobs.load(name, configuration)
+    jobs.become(job["user"])
+    with _locked(job):
+        outcome = _supervise(job)
+    return OK if job["allow_failure"] else outcome["exit_code"]
+
+
+def _run(arguments):
+    return run(arguments.job, arguments.configuration)
+
+
+def _verify(arguments):
+    job = jobs.load(arguments.job, arguments.configuration)
+    jobs.become(job["user"])
+    with _locked(job):
+        lines = verify(job)
+        good = all(line["verified"] for line in lines)
+        path = Path(job["state"]) / "state.json"
+        current = state.read(path)
+        current["last_verify"] = {"ended": time.time(), "success": good}
+        current["available"] = sum(1 for line in lines if line["verified"])
+        state.write(path, current)
+        _metrics(job, current)
+    for line in lines:
+        journal.log(job["name"], "verify", "ok" if line["verified"] else "failed", id=line["id"], error=line["problem"])
+    if arguments.json:
+        print(json.dumps(lines, indent=1))
+    for line in lines:
+        if not line["verified"]:
+            print(line["problem"], file=sys.stderr)
+    return OK if good else DAMAGED
+
+
+def _prune(arguments):
+    job = jobs.load(arguments.job, arguments.configuration)
+    jobs.become(job["user"])
+    with _locked(job):
+        plan = prune(job, arguments.dry_run)
+    if arguments.json:
+        print(json.dumps(plan, indent=1))
+    else:
+        for line in plan:
+            word = "keep" if line["keep"] else ("would remove" if arguments.dry_run else "removed")
+            print("{:13} {}  {}".format(word, line["id"], line["why"]))
+    return OK
+
+
+def _forget(arguments):
+    settings = jobs.forgetting(arguments.repository, arguments.configuration)
+    jobs.become(settings["user"])
+    name = settings["name"]
+    began = time.time()
+    try:
+        with lock.hold(Path(settings["state"]) / "lock", f"The tidying of {name}"):
+            done = offsite.forget_for_others(settings, lambda *_step, **_values: None, arguments.dry_run)
+    except SauvegardeError as error:
+        journal.log(name, "forget", "failed", seconds=time.time() - began, error=str(error))
+        raise
+    journal.log(name, "forget", "ok", seconds=time.time() - began, forgotten=done)
+    if arguments.json or arguments.dry_run:
+        print(json.dumps(done, indent=1))
+    return OK
+
+
+def _list(arguments):
+    """Every archive in the given folder (the configured ones' without it) and in every repository this user can
+    open.
+    """
+    entries, problems = collect(arguments.configuration, arguments.offsite)
+    print(json.dumps({"archives": entries, "problems": problems}, indent=1, ensure_ascii=False))
+    return PARTIAL if problems else OK
+
+
+def collect(configuration=jobs.CONFIGURATION, with_offsite=True, root=None, host=None):
+    """The catalog of this host: (entries, problems). Folders of jobs that are configured no more are read too."""
+    known, problems = [], []
+    for name in jobs.names(configuration):
+        try:
+            known.append(jobs.load(name, configuration))
+        except SauvegardeError as error:
+            problems.append(error.as_dict())
+    host = host or next((job["host"] for job in known), socket.gethostname())
+    roots = sorted({job["root"] for job in known} | ({root} if root else set()))
+    entries = [line for each in roots for line in catalog.local(each, host)]
+    seen = set()
+    for job in known if with_offsite else []:
+        for name in job["offsite"]:
+            if (name, job["user"]) in seen:
+                continue
+            seen.add((name, job["user"]))
+            try:
+                repository = jobs.repository(name, job["user"], configuration)
+                lines = catalog.remote(repository, Path(job["state"]) / "manifests")
+                entries += [line for line in lines if line["path"] not in {entry["path"] for entry in entries}]
+            except SauvegardeError as error:
+                problems.append(error.as_dict())
+    return entries, problems
+
+
+def _parser():
+    top = argparse.ArgumentParser(prog="run", description="Sauvegarde on this host.")
+    top.add_argument("--configuration", default=jobs.CONFIGURATION, help="folder of the settings (%(default)s)")
+    top.add_argument("--version", action="version", version=VERSION)
+    actions = top.add_subparsers(dest="action", metavar="ACTION")
+    actions.required = True
+    for name, action, subject, text in (
+        ("run", _run, "job", "run a job now"),
+        ("verify", _verify, "job", "read every archive of a job whole; damaged ones are set aside"),
+        ("prune", _prune, "job", "apply a job's retention"),
+        ("forget", _forget, "repository", "tidy an append-only repository that this host keeps for others"),
+        ("list", _list, None, "list every archive, as JSON"),
+    ):
+        one = actions.add_parser(name, help=text, description=text)
+        one.set_defaults(function=action)
+        if subject:
+            one.add_argument(subject)
+        if name in ("prune", "forget"):
+            one.add_argument("--dry-run", action="store_true", help="only say what would go, and why")
+        if name in ("verify", "prune", "forget"):
+            one.add_argument("--json", action="store_true", help="say it as JSON")
+        if name == "list":
+            one.add_argument("--offsite", action="store_true", help="in the offsite repositories too")
+    return top
+
+
+def main(words=None):
+    """The command line; returns the exit code."""
+    os.umask(0o077)
+    arguments = _parser().parse_args(words)
+    try:
+        return arguments.function(arguments)
+    except SauvegardeError as error:
+        print(journal.redact(f"Sauvegarde: {error}"), file=sys.stderr)
+        return error.exit_code
+    except _Stopped:
+        return CANCELLED

@@ -1,0 +1,393 @@
+"""The job runner as cron starts it: its order, its exit codes, and what is left when it is killed."""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sauvegarde import archive, catalog, jobs, lock, retention, runner, state
+from sauvegarde.errors import DAMAGED, FAILED, LOCKED, OK, PARTIAL, TIMEOUT, SauvegardeError
+
+ENGINE = os.environ.get("SAUVEGARDE_ENGINE") or str(Path(__file__).resolve().parents[2] / "module_utils")
+LAUNCHER = f"import sys; sys.path.insert(0, {ENGINE!r}); from sauvegarde.runner import main; sys.exit(main())"
+USER = "root" if os.geteuid() == 0 else __import__("pwd").getpwuid(os.geteuid()).pw_name
+
+
+class Host:
+    """A host's folders with one job: the copy of a SQLite database."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.root, self.state, self.metrics = folder / "archives", folder / "state", folder / "metrics"
+        for each in (self.root, self.state, self.metrics, folder / "etc" / "jobs"):
+            each.mkdir(parents=True, mode=0o755)
+        self.directory = self.root / "demo"
+        self.directory.mkdir(mode=0o700)
+        self.database = folder / "db.sqlite3"
+        with sqlite3.connect(str(self.database)) as connection:
+            connection.execute("CREATE TABLE offer (id integer PRIMARY KEY, text text)")
+            connection.executemany("INSERT INTO offer (text) VALUES (?)", [("é" * 2000,) for _ in range(500)])
+        connection.close()
+        self.configure()
+
+    def configure(self, **changes):
+        job = dict(
+            {
+                "name": "demo",
+                "kind": "sqlite",
+                "user": USER,
+                "host": "db1",
+                "root": str(self.root),
+                "state": str(self.state),
+                "metrics": str(self.metrics),
+                "path": str(self.database),
+            },
+            **changes,
+        )
+        (self.folder / "etc" / "jobs" / "demo.json").write_text(json.dumps(job))
+        return dict(jobs.DEFAULTS, **job)
+
+    def argv(self, *words):
+        return [sys.executable, "-I", "-c", LAUNCHER, "--configuration", str(self.folder / "etc"), *words]
+
+    def start(self, *words):
+        return subprocess.Popen(
+            self.argv(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
+        )
+
+    def run(self, *words):
+        process = self.start(*(words or ("run", "demo")))
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def told(self):
+        return state.read(self.state / "state.json")
+
+    def samples(self):
+        text = (self.metrics / "sauvegarde_demo.prom").read_text()
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        return {line.split("{")[0].replace("sauvegarde_backup_", ""): float(line.rsplit(" ", 1)[1]) for line in lines}
+
+    def labels(self):
+        return archive.identifiers(self.directory)
+
+
+@pytest.fixture()
+def host(tmp_path):
+    tmp_path.chmod(0o755)
+    return Host(tmp_path)
+
+
+def slow(seconds=60):
+    return [sys.executable, "-c", f"import time; time.sleep({seconds})"]
+
+
+def test_a_good_run_says_nothing_and_leaves_everything(host):
+    os.umask(0o022)
+    assert host.run() == (OK, "", "")
+    (label,) = host.labels()
+    told = host.told()
+    assert told["last_success"]["id"] == label and told["last_run"]["exit_code"] == OK and told["available"] == 1
+    samples = host.samples()
+    assert samples["last_run_success"] == 1 and samples["available"] == 1
+    assert samples["last_success_timestamp_seconds"] == pytest.approx(time.time(), abs=60)
+    assert not (host.state / "progress.json").exists()
+    for folder, _, names in os.walk(str(host.directory)):  # fault 20
+        assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
+        for name in names:
+            assert stat.S_IMODE((Path(folder) / name).stat().st_mode) == 0o600
+
+
+def test_a_failed_run_keeps_what_there_was(host):
+    host.run()
+    good = host.told()
+    before = host.labels()
+    host.configure(path=str(host.folder / "nowhere.sqlite3"))
+    code, out, err = host.run()
+    assert (code, out) == (FAILED, "") and "nowhere.sqlite3" in err and "demo on db1 failed" in err
+    assert host.labels() == before and host.told()["last_success"] == good["last_success"]
+    samples = host.samples()
+    assert samples["last_run_success"] == 0
+    assert samples["last_success_timestamp_seconds"] == pytest.approx(good["last_success"]["ended"], abs=0.01)
+
+
+def test_a_job_that_may_fail_is_silent_but_not_forgotten(host):
+    host.configure(path=str(host.folder / "nowhere.sqlite3"), allow_failure=True)
+    assert host.run() == (OK, "", "")
+    assert host.told()["last_run"]["exit_code"] == FAILED and host.samples()["last_run_success"] == 0
+
+
+def test_hooks_are_told_and_their_failures_are_told_apart(host):
+    note = host.folder / "note"
+    record = [
+        sys.executable,
+        "-c",
+        f"import os; open({str(note)!r}, 'a').write(os.environ.get('SAUVEGARDE_RESULT', 'first')"
+        " + ' ' + os.environ.get('SAUVEGARDE_ARCHIVE', '') + '\\n')",
+    ]
+    host.configure(before=[record], after=[record])
+    assert host.run()[0] == OK
+    assert note.read_text() == f"first \nsuccess {host.directory / host.labels()[0]}\n"
+    host.configure(before=[["/bin/false"]], after=[record])
+    code, _, err = host.run()
+    assert code == FAILED and "hook before" in err and "/bin/false" in err
+    assert note.read_text().endswith("\nfailure \n") and len(host.labels()) == 1
+    host.configure(after=[["/bin/false"]])
+    code, _, err = host.run()
+    assert code == PARTIAL and "hook after" in err and "is good" in err
+    assert len(host.labels()) == 2 and host.told()["last_success"]["id"] == host.labels()[1]
+
+
+def test_a_timeout_ends_everything_and_the_hooks_children(host):
+    mark = host.folder / "mark"
+    late = f"import time; time.sleep(4); open({str(mark)!r}, 'w')"
+    child = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {late!r}]); time.sleep(60)"
+    host.configure(before=[[sys.executable, "-c", child]], timeout=1)
+    code, _, err = host.run()
+    assert code == TIMEOUT and "did not end within 1 seconds" in err
+    assert host.labels() == [] and host.told()["last_run"]["exit_code"] == TIMEOUT
+    time.sleep(4)
+    assert not mark.exists()
+
+
+def test_two_at_once(host):
+    """Fault 14; the second changes nothing that the first has said."""
+    host.configure(before=[slow()])
+    first = host.start("run", "demo")
+    until = time.monotonic() + 20
+    while not (host.state / "progress.json").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    code, _, err = host.run()
+    assert code == LOCKED and "is running already" in err and str(first.pid) in err
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(20) == 130
+    assert host.told()["last_run"]["exit_code"] == 130
+    host.configure()
+    assert host.run()[0] == OK, "fault 15: nothing is left of the lock"
+
+
+def test_a_hook_that_outlives_a_killed_run_keeps_the_lock(host):
+    host.configure(before=[slow(3)])
+    first = host.start("run", "demo")
+    until = time.monotonic() + 20
+    while state.read(host.state / "progress.json").get("step") != "before" and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    first.kill()
+    first.wait()
+    host.configure()
+    assert host.run()[0] == LOCKED
+    time.sleep(3.5)
+    assert host.run() == (OK, "", "")
+
+
+def test_fifty_kills(host):
+    """Fault 9: at any moment, of either process or of both, the archives that there are stay whole."""
+    chance = random.Random(9)
+    assert host.run()[0] == OK
+    duration = host.told()["last_run"]["seconds"] + 0.2
+    killed = 0
+    host.configure(retention={"last": 3})
+    for _ in range(50):
+        process = host.start("run", "demo")
+        time.sleep(chance.random() * duration)
+        victims = [process.pid] if chance.random() < 0.5 else _children(process.pid)
+        for victim in victims:
+            try:
+                os.kill(victim, signal.SIGKILL)
+                killed += 1
+            except ProcessLookupError:
+                pass
+        process.communicate(timeout=30)
+        # Every name that is there is a whole archive; the lock is free as soon as the last process is gone.
+        for label in host.labels():
+            archive.verify(host.directory / label)
+        assert host.labels()
+        _wait_for_lock(host)
+    assert killed > 25
+    assert host.run() == (OK, "", "")
+    names = sorted(each.name for each in host.directory.iterdir())
+    assert names == host.labels() and len(names) <= 3, "no debris after the next run"
+    assert sorted(each.name for each in host.state.iterdir()) == ["lock", "state.json"]
+
+
+def _children(pid):
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in found.read_text().split()] if found.exists() else []
+
+
+def _wait_for_lock(host):
+    until = time.monotonic() + 10
+    while True:
+        try:
+            with lock.hold(host.state / "lock", "x"):
+                return
+        except SauvegardeError:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def test_a_worker_that_is_killed_is_told(host):
+    host.configure(before=[slow(2)])
+    process = host.start("run", "demo")
+    until = time.monotonic() + 20
+    while not (host.state / "progress.json").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    for child in _children(process.pid):
+        os.kill(child, signal.SIGKILL)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == FAILED and "was killed" in err and "signal 9" in err
+    assert host.told()["last_run"]["exit_code"] == FAILED
+
+
+def test_a_week_of_failures_then_retention(host):
+    """Fault 4, with the runner: failures remove nothing, and the success after them keeps the last good one."""
+    job = host.configure(retention={"last": 1, "minimum": 2})
+    assert host.run()[0] == OK
+    first = host.labels()
+    host.configure(path="/nowhere", retention={"last": 1, "minimum": 2})
+    for _ in range(7):
+        assert host.run()[0] == FAILED
+    assert host.labels() == first
+    host.configure(retention={"last": 1, "minimum": 2})
+    assert host.run()[0] == OK and len(host.labels()) == 2 and host.labels()[0] == first[0]
+    assert [line["keep"] for line in runner.prune(job, dry_run=True)] == [True, True]
+
+
+def test_prune_says_what_would_go_and_why(host):
+    host.configure(retention={"last": 5})
+    for _ in range(3):
+        assert host.run()[0] == OK
+    host.configure(retention={"last": 1})
+    code, out, _ = host.run("prune", "--dry-run", "demo")
+    assert code == OK and out.count("would remove") == 2 and "no rule keeps it" in out and "last 1 of 1" in out
+    assert len(host.labels()) == 3
+    assert host.run("prune", "demo")[0] == OK and len(host.labels()) == 1
+
+
+@pytest.mark.parametrize("what", ["data", "manifest", "empty", "edited"])
+def test_no_pruning_beside_damage(host, what):
+    """Faults 17 and 23: refused, then set aside by name by `verify`, then retention goes on."""
+    host.configure(retention={"last": 9})
+    for _ in range(3):
+        assert host.run()[0] == OK
+    victim = host.directory / host.labels()[0]
+    manifest = victim / "manifest.json"
+    if what == "data":
+        next(victim.glob("*.zst")).unlink()
+    elif what == "manifest":
+        manifest.unlink()
+    elif what == "empty":
+        manifest.write_text("")
+    else:
+        manifest.write_text(manifest.read_text().replace('"db1"', '"db2"').replace('"host": "', '"host": "x'))
+    host.configure(retention={"last": 1})
+    code, _, err = host.run("prune", "demo")
+    assert code == DAMAGED and victim.name in err and len(host.labels()) == 3
+    code, _, err = host.run()
+    assert code == PARTIAL and "Nothing is removed" in err and len(host.labels()) == 4
+    entries = catalog.local(host.root, "db1")
+    assert [line["verified"] for line in entries] == [False, True, True, True]
+    code, _, err = host.run("verify", "demo")
+    assert code == DAMAGED and ".damaged-" + victim.name in err and host.samples()["last_verify_success"] == 0
+    assert [line["id"] for line in catalog.local(host.root, "db1") if not line["verified"]] == [victim.name]
+    assert host.run("verify", "demo")[0] == OK and host.samples()["last_verify_success"] == 1
+    assert host.run("prune", "demo")[0] == OK and len(host.labels()) == 1
+
+
+def test_one_flipped_byte_is_found(host):
+    """Fault 16."""
+    assert host.run()[0] == OK
+    path = next((host.directory / host.labels()[0]).glob("*.zst"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    code, out, _ = host.run("verify", "--json", "demo")
+    assert code == DAMAGED and [line["verified"] for line in json.loads(out)] == [False]
+
+
+def test_the_clock_goes_back(host, monkeypatch):
+    """Fault 26: labels never do, and neither does what retention takes for the newest."""
+    from sauvegarde import kinds
+
+    job = host.configure()
+    assert host.run()[0] == OK
+    earlier = kinds.back_up(job, host.root, now=time.time() - 7200)
+    assert earlier["id"] == host.labels()[-1] > host.labels()[0]
+    kept = [line["id"] for line in retention.plan(host.labels(), {"last": 1}) if line["keep"]]
+    assert kept == [earlier["id"]]
+
+
+def test_a_planted_link_is_not_followed(host):
+    """Fault 21: the job's folder, and what a stage could be mistaken for."""
+    outside = host.folder / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    (host.directory / ".partial-offsite").symlink_to(outside)
+    assert host.run()[0] == OK and (outside / "precious").exists()
+    aside = host.root / "kept"
+    host.directory.rename(aside)
+    host.directory.symlink_to(outside)
+    code, _, err = host.run()
+    assert code == FAILED and "a symbolic link" in err and [each.name for each in outside.iterdir()] == ["precious"]
+
+
+def test_ping_and_metrics_fail_no_backup(host):
+    """Fault 5: whoever is not told notices, because the ping and the success time stay away."""
+    host.configure(ping="http://127.0.0.1:1/ping/secret", metrics=str(host.folder / "nowhere"))
+    assert host.run() == (OK, "", "")
+    assert len(host.labels()) == 1
+
+
+def test_the_ping_tells_the_three_events(host):
+    import http.server
+
+    heard = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            heard.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/x"
+    host.configure(ping=url)
+    host.run()
+    host.configure(ping=url, path="/nowhere")
+    host.run()
+    server.shutdown()
+    assert heard == ["/x/start", "/x", "/x/start", "/x/fail"]
+
+
+def test_unknown_jobs_and_broken_settings(host):
+    code, _, err = host.run("run", "nope")
+    assert code == FAILED and "There is no job named nope" in err and "Known: demo" in err
+    assert host.run("run", "../demo")[0] == FAILED
+    host.configure(retention={"dayly": 3})
+    code, _, err = host.run()
+    assert code == FAILED and "dayly" in err
+    host.configure(kind="nonsense")
+    code, _, err = host.run()
+    assert code == FAILED and "nonsense" in err
+
+
+def test_the_list_is_json(host):
+    host.run()
+    code, out, _ = host.run("list")
+    found = json.loads(out)
+    assert code == OK and [line["id"] for line in found["archives"]] == host.labels() and found["problems"] == []
+    assert found["archives"][0]["source"].endswith("db.sqlite3")
