@@ -29,6 +29,7 @@ MIRROR_SETTING = "SAUVEGARDE_DEBIAN_MIRROR"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 IMAGE = "localhost/sauvegarde-lab"
 IMAGE_LABEL = "sauvegarde.image=lab"
+SCRATCH = Path("/var/tmp/sauvegarde-lab")  # A root directory takes more room than /tmp may have.
 
 # What an installed server has beyond the essential packages; what a role brings itself (acl, psycopg2) is left out.
 PACKAGES = (
@@ -214,11 +215,10 @@ def build(words, tag):
 
     What a killed build left is cleared first: one at a time may build.
     """
-    scratch = Path("/var/tmp/sauvegarde-lab")  # A root directory takes more room than /tmp may have.
-    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(SCRATCH, ignore_errors=True)
     run("podman", "image", "prune", "--force", "--filter", f"label={IMAGE_LABEL}")
-    scratch.mkdir(mode=0o755)
-    environ = {**os.environ, "TMPDIR": str(scratch)}
+    SCRATCH.mkdir(mode=0o755)
+    environ = {**os.environ, "TMPDIR": str(SCRATCH)}
     with subprocess.Popen(
         words,
         stdin=subprocess.DEVNULL,
@@ -237,7 +237,7 @@ def build(words, tag):
         maker.stdout.close()
         error = maker.stderr.read().decode(errors="replace")
     image, import_error = loader.communicate()
-    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(SCRATCH, ignore_errors=True)
     if maker.returncode or loader.returncode:
         raise LabFailed(
             f"The image {tag} could not be built.\n    {tail(error if maker.returncode else import_error)}\n"

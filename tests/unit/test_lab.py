@@ -128,6 +128,69 @@ def test_limits_are_given_only_where_root_may_not_raise_them(capable, files, pro
     assert lab.limits(capable, files, processes, pid_max=32768) == expected
 
 
+@pytest.fixture
+def fake_podman(monkeypatch, tmp_path):
+    """A podman that answers every call by printing `image`, ends with the number in `status`, and keeps `calls`."""
+    program = tmp_path / "bin" / "podman"
+    program.parent.mkdir()
+    (tmp_path / "status").write_text("0")
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n'
+        f'test "$1" != import || {{ cat > /dev/null; echo image; exit "$(cat {tmp_path}/status)"; }}\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setattr(lab, "SCRATCH", tmp_path / "scratch")
+    return tmp_path
+
+
+def test_an_image_gets_its_name_when_both_ends_of_the_pipe_succeed(fake_podman):
+    (fake_podman / "scratch").mkdir()
+    (fake_podman / "scratch" / "left by a killed build").touch()
+    lab.build(["sh", "-c", 'test -z "$(ls "$TMPDIR")"'], "localhost/x:1")
+    assert (fake_podman / "calls").read_text().splitlines()[-1] == "tag image localhost/x:1"
+    assert not (fake_podman / "scratch").exists()
+
+
+@pytest.mark.parametrize("maker, loader", [(3, 0), (0, 4)])
+def test_a_failed_build_leaves_no_name(fake_podman, maker, loader):
+    (fake_podman / "status").write_text(str(loader))
+    with pytest.raises(lab.LabFailed, match=f"localhost/x:1 could not be built(.|\n)*{lab.MIRROR_SETTING}"):
+        lab.build(["sh", "-c", f"exit {maker}"], "localhost/x:1")
+    assert "tag " not in (fake_podman / "calls").read_text()
+
+
+def test_what_the_machine_lacks_is_told_by_debians_names(monkeypatch):
+    monkeypatch.setattr(lab, "NEEDS", (("a", ("tool-a",)), ("b", ("/nonexistent/b", "/dev/null")), ("c", ("/no/c",))))
+    monkeypatch.setattr(lab.shutil, "which", lambda name: None)
+    monkeypatch.setattr(lab, "legacy_cgroups", lambda: False)
+    assert lab.missing_packages() == ["a", "c"]
+    monkeypatch.setattr(lab, "legacy_cgroups", lambda: True)
+    assert lab.missing_packages() == ["a", "c", "runc"]
+
+
+@pytest.mark.parametrize("backend, works", [("netavark", True), ("cni", False)])
+def test_only_a_podman_whose_hosts_find_each_other_will_do(monkeypatch, backend, works):
+    monkeypatch.setattr(lab, "require_root", lambda: None)
+    monkeypatch.setattr(lab, "missing_packages", list)
+    monkeypatch.setattr(lab, "run", lambda *words: f"{backend}\n")
+    if works:
+        lab.ensure_needs()
+    else:
+        with pytest.raises(lab.LabFailed, match=r"'cni'(.|\n)*network_backend"):
+            lab.ensure_needs()
+
+
+def test_releases_of_a_scenario_and_of_one_that_is_not_there(monkeypatch, tmp_path):
+    scenario = tmp_path / "molecule" / "two"
+    scenario.mkdir(parents=True)
+    (scenario / "molecule.yml").write_text("platforms: [{name: a}, {name: b, release: trixie}, {name: c}]\n")
+    monkeypatch.setattr(lab, "ROOT", tmp_path)
+    assert lab.releases("two") == ["bookworm", "trixie"]
+    with pytest.raises(lab.LabFailed, match="no scenario 'three'"):
+        lab.releases("three")
+
+
 def standing(scenario, name, state="running", groups=()):
     """podman's description of a host, as far as it is read."""
     return {
