@@ -57,7 +57,7 @@ def stream(site, values, write, progress=None):
     Returns {"counts", "fingerprint", "many", "stock", "masked"}; raises where the parse does not agree with the worker.
     """
     whole = options(values)
-    with _Check(whole["format"]) as check:
+    with Check(whole["format"]) as check:
 
         def data(payload):
             write(payload)
@@ -85,7 +85,7 @@ def _agreed(result, fingerprint, many):
     return dict(result, fingerprint=fingerprint.result(), many=many)
 
 
-class _Check:
+class Check:
     """Parses a stream that goes by, in a thread of its own."""
 
     def __init__(self, form):

@@ -97,7 +97,7 @@ def site(values):
 def environment(where):
     """The site's environment: a fixed base, then what its environment file says. Never the caller's."""
     values = dict(process.BASE_ENVIRONMENT, PYTHONUTF8="1", PYTHONIOENCODING="utf-8", PYTHONDONTWRITEBYTECODE="1")
-    values["HOME"] = pwd.getpwnam(where.user).pw_dir if where.user else str(Path.home())
+    values["HOME"] = home(where.user)
     if where.env_file:
         values.update(read_environment(where.env_file))
     return values
@@ -137,13 +137,29 @@ def _modules():
     return sources
 
 
-def _command(where):
-    command = [where.python, "-I", "-c", _BOOTSTRAP]
-    if where.user and os.geteuid() == 0 and pwd.getpwnam(where.user).pw_uid != 0:
-        account = pwd.getpwnam(where.user)
-        who = ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--init-groups"]
-        command = [process.find("setpriv"), *who, "--", *command]
-    return command
+def as_user(user):
+    """The command's prefix that makes it run as that user; empty where we are that user, or not root."""
+    if not user or os.geteuid() != 0:
+        return []
+    account = _account(user)
+    if account.pw_uid == 0:
+        return []
+    who = ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--init-groups"]
+    return [process.find("setpriv"), *who, "--"]
+
+
+def home(user):
+    """The home folder of the user, or ours."""
+    return _account(user).pw_dir if user else str(Path.home())
+
+
+def _account(user):
+    try:
+        return pwd.getpwnam(user)
+    except KeyError as error:
+        raise SauvegardeError(
+            f"There is no user {user} on this host.", fix="Correct “user”, or create the account."
+        ) from error
 
 
 def run(where, task, options, source=None, data=None, progress=None):
@@ -160,7 +176,11 @@ def run(where, task, options, source=None, data=None, progress=None):
         "options": dict(options, database=where.database),
     }
     child = process.start(
-        _command(where), env=environment(where), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=where.path
+        [*as_user(where.user), where.python, "-I", "-c", _BOOTSTRAP],
+        env=environment(where),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=where.path,
     )
     with child:
         feeder = _Feeder(child.stdin, json.dumps(request).encode("utf-8") + b"\n", source)

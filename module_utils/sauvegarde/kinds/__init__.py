@@ -19,13 +19,15 @@ import psycopg2
 
 from .. import archive, postgres
 from ..errors import SauvegardeError
+from . import dumpdata, fixtures, pg_dump, sqlite
 from . import globals as globals_kind
-from . import pg_dump, sqlite
 
 KINDS = {
     "pg_dump": pg_dump,
     "globals": globals_kind,
     "sqlite": sqlite,
+    "dumpdata": dumpdata,
+    "fixtures": fixtures,
 }
 
 

@@ -1,0 +1,269 @@
+"""Fixture sets: named groups of models, each exported to one file of the site's repository and imported from it.
+
+A file holds one object a line, sorted by model and key, its lists sorted too: unchanged data is an unchanged file, and
+a change is a small difference. It is a list of JSON, which stock `loaddata` (and Django Smuggler) reads.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+from .. import process
+from ..errors import SauvegardeError
+from ..kinds import sqlite
+from . import dump, fixture, load
+from .proof import ALGORITHM, Fingerprint, compare
+from .site import as_user, home
+
+__all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "commit", "export", "publish_sqlite"]
+
+# The seven of the seed's site.
+SETS = [
+    {"name": "contracts", "file": "contracts.json", "models": ["jobs.contract", "jobs.contractvariations"]},
+    {"name": "trades", "file": "jobs.json", "models": ["jobs.jobposition", "jobs.jobpositionvariations"]},
+    {"name": "places", "file": "places.json", "models": ["jobs.place", "jobs.placevariations"]},
+    {"name": "sources", "file": "sources.json", "models": ["jobs.source"]},
+    {"name": "technologies", "file": "technos.json", "models": ["jobs.technology", "jobs.technologyvariations"]},
+    {"name": "cms", "file": "cms.json", "models": ["cms"]},
+    {"name": "sites", "file": "sites.json", "models": ["sites.site"]},
+]
+
+
+def checked(sets):
+    """The sets, complete; what is wrong raises. `file` defaults to NAME.json."""
+    names, files, whole = set(), set(), []
+    for each in sets:
+        unknown = sorted(set(each) - {"name", "file", "models"})
+        if unknown or not each.get("name") or not each.get("models"):
+            raise SauvegardeError(
+                f"A fixture set is not right: {each}",
+                "Not known: {}.".format(", ".join(unknown)) if unknown else "",
+                "A set has a name, its models, and may have a file.",
+            )
+        made = {
+            "name": each["name"],
+            "file": each.get("file") or each["name"] + ".json",
+            "models": list(each["models"]),
+        }
+        if made["name"] in names or made["file"] in files:
+            raise SauvegardeError(f"Two fixture sets have the name or the file of {made['name']}.", fix="Rename one.")
+        if Path(made["file"]).name != made["file"] or not made["file"].endswith((".json", ".jsonl")):
+            raise SauvegardeError(
+                "The file of the fixture set {} cannot be {}.".format(made["name"], made["file"]),
+                fix="Use a plain file name that ends in .json or .jsonl.",
+            )
+        names.add(made["name"])
+        files.add(made["file"])
+        whole.append(made)
+    return whole
+
+
+def render(entries, form):
+    """The text of a set's file."""
+    lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+    if form == "jsonl":
+        return "".join(line + "\n" for line in lines)
+    return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
+
+
+def place(entry):
+    """What a set's objects are sorted by, inside their model: numbers by value, texts by code points.
+
+    The same on every host, whatever its collation.
+    """
+    key = entry.get("pk")
+    number = isinstance(key, (int, float))
+    return (not number, key if number else 0, json.dumps(entry["fields"] if key is None else key))
+
+
+def _read(site, each):
+    """(objects of the set as its file has them, fingerprint) from the database."""
+    pieces = []
+    result = dump.stream(site, _labels(each["models"], "jsonl"), pieces.append)
+    models = {}
+    for line in b"".join(pieces).split(b"\n"):
+        if line:
+            entry = json.loads(line.decode("utf-8"))
+            for name in result["many"].get(entry["model"], ()):
+                if name in entry["fields"]:
+                    entry["fields"][name] = sorted(entry["fields"][name], key=json.dumps)
+            models.setdefault(entry["model"], []).append(entry)
+    # The models in the site's order, so that what is pointed to comes before what points.
+    return [entry for entries in models.values() for entry in sorted(entries, key=place)], result
+
+
+def export(site, sets, folder, write=True, owner=""):
+    """Export the sets into the folder; a file whose content is the same is not touched.
+
+    Returns [{"name", "path", "changed", "objects", "fingerprint", "many", "before", "after"}], the last two the texts.
+    `write=False` only says what would change; `owner`: whose the files shall be, where we are root.
+    """
+    folder = Path(str(folder))
+    if not folder.is_dir():
+        raise SauvegardeError(
+            f"The folder for the fixtures does not exist: {folder}", fix="Create it, or correct its path."
+        )
+    done = []
+    for each in checked(sets):
+        entries, result = _read(site, each)
+        path = folder / each["file"]
+        form, _ = fixture.kind_of(path.name)
+        data = render(entries, form).encode("utf-8")
+        before = path.read_bytes() if path.exists() else b""
+        changed = before != data
+        if changed and write:
+            with dump.replaced(path, 0o644) as target:
+                target.write(data)
+            if owner and os.geteuid() == 0:
+                shutil.chown(str(path), owner)
+        done.append(
+            {
+                "name": each["name"],
+                "path": str(path),
+                "changed": changed,
+                "objects": len(entries),
+                "fingerprint": result["fingerprint"],
+                "many": result["many"],
+                "before": before.decode("utf-8", "replace"),
+                "after": data.decode("utf-8"),
+            }
+        )
+    return done
+
+
+def bring_in(site, sets, folder, values=None):
+    """Load the sets' files, all in one transaction. Returns {"changed", "loaded", "differences"}: nothing is loaded
+    where the database holds just what the files do; the differences are those of the database, before and after.
+    """
+    sets, folder = checked(sets), Path(str(folder))
+    paths = [folder / each["file"] for each in sets]
+    labels = [label for each in sets for label in each["models"]]
+    before = _fingerprint(site, labels)
+    wanted = Fingerprint(before["many"])
+    for path in paths:
+        form, _ = fixture.kind_of(path.name)
+        try:
+            with path.open("rb") as source:
+                for entry in fixture.objects(source, form, path.name):
+                    wanted.add(entry)
+        except FileNotFoundError as error:
+            raise SauvegardeError(
+                f"The set's file does not exist: {path}", fix="Export it, or correct the set."
+            ) from error
+    values = dict(values or {})
+    if not compare(wanted.result(), before["fingerprint"]):
+        return {"changed": False, "loaded": None, "differences": []}
+    if values.get("mode") == "replace":
+        # So that a model of a set whose last row is gone is emptied too.
+        values["models"] = sorted(before["many"])
+    loaded = load.load(site, paths, values)
+    if values.get("check_only"):
+        return {"changed": True, "loaded": loaded, "differences": compare(before["fingerprint"], wanted.result())}
+    after = _fingerprint(site, labels)
+    differences = compare(before["fingerprint"], after["fingerprint"])
+    return {"changed": bool(differences), "loaded": loaded, "differences": differences}
+
+
+def _fingerprint(site, labels):
+    return dump.stream(site, _labels(labels, "json"), _nowhere)
+
+
+def _labels(labels, form):
+    """The options of a set's dump; `*` is the whole site but for what every site makes itself."""
+    if labels == ["*"]:
+        return {"format": form}
+    return {"labels": labels, "exclude": [], "format": form}
+
+
+def _nowhere(_piece):
+    """A dump that is only looked at."""
+
+
+def commit(repository, paths, message, push=False, user="", name="", email=""):
+    """Commit the files where they differ from what the repository has, and push on request.
+
+    `user`: whom to run git as. Returns {"committed": new commit or None, "pushed": bool}.
+    """
+    git = _Git(repository, user, name, email)
+    git("add", "--", *paths)
+    commit_made = None
+    if git.status("diff", "--cached", "--quiet", "--", *paths):
+        git("commit", "--quiet", "--message", message, "--", *paths)
+        commit_made = git("rev-parse", "HEAD").text.strip()
+    # A push that failed the last time is made up for.
+    ahead = push and (commit_made or git("rev-list", "--count", "@{upstream}..HEAD").text.strip() != "0")
+    if ahead:
+        git("push", "--quiet")
+    return {"committed": commit_made, "pushed": bool(ahead)}
+
+
+class _Git:
+    """git in one repository, never asking anything."""
+
+    def __init__(self, repository, user, name, email):
+        self._folder = str(repository)
+        self._prefix = as_user(user)
+        self._environment = dict(process.BASE_ENVIRONMENT, GIT_TERMINAL_PROMPT="0", HOME=home(user))
+        self._identity = []
+        if name:
+            self._identity += ["-c", f"user.name={name}"]
+        if email:
+            self._identity += ["-c", f"user.email={email}"]
+
+    def _run(self, arguments, checked):
+        command = [*self._prefix, process.find("git"), "-C", self._folder, *self._identity, *arguments]
+        what = f"git {arguments[0]} failed in {self._folder}."
+        return process.run(command, env=self._environment, checked=checked, what=what)
+
+    def __call__(self, *arguments):
+        return self._run(arguments, True)
+
+    def status(self, *arguments):
+        result = self._run(arguments, False)
+        if result.status not in (0, 1):
+            process.check(result, f"git {arguments[0]} failed in {self._folder}.")
+        return result.status
+
+
+def publish_sqlite(database, repository, file, **options):
+    """Put a consistent copy of a live SQLite database into the repository, by Git LFS, where its data changed.
+
+    `options` as `commit`, with `message`. Returns as `commit`, and "changed".
+    """
+    repository = Path(str(repository))
+    target = repository / file
+    user = options.get("user", "")
+    filters = _Git(repository, user, "", "")("check-attr", "filter", "--", file).text
+    if not filters.rstrip().endswith(": lfs"):
+        raise SauvegardeError(
+            f"{file} is not tracked by Git LFS.",
+            filters,
+            f"In {repository}: git lfs install, then git lfs track {file}, and commit .gitattributes.",
+        )
+    with dump.replaced(target, 0o644) as copy:
+        with contextlib.closing(sqlite.connect(database)) as source, contextlib.closing(
+            sqlite.connect(copy.name, "rw")
+        ) as connection:
+            source.backup(connection)
+            connection.execute("PRAGMA journal_mode = DELETE")
+            sqlite.check(connection, database)
+            fresh = sqlite.fingerprint(connection)
+        if target.exists() and _data_of(target) == fresh:
+            # The same data in other pages: the file that is there stays, so that LFS has no new object.
+            shutil.copyfile(str(target), copy.name)
+            changed = False
+        else:
+            changed = True
+    message = options.pop("message", f"Update {file}")
+    return dict(commit(repository, [file], message, **options), changed=changed)
+
+
+def _data_of(path):
+    try:
+        with contextlib.closing(sqlite.connect(path)) as connection:
+            return sqlite.fingerprint(connection)
+    except sqlite3.Error:
+        return None  # an LFS pointer that was never fetched, or no database at all: then it is replaced

@@ -1,0 +1,75 @@
+"""The `fixtures` kind: a Django site's fixture sets, one file each, and on request into the site's git repository.
+
+job: site (see django.site.Site); sets (see django.sets, by default the seven of the seed's site); and `repository`,
+where the files are to be committed: path, folder (inside it), user, name, email, message, push.
+"""
+
+import tempfile
+from pathlib import Path
+
+from .. import archive
+from ..django import sets as fixture_sets
+from ..django import site as sites
+from ..errors import SauvegardeError
+from . import dumpdata
+
+read = dumpdata.read
+
+
+def preflight(job, directory, last):
+    """The site answers, the sets are right, the repository is one."""
+    where = sites.site(job.get("site") or {})
+    sets = fixture_sets.checked(job.get("sets") or fixture_sets.SETS)
+    repository = job.get("repository")
+    if repository and not (Path(repository["path"]) / ".git").exists():
+        raise SauvegardeError(
+            "There is no git repository for the fixtures: {}".format(repository["path"]),
+            fix="Clone the site's repository there, or correct the job's “repository”.",
+        )
+    described = sites.describe(where)
+    archive.require_space(directory, int(last["stored_bytes"] * 1.2) if last else 16 * 1024 * 1024)
+    return {"site": where, "sets": sets, "described": described}
+
+
+def dump(job, stage, facts, notify):
+    """Each set's file into the archive, and into the repository where it changed."""
+    where, described = facts["site"], facts["described"]
+    tables, many = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for each in fixture_sets.export(where, facts["sets"], folder):
+            notify("set", name=each["name"], objects=each["objects"])
+            tables.update(each["fingerprint"]["tables"])
+            many.update(each["many"])
+            path = Path(each["path"])
+            with stage.writer(path.name) as target, path.open("rb") as source:
+                for piece in iter(lambda source=source: source.read(1 << 20), b""):
+                    target.write(piece)
+    committed = _publish(job, facts, notify)
+    return {
+        "source": {
+            "site": where.path,
+            "settings": where.settings,
+            "database": described["database"],
+            "sets": facts["sets"],
+            "many": many,
+            "commit": committed,
+        },
+        "tools": dict(archive.tools(), django=described["django"], site_python=described["python"]),
+        "fingerprint": {"algorithm": fixture_sets.ALGORITHM, "tables": tables},
+        "restore_by_hand": dumpdata.by_hand(where, [each["file"] for each in facts["sets"]]),
+        "warnings": [],
+    }
+
+
+def _publish(job, facts, notify):
+    """Commit the sets' files; returns the new commit, or None where nothing changed."""
+    values = dict(job.get("repository") or {})
+    if not values:
+        return None
+    path, folder = Path(values.pop("path")), values.pop("folder", "fixtures")
+    message = values.pop("message", "Update the fixtures")
+    done = fixture_sets.export(facts["site"], facts["sets"], path / folder, owner=values.get("user", ""))
+    files = [str(Path(each["path"]).relative_to(path)) for each in done]
+    result = fixture_sets.commit(path, files, message, **values)
+    notify("committed", commit=result["committed"], pushed=result["pushed"])
+    return result["committed"]
