@@ -311,7 +311,10 @@ class Target:
                     fix="On the source: ALTER TABLE … SET WITHOUT OIDS (copy the values first), then dump again.",
                 )
             return
-        if piece.name not in self.settings:
+        if piece.name == "client_encoding":
+            # The driver has to know too: it encodes what is not bytes.
+            self.connection.set_client_encoding(piece.text.split(b"'")[1].decode("ascii"))
+        elif piece.name not in self.settings:
             self._run(None, lambda cursor: cursor.execute(piece.text))
 
     def _is_merged(self, piece):

@@ -27,7 +27,7 @@ def need(source, contents=None):
     Our own archives say it in their manifest; for a foreign one, `contents` says what the dump itself knows.
     Keys: version_num, version (source server), database, bytes (on the target's disk), unpacked (beside it while it
     runs), rows, made (ISO, '' unknown), properties (those it knows),
-    encoding (of the dump itself), extensions {name: {schema, version}}, raster, roles.
+    extensions {name: {schema, version}}, raster, roles.
     """
     if source.manifest is not None:
         manifest = source.manifest
@@ -41,7 +41,6 @@ def need(source, contents=None):
             "rows": sum(each["rows"] for each in manifest["fingerprint"]["tables"].values()),
             "made": manifest["started"],
             "properties": told["properties"],
-            "encoding": told["properties"]["encoding"],
             "extensions": {
                 each["name"]: {"schema": each["schema"], "version": each["version"]} for each in told["extensions"]
             },
@@ -57,7 +56,6 @@ def need(source, contents=None):
         "rows": sum(contents.rows.values()),
         "made": "",
         "properties": side.properties_of_dump(contents.database, version_number(contents.tool)),
-        "encoding": contents.encoding,
         "extensions": {name: {"schema": schema, "version": ""} for name, schema in contents.extensions.items()},
         "raster": contents.raster,
         "roles": sorted(contents.roles),
@@ -80,7 +78,7 @@ def _parts(version):
 def adjusted(wanted, options, live=None):
     """The properties that the restored database gets: what the caller says, else what the source knows of its own, else
     those of the database that is replaced (a swap would lose them), else the server's defaults."""
-    found = dict(side.UNSAID, encoding=wanted["encoding"], role_settings={})
+    found = dict(side.UNSAID, role_settings={})
     found.update(live or {})
     found.update(wanted["properties"])
     for key in ("owner", "encoding"):
@@ -145,6 +143,12 @@ def make(server, database, source, wanted, options):
             stop(f"{database} cannot be swapped.", sentence, "Then run it again.")
         if live and live["sessions"] and options["mode"] == "swap":
             warn("{} session(s) on {} will be ended by the swap.".format(len(live["sessions"]), database))
+        if not properties["collate"]:
+            warn(
+                "The dump does not know its database's encoding and locale.",
+                "The server's own are taken.",
+                "restore_locale",
+            )
         for setting in side.unknown_settings(connection, properties):
             warn(f"The setting {setting} is left out.", "PostgreSQL {} does not know it.".format(target["version"]))
     finally:
@@ -290,14 +294,14 @@ def _space(connection, wanted, options, stop):
             )
 
 
-def check_confirmation(said, database, host, environment="", word="", more=1):
+def check_confirmation(said, database, host, environment="", word="", targets=1):
     """Refuse unless `said` names what will be replaced, `DATABASE@HOST`; over production, `word` must be its own too.
 
-    `more`: how many targets the playbook was given at once; each must be named, so only one passes with one name.
+    `targets`: how many the playbook was given at once; each must be named, so only one passes with one name.
     """
     expected = f"{database}@{host}"
     named = [each.strip() for each in said.split(",")] if said else []
-    if expected not in named or len(named) < more:
+    if expected not in named or len(named) < targets:
         raise SauvegardeError(
             f"The replacement of {expected} was not confirmed.",
             f"Said: {said!r}." if said else "Nothing was said.",

@@ -201,7 +201,7 @@ class Script:
     def __init__(self, stream):
         self._lines = _Lines(stream)
         self.complete = False
-        self.connected = False
+        self._connected = b""
         self.encoding = "utf-8"
 
     @property
@@ -309,12 +309,12 @@ class Script:
         return []
 
     def _command(self, line):
-        """psql's own commands: the guard against itself is passed over, one \\connect is of a dump with --create."""
+        """psql's own commands: its guard against itself is passed over, the others are of a dump with --create."""
         word = line.split()[0]
-        if word in (b"\\restrict", b"\\unrestrict"):
+        if word in (b"\\restrict", b"\\unrestrict", b"\\encoding"):
             return
-        if word == b"\\connect" and not self.connected:
-            self.connected = True
+        if word == b"\\connect" and self._connected in (b"", line):
+            self._connected = line  # pg_dump connects again once it has set the database's properties
             return
         raise SauvegardeError(
             "The SQL dump holds a psql command that pg_dump does not write for one database.",

@@ -1,0 +1,339 @@
+"""Dumps that nobody prepared for us: a real 9.6 production dump, in every form, and damaged."""
+
+import gzip
+import lzma
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from sauvegarde import postgres
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.restore import run, side, state
+
+SHARED = Path(os.environ.get("SAUVEGARDE_SHARED") or Path(__file__).resolve().parents[3] / "shared")
+LEGACY = SHARED / "legacy"
+DUMP, PLAIN, GLOBALS = LEGACY / "elpaso-9.6.dump", LEGACY / "elpaso-9.6.sql.gz", LEGACY / "globals-9.6.sql"
+ROLES = ("geotribu", "lecture", "elgeopaso-db-uzr")
+
+
+@pytest.fixture()
+def legacy(cluster):
+    if not DUMP.exists():
+        pytest.skip("the shared legacy dump is not there (SAUVEGARDE_SHARED)")
+    names = {name for (name,) in cluster.execute("SELECT name FROM pg_available_extensions")}
+    if "postgis_raster" not in names:
+        pytest.skip("PostGIS is not installed for this server")
+    yield cluster
+    forget(cluster)
+
+
+def forget(cluster):
+    """Every database and role that a test made."""
+    with_connection = cluster.connect()
+    try:
+        for (name,) in postgres.query(
+            with_connection,
+            "SELECT datname FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')",
+        ):
+            side.drop(with_connection, name)
+        for role in ROLES:
+            postgres.execute(with_connection, f"DROP ROLE IF EXISTS {postgres.quoted(role)}")
+    finally:
+        with_connection.close()
+
+
+def spec(cluster, tmp_path, path, **more):
+    return {
+        "connection": cluster.values,
+        "path": str(path),
+        "database": "elpaso",
+        "directory": str(tmp_path / "restores"),
+        "locale": "C.UTF-8",
+        "jobs": 2,
+        **more,
+    }
+
+
+def restore(cluster, tmp_path, path, **more):
+    wanted = spec(cluster, tmp_path, path, **more)
+    done = run.fill(wanted)
+    run.put_in_place(wanted, done["id"])
+    return done
+
+
+def fingerprint(cluster, database="elpaso"):
+    """What shared/legacy/fingerprint.sql says, run as its README does."""
+    psql = cluster.binaries / "psql"
+    result = subprocess.run(
+        [str(psql), "-qXAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-f", str(LEGACY / "fingerprint.sql")],
+        env=postgres.environment(cluster.server, database),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return result.stdout.decode("utf-8")
+
+
+def databases(cluster):
+    return {name for (name,) in cluster.execute("SELECT datname FROM pg_database")}
+
+
+def plain_text():
+    return gzip.decompress(PLAIN.read_bytes())
+
+
+FORMS = ["custom", "plain.gz", "plain", "plain.xz", "plain.zst", "custom.gz", "directory", "tar"]
+CASES = [(name, True) for name in FORMS] + [("custom", False), ("plain.gz", False)]
+
+
+def form(cluster, tmp_path, name):
+    """The legacy dump in another form. Directory and tar are made by this server's pg_dump from a restored one."""
+    if name == "custom":
+        return DUMP
+    if name == "plain.gz":
+        return PLAIN
+    target = tmp_path / "-a dump's $(file).é"
+    if name == "plain":
+        target.write_bytes(plain_text())
+    elif name == "plain.xz":
+        target.write_bytes(lzma.compress(plain_text(), preset=0))
+    elif name == "plain.zst":
+        subprocess.run(["zstd", "-q", "-o", str(target)], input=plain_text(), check=True)
+    elif name == "custom.gz":
+        target.write_bytes(gzip.compress(DUMP.read_bytes(), 1))
+    else:
+        restore(cluster, tmp_path, DUMP, missing_roles="create", database="old")
+        cluster.run("pg_dump", "-F" + name[0], "-f", target, database="old")
+    return target
+
+
+@pytest.mark.parametrize("name, given", CASES)
+def test_every_form_loses_nothing(legacy, tmp_path, name, given):
+    options = {"globals": str(GLOBALS)} if given else {"missing_roles": "create"}
+    done = restore(legacy, tmp_path, form(legacy, tmp_path, name), **options)
+    assert fingerprint(legacy) == (LEGACY / "fingerprint-9.6.tsv").read_text("utf-8")
+    assert done["notes"] == []
+    if name in ("custom", "plain.gz"):
+        assert_same_definitions(legacy)
+        logins = dict(legacy.execute("SELECT rolname, rolcanlogin FROM pg_roles"))
+        assert logins["geotribu"] is given
+        assert ("elgeopaso-db-uzr" in logins) is given
+
+
+def assert_same_definitions(cluster):
+    """Everything the dump's own table of contents lists is there, with its owner and grants."""
+    text = plain_text().decode("utf-8")
+    headers = re.findall(r"^-- Name: (.*?); Type: (.*?); Schema: (.*?); Owner: (.*?)$", text, re.MULTILINE)
+
+    def named(kind):
+        return sorted((schema, name) for name, each, schema, _ in headers if each == kind)
+
+    def there(condition):
+        return sorted(
+            cluster.execute(
+                "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                f" WHERE n.nspname IN ('public', 'georezo', 'reseau') AND {condition} AND NOT EXISTS"
+                " (SELECT 1 FROM pg_depend d"
+                "  WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND deptype = 'e')",
+                "elpaso",
+            )
+        )
+
+    assert there("relkind = 'r'") == named("TABLE")
+    assert there("relkind = 'v'") == named("VIEW")
+    assert there("relkind = 'm' AND relispopulated") == named("MATERIALIZED VIEW")
+    assert there("relkind = 'S'") == named("SEQUENCE")
+    constraints = "SELECT 1 FROM pg_constraint k WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')"
+    assert there(f"relkind = 'i' AND NOT EXISTS ({constraints})") == named("INDEX")
+    of_tables = cluster.execute(
+        "SELECT n.nspname, c.relname || ' ' || k.conname FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('public', 'georezo', 'reseau')"
+        " AND k.contype IN ('p', 'u', 'f') AND c.relname <> 'spatial_ref_sys' AND k.convalidated",
+        "elpaso",
+    )
+    assert sorted(of_tables) == sorted(named("CONSTRAINT") + named("FK CONSTRAINT"))
+    triggers = cluster.execute(
+        "SELECT n.nspname, c.relname || ' ' || t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT tgisinternal AND tgenabled = 'O'"
+        " AND n.nspname IN ('public', 'georezo', 'reseau')",
+        "elpaso",
+    )
+    assert sorted(triggers) == named("TRIGGER")
+    owners = {
+        (schema, name): owner for name, kind, schema, owner in headers if kind in ("TABLE", "VIEW", "MATERIALIZED VIEW")
+    }
+    for schema, name, owner in cluster.execute(
+        "SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner) FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relkind IN ('r', 'v', 'm')",
+        "elpaso",
+    ):
+        assert owners.get((schema, name), owner) == owner
+    granted = sorted(re.findall(r"^GRANT SELECT ON TABLE (public\.\w+) TO lecture;$", text, re.MULTILINE))
+    assert granted == sorted(
+        name
+        for (name,) in cluster.execute(
+            "SELECT 'public.' || table_name FROM information_schema.table_privileges WHERE grantee = 'lecture'"
+            " AND privilege_type = 'SELECT' AND table_schema = 'public'",
+            "elpaso",
+        )
+    )
+    assert cluster.execute(
+        "SELECT has_schema_privilege('lecture', 'georezo', 'USAGE'),"
+        " (SELECT count(*) > 19 FROM pg_ts_config_map m JOIN pg_ts_config c ON c.oid = m.mapcfg WHERE c.cfgname = 'fr'),"
+        " (SELECT count(*) FROM topology.topology WHERE name = 'reseau'),"
+        " (SELECT proconfig FROM pg_proc WHERE proname = 'bbox_area'),"
+        " pg_get_userbyid(datdba), shobj_description(oid, 'pg_database'), datconnlimit"
+        " FROM pg_database WHERE datname = 'elpaso'",
+        "elpaso",
+    ) == [(True, True, 1, None, "geotribu", "Base de production El Géo Paso", -1)]
+
+
+def test_the_replaced_database_lends_what_the_dump_does_not_know(legacy, tmp_path):
+    """9.6 left the settings and grants of a database out of its dump: a swap must not lose them."""
+    first = restore(legacy, tmp_path, DUMP, globals=str(GLOBALS))
+    assert first["status"] == "ready"
+    legacy.execute(
+        "ALTER DATABASE elpaso SET timezone TO 'Europe/Paris'; ALTER DATABASE elpaso CONNECTION LIMIT 17;"
+        'ALTER DATABASE elpaso SET search_path TO georezo, "$user", public;'
+        "ALTER ROLE lecture IN DATABASE elpaso SET work_mem TO '7MB';"
+        "REVOKE CONNECT ON DATABASE elpaso FROM PUBLIC; GRANT CONNECT ON DATABASE elpaso TO lecture WITH GRANT OPTION"
+    )
+    wanted = (
+        "SELECT d.datconnlimit, d.datacl::text, d.datcollate, pg_get_userbyid(d.datdba),"
+        " array(SELECT s.setconfig::text FROM pg_db_role_setting s WHERE s.setdatabase = d.oid ORDER BY 1)"
+        " FROM pg_database d WHERE datname = 'elpaso'"
+    )
+    before = legacy.execute(wanted)
+    restore(legacy, tmp_path, PLAIN, locale="")
+    assert legacy.execute(wanted) == before
+    assert before[0][0] == 17 and len(before[0][4]) == 2
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_a_truncated_archive_is_refused(legacy, tmp_path, tenth):
+    cut = tmp_path / "cut.dump"
+    cut.write_bytes(DUMP.read_bytes()[: DUMP.stat().st_size * tenth // 10])
+    before = databases(legacy)
+    with pytest.raises(SauvegardeError):
+        run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
+    assert run.make_plan(spec(legacy, tmp_path, cut, missing_roles="create"))["obstacles"]
+    assert databases(legacy) == before
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_a_truncated_plain_dump_is_refused(legacy, tmp_path, tenth):
+    text = plain_text()
+    at = len(text) * tenth // 10
+    cut = tmp_path / "cut.sql"
+    cut.write_bytes(text[:at])
+    before = databases(legacy)
+    with pytest.raises(SauvegardeError) as told:
+        run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
+    assert "not whole" in told.value.what or "cannot be read" in told.value.what
+    assert databases(legacy) == before
+
+
+def test_a_plain_dump_cut_at_a_line_inside_a_copy_is_refused(legacy, tmp_path):
+    """psql restores it "fine", with a part of the rows."""
+    text = plain_text()
+    at = text.index(b"\n", text.index(b"COPY public.jobs_offer ") + 100000) + 1
+    cut = tmp_path / "cut.sql"
+    cut.write_bytes(text[:at])
+    with pytest.raises(SauvegardeError) as told:
+        run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
+    assert "rows of a table" in told.value.why
+    packed = tmp_path / "cut.gz"
+    packed.write_bytes(PLAIN.read_bytes()[: PLAIN.stat().st_size // 2])
+    with pytest.raises(SauvegardeError):
+        run.fill(spec(legacy, tmp_path, packed, missing_roles="create"))
+
+
+def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
+    restore(legacy, tmp_path, DUMP, missing_roles="create")
+    before, sums = databases(legacy), fingerprint(legacy)
+    text = plain_text().replace(b"ADD CONSTRAINT jobs_place_pkey PRIMARY KEY (name)", b"ADD CHECK (name = 'x')")
+    assert text != plain_text()
+    broken = tmp_path / "broken.sql"
+    broken.write_bytes(text)
+    with pytest.raises(SauvegardeError) as told:
+        run.fill(spec(legacy, tmp_path, broken))
+    assert "jobs_place" in str(told.value)
+    assert databases(legacy) == before
+    assert fingerprint(legacy) == sums
+    newest = state.runs(tmp_path / "restores")[0]
+    assert newest["status"] == "failed" and newest["error"]["what"] == told.value.what
+
+
+@pytest.mark.parametrize(
+    "head, words",
+    [
+        (b"", "empty"),
+        (b"\0\1\2\3" * 200, "not a dump"),
+        (b"--\n-- PostgreSQL database cluster dump\n--\n", "whole cluster"),
+        (b"--\n-- PostgreSQL database dump\n--\n\\! touch /tmp/owned\n", "psql command"),
+        (b"SELECT 1;\n", "closing line"),
+    ],
+)
+def test_what_is_no_dump_of_one_database_is_refused(cluster, tmp_path, head, words):
+    path = tmp_path / "file"
+    path.write_bytes(head)
+    found = run.make_plan(spec(cluster, tmp_path, path))["obstacles"]
+    assert words in "{what} {why}".format(**found[0])
+
+
+def test_roles_and_locale_that_are_missing_are_planned(legacy, tmp_path):
+    found = run.make_plan(spec(legacy, tmp_path, DUMP, locale="xx_XX.UTF-8"))
+    said = " ".join(each["what"] for each in found["obstacles"])
+    assert "geotribu, lecture" in said and "xx_XX.UTF-8" in said
+    assert all(each["fix"] for each in found["obstacles"])
+    assert databases(legacy) == {"postgres", "template0", "template1"}
+
+
+def test_a_function_in_an_index_finds_postgis_in_a_schema_of_its_own(legacy, tmp_path):
+    """The table's owner builds the index and needs USAGE on PostGIS's schema, which a plain dump grants at its end."""
+    for role in ("geotribu", "lecture"):
+        legacy.execute(f"CREATE ROLE {role}")
+    legacy.execute("CREATE DATABASE home OWNER geotribu")
+    legacy.execute(
+        "CREATE SCHEMA gis; CREATE EXTENSION postgis SCHEMA gis; GRANT USAGE ON SCHEMA gis TO geotribu;"
+        "CREATE SCHEMA own AUTHORIZATION geotribu; SET search_path TO own, gis;"
+        "CREATE FUNCTION surface(g geometry) RETURNS float8 LANGUAGE plpgsql IMMUTABLE AS"
+        " 'BEGIN RETURN st_area(g); END';"
+        "CREATE TABLE places (id int PRIMARY KEY, geom geometry(Polygon, 990001) CHECK (surface(geom) >= 0));"
+        "ALTER TABLE places OWNER TO geotribu; CREATE INDEX areas ON places (surface(geom));"
+        "INSERT INTO spatial_ref_sys"
+        " SELECT 990001, 'x', 990001, srtext, proj4text FROM spatial_ref_sys WHERE srid = 2154;"
+        "INSERT INTO places SELECT i, st_setsrid(st_makeenvelope(0, 0, i, i), 990001) FROM generate_series(1, 50) i;"
+        "CREATE MATERIALIZED VIEW total AS SELECT sum(surface(geom)) FROM places",
+        "home",
+    )
+    for letter in "pc":
+        path = tmp_path / letter
+        legacy.run("pg_dump", "-F" + letter, "-f", path, database="home")
+        restore(legacy, tmp_path, path, database="there")
+        assert legacy.execute("SELECT sum FROM own.total", "there") == [(42925.0,)]
+        assert legacy.execute("SELECT count(*) FROM gis.spatial_ref_sys WHERE srid = 990001", "there") == [(1,)]
+
+
+@pytest.mark.parametrize("option", ["--clean", "--create", "--no-owner", "--inserts", "--encoding=LATIN9"])
+def test_options_of_pg_dump_in_plain_dumps(cluster, database, tmp_path, option):
+    cluster.execute(
+        'CREATE TABLE "a;b -- c" ("é" int PRIMARY KEY, t text); INSERT INTO "a;b -- c"'
+        " SELECT i, repeat('é;' || chr(10) || chr(92) || '.' || chr(10) || '''', i % 7) FROM generate_series(1, 500) i;"
+        "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $x$"
+        " SELECT E'\\'; --\n-- Name: x; Type: TABLE; Schema: y; Owner: z\n'"
+        " $x$; SELECT lo_from_bytea(77, repeat('z', 3000000)::bytea);"
+        'CREATE RULE "-- r" AS ON DELETE TO "a;b -- c" DO ALSO (SELECT 1; SELECT 2)',
+        database,
+    )
+    path = tmp_path / "dump.sql"
+    cluster.run("pg_dump", option, "-f", path, database=database)
+    restore(cluster, tmp_path, path, database="copy")
+    ask = 'SELECT count(*), sum(hashtext(t)) FROM "a;b -- c"'
+    assert cluster.execute(ask, "copy") == cluster.execute(ask, database)
+    assert cluster.execute("SELECT f()", "copy") == cluster.execute("SELECT f()", database)
+    assert cluster.execute("SELECT length(lo_get(77))", "copy") == [(3000000,)]
+    forget(cluster)
+    shutil.rmtree(str(tmp_path / "restores"))
