@@ -59,7 +59,7 @@ def check_name(name):
 
 
 def load(name, configuration=CONFIGURATION):
-    """The job's settings with every default, checked; repositories come as their own settings."""
+    """The job's settings with every default, checked; `configuration` says where they came from."""
     job = dict(DEFAULTS, **_read(Path(configuration) / "jobs" / (check_name(name) + ".json"), "job"))
     missing = [key for key in REQUIRED if not job.get(key)]
     if missing or job["name"] != name:
@@ -68,6 +68,7 @@ def load(name, configuration=CONFIGURATION):
             "Missing or wrong: {}.".format(", ".join(missing) or "name"),
         )
     retention.policy(job["retention"])
+    job["configuration"] = configuration
     return job
 
 

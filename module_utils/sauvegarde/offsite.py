@@ -15,6 +15,7 @@ import pwd
 import re
 import shlex
 import shutil
+import tempfile
 import time
 
 from . import archive, jobs, manifest, process, retention
@@ -26,6 +27,7 @@ STAGE = ".partial-offsite"  # a name that archive.clean removes
 COMPRESSES = (0, 14)
 _PATIENCE, _PAUSE = 900, 10  # seconds to wait for another's lock on the repository, and between two tries
 _LABEL = re.compile(r"\d{8}T\d{6}Z\Z")
+_RETRIES = 8  # about half a minute: enough for a network's hiccup
 _SFTP = re.compile(r"sftp:(?://)?(?:(?P<user>[^@/:]+)@)?(?P<host>\[[^\]]+\]|[^/:]+)(?::(?P<port>\d+)(?=/))?[:/]")
 _WORDS = (
     (WRONG_KEY, ("wrong password or no key found",)),
@@ -88,7 +90,7 @@ def restic(repository, arguments, what, cwd=None, wait=_PATIENCE):
     argv = [process.find("restic"), *_options(repository), *arguments]
     until = time.monotonic() + wait
     while True:
-        result = process.run(argv, env=_environment(repository), cwd=cwd, checked=False)
+        result = _patiently(argv, _environment(repository), cwd)
         if result.status == 0:
             return result
         code = _code(result)
@@ -102,6 +104,20 @@ def restic(repository, arguments, what, cwd=None, wait=_PATIENCE):
         # Takes only locks whose process is gone, or that nobody renewed for half an hour.
         process.run([*argv[: -len(arguments)], "unlock"], env=_environment(repository), checked=False)
         time.sleep(_PAUSE)
+
+
+def _patiently(argv, environment, cwd):
+    """Run restic, but not for the quarter of an hour that old versions try each file again which is simply gone."""
+    with tempfile.TemporaryFile() as out, process.start(argv, env=environment, stdout=out, cwd=cwd) as child:
+        pause = 0.02
+        while child.running() and child.errors().count("retrying after") < _RETRIES:
+            time.sleep(pause)
+            pause = min(1, pause * 1.5)
+        if child.running():
+            child.kill()
+        result = child.wait()
+        out.seek(0)
+        return result._replace(stdout=out.read())
 
 
 def version():
@@ -173,7 +189,7 @@ def check(repository):
 
 
 def _copy(repository, job, path):
-    """One archive into the repository, and its manifest read back from there. Returns the snapshot."""
+    """One archive into the repository. Returns restic's summary."""
     directory = path.parent
     stage = directory / STAGE
     shutil.rmtree(str(stage), ignore_errors=True)
@@ -182,15 +198,12 @@ def _copy(repository, job, path):
         archive.require_space(directory, found["bytes"])
         archive.expand(path, stage)
         tags = [TAG, "job={}".format(job["name"]), f"id={path.name}", "kind={}".format(job["kind"])]
-        arguments = ["backup", "--json", "--host={}".format(job["host"])]
+        arguments = ["backup", "--force", "--json", "--host={}".format(job["host"])]
         for tag in tags:
             arguments += ["--tag", tag]
         # The folder's content stands at the snapshot's root, wherever it lay.
         result = restic(repository, [*arguments, "."], f"{path.name} could not be copied offsite.", cwd=str(stage))
-        summary = json.loads(result.text.strip().splitlines()[-1])
-        if manifest_text(repository, summary["snapshot_id"]) != (path / manifest.NAME).read_text(encoding="utf-8"):
-            raise SauvegardeError(f"The offsite copy of {path.name} does not hold its manifest as it is here.")
-        return summary
+        return json.loads(result.text.strip().splitlines()[-1])
     finally:
         shutil.rmtree(str(stage), ignore_errors=True)
 
@@ -205,18 +218,27 @@ def synchronise(repository, job, notify, known=False):
     ensure(repository, known)
     there = [line["id"] for line in snapshots(repository, job["host"], job["name"])]
     newest = max(there, default="")
-    copied, added = [], 0
+    copied = {}
     for label in archive.identifiers(directory):
         if label > newest:
             notify("offsite_copy", repository=repository["name"], id=label)
-            added += _copy(repository, job, directory / label).get("data_added", 0)
-            copied.append(label)
+            copied[label] = _copy(repository, job, directory / label)
     notify("offsite_check", repository=repository["name"])
     check(repository)
+    for label, summary in copied.items():
+        kept = (directory / label / manifest.NAME).read_text(encoding="utf-8")
+        if manifest_text(repository, summary["snapshot_id"]) != kept:
+            raise SauvegardeError(f"The offsite copy of {label} does not hold its manifest as it is here.")
     forgotten = []
     if repository.get("forget", True):
         forgotten = _forget(repository, job["host"], job["name"], job["retention"], notify)
-    return {"id": max(there + copied, default=""), "copied": copied, "added_bytes": added, "forgotten": forgotten}
+    added = sum(summary.get("data_added", 0) for summary in copied.values())
+    return {
+        "id": max([*there, *copied], default=""),
+        "copied": sorted(copied),
+        "added_bytes": added,
+        "forgotten": forgotten,
+    }
 
 
 def _forget(repository, host, job, policy, notify, dry_run=False):

@@ -130,7 +130,7 @@ def _attempt(report, steps, step, action):
 
 def _offsite(job, name, steps):
     known = state.read(Path(job["state"]) / "state.json").get("offsite", {}).get(name, {})
-    repository = jobs.repository(name, job["user"])
+    repository = jobs.repository(name, job["user"], job["configuration"])
     repository["cache"] = str(Path(job["state"]) / "cache")
     return offsite.synchronise(repository, job, steps, bool(known.get("last_success")))
 
