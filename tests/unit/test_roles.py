@@ -1,0 +1,94 @@
+"""What every role promises: its defaults, its argument_specs and the variables that it reads are the same."""
+
+import re
+
+import pytest
+import yaml
+
+from sauvegarde_cli.system import ROOT
+
+ROLES = sorted(path.parent.parent for path in (ROOT / "roles").glob("*/defaults/main.yml"))
+
+
+@pytest.fixture(params=ROLES, ids=lambda role: role.name)
+def role(request):
+    return request.param
+
+
+def defaults(role):
+    return yaml.safe_load((role / "defaults/main.yml").read_text())
+
+
+def options(role):
+    return yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+
+
+def variables_read(role):
+    """The role's public variables in its tasks, templates, variables and handlers: {name: a file that has it}.
+
+    Modules and internal variables have the same prefix, behind a dot or an underscore.
+    """
+    found = {}
+    for folder in ("tasks", "templates", "vars", "handlers"):
+        for path in sorted((role / folder).rglob("*.*")):
+            for name in re.findall(rf"(?<![\w./@-]){role.name}_[a-z0-9_]+\b", path.read_text()):
+                found.setdefault(name, path.relative_to(role))
+    return found
+
+
+def test_there_are_roles():
+    assert ROLES
+
+
+def test_specs_and_defaults_have_the_same_variables(role):
+    required = {name for name, option in options(role).items() if option.get("required")}
+    assert set(options(role)) - required == set(defaults(role))
+
+
+def test_specs_and_defaults_have_the_same_values(role):
+    specs = options(role)
+    values = {name: specs.get(name, {}).get("default") for name in defaults(role)}
+    # As text: in Python 5432 == 5432.0 and True == 1.
+    assert {name: repr(value) for name, value in values.items()} == {
+        name: repr(value) for name, value in defaults(role).items()
+    }
+
+
+def test_variables_have_the_role_s_prefix(role):
+    assert [name for name in options(role) if not name.startswith(f"{role.name}_")] == []
+
+
+def test_variables_that_are_read_are_declared(role):
+    read = variables_read(role)
+    assert {name: str(path) for name, path in read.items() if name not in options(role)} == {}
+
+
+def test_variables_that_are_declared_are_read(role):
+    assert set(options(role)) - set(variables_read(role)) == set()
+
+
+def undescribed(specs, prefix=""):
+    """The options, and options of list items, that lack a description or a type."""
+    for name, option in specs.items():
+        if not option.get("description") or not option.get("type"):
+            yield prefix + name
+        yield from undescribed(option.get("options", {}), f"{prefix}{name}.")
+
+
+def test_options_say_what_they_are(role):
+    assert list(undescribed(options(role))) == []
+
+
+def test_every_default_stands_under_prose_of_its_own_or_its_section(role):
+    """A variable's line follows a comment, or another variable of the same paragraph."""
+    bare = [
+        paragraph.strip().splitlines()[0]
+        for paragraph in re.split(r"\n\s*\n", (role / "defaults/main.yml").read_text())
+        if paragraph.strip() and not paragraph.lstrip("-\n ").startswith("#")
+    ]
+    assert bare == []
+
+
+def test_the_readme_names_every_variable(role):
+    readme = (role / "README.md").read_text()
+    assert [name for name in options(role) if f"`{name}`" not in readme] == []
