@@ -1,5 +1,6 @@
 """The faults of a dump, each injected into a real server: a clear error in time, nothing published, nothing left."""
 
+import contextlib
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import conftest
 import pytest
@@ -205,14 +207,10 @@ def test_the_canary_is_nowhere(cluster, filled, repository, login, monkeypatch):
 
     def watch():
         while not done.is_set():
-            for each in os.listdir("/proc"):
-                if each.isdigit():
-                    for name in ("cmdline", "environ"):
-                        try:
-                            with open(f"/proc/{each}/{name}", "rb") as stream:
-                                seen.add(stream.read())
-                        except OSError:
-                            continue
+            for each in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    with contextlib.suppress(OSError):
+                        seen.add((each / name).read_bytes())
 
     watcher = threading.Thread(target=watch)
     watcher.start()

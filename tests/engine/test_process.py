@@ -57,7 +57,7 @@ def test_a_program_that_is_not_there():
 @pytest.mark.parametrize("group", [False, True])
 def test_timeout(group):
     start = time.monotonic()
-    with pytest.raises(SauvegardeError, match="0.3 seconds") as caught:
+    with pytest.raises(SauvegardeError, match="did not end within") as caught:
         process.run(["/bin/sleep", "60"], timeout=0.3, group=group)
     assert caught.value.exit_code == TIMEOUT
     assert time.monotonic() - start < 5
