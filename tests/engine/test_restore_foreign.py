@@ -181,7 +181,7 @@ def assert_same_definitions(cluster):
     )
     assert cluster.execute(
         "SELECT has_schema_privilege('lecture', 'georezo', 'USAGE'),"
-        " (SELECT count(*) > 19 FROM pg_ts_config_map m JOIN pg_ts_config c ON c.oid = m.mapcfg WHERE c.cfgname = 'fr'),"
+        " (SELECT count(*) > 19 FROM pg_ts_config_map WHERE mapcfg = 'georezo.fr'::regconfig),"
         " (SELECT count(*) FROM topology.topology WHERE name = 'reseau'),"
         " (SELECT proconfig FROM pg_proc WHERE proname = 'bbox_area'),"
         " pg_get_userbyid(datdba), shobj_description(oid, 'pg_database'), datconnlimit"

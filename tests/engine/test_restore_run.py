@@ -1,6 +1,7 @@
 """A restore of our own archives: proof, swap, rollback, and what is left when it is killed at any step."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,7 +257,7 @@ def test_a_proven_run_waits_for_its_swap(site, spec):
 
 def test_two_at_once(site, spec):
     folder = state.folder(spec["directory"])
-    with state.Lock(folder, LIVE), pytest.raises(SauvegardeError) as told:
+    with state.hold(folder, LIVE), pytest.raises(SauvegardeError) as told:
         run.fill(spec)
     assert told.value.exit_code == LOCKED
     assert run.fill(spec)["status"] == "ready"
@@ -401,9 +402,9 @@ def test_archive_must_be_whole_before_it_counts(site, spec, backup):
 
 
 @pytest.fixture()
-def small(tmp_path):
-    """A folder on a file system of its own, of 24 MiB."""
-    folder = tmp_path / "small"
+def small(cluster):
+    """A folder on a file system of its own, of 24 MiB, where the server can reach it."""
+    folder = cluster.folder / "small"
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "tmpfs", str(folder)],
@@ -414,9 +415,10 @@ def small(tmp_path):
         pytest.skip("a file system cannot be mounted here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+    folder.rmdir()
 
 
-def test_a_disk_that_fills_up_while_unpacking(site, spec, small, monkeypatch):
+def test_a_disk_that_fills_up_while_unpacking(site, spec, small):
     site.execute("CREATE TABLE big AS SELECT i, repeat(md5(i::text), 100) AS t FROM generate_series(1, 20000) i", LIVE)
     job = {"name": "demo", "kind": "pg_dump", "connection": site.values, "database": LIVE}
     root = Path(spec["path"]).parents[1]
@@ -433,24 +435,24 @@ def test_a_disk_that_fills_up_while_restoring(site, spec, small, monkeypatch):
     """The side database goes, with its space; the live one answers."""
     place = small / "space"
     place.mkdir()
-    if site.user != "root":
-        subprocess.run(["chown", site.user, str(place)], check=False)
-    site.execute("CREATE TABLE big AS SELECT i, repeat(md5(i::text), 100) AS t FROM generate_series(1, 100000) i", LIVE)
+    shutil.chown(str(place), site.user)
+    site.execute("CREATE TABLE big AS SELECT i, md5(i::text) AS t FROM generate_series(1, 400000) i", LIVE)
     job = {"name": "demo", "kind": "pg_dump", "connection": site.values, "database": LIVE}
     root = Path(spec["path"]).parents[1]
     spec = dict(spec, path=str(root / "demo" / kinds.back_up(job, root)["id"]))
     site.execute(f"CREATE TABLESPACE small LOCATION '{place}'")
-    monkeypatch.setitem(run.load.SESSION, "default_tablespace", "small")
-    try:
-        with pytest.raises(SauvegardeError) as told:
-            run.fill(spec)
-        assert "No space left on device" in str(told.value)
-        assert databases(site) == [LIVE, "postgres"]
-        assert count(site) == 3000
-        monkeypatch.undo()
-        assert run.fill(spec)["status"] == "ready"
-    finally:
-        for name in databases(site):
-            if "__restore_" in name:
-                swap.exchange(site.server, "gone", name, "never")
-        site.execute("DROP TABLESPACE small")
+    original = side.create
+
+    def there(connection, name, wanted):
+        original(connection, name, wanted)
+        postgres.execute(connection, f"ALTER DATABASE {postgres.quoted(name)} SET TABLESPACE small")
+
+    monkeypatch.setattr(run.side, "create", there)
+    with pytest.raises(SauvegardeError) as told:
+        run.fill(spec)
+    assert "No space left on device" in str(told.value)
+    assert databases(site) == [LIVE, "postgres"]
+    assert count(site) == 3000
+    site.execute("DROP TABLESPACE small")
+    monkeypatch.undo()
+    assert run.fill(spec)["status"] == "ready"

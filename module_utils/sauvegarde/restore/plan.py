@@ -37,7 +37,7 @@ def need(source, contents=None):
             "version": told["server"]["version"],
             "database": told["database"],
             "bytes": told["database_bytes"],
-            "unpacked": manifest["bytes"],
+            "unpacked": manifest["bytes"] if source.compression else 0,
             "rows": sum(each["rows"] for each in manifest["fingerprint"]["tables"].values()),
             "made": manifest["started"],
             "properties": told["properties"],

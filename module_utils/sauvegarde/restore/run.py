@@ -130,7 +130,7 @@ def fill(spec, identifier=None):
     """
     spec = settled(spec)
     directory = state.folder(spec["directory"])
-    with state.Lock(directory, spec["database"]):
+    with state.hold(directory, spec["database"]):
         dropped = clean(spec)
         identifier = identifier or archive.new_identifier(directory)
         name = names.side(spec["database"], identifier)
@@ -291,9 +291,9 @@ def put_in_place(spec, identifier, fence=swap.FENCE):
     """Swap the proven side database of a run in (or give it its own name, beside). Returns swap.into_place's result."""
     directory = state.folder(spec["directory"])
     server = postgres.server(spec.get("connection"))
-    with state.Lock(directory, spec["database"]):
+    with state.hold(directory, spec["database"]):
         found = state.load(directory / identifier)
-        if found is None or found["status"] != state.READY or found["database"] != spec["database"]:
+        if not found or found["status"] != state.READY or found["database"] != spec["database"]:
             raise SauvegardeError(
                 f"The run {identifier} has no proven database of {spec['database']} to swap in.",
                 "Its state is " + (found["status"] if found else "missing") + ".",

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from .. import archive, postgres, process
+from .. import archive, manifest, postgres, process
 from ..errors import DAMAGED, SauvegardeError
 from . import contents
 
@@ -22,7 +22,8 @@ _OPEN = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
 class Source(NamedTuple):
     """path: absolute. form: 'archive' (ours), 'custom', 'directory', 'tar', 'plain'. packed: gz, xz, zst, bz2.
 
-    manifest: of our own archive, else None. size: bytes on disk.
+    An archive of ours can be in its plain form too, as it lies offsite. manifest: of our own archive, else None.
+    size: bytes on disk.
     """
 
     path: str
@@ -94,6 +95,9 @@ def detect(path):
         raise SauvegardeError(f"There is nothing at {path}.", fix="Check the path; it is read on the target host.")
     if path.is_dir():
         if (path / "manifest.json").exists():
+            # Expanded, or fetched from offsite.
+            if (path / "dump" / "toc.dat").exists():
+                return Source(str(path), "archive", "", manifest.load(path / manifest.NAME), _size(path))
             return Source(str(path), "archive", "zst", archive.read(str(path)), _size(path))
         if (path / "toc.dat").exists():
             return Source(str(path), "directory", "", None, _size(path))
@@ -145,8 +149,11 @@ def prepare(source, work):
     Every file of our own archives is checked against its checksum on the way.
     """
     if source.form == "archive":
-        plain = Path(work) / "archive"
-        archive.expand(source.path, str(plain))
+        plain = Path(work) / "archive" if source.compression else Path(source.path)
+        if source.compression:
+            archive.expand(source.path, str(plain))
+        else:
+            archive.verify_plain(plain)
         return source._replace(path=str(plain / "dump"), form="directory", compression="", size=_size(plain))
     if source.form == "plain" or not source.compression:
         return source

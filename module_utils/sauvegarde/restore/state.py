@@ -4,17 +4,16 @@ The lock is held by every process of a run and falls with the last of them, so a
 lock is that of a run that was killed.
 """
 
-import fcntl
+import contextlib
 import hashlib
-import json
 import os
-import shutil
 import threading
 import time
 from pathlib import Path
 
-from .. import archive, process
-from ..errors import LOCKED, SauvegardeError
+from .. import archive, lock
+from .. import state as files
+from ..errors import SauvegardeError
 
 NAME = "state.json"
 HEARTBEAT = 2.0
@@ -22,47 +21,33 @@ _PATIENCE = 10
 RUNNING, READY, FAILED, KILLED, SWAPPED = "running", "ready", "failed", "killed", "swapped"
 
 
-class Lock:
-    """The lock of one database's restores. Its descriptor is inherited by every child."""
+def _lock_path(directory, database):
+    return Path(directory) / (hashlib.sha256(database.encode("utf-8")).hexdigest()[:16] + ".lock")
 
-    def __init__(self, directory, database):
-        self.path = Path(directory) / (hashlib.sha256(database.encode("utf-8")).hexdigest()[:16] + ".lock")
-        self._descriptor = None
 
-    def acquire(self):
-        """True if it is ours now, False if another run holds it."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(str(self.path), flags, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+@contextlib.contextmanager
+def hold(directory, database):
+    """Hold the lock of one database's restores for the block; raises with exit code LOCKED where another run has it."""
+    with contextlib.ExitStack() as stack:
+        for left in reversed(range(_PATIENCE)):
+            try:
+                stack.enter_context(lock.hold(_lock_path(directory, database), f"A restore of {database}"))
+                break
+            except SauvegardeError:
+                # Whoever only asks whether a run lives holds it for a moment.
+                if not left:
+                    raise
+                time.sleep(0.1)
+        yield
+
+
+def _lives(directory, database):
+    """Whether a process holds the lock."""
+    try:
+        with lock.hold(_lock_path(directory, database), ""):
             return False
-        self._descriptor = descriptor
-        process.inherit(descriptor)
+    except SauvegardeError:
         return True
-
-    def release(self):
-        if self._descriptor is not None:
-            process.disinherit(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def __enter__(self):
-        # Whoever only asks whether a run lives (`runs`) holds the lock for a moment.
-        for _ in range(_PATIENCE):
-            if self.acquire():
-                return self
-            time.sleep(0.1)
-        raise SauvegardeError(
-            "A restore of this database is running on this host.",
-            f"Its lock is {self.path}.",
-            "Wait for it, or look at its progress.",
-            LOCKED,
-        )
-
-    def __exit__(self, *_):
-        self.release()
 
 
 def folder(directory):
@@ -74,11 +59,8 @@ def folder(directory):
 
 
 def load(path):
-    """The state in a run's folder, None where it holds none yet."""
-    try:
-        return json.loads((Path(path) / NAME).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
+    """The state in a run's folder; {} where it holds none yet."""
+    return files.read(Path(path) / NAME)
 
 
 def runs(directory, database=None):
@@ -86,13 +68,10 @@ def runs(directory, database=None):
     found = []
     for identifier in sorted(archive.identifiers(directory), reverse=True):
         state = load(Path(directory) / identifier)
-        if state is None or (database is not None and state["database"] != database):
+        if not state or (database is not None and state["database"] != database):
             continue
-        if state["status"] == RUNNING:
-            lock = Lock(directory, state["database"])
-            if lock.acquire():
-                lock.release()
-                state["status"] = KILLED
+        if state["status"] == RUNNING and not _lives(directory, state["database"]):
+            state["status"] = KILLED
         found.append(state)
     return found
 
@@ -129,12 +108,7 @@ class State:
             if values.get("step", self.values["step"]) != self.values["step"] or not self.values["steps"]:
                 self.values["steps"].append({"name": values.get("step", self.values["step"]), "started": now})
             self.values.update(values, heartbeat=now, elapsed=round(now - self.values["started"], 1))
-            new = self.path / (NAME + ".new")
-            with new.open("w", encoding="utf-8") as file:
-                json.dump(self.values, file)
-                file.flush()
-                os.fsync(file.fileno())
-            new.rename(self.path / NAME)
+            files.write(self.path / NAME, self.values)
 
     def _beat(self):
         while not self._ended.wait(HEARTBEAT):
@@ -142,17 +116,7 @@ class State:
             self.update(**(watch() if watch else {}))
 
 
-def forget(directory, identifier):
-    """Remove a run's folder."""
-    shutil.rmtree(str(Path(directory) / identifier), ignore_errors=True)
-
-
 def change(directory, identifier, **values):
     """Change the state of a run that has ended."""
-    path = Path(directory) / identifier
-    state = load(path)
-    state.update(values)
-    new = path / (NAME + ".new")
-    new.write_text(json.dumps(state), "utf-8")
-    new.rename(path / NAME)
-    return state
+    path = Path(directory) / identifier / NAME
+    files.write(path, dict(files.read(path), **values))

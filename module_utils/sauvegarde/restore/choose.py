@@ -1,0 +1,69 @@
+"""Which archive: the newest, one by its id, or the one that a moment had; from the catalog's entries."""
+
+import calendar
+import re
+import time
+
+from ..errors import SauvegardeError
+
+_ID = re.compile(r"\d{8}T\d{6}Z")
+_FORMS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+
+
+def moment(text):
+    """Seconds since the epoch of a time in UTC, as `2026-11-24T03:00Z` or `2026-11-24 03:00`; a day means its end."""
+    for form in _FORMS:
+        try:
+            found = calendar.timegm(time.strptime(text, form))
+        except ValueError:
+            continue
+        return found + (86399 if form == _FORMS[-1] else 0)
+    raise SauvegardeError(
+        f"The point {text!r} is neither `latest`, nor an archive's id, nor a time.",
+        fix="Write a time in UTC as 2026-11-24T03:00Z, or an id as the list shows it.",
+    )
+
+
+def one(entries, database, point="latest", job="", host=""):
+    """The entry of the catalog to restore: of the whole databases named `database`, verified, at or before `point`.
+
+    `job` and `host` narrow it down; archives of one name from two hosts are not guessed between.
+    """
+    matching = [
+        each
+        for each in entries
+        if each["kind"] == "pg_dump"
+        and each["source"].rsplit(" (", 1)[0] == database
+        and (not job or each["job"] == job)
+        and (not host or each["host"] == host)
+    ]
+    whole = [each for each in matching if each["verified"]]
+    if not whole:
+        damaged = "; ".join("{id}: {problem}".format(**each) for each in matching)
+        raise SauvegardeError(
+            f"There is no archive of {database} here.",
+            damaged
+            or "Databases that have one: " + (", ".join(sorted({each["source"] for each in entries})) or "none"),
+            "Look at the list (playbooks/list.yml), on other hosts and in the offsite repositories too.",
+        )
+    hosts = sorted({each["host"] for each in whole})
+    if len(hosts) > 1:
+        raise SauvegardeError(
+            f"Several hosts have a database {database}: " + ", ".join(hosts) + ".",
+            fix="Say which: restore_source_host.",
+        )
+    whole.sort(key=lambda each: each["id"])
+    if point == "latest":
+        return whole[-1]
+    if _ID.fullmatch(point):
+        found = [each for each in whole if each["id"] == point]
+    else:
+        until = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment(point)))
+        found = [each for each in whole if each["id"] <= until]
+    if not found:
+        raise SauvegardeError(
+            f"There is no archive of {database} at {point}.",
+            "The oldest is {}, the newest {}.".format(whole[0]["id"], whole[-1]["id"]),
+            "Name one of those that the list shows.",
+        )
+    return found[-1]
