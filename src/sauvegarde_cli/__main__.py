@@ -45,7 +45,7 @@ def parser():
         prog="sauvegarde",
         description="Backups that have already been restored: PostgreSQL/PostGIS and Django, with Ansible.",
         epilog="Settings: SAUVEGARDE_ANSIBLE_CORE=2.16 for hosts with Python 3.6 or 3.7 (default 2.19); "
-        "SAUVEGARDE_DEBIAN_MIRROR=URI where the machine has no Debian mirror of its own (Ubuntu).",
+        "SAUVEGARDE_DEBIAN_MIRROR='URI [SECURITY_URI]' where the machine's apt has no Debian mirror (Ubuntu).",
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 

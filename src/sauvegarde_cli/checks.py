@@ -104,6 +104,7 @@ def molecule(scenario, reports):
     """One scenario from create to destroy, in its own ansible-core lane."""
     core = (scenario_file(scenario, "lane") or [environment.lane()])[0]
     bin_folder = tools(core)
+    lab.ready(scenario)
     install_packages(scenario_file(scenario, "needs"), f"the scenario {scenario}")
     say(f"ansible-core {core}")
     return run_pytest_in(
@@ -125,7 +126,6 @@ def test(wanted):
     wanted = wanted or known
     if set(wanted) & set(scenarios()):
         as_root("Starting hosts to test on")
-        lab.ensure_needs()
     parts = []
     with tempfile.TemporaryDirectory(prefix="sauvegarde-test-") as folder:
         reports = Path(folder)

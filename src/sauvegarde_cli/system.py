@@ -86,4 +86,6 @@ def tool_environment(bin_folder):
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": str(ROOT / "src"),
         "PYTHONUNBUFFERED": "1",
+        # Without a terminal, as in CI, the tools would fold their output at 80 columns.
+        "COLUMNS": os.environ.get("COLUMNS", "160"),
     }
