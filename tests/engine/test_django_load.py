@@ -1,0 +1,431 @@
+"""Loads into a Django site: the result of stock, after everything that could fail was told, or nothing at all."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import os
+import shutil
+import signal
+import subprocess
+import zipfile
+
+import pytest
+from sample_site import (
+    ENVIRONMENTS,
+    ROOT,
+    SITE,
+    Sites,
+    differences,
+    fingerprint,
+    manage,
+    problems,
+    shell,
+    text_of,
+    write,
+)
+from sauvegarde.django import load
+from sauvegarde.errors import SauvegardeError
+
+pytestmark = pytest.mark.skipif(not SITE.exists(), reason="the sample site is not here")
+WHEN = "2020-05-06T07:08:09.123Z"
+
+
+@pytest.fixture(scope="module", params=ENVIRONMENTS)
+def every(request, cluster, tmp_path_factory):
+    return Sites(request.param, cluster, tmp_path_factory.mktemp("sites"))
+
+
+@pytest.fixture(scope="module")
+def sites(cluster, tmp_path_factory):
+    return Sites(ENVIRONMENTS[0], cluster, tmp_path_factory.mktemp("sites"))
+
+
+@pytest.fixture(scope="module")
+def filled(sites, tmp_path_factory):
+    """The data of a filled site as a stock fixture."""
+    path = tmp_path_factory.mktemp("fixture") / "data.json"
+    path.write_bytes(text_of(sites.new("pg", filled=True)))
+    return path
+
+
+def trade(name, comment="", **fields):
+    return {
+        "model": "reference.trade",
+        "pk": name,
+        "fields": dict(comment=comment, created=WHEN, updated=WHEN, **fields),
+    }
+
+
+def place(name, **fields):
+    whole = dict(code="1", scale="VILLE", inhabitants=1, created=WHEN, updated=WHEN)
+    return {"model": "reference.place", "pk": name, "fields": dict(whole, **fields)}
+
+
+def variation(key, to, label=None):
+    return {"model": "reference.tradevariation", "pk": key, "fields": {"trade": to, "label": label or f"v{key}"}}
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_a_load_equals_the_stock_one_row_for_row(every, kind, tmp_path):
+    path = tmp_path / "data.json"
+    path.write_bytes(text_of(every.new("sqlite", filled=True)))
+    stock, ours = every.new(kind), every.new(kind)
+    manage(stock, "loaddata", "-v0", str(path))
+    result = load.load(ours, [path], {})
+    expected = text_of(stock)
+    assert text_of(ours) == expected
+    assert result["counts"]["offers.offer"] == 120
+    # On other data, with rows that are there, rows that are new, and lists that change.
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    for entry in entries:
+        if entry["model"] == "offers.offer" and entry["pk"] % 3 == 0:
+            entry["fields"]["technologies"] = entry["fields"]["technologies"][1:] + [entry["pk"] % 5 + 1]
+            entry["fields"]["title"] = "Changé \\ \t \r\n \\N"
+            del entry["fields"]["places"]
+        if entry["model"] == "auth.user":
+            entry["fields"]["groups"] = []
+        if entry["model"] == "pages.banner":
+            entry["fields"]["text"] = "Autre"
+    entries = [each for each in entries if each["model"] != "offers.offer" or each["pk"] % 2]
+    write(path, entries)
+    manage(stock, "loaddata", "-v0", str(path))
+    load.load(ours, [path], {})
+    changed = text_of(stock)
+    assert changed != expected
+    assert text_of(ours) == changed
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_new_rows_get_numbers_behind_the_loaded_ones(sites, filled, kind):
+    where = sites.new(kind)
+    load.load(where, [filled], {})
+    code = (
+        "from reference.models import Source\nfrom offers.models import RawOffer\nfrom django.utils import timezone\n"
+        "s = Source.objects.create(name='NEUF')\n"
+        "r = RawOffer.objects.create(source=s, guid='x', title='x', content='x', received=timezone.now())\n"
+        "print(json.dumps([s.pk, r.pk]))"
+    )
+    assert shell(where, code) == [4, 121]
+
+
+def test_what_takes_the_stock_way_is_said_and_listeners_are_told_raw(sites, filled):
+    where = sites.new("pg")
+    stock = load.load(where, [filled], {})["stock"]
+    assert stock["pages.banner"] == {"objects": 3, "why": "has a listener to pre_save"}
+    assert stock["pages.event"]["why"] == "inherits from another model's table"
+    assert stock["auth.user"]["why"] == "it refers by natural keys"
+    assert "offers.offer" not in stock
+    # A save that is not raw would count itself, and log.
+    code = "from pages.models import *\nprint(json.dumps([[b.saves for b in Banner.objects.all()], BannerLog.objects.count()]))"
+    assert shell(where, code) == [[1, 1, 1], 3]
+
+
+def test_values_stay_as_they_are_in_the_file(sites, tmp_path):
+    where = sites.new("pg")
+    load.load(where, [write(tmp_path / "t.json", [trade("Cartographe")])], {})
+    code = "from reference.models import Trade\nt = Trade.objects.get()\nprint(json.dumps([str(t.created), str(t.updated)]))"
+    assert shell(where, code) == ["2020-05-06 07:08:09.123000+00:00"] * 2
+
+
+def test_permissions_arrive_by_codename_whatever_their_numbers(sites, tmp_path):
+    source = sites.new("pg", filled=True)
+    path = tmp_path / "data.json"
+    path.write_bytes(text_of(source))
+    target = sites.new("sqlite", SITE_APPS="reversed")
+    numbers = "from django.contrib.auth.models import *\nprint(Permission.objects.get(codename='view_offer').pk)"
+    assert shell(source, numbers) != shell(target, numbers)
+    load.load(target, [path], {})
+    names = (
+        "from django.contrib.auth.models import *\n"
+        "print(json.dumps([sorted(g.permissions.values_list('codename', flat=True)) for g in Group.objects.order_by('name')]))"
+    )
+    assert shell(source, names) == shell(target, names)
+    assert ["view_offer"] in shell(target, names)
+    assert differences(fingerprint(source), fingerprint(target)) == []
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_the_full_circle_is_equal_by_proof(sites, tmp_path, kind):
+    production = sites.new("pg", filled=True)
+    development = sites.new("sqlite", SITE_APPS="reversed")
+    back = sites.new(kind)
+    there, again = tmp_path / "there.json", tmp_path / "again.jsonl"
+    there.write_bytes(text_of(production))
+    load.load(development, [there], {})
+    again.write_bytes(text_of(development, format="jsonl"))
+    load.load(back, [again], {})
+    assert differences(fingerprint(production), fingerprint(back)) == []
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_replace_leaves_just_what_the_file_has(sites, filled, tmp_path, kind):
+    where = sites.new(kind)
+    load.load(where, [filled], {})
+    keep = [each for each in json.loads(filled.read_text(encoding="utf-8")) if not each["model"].startswith("offers.")]
+    offers = [each for each in json.loads(filled.read_text(encoding="utf-8")) if each["model"].startswith("offers.")]
+    fewer = [each for each in offers if each["pk"] <= 50]
+    # Two rows swap what must be unique: a merge cannot do that, whatever the order.
+    fewer[0]["fields"]["guid"], fewer[1]["fields"]["guid"] = fewer[1]["fields"]["guid"], fewer[0]["fields"]["guid"]
+    path = write(tmp_path / "fewer.json", fewer)
+    with pytest.raises(SauvegardeError, match="the database refused it"):
+        load.load(where, [path], {"mode": "merge"})
+    load.load(where, [path], {"mode": "replace"})
+    result = fingerprint(where)
+    assert result["tables"]["offers.offer"]["rows"] == 50
+    other = sites.new(kind)
+    load.load(other, [write(tmp_path / "all.json", keep + fewer)], {})
+    assert differences(fingerprint(other), result) == []
+
+
+def test_replace_refuses_to_leave_rows_that_point_nowhere(sites, filled, tmp_path):
+    where = sites.new("pg")
+    load.load(where, [filled], {})
+    before = fingerprint(where)
+    entries = [each for each in json.loads(filled.read_text(encoding="utf-8")) if each["model"] == "reference.trade"]
+    path = write(tmp_path / "trades.json", entries[1:])
+    with pytest.raises(SauvegardeError) as caught:
+        load.load(where, [path], {"mode": "replace"})
+    gone = entries[0]["pk"]
+    assert f"offers.offer None trade: rows outside the fixture point to reference.trade {gone!r}" in caught.value.why
+    assert "reference.tradevariation" in caught.value.why
+    assert differences(before, fingerprint(where)) == []
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_everything_wrong_is_listed_before_anything_is_written(sites, tmp_path, kind):
+    where = sites.new(kind)
+    path = write(
+        tmp_path / "bad.json",
+        [
+            trade("Long", comment="six ch"),
+            trade("Fine"),
+            variation(1, "Nobody"),
+            place("Loin", inhabitants=3_000_000_000),
+            place("Vide", code=None),
+            place("Date", created="yesterday"),
+            trade("Plus", colour="red"),
+            {"model": "reference.colour", "pk": 1, "fields": {}},
+            {"model": "auth.user", "pk": 9, "fields": {"username": "x" * 151, "password": "", "groups": [["Nobody"]]}},
+        ],
+    )
+    with pytest.raises(SauvegardeError) as caught:
+        load.load(where, [path], {})
+    lines = caught.value.why.splitlines()
+    for expected in (
+        "reference.trade 'Long' comment: 6 characters, at most 5 fit",
+        "reference.tradevariation 1 trade: points to reference.trade 'Nobody', which does not exist",
+        "reference.place 'Vide' code: is NULL, which the field does not allow",
+        "reference.trade 'Plus' colour: the model has no such field",
+        "reference.colour None: the site has no such model",
+        "auth.user 9 username: 151 characters, at most 150 fit",
+        "auth.group ['Nobody']: is referred to by its natural key, and does not exist",
+    ):
+        assert expected in lines
+    assert any(line.startswith("reference.place 'Date' created: ") for line in lines)
+    if kind == "pg":
+        assert any("'Loin' inhabitants: 3000000000 is not between -2147483648 and 2147483647" in line for line in lines)
+    assert "nothing was written" in caught.value.what
+    assert shell(where, "from reference.models import *\nprint(Trade.objects.count() + Place.objects.count())") == 0
+
+
+def test_null_characters_are_listed_for_postgresql_only(sites, tmp_path):
+    path = write(tmp_path / "nul.json", [trade("a\0b"), place("c", code="d\0")])
+    found = problems(sites.new("pg"), path)
+    assert set(found) == {("nul", "reference.trade", "a\0b", "name"), ("nul", "reference.place", "c", "code")}
+    assert problems(sites.new("sqlite"), path) == {}
+
+
+POLICIES = [
+    ({"too_long": "cut"}, [trade("T", comment="abcdef")], "Trade.objects.get().comment", "abcde"),
+    ({"nul": "strip"}, [trade("T", comment="a\0b")], "Trade.objects.get().comment", "ab"),
+    ({"null": "drop"}, [trade("T"), place("P", code=None)], "Place.objects.count()", 0),
+    ({"out_of_range": "empty"}, [place("P", inhabitants=2**31)], "Place.objects.get().inhabitants", None),
+    ({"out_of_range": "drop"}, [place("P", inhabitants=2**31)], "Place.objects.count()", 0),
+    ({"invalid": "drop"}, [place("P", inhabitants="many")], "Place.objects.count()", 0),
+    ({"unknown": "skip"}, [trade("T", colour="red")], "Trade.objects.count()", 1),
+    ({"foreign_key": "drop"}, [trade("T"), variation(1, "T"), variation(2, "U")], "TradeVariation.objects.get().pk", 1),
+]
+
+
+@pytest.mark.parametrize("policy, entries, look, expected", POLICIES, ids=[str(each[0]) for each in POLICIES])
+def test_each_policy_mends(sites, tmp_path, policy, entries, look, expected):
+    where = sites.new("pg")
+    path = write(tmp_path / "bad.json", entries)
+    with pytest.raises(SauvegardeError):
+        load.load(where, [path], {})
+    result = load.load(where, [path], {"policy": policy})
+    assert result["mended"] == 1
+    assert result["problems"][0]["action"] == next(iter(policy.values()))
+    assert shell(where, f"from reference.models import *\nprint(json.dumps({look}))") == expected
+
+
+def test_too_long_may_stay_where_the_database_lets_it(sites, tmp_path):
+    where = sites.new("sqlite")
+    path = write(tmp_path / "long.json", [trade("T", comment="abcdef")])
+    load.load(where, [path], {"policy": {"too_long": "keep"}})
+    assert shell(where, "from reference.models import *\nprint(json.dumps(Trade.objects.get().comment))") == "abcdef"
+    with pytest.raises(SauvegardeError, match="the database refused it"):
+        load.load(sites.new("pg"), [path], {"policy": {"too_long": "keep"}})
+
+
+@pytest.mark.parametrize("action, offers", [("empty", 120), ("drop", 119)])
+def test_dangling_references_of_offers(sites, filled, tmp_path, action, offers):
+    """Emptied where they may be NULL; else what points nowhere goes, and what points to that, and its lists."""
+    entries = json.loads(filled.read_text(encoding="utf-8"))
+    for entry in entries:
+        if entry["model"] == "offers.offer" and entry["pk"] == 5:
+            entry["fields"].update(trade="Nobody", places=["Nowhere", *entry["fields"]["places"]])
+    path = write(tmp_path / "bad.json", entries)
+    where = sites.new("pg")
+    found = problems(where, path)
+    assert set(found) == {("foreign_key", "offers.offer", 5, "trade"), ("foreign_key", "offers.offer", 5, "places")}
+    load.load(where, [path], {"policy": {"foreign_key": action}})
+    code = (
+        "from offers.models import *\nfrom django.db.models import *\no = Offer.objects.filter(pk=5).first()\n"
+        "print(json.dumps([Offer.objects.count(), o and [o.trade_id, o.places.count()], Offer.places.through.objects.count()]))"
+    )
+    expected = [120, [None, 2], 240] if action == "empty" else [119, None, 238]
+    assert shell(where, code) == expected
+
+
+def test_the_last_of_two_objects_with_one_key_wins(sites, tmp_path):
+    path = write(tmp_path / "twice.json", [trade("T", "a"), trade("U", "b"), trade("T", "c")])
+    stock, ours = sites.new("pg"), sites.new("pg")
+    manage(stock, "loaddata", "-v0", str(path))
+    load.load(ours, [path], {})
+    assert text_of(ours) == text_of(stock)
+
+
+def test_left_out_fields_get_the_models_defaults(sites, tmp_path):
+    path = write(
+        tmp_path / "few.json",
+        [{"model": "reference.technology", "pk": 1, "fields": {"name": "QGIS", "created": WHEN, "updated": WHEN}}],
+    )
+    stock, ours = sites.new("pg"), sites.new("pg")
+    manage(stock, "loaddata", "-v0", str(path))
+    load.load(ours, [path], {})
+    assert text_of(ours) == text_of(stock)
+    assert b"INCONNUE" in text_of(ours)
+
+
+@pytest.mark.parametrize(
+    "name", ["d.json.gz", "d.json.bz2", "d.json.xz", "d.json.lzma", "d.json.zip", "d.json.zst", "d.jsonl", "d.xml"]
+)
+def test_every_stock_form_is_read(sites, tmp_path, name):
+    source = sites.new("sqlite", filled=True)
+    labels = ["reference", "auth.Group", "territories"]
+    path = tmp_path / name
+    form = name.split(".")[1]
+    plain = manage(source, "dumpdata", "--natural-foreign", "--format", form, *labels)
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(str(path), "w") as archive:
+            archive.writestr("d.json", plain)
+    elif name.endswith(".zst"):
+        if shutil.which("zstd") is None:
+            pytest.skip("zstd is not installed")
+        path.write_bytes(subprocess.run(["zstd", "-c"], input=plain, stdout=subprocess.PIPE, check=True).stdout)
+    else:
+        pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "lzma": _alone}
+        path.write_bytes(pack.get(name.rsplit(".", 1)[1], bytes)(plain))
+    where = sites.new("pg")
+    load.load(where, [path], {})
+    values = {"labels": labels, "exclude": []}
+    assert differences(fingerprint(source, **values), fingerprint(where, **values)) == []
+
+
+def _alone(data):
+    return lzma.compress(data, format=lzma.FORMAT_ALONE)
+
+
+def test_a_pipe_and_several_files_make_one_load(sites, tmp_path):
+    where = sites.new("pg")
+    variations = [variation(1, "T"), variation(2, "U")]
+    pipe = io.BytesIO(json.dumps(variations).encode())
+    trades = write(tmp_path / "t.json", [trade("T"), trade("U")])
+    # The variations come first: only all together do they point to something.
+    load.load(where, [(pipe, "json", "the pipe"), trades], {})
+    assert shell(where, "from reference.models import *\nprint(TradeVariation.objects.count())") == 2
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("ending", [".json", ".json.gz"])
+def test_a_truncated_fixture_loads_nothing(sites, filled, tmp_path, share, ending):
+    where = sites.new("pg")
+    data = filled.read_bytes()
+    data = gzip.compress(data) if ending == ".json.gz" else data
+    path = tmp_path / ("cut" + ending)
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(SauvegardeError):
+        load.load(where, [path], {})
+    assert shell(where, "from offers.models import *\nprint(RawOffer.objects.count())") == 0
+
+
+def test_a_load_that_is_killed_leaves_nothing(sites, filled):
+    where = sites.new("pg")
+    killed = []
+
+    def kill(event):
+        if event.get("model") == "offers.rawoffer":
+            found = subprocess.run(
+                ["pgrep", "-P", str(os.getpid()), "-f", where.python], stdout=subprocess.PIPE, check=True
+            )
+            for pid in found.stdout.split():
+                os.kill(int(pid), signal.SIGKILL)
+                killed.append(pid)
+
+    with pytest.raises(SauvegardeError):
+        load.load(where, [filled], {}, kill)
+    assert killed
+    assert shell(where, "from offers.models import *\nprint(RawOffer.objects.count())") == 0
+    load.load(where, [filled], {})
+    assert shell(where, "from offers.models import *\nprint(RawOffer.objects.count())") == 120
+
+
+def test_a_locked_table_ends_the_load_with_a_clear_error(sites, filled):
+    where = sites.new("pg")
+    name = [line for line in open(where.env_file, encoding="utf-8") if line.startswith("DATABASE_URL")][0]
+    database = name.split("@/")[1].split("?")[0]
+    holder = sites.cluster.connect(database)
+    holder.autocommit = False
+    try:
+        holder.cursor().execute("LOCK TABLE offers_offer")
+        with pytest.raises(SauvegardeError) as caught:
+            load.load(where, [filled], {"lock_timeout": 0.5})
+    finally:
+        holder.close()
+    assert "lock timeout" in caught.value.why
+    assert caught.value.exit_code == 11
+
+
+def test_unknown_options_are_refused(sites, filled):
+    where = sites.new("sqlite")
+    for values, told in (
+        ({"mode": "guess"}, "no mode guess"),
+        ({"policy": {"too_long": "burn"}}, "too_long: burn"),
+        ({"colour": 1}, "no option colour"),
+    ):
+        with pytest.raises(SauvegardeError, match=told):
+            load.load(where, [filled], values)
+
+
+SHARED = os.environ.get("SAUVEGARDE_SHARED") or str(ROOT.parent / "shared")
+
+
+@pytest.mark.skipif(not os.path.isdir(os.path.join(SHARED, "fixtures")), reason="the shared test data is not here")
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_the_real_reference_data_loads_both_ways_to_the_same(sites, tmp_path, kind):
+    names = ["contracts", "jobs", "places", "sources", "technos", "sites"]
+    files = [os.path.join(SHARED, "fixtures", name + ".json") for name in names]
+    stock, ours = (sites.new(kind, SITE_EXTRA_APPS="jobs") for _ in range(2))
+    manage(stock, "loaddata", "-v0", *files)
+    load.load(ours, files, {})
+    values = {"labels": ["jobs", "sites"], "exclude": []}
+    assert text_of(ours, **values) == text_of(stock, **values)
+    published = []
+    for file in files:
+        with open(file, encoding="utf-8") as source:
+            published += json.load(source)
+    exported = json.loads(text_of(ours, **values).decode())
+    assert sorted(exported, key=json.dumps) == sorted(published, key=json.dumps)
