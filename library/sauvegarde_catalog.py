@@ -1,0 +1,78 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""List the archives of a host and of its offsite repositories."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_catalog
+short_description: List the archives of a host and of its repositories
+description:
+  - Reads the manifests of the archives themselves; changes nothing.
+  - Run it as root, as every job's folder is its user's alone.
+author: Sauvegarde
+options:
+  root:
+    description: Folder of the archives; those of configured jobs are read as well.
+    type: path
+    default: /var/backups/sauvegarde
+  offsite:
+    description: Ask the offsite repositories, too.
+    type: bool
+    default: true
+  host:
+    description: Name of the host in the list; the configured one without it.
+    type: str
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: List what there is to restore
+  sauvegarde_catalog:
+  become: true
+  register: catalog
+"""
+
+RETURN = r"""
+archives:
+  description:
+    - One entry an archive and place, with C(host), C(job), C(id), C(kind), C(source), C(started), C(ended), C(bytes),
+      C(stored_bytes), C(verified), C(problem), C(where) and C(path).
+  returned: always
+  type: list
+  elements: dict
+problems:
+  description: What could not be listed, each with C(what), C(why), C(fix) and C(exit_code).
+  returned: always
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde import runner
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "default": "/var/backups/sauvegarde"},
+            "offsite": {"type": "bool", "default": True},
+            "host": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    try:
+        archives, problems = runner.collect(with_offsite=wanted["offsite"], root=wanted["root"], host=wanted["host"])
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+    for problem in problems:
+        module.warn("\n".join(filter(None, [problem["what"], problem["why"], problem["fix"]])))
+    module.exit_json(changed=False, archives=archives, problems=problems)
+
+
+if __name__ == "__main__":
+    main()

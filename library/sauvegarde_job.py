@@ -1,0 +1,115 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""Run a backup job of the host now, or ask how it is going."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_job
+short_description: Run a backup job of a host now
+description:
+  - Starts the job exactly as cron does, as its own user and with the host's copy of the engine, and detached, so that it
+    goes on when the connection breaks. An action plugin of the same name waits for its end and shows how far it is.
+  - Run it as root, or as the job's user.
+author: Sauvegarde
+options:
+  name:
+    description: Name of the job, as in C(backup_jobs).
+    type: str
+    required: true
+  state:
+    description:
+      - V(started) starts it, V(asked) tells how it is going.
+      - The action plugin does both; there is no need to give it.
+    type: str
+    choices: [started, asked]
+    default: started
+  token:
+    description: What V(started) answered.
+    type: str
+    default: ""
+  launcher:
+    description: The engine's launcher on the host.
+    type: path
+    default: /usr/local/lib/sauvegarde/run
+attributes:
+  check_mode:
+    support: full
+    details: Only says whether the job exists.
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Back up before the change
+  sauvegarde_job:
+    name: elpaso
+  become: true
+"""
+
+RETURN = r"""
+archive:
+  description: The archive that was published, with its C(id), C(bytes) and C(stored_bytes).
+  returned: when one was
+  type: dict
+exit_code:
+  description: Exit code of the run.
+  returned: when it has ended
+  type: int
+running:
+  description: Whether it still runs.
+  returned: always
+  type: bool
+step:
+  description: What it is at.
+  returned: while it runs
+  type: str
+values:
+  description: How far it is.
+  returned: while it runs
+  type: dict
+seconds:
+  description: Duration so far, or in all.
+  returned: always
+  type: float
+warnings_of_the_run:
+  description: What the run had to say although it succeeded.
+  returned: when it has ended
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde import installation, jobs, remote
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["started", "asked"], "default": "started"},
+            "token": {"type": "str", "default": "", "no_log": False},
+            "launcher": {"type": "path", "default": "/usr/local/lib/sauvegarde/run"},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    try:
+        if wanted["state"] == "asked":
+            module.exit_json(changed=False, **remote.ask(wanted["name"], wanted["token"]))
+        root = wanted["launcher"].rsplit("/", 1)[0]
+        different = installation.differences(root, installation.sources())
+        if different:
+            module.warn(
+                "The host's copy of the engine is not the controller's (different or missing: {}). "
+                "Run playbooks/site.yml to bring them together.".format(", ".join(different[:5]))
+            )
+        if module.check_mode:
+            jobs.load(wanted["name"])
+            module.exit_json(changed=True, running=False, seconds=0.0)
+        module.exit_json(changed=True, **remote.start(wanted["name"], wanted["launcher"]))
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+
+
+if __name__ == "__main__":
+    main()
