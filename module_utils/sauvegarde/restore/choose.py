@@ -24,6 +24,16 @@ def moment(text):
     )
 
 
+def roles_for(entries, entry):
+    """The newest verified archive of the roles of the same host that is no newer, else the oldest; None without one."""
+    found = [
+        each for each in entries if each["kind"] == "globals" and each["verified"] and each["host"] == entry["host"]
+    ]
+    found.sort(key=lambda each: each["id"])
+    before = [each for each in found if each["id"] <= entry["id"]]
+    return before[-1] if before else (found[0] if found else None)
+
+
 def one(entries, database, point="latest", job="", host=""):
     """The entry of the catalog to restore: of the whole databases named `database`, verified, at or before `point`.
 

@@ -236,6 +236,7 @@ def scan(stream, told=None):
             told(script.read)
     roles = {unquoted(name) for name in names if name and unquoted(name).lower() not in NO_ROLE}
     roles.update(entry.owner for entry in entries if entry.owner)
+    roles.update(role for role, _, _ in database.get("settings", ()) if role)
     unowned = not any(entry.owner for entry in entries)
     encoding = min(settings.get("client_encoding", {""})).strip("'")
     return Contents(

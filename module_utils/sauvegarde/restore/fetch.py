@@ -1,6 +1,7 @@
-"""Bring an archive to the target: straight from a restic repository, with the source's host dead."""
+"""Find an archive on this host, or bring it here straight from a restic repository, the source's host being dead."""
 
 import shutil
+import socket
 from pathlib import Path
 
 from .. import archive, catalog, offsite
@@ -10,40 +11,57 @@ from . import choose, state
 PLACE = "fetched"
 
 
-def from_restic(repository, directory, database, point="latest", job="", host=""):
-    """Restore the plain form of an archive from a restic repository below the run's directory; every file is checked.
+def from_host(root, database, point="latest", job="", host=""):
+    """{changed, archive, globals}: entries of the catalog of this host's own archives under `root`."""
+    entries = catalog.local(root, host or socket.gethostname())
+    entry = choose.one(entries, database, point, job, host)
+    return {"changed": False, "archive": entry, "globals": choose.roles_for(entries, entry)}
 
-    repository: as offsite's. Returns the catalog's entry with `path` where it lies now, and whether it had to be
-    fetched. A fetch that was cut starts over; one that was whole is used again.
+
+def from_restic(repository, directory, database, point="latest", job="", host="", check=False):
+    """The same from a restic repository; what was chosen lies below the run's directory then, every file checked.
+
+    repository: as offsite's. A fetch that was cut starts over; one that was whole is used again.
     """
-    entry = choose.one(catalog.remote(repository), database, point, job, host)
-    place = state.folder(directory) / PLACE
-    place.mkdir(mode=0o700, exist_ok=True)
-    target, partial = place / entry["id"], place / (".partial-" + entry["id"])
+    entries = catalog.remote(repository)
+    entry = choose.one(entries, database, point, job, host)
+    found = {"changed": False, "archive": entry, "globals": choose.roles_for(entries, entry)}
+    if not check:
+        place = state.folder(directory) / PLACE
+        place.mkdir(mode=0o700, exist_ok=True)
+        for name in ("archive", "globals"):
+            if found[name]:
+                path, new = _bring(repository, place, found[name])
+                found[name] = dict(found[name], path=str(path))
+                found["changed"] = found["changed"] or new
+    return found
+
+
+def _bring(repository, place, entry):
+    """Where the entry's plain form lies under `place`, and whether it had to be fetched."""
+    name = "{job}-{id}".format(**entry)
+    target, partial = place / name, place / (".partial-" + name)
     if target.is_dir():
         try:
             archive.verify_plain(target)
-            return dict(entry, path=str(target)), False
+            return target, False
         except SauvegardeError:
             shutil.rmtree(str(target))
     shutil.rmtree(str(partial), ignore_errors=True)
     archive.require_space(place, entry["bytes"])
     try:
-        offsite.restic(
-            repository,
-            ["restore", entry["path"], "--target", str(partial)],
-            "The archive {} could not be fetched".format(entry["id"]),
-        )
+        arguments = ["restore", entry["path"], "--target", str(partial)]
+        offsite.restic(repository, arguments, "The archive {} could not be fetched.".format(entry["id"]))
         archive.verify_plain(partial)
     except BaseException:
         shutil.rmtree(str(partial), ignore_errors=True)
         raise
     partial.rename(target)
-    return dict(entry, path=str(target)), True
+    return target, True
 
 
-def forget(directory, keep=""):
-    """Remove fetched archives but the one at the path `keep`."""
+def forget(directory, keep=()):
+    """Remove what was fetched, but for the paths in `keep`."""
     for each in (Path(directory) / PLACE).glob("*"):
-        if str(each) != keep:
+        if str(each) not in keep:
             shutil.rmtree(str(each), ignore_errors=True)

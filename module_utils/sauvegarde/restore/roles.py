@@ -1,17 +1,19 @@
 """Roles that a dump names: made from a globals file (pg_dumpall --globals-only), or plainly, before anything else."""
 
 import re
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import psycopg2
 from psycopg2 import sql
 
-from .. import postgres
+from .. import archive, postgres
 from ..errors import SauvegardeError
 from .contents import IDENTIFIER, unquoted
 from .script import quoting
 
+NAME = "globals.sql"
 _ROLE = re.compile(rf"(?:CREATE|ALTER) (?:ROLE|USER) ({IDENTIFIER})( IN DATABASE ({IDENTIFIER}))?")
 _MEMBER = re.compile(
     rf"GRANT ({IDENTIFIER}) TO ({IDENTIFIER})((?: WITH .*?)?)(?: GRANTED BY {IDENTIFIER})?;", re.DOTALL
@@ -44,13 +46,25 @@ def statements(text):
     return found
 
 
+def _bytes(path):
+    """The file itself, or what an archive of ours of the kind `globals` holds, in its stored or its plain form."""
+    if not path.is_dir():
+        return path.read_bytes()
+    if (path / NAME).exists():
+        archive.verify_plain(path)
+        return (path / NAME).read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        archive.expand(path, Path(folder) / "plain")
+        return (Path(folder) / "plain" / NAME).read_bytes()
+
+
 def read(path):
     """The Globals in a file; {} where the path is empty."""
     found = Globals({}, [], [])
     if not path:
         return found
     try:
-        text = Path(path).read_bytes().decode("utf-8")
+        text = _bytes(Path(path)).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SauvegardeError(f"The globals file {path} cannot be read.", str(error)) from error
     if "-- PostgreSQL database cluster dump complete" not in text:

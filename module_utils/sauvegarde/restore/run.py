@@ -72,6 +72,12 @@ def _rate(directory):
     return 0
 
 
+def mark(spec):
+    """What tells one source from another, or from a newer one under the same name: mode, path, size and time."""
+    status = Path(spec["path"]).stat()
+    return [spec["mode"], spec["path"], status.st_size, status.st_mtime]
+
+
 def make_plan(spec):
     """The plan of a restore (plan.make's keys); reads a foreign dump whole, writes only below the run's directory.
 
@@ -141,6 +147,7 @@ def fill(spec, identifier=None):
             side=name,
             mode=spec["mode"],
             path=spec["path"],
+            mark=mark(spec) if Path(spec["path"]).exists() else None,
             cleaned=dropped,
         ) as run:
             try:
@@ -238,7 +245,7 @@ def _fill(spec, run, name):
         "proof": proven,
         "notes": notes + [f"left out: the setting {each}, which this server does not know" for each in skipped],
         "roles_made": made,
-        "warnings": planned["warnings"],
+        "warned": planned["warnings"],
         "archive": planned["source"],
         "lost": planned["lost"],
         "bytes": size,
@@ -287,10 +294,21 @@ def ready(spec):
     return None
 
 
-def put_in_place(spec, identifier, fence=swap.FENCE):
-    """Swap the proven side database of a run in (or give it its own name, beside). Returns swap.into_place's result."""
+def require_confirmation(spec, identifier, check, said):
+    """`check` what was `said` (plan.check_confirmation's words) before a swap; a database beside replaces nothing."""
+    found = state.load(Path(spec["directory"]) / identifier) if identifier else {}
+    if found.get("mode") != "beside":
+        words = ("host", "environment_of_host", "production", "targets")
+        check(said["confirm"], spec["database"], *(said[word] for word in words))
+
+
+def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
+    """Swap the proven side database of a run in (or give it its own name, beside). Returns swap.into_place's result.
+
+    check: only say which run would be swapped in.
+    """
     directory = state.folder(spec["directory"])
-    server = postgres.server(spec.get("connection"))
+    server = postgres.server(spec["connection"])
     with state.hold(directory, spec["database"]):
         found = state.load(directory / identifier)
         if not found or found["status"] != state.READY or found["database"] != spec["database"]:
@@ -303,6 +321,32 @@ def put_in_place(spec, identifier, fence=swap.FENCE):
             with _maintenance(spec) as connection:
                 if side.exists(connection, spec["database"]):
                     raise SauvegardeError(f"There already is a database {spec['database']}.", fix="Name another.")
+        if check:
+            return {"side": found["side"]}
         result = swap.into_place(server, spec["database"], found["side"], identifier, fence)
         state.change(directory, identifier, status=state.SWAPPED, swap=result)
         return dict(result, host=socket.gethostname())
+
+
+def put_back(spec, wanted="", check=False):
+    """Swap a kept database back in: the newest, or the one named `wanted`. Returns swap.back's result."""
+    directory = state.folder(spec["directory"])
+    server = postgres.server(spec["connection"])
+    with state.hold(directory, spec["database"]):
+        if check:
+            return {"restored": swap.chosen(server, spec["database"], wanted)}
+        return swap.back(server, spec["database"], archive.new_identifier(directory), wanted)
+
+
+def list_kept(spec):
+    """Databases kept from swaps: [{name, id, bytes}], newest first."""
+    with _maintenance(spec) as connection:
+        return swap.kept(connection, spec["database"])
+
+
+def remove_kept(spec, name, check=False):
+    """Drop a kept database by its whole name; whether it was there. check: only say."""
+    if check:
+        return name in [each["name"] for each in list_kept(spec)]
+    with state.hold(state.folder(spec["directory"]), spec["database"]):
+        return swap.remove(postgres.server(spec["connection"]), spec["database"], name)

@@ -141,8 +141,8 @@ def into_place(server, database, incoming, identifier, fence=FENCE):
     return result
 
 
-def back(server, database, identifier, wanted="", fence=FENCE):
-    """Put a kept database back in place: the newest, or the one named `wanted`. What was live is kept in its turn."""
+def chosen(server, database, wanted=""):
+    """The kept database to go back to: the newest, or the one named `wanted`; refuses where there is none."""
     connection = side.maintenance(server)
     try:
         found = [each["name"] for each in kept(connection, database)]
@@ -159,7 +159,12 @@ def back(server, database, identifier, wanted="", fence=FENCE):
             f"There is nothing to go back to: no database was kept from a swap of {database}.",
             fix="Restore an archive instead.",
         )
-    incoming = wanted or found[0]
+    return wanted or found[0]
+
+
+def back(server, database, identifier, wanted="", fence=FENCE):
+    """Put a kept database back in place (see `chosen`). What was live is kept in its turn."""
+    incoming = chosen(server, database, wanted)
     result = into_place(server, database, incoming, identifier, fence)
     result["restored"] = incoming
     return result

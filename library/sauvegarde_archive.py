@@ -1,0 +1,108 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""Choose the archive to restore."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_archive
+short_description: Choose the archive to restore, and bring it from a restic repository
+description:
+  - Without O(repository), chooses among the archives kept on this host.
+  - With it, chooses among those of the restic repository and brings the chosen one below O(directory), every file
+    checked.
+author: Sauvegarde
+options:
+  database:
+    description: Name of the database that was dumped.
+    type: str
+    required: true
+  point:
+    description: V(latest), an archive's id, or a time in UTC; then the nearest archive at or before it.
+    type: str
+    default: latest
+  job:
+    description: Only archives of this job.
+    type: str
+    default: ""
+  source_host:
+    description: Only archives of this host.
+    type: str
+    default: ""
+  root:
+    description: Folder of the archives kept on this host.
+    type: path
+    default: /var/backups/sauvegarde
+  repository:
+    description:
+      - A restic repository with C(name), C(repository), C(password_file), and where needed C(environment), C(ssh_key)
+        and C(ssh_known_hosts). Files are on this host, for the user that the module runs as.
+    type: dict
+    default: {}
+  directory:
+    description: Private folder of the restores.
+    type: path
+    default: /var/lib/postgresql/sauvegarde
+attributes:
+  check_mode:
+    support: full
+    details: Chooses, but fetches nothing.
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Take the archive from the offsite repository, the host that made it being gone
+  sauvegarde_archive:
+    database: elpaso
+    point: 2026-11-24T03:00Z
+    repository:
+      name: offsite
+      repository: sftp:backup@repository.example.org:/srv/restic
+      password_file: /etc/sauvegarde/restic-password
+  become: true
+  become_user: postgres
+  register: archive
+"""
+
+RETURN = r"""
+archive:
+  description: The catalog's entry of the archive, with C(path), where it lies on this host.
+  returned: always
+  type: dict
+globals:
+  description: The catalog's entry of the roles that go with it, kept on this host; null where there are none.
+  returned: always
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.restore import fetch
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "database": {"type": "str", "required": True},
+            "point": {"type": "str", "default": "latest"},
+            "job": {"type": "str", "default": ""},
+            "source_host": {"type": "str", "default": ""},
+            "root": {"type": "path", "default": "/var/backups/sauvegarde"},
+            "repository": {"type": "dict", "default": {}},
+            "directory": {"type": "path", "default": "/var/lib/postgresql/sauvegarde"},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    choice = (wanted["database"], wanted["point"], wanted["job"], wanted["source_host"])
+    try:
+        if wanted["repository"]:
+            found = fetch.from_restic(wanted["repository"], wanted["directory"], *choice, check=module.check_mode)
+        else:
+            found = fetch.from_host(wanted["root"], *choice)
+        module.exit_json(**found)
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+
+
+if __name__ == "__main__":
+    main()

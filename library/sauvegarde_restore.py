@@ -1,0 +1,100 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""Restore an archive into a side database and prove it."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_restore
+short_description: Restore an archive into a side database and prove it
+description:
+  - Starts a restore that goes on by itself, as far as its safe point, a side database that was proven equal to its
+    archive. The live database is not touched; M(sauvegarde_swap) puts the new one in its place.
+  - An action plugin of the same name waits for the end and shows how far it is.
+  - A run for the same source that is proven already, or still running, is taken over.
+  - Run it as the OS user of the server.
+author: Sauvegarde
+extends_documentation_fragment:
+  - sauvegarde_restore.target
+  - sauvegarde_restore.source
+  - sauvegarde_restore.confirmation
+options:
+  run:
+    description: Id of a run, to be told its state only. The action plugin gives it.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    support: full
+    details: Makes the plan, and fails where it has obstacles.
+"""
+
+EXAMPLES = r"""
+- name: Restore last night's archive into a side database
+  sauvegarde_restore:
+    path: /var/backups/sauvegarde/elpaso/20261124T020000Z
+    database: elpaso
+    confirm: elpaso@db-prod
+    host: "{{ inventory_hostname }}"
+  become: true
+  become_user: postgres
+  register: restored
+"""
+
+RETURN = r"""
+id:
+  description: Id of the run.
+  returned: unless in check mode
+  type: str
+status:
+  description: V(ready) once it is proven.
+  returned: unless in check mode
+  type: str
+side:
+  description: Name of the side database.
+  returned: unless in check mode
+  type: str
+proof:
+  description: How it was proven, and what was counted.
+  returned: when it is ready
+  type: dict
+steps:
+  description: Each step and when it began.
+  returned: unless in check mode
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.restore import arguments, detached, plan, run, words
+
+
+def main():
+    specification = dict(arguments.RESTORE, run={"type": "str", "default": ""})
+    specification.update(arguments.CONFIRMATION)
+    module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
+    wanted = module.params
+    try:
+        if wanted["run"]:
+            module.exit_json(changed=False, **detached.ask(wanted["directory"], wanted["run"]))
+        if wanted["mode"] == "swap":
+            plan.check_confirmation(
+                wanted["confirm"],
+                wanted["database"],
+                wanted["host"],
+                wanted["environment_of_host"],
+                wanted["production"],
+                wanted["targets"],
+            )
+        if module.check_mode:
+            made = run.make_plan(arguments.spec(wanted))
+            if made["obstacles"]:
+                module.fail_json(msg="\n".join(words.of_obstacles(made)), plan=made)
+            module.exit_json(changed=True, plan=made)
+        found = detached.start(arguments.spec(wanted))
+        module.exit_json(changed=found.pop("started_now"), **found)
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The arguments that the modules share, as plain values: one list, so that no two doors differ."""
+
+CONNECTION = {
+    "type": "dict",
+    "default": {},
+    "options": {
+        "host": {"type": "str", "default": "/var/run/postgresql"},
+        "port": {"type": "int", "default": 5432},
+        "user": {"type": "str", "default": ""},
+        "passfile": {"type": "path", "default": ""},
+        "sslmode": {"type": "str", "default": ""},
+    },
+}
+DIRECTORY = {"type": "path", "default": "/var/lib/postgresql/sauvegarde"}
+TARGET = {"connection": CONNECTION, "directory": DIRECTORY, "database": {"type": "str", "required": True}}
+RESTORE = dict(
+    TARGET,
+    path={"type": "path", "required": True},
+    mode={"type": "str", "choices": ["swap", "beside"], "default": "swap"},
+    globals={"type": "path", "default": ""},
+    missing_roles={"type": "str", "choices": ["refuse", "create"], "default": "refuse"},
+    owner={"type": "str", "default": ""},
+    encoding={"type": "str", "default": ""},
+    locale={"type": "str", "default": ""},
+    jobs={"type": "int", "default": 0},
+)
+CONFIRMATION = {
+    "confirm": {"type": "str", "default": ""},
+    "host": {"type": "str", "default": ""},
+    "environment_of_host": {"type": "str", "default": ""},
+    "production": {"type": "str", "default": ""},
+    "targets": {"type": "int", "default": 1},
+}
+
+
+def spec(parameters):
+    """The restore's specification among a module's parameters."""
+    return {name: parameters[name] for name in RESTORE}

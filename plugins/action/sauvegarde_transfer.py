@@ -1,0 +1,99 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Carry a file or a folder between a host and the controller, through Ansible's own connection, piece by piece.
+
+Database hosts need no trust in one another, and nothing but a shell and the coreutils. A transfer that was cut goes on
+where it stopped.
+"""
+
+import base64
+import shlex
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+display = Display()
+
+PIECE = 16 * 1024 * 1024
+
+
+class ActionModule(ActionBase):
+    _requires_connection = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        arguments = self._task.args
+        unknown = set(arguments) - {"src", "dest", "direction"}
+        if unknown or not arguments.get("src") or not arguments.get("dest"):
+            raise AnsibleActionFail("sauvegarde_transfer takes src, dest and direction (pull or push).")
+        pull = arguments.get("direction", "pull") == "pull"
+        if self._task.check_mode:
+            return dict(result, changed=True, bytes=0)
+        moved = (self._pull if pull else self._push)(arguments["src"], arguments["dest"])
+        return dict(result, changed=bool(moved), bytes=moved, dest=arguments["dest"])
+
+    def _command(self, command, data=None):
+        answer = self._low_level_execute_command(command, in_data=data)
+        if answer["rc"]:
+            raise AnsibleActionFail("{}\n{}".format(command, answer["stderr"].strip() or answer["stdout"].strip()))
+        return answer["stdout"]
+
+    def _there(self, path):
+        """{relative name: bytes} of the files at a path on the host; '' for a file itself; {} where nothing is."""
+        listed = self._command("if test -e {0}; then find {0} -type f -printf '%s %P\\n'; fi".format(shlex.quote(path)))
+        files = {}
+        for line in listed.splitlines():
+            size, _, name = line.partition(" ")
+            files[name] = int(size)
+        return files
+
+    def _pull(self, src, dest):
+        files = self._there(src)
+        if not files:
+            raise AnsibleActionFail(f"There is nothing at {src} on the host.")
+        moved = 0
+        for name, size in sorted(files.items()):
+            target = Path(dest, name) if name else Path(dest)
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target.touch(mode=0o600)
+            have = target.stat().st_size
+            if have > size:
+                have = 0
+            with target.open("r+b") as file:
+                file.truncate(have)
+                file.seek(have)
+                while have < size:
+                    piece = base64.b64decode(self._piece(f"{src}/{name}" if name else src, have))
+                    if not piece:
+                        raise AnsibleActionFail(f"{src}/{name} became shorter while it was read.")
+                    file.write(piece)
+                    have += len(piece)
+                    moved += len(piece)
+        return moved
+
+    def _piece(self, path, start):
+        return self._command(f"tail -c +{start + 1} -- {shlex.quote(path)} | head -c {PIECE} | base64 -w 0")
+
+    def _push(self, src, dest):
+        root = Path(src)
+        files = {"": root} if root.is_file() else {str(p.relative_to(root)): p for p in root.rglob("*") if p.is_file()}
+        if not files:
+            raise AnsibleActionFail(f"There is nothing at {src} on the controller.")
+        there = self._there(dest)
+        moved = 0
+        for name, path in sorted(files.items()):
+            target = shlex.quote(f"{dest}/{name}" if name else dest)
+            size, have = path.stat().st_size, there.get(name, 0)
+            if have == size and name in there:
+                continue
+            if have > size:
+                have = 0
+            if not have:
+                self._command(f'umask 077 && mkdir -p -- "$(dirname -- {target})" && : > {target}')
+            with path.open("rb") as file:
+                file.seek(have)
+                for piece in iter(lambda file=file: file.read(PIECE), b""):
+                    self._command(f"base64 -d >> {target}", base64.b64encode(piece))
+                    moved += len(piece)
+        return moved

@@ -1,0 +1,108 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Options that the restore's modules share."""
+
+
+class ModuleDocFragment:
+    TARGET = r"""
+options:
+  database:
+    description: Name of the target database.
+    type: str
+    required: true
+  connection:
+    description: The target's server, as the user that the module runs as reaches it (a superuser of it).
+    type: dict
+    default: {}
+    suboptions:
+      host:
+        description: Directory of the socket, or a host name.
+        type: str
+        default: /var/run/postgresql
+      port:
+        description: Port.
+        type: int
+        default: 5432
+      user:
+        description: Role to log in as; the OS user's own name without it.
+        type: str
+        default: ""
+      passfile:
+        description: A password file of mode 0600.
+        type: path
+        default: ""
+      sslmode:
+        description: As libpq has it.
+        type: str
+        default: ""
+  directory:
+    description: Private folder where restores keep their state and unpack archives. Made where it is missing.
+    type: path
+    default: /var/lib/postgresql/sauvegarde
+attributes:
+  diff_mode:
+    support: none
+"""
+
+    SOURCE = r"""
+options:
+  path:
+    description:
+      - An archive of Sauvegarde's on this host (its own folder, as stored or in its plain form), or anything that
+        pg_dump wrote, as custom, directory, tar or plain SQL, packed with gzip, xz, zstd or bzip2 or not.
+    type: path
+    required: true
+  mode:
+    description: Whether it will take the place of O(database), or become a database of its own beside others.
+    type: str
+    choices: [swap, beside]
+    default: swap
+  globals:
+    description: A file of C(pg_dumpall --globals-only), from which missing roles are made.
+    type: path
+    default: ""
+  missing_roles:
+    description: What to do about roles that neither the server nor O(globals) have; V(create) makes them, no login.
+    type: str
+    choices: [refuse, create]
+    default: refuse
+  owner:
+    description: Owner of the database, in place of the source's.
+    type: str
+    default: ""
+  encoding:
+    description: Encoding, in place of the source's.
+    type: str
+    default: ""
+  locale:
+    description: Locale, in place of the source's.
+    type: str
+    default: ""
+  jobs:
+    description: Tables and indexes at a time; V(0) for one a core.
+    type: int
+    default: 0
+"""
+
+    CONFIRMATION = r"""
+options:
+  confirm:
+    description: What will be replaced, as C(DATABASE@HOST).
+    type: str
+    default: ""
+  host:
+    description: Name of this host in the inventory.
+    type: str
+    default: ""
+  environment_of_host:
+    description: V(production) asks for O(production) too.
+    type: str
+    default: ""
+  production:
+    description: Production's own word, C(overwrite production).
+    type: str
+    default: ""
+  targets:
+    description: Number of hosts that the play was given; each must be named in O(confirm).
+    type: int
+    default: 1
+"""

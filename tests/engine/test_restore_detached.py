@@ -1,0 +1,80 @@
+"""A restore that goes on by itself: whoever started it may go away, and the next one finds it."""
+
+import json
+import subprocess
+import sys
+import time
+
+import conftest
+import pytest
+from sauvegarde import kinds
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.restore import detached, run, side, state
+
+START = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from sauvegarde.restore import detached
+print(json.dumps(detached.start(json.loads(sys.argv[2]))))
+"""
+
+
+def start(spec):
+    """What `start` answers in a process of its own, which ends at once."""
+    done = subprocess.run(
+        [sys.executable, "-c", START, conftest.ENGINE, json.dumps(spec)], stdout=subprocess.PIPE, timeout=60, check=True
+    )
+    return json.loads(done.stdout.decode("utf-8"))
+
+
+def wait(spec, identifier, ended=(state.READY, state.FAILED, state.KILLED)):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        found = detached.ask(spec["directory"], identifier)
+        if found["status"] in ended:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(found)
+
+
+@pytest.fixture()
+def spec(cluster, database, repository, tmp_path):
+    cluster.execute("CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 5000) i", database)
+    job = {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database}
+    path = repository / "demo" / kinds.back_up(job, repository)["id"]
+    yield {
+        "connection": cluster.values,
+        "path": str(path),
+        "database": "alone",
+        "directory": str(tmp_path / "restores"),
+        "jobs": 2,
+    }
+    connection = cluster.connect()
+    for (name,) in connection_names(cluster):
+        side.drop(connection, name)
+    connection.close()
+
+
+def connection_names(cluster):
+    return cluster.execute("SELECT datname FROM pg_database WHERE datname LIKE 'alone%'")
+
+
+def test_it_goes_on_alone_and_is_found(cluster, spec):
+    first = start(spec)
+    assert first["started_now"] is True
+    ready = wait(spec, first["id"])
+    assert ready["status"] == state.READY, ready.get("error")
+    beats = [ready["heartbeat"] - ready["started"], ready["elapsed"]]
+    assert max(beats) < 60 and ready["proof"]["rows"] == 5000
+    again = start(spec)
+    assert (again["id"], again["started_now"]) == (first["id"], False), "the proven one is taken over"
+    run.put_in_place(run.settled(spec), first["id"])
+    assert start(spec)["started_now"] is True, "a swapped one is not"
+
+
+def test_a_failure_is_told(cluster, spec, tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    found = wait(spec, start(dict(spec, path=str(tmp_path / "empty")))["id"])
+    assert found["status"] == state.FAILED and "read to its end" in found["error"]["what"]
+    with pytest.raises(SauvegardeError):
+        detached.ask(spec["directory"], "20000101T000000Z")

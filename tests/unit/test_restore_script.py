@@ -1,0 +1,159 @@
+"""Plain dumps read piece by piece: quotes, rows, headers, ends. No server."""
+
+import io
+
+import pytest
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.restore import contents, script
+
+HEAD = b"--\n-- PostgreSQL database dump\n--\n\n"
+HEAD += b"-- Dumped from database version 9.6.10\n-- Dumped by pg_dump version 9.6.10\n\n"
+END = b"\n--\n-- PostgreSQL database dump complete\n--\n\n"
+
+
+def header(name, kind, schema="public", owner="o", data=""):
+    return f"--\n-- {data}Name: {name}; Type: {kind}; Schema: {schema}; Owner: {owner}\n--\n\n".encode()
+
+
+def pieces(body, end=END):
+    found = []
+    for piece in script.Script(io.BytesIO(HEAD + body + end)):
+        if isinstance(piece, script.Copy):
+            piece = (piece, b"".join(iter(piece.rows.read, b"")))
+        found.append(piece)
+    return found
+
+
+class Trickle(io.RawIOBase):
+    """A stream that gives a few bytes at a time, so that every mark is cut by a buffer's end once."""
+
+    def __init__(self, data, size):
+        self.data, self.size, self.at = data, size, 0
+
+    def read(self, _size=-1):
+        self.at += self.size
+        return self.data[self.at - self.size : self.at]
+
+
+ROWS = b"1\ta\n\\.x\n\\\\.\n2\tb\\n\n"
+COPY = b"COPY public.t (a, b) FROM stdin;\n" + ROWS + b"\\.\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 100000])
+def test_rows_end_at_their_mark_wherever_the_buffer_ends(size):
+    text = HEAD + header("t", "TABLE DATA", data="Data for ") + COPY + b"\nSELECT 1;\n" + END
+    seen = []
+    for piece in script.Script(Trickle(text, size)):
+        if isinstance(piece, script.Copy):
+            seen.append(b"".join(iter(piece.rows.read, b"")))
+            assert piece.rows.count == 4 and piece.rows.size == len(ROWS)
+        elif isinstance(piece, script.Sql):
+            seen.append(piece.text.strip())
+    assert seen == [ROWS, b"SELECT 1;"]
+
+
+def test_windows_line_ends():
+    text = (HEAD + header("t", "TABLE DATA", data="Data for ") + COPY + END).replace(b"\n", b"\r\n")
+    copies = [piece for piece in script.Script(io.BytesIO(text)) if isinstance(piece, script.Copy)]
+    assert [piece.entry.name for piece in copies] == ["t"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"CREATE FUNCTION f() AS $_$\n-- Name: x; Type: TABLE; Schema: s; Owner: o\nCOPY t FROM stdin;\n$_$;\n",
+        b"COMMENT ON TABLE t IS 'a\n-- Name: x; Type: TABLE; Schema: s; Owner: o\n''\n';\n",
+        b"COMMENT ON TABLE t IS E'\\'\n-- Name: x; Type: TABLE; Schema: s; Owner: o\n\\\\';\n",
+        b'ALTER TABLE "a\n-- Name: x; Type: TABLE; Schema: s; Owner: o\n" OWNER TO o;\n',
+        b"CREATE VIEW v AS /* a /* b */\n-- Name: x; Type: TABLE; Schema: s; Owner: o\n*/ SELECT 1;\n",
+        b"CREATE FUNCTION f(a$b$ int)\nBEGIN ATOMIC\n SELECT 1;\n SELECT 'x$b$';\nEND;\n",
+    ],
+)
+def test_what_stands_inside_quotes_is_no_piece_of_its_own(body):
+    found = pieces(header("f", "FUNCTION") + body)
+    assert [piece.text.rstrip() for piece in found if isinstance(piece, script.Sql)] == [body.rstrip()]
+    assert [piece.name for piece in found if isinstance(piece, script.Entry)] == ["f"]
+
+
+def test_settings_between_entries_are_pieces_of_their_own():
+    found = pieces(
+        header("a", "TABLE") + b"CREATE TABLE a ();\n\n\nSET default_tablespace = 'x';\n\n" + header("b", "TABLE")
+    )
+    assert [type(piece).__name__ for piece in found if not isinstance(piece, script.Fact)] == [
+        "Entry",
+        "Sql",
+        "Setting",
+        "Entry",
+    ]
+
+
+@pytest.mark.parametrize(
+    "body, end, words",
+    [
+        (COPY[:-3], b"", "rows of a table"),
+        (b"SELECT 'a\n", b"", "inside a statement"),
+        (b"SELECT 1;\n", b"", "closing line"),
+        (b"SELECT 1;\n", END + b"SELECT 2;\n", "after its closing line"),
+        (b"\\! id\n", END, "psql command"),
+        (b"\\connect a\n\\connect b\n", END, "psql command"),
+        (b"SET client_encoding = 'KLINGON';\n", END, "not known"),
+    ],
+)
+def test_what_cannot_be_trusted_is_refused(body, end, words):
+    with pytest.raises(SauvegardeError) as told:
+        pieces(body, end)
+    assert words in str(told.value)
+
+
+def test_the_trailer_inside_rows_is_no_end():
+    rows = b"COPY t (a) FROM stdin;\n--\n-- PostgreSQL database dump complete\n--\n"
+    with pytest.raises(SauvegardeError):
+        pieces(header("t", "TABLE DATA", data="Data for ") + rows, b"")
+
+
+def test_contents():
+    body = b"".join(
+        [
+            b"SET client_encoding = 'UTF8';\nSET transaction_timeout = 0;\n",
+            header("e", "DATABASE", "-", "db owner"),
+            b"CREATE DATABASE e WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'fr_FR.UTF-8';\n",
+            header("e", "DATABASE PROPERTIES", "-", "db owner"),
+            b"ALTER DATABASE e CONNECTION LIMIT = 7;\nALTER DATABASE e SET search_path TO 'a', '$user';\n",
+            b"ALTER ROLE \"r ole\" IN DATABASE e SET work_mem TO '7MB';\n",
+            header("DATABASE e", "COMMENT", "-", "db owner"),
+            b"COMMENT ON DATABASE e IS 'it''s';\n",
+            header("DATABASE e", "ACL", "-", "db owner"),
+            b"REVOKE CONNECT ON DATABASE e FROM PUBLIC;\nGRANT CONNECT ON DATABASE e TO reader;\n",
+            header("postgis", "EXTENSION", "-", ""),
+            b'CREATE EXTENSION IF NOT EXISTS postgis WITH SCHEMA "g is";\n',
+            header("EXTENSION postgis", "COMMENT", "-", ""),
+            b"COMMENT ON EXTENSION postgis IS 'PostGIS geometry, geography, and raster spatial types';\n",
+            header("t", "TABLE"),
+            b'CREATE TABLE public.t (a int);\nALTER TABLE public.t OWNER TO "Own er";\n',
+            header("TABLE t", "ACL"),
+            b'GRANT SELECT ON TABLE public.t TO "g""rantee" WITH GRANT OPTION;\n',
+            header("p", "POLICY"),
+            b'CREATE POLICY p ON public.t TO one, "t wo" USING (true);\n',
+            header("t", "TABLE DATA", data="Data for "),
+            b"COPY public.t (a) FROM stdin;\n1\n2\n\\.\n",
+            header("spatial_ref_sys", "TABLE DATA", "g is", data="Data for "),
+            b'COPY "g is".spatial_ref_sys (srid) FROM stdin;\n900913\n\\.\n',
+        ]
+    )
+    found = contents.scan(io.BytesIO(HEAD + body + END))
+    assert found.server == "9.6.10" and found.encoding == "UTF8" and found.raster
+    assert found.extensions == {"postgis": "g is"}
+    assert found.roles == {"db owner", "o", "Own er", 'g"rantee', "one", "t wo", "reader", "r ole"}
+    assert found.rows == {("public", "t"): 2, ("g is", "spatial_ref_sys"): 1}
+    assert [(each.schema, each.table, each.rows.seek(0), each.rows.read()) for each in found.merged] == [
+        ("g is", "spatial_ref_sys", 0, b"900913\n")
+    ]
+    assert found.database == {
+        "owner": "db owner",
+        "encoding": "UTF8",
+        "locale": "fr_FR.UTF-8",
+        "limit": 7,
+        "settings": [("", "search_path", "'a', '$user'"), ("r ole", "work_mem", "'7MB'")],
+        "comment": "it's",
+        "grants": ["REVOKE CONNECT ON DATABASE e FROM PUBLIC;", "GRANT CONNECT ON DATABASE e TO reader;"],
+    }

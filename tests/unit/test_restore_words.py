@@ -1,0 +1,140 @@
+"""Names, choices, confirmations and sentences of a restore. No server."""
+
+import pytest
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.restore import choose, names, plan, roles, side, words
+
+
+def entry(identifier, **more):
+    line = {"id": identifier, "kind": "pg_dump", "source": "elpaso (15.3)", "job": "j", "host": "a", "verified": True}
+    return dict(line, problem="", **more) if "verified" not in more else {**line, "problem": "cut", **more}
+
+
+ENTRIES = [
+    entry("20261122T030000Z"),
+    entry("20261123T030000Z"),
+    entry("20261124T030000Z", verified=False),
+    {**entry("20261125T030000Z"), "source": "elpaso (b) (15.3)"},
+    {**entry("20261126T030000Z"), "kind": "globals", "source": "cluster (15.3)"},
+    {**entry("20261121T030000Z"), "kind": "globals", "source": "cluster (15.3)"},
+]
+
+
+@pytest.mark.parametrize(
+    "point, wanted",
+    [
+        ("latest", "20261123T030000Z"),
+        ("20261122T030000Z", "20261122T030000Z"),
+        ("2026-11-23T02:59Z", "20261122T030000Z"),
+        ("2026-11-23 03:00", "20261123T030000Z"),
+        ("2026-11-22", "20261122T030000Z"),
+        ("2027-01-01", "20261123T030000Z"),
+    ],
+)
+def test_the_nearest_archive_at_or_before(point, wanted):
+    assert choose.one(ENTRIES, "elpaso", point)["id"] == wanted
+
+
+@pytest.mark.parametrize("point", ["2026-11-21", "20261124T030000Z", "yesterday", "20261122T030001Z"])
+def test_no_archive_is_made_up(point):
+    with pytest.raises(SauvegardeError) as told:
+        choose.one(ENTRIES, "elpaso", point)
+    assert told.value.fix
+
+
+def test_a_name_is_not_cut_at_its_own_brackets():
+    assert choose.one(ENTRIES, "elpaso (b)")["id"] == "20261125T030000Z"
+    with pytest.raises(SauvegardeError):
+        choose.one(ENTRIES, "elpas")
+
+
+def test_two_hosts_are_not_guessed_between():
+    both = [*ENTRIES, {**entry("20261123T040000Z"), "host": "b"}]
+    with pytest.raises(SauvegardeError) as told:
+        choose.one(both, "elpaso")
+    assert "a, b" in told.value.what
+    assert choose.one(both, "elpaso", host="b")["id"] == "20261123T040000Z"
+
+
+def test_the_roles_that_go_with_an_archive():
+    assert choose.roles_for(ENTRIES, ENTRIES[1])["id"] == "20261121T030000Z"
+    assert choose.roles_for(ENTRIES[:5], ENTRIES[1])["id"] == "20261126T030000Z"
+    assert choose.roles_for(ENTRIES[:4], ENTRIES[1]) is None
+
+
+LONG = "é" * 31
+ID = "20261124T030000Z"
+
+
+@pytest.mark.parametrize("name", ["elpaso", "-a 'b\" $(c)", LONG, LONG[:-1] + "e", "x__before_" + ID, "a\nb"])
+def test_made_names_fit_and_lead_back(name):
+    for make, kind in ((names.side, "restore"), (names.before, "before")):
+        made = make(name, ID)
+        assert len(made.encode("utf-8")) <= names.LONGEST
+        assert names.belongs(made, name, kind)
+        assert not names.belongs(made, name + "x", kind)
+        assert not names.belongs(name, name, kind)
+
+
+def test_two_long_names_stay_two():
+    assert names.before(LONG, ID) != names.before(LONG[:-1] + "è", ID)
+
+
+@pytest.mark.parametrize(
+    "text, number", [("9.6.10", 90610), ("15.18 (Debian 15.18-0+deb12u1)", 150018), ("17beta1", 170000), ("", 0)]
+)
+def test_version_numbers(text, number):
+    assert plan.version_number(text) == number
+
+
+@pytest.mark.parametrize(
+    "value, kept", [("'a'", "a"), ("'a', '$user'", '"a", "$user"'), ("on", "on"), ("'it''s'", "it's")]
+)
+def test_settings_as_the_server_keeps_them(value, kept):
+    assert side.stored(value) == kept
+
+
+GLOBALS = '''--
+-- PostgreSQL database cluster dump
+--
+\\restrict abc
+CREATE ROLE "a ""b""";
+ALTER ROLE "a ""b""" WITH LOGIN PASSWORD 'md5;
+x';
+CREATE ROLE c;
+GRANT "a ""b""" TO c WITH INHERIT TRUE GRANTED BY postgres;
+ALTER ROLE c IN DATABASE "d e" SET work_mem TO '7MB';
+--
+-- PostgreSQL database cluster dump complete
+--
+'''
+
+
+def test_globals(tmp_path):
+    path = tmp_path / "globals.sql"
+    path.write_text(GLOBALS)
+    found = roles.read(path)
+    assert sorted(found.roles) == ['a "b"', "c"] and found.roles['a "b"'][1].endswith("'md5;\nx';")
+    assert found.members == [('a "b"', "c", " WITH INHERIT TRUE")]
+    assert [each[:2] for each in found.settings] == [("d e", "c")]
+    path.write_text(GLOBALS[:-40])
+    with pytest.raises(SauvegardeError):
+        roles.read(path)
+
+
+def test_sizes_and_durations():
+    assert [words.size(n) for n in (0, 1023, 1024, 3 * 2**30, 5000 * 2**30)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "3.0 GiB",
+        "5000.0 GiB",
+    ]
+    assert [words.duration(n) for n in (0, 59.9, 90, 3600, 90061)] == ["0 s", "59 s", "1 min 30 s", "1 h", "1 d 1 h"]
+
+
+def test_progress_is_one_line():
+    state = {"database": "d", "step": "data", "elapsed": 61, "expected": 90, "bytes": 1024, "bytes_total": 2048}
+    line = words.of_progress(dict(state, tables=3, tables_total=2))
+    assert line == "d: data · 1.0 KiB of about 2.0 KiB · 2 of 2 tables · 1 min 1 s of about 1 min 30 s"
+    assert words.of_progress({"database": "d", "step": "read", "elapsed": 0}) == "d: read · 0 s"
