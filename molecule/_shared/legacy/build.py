@@ -31,6 +31,7 @@ MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 
 SUITE = "bullseye-pgdg-archive"
 VERSION = "9.6.24-1.pgdg110+1"
+UNWANTED_VERSION = "99-1.pgdg110+1"
 CLIENT_TOOLS = (
     "clusterdb", "createdb", "createuser", "dropdb", "dropuser", "pg_basebackup", "pg_dump", "pg_dumpall",
     "pg_isready", "pg_restore", "psql", "reindexdb", "vacuumdb",
@@ -45,7 +46,6 @@ LEFT_OUT = ("*perl*", "*python*", "*pltcl*", "pldbgapi*", "plugin_debugger.so", 
 SERVER_SCRIPTS = {
     "postinst": 'test "$1" != configure || configure_version 9.6 "$2"',
     "prerm": 'stop_version 9.6; test "$1" != remove || remove_version 9.6',
-    "postrm": 'test "$1" != purge || purge_version 9.6',
 }
 
 
@@ -131,21 +131,20 @@ def place(tree, server, client, contrib):
         link(client / f"usr/lib/postgresql/9.6/bin/{tool}", f"../../13/bin/{tool}")
 
 
-def package(root, name, pool, *, depends, recommends="", scripts=(), summary):
+def package(root, name, pool, *, summary, version=VERSION, depends="", recommends="", scripts=()):
     """Build one Debian package into the pool."""
     control = root / "DEBIAN"
-    control.mkdir()
+    control.mkdir(parents=True)
     fields = {
         "Package": name,
-        "Source": "postgresql-9.6",
-        "Version": VERSION,
+        "Version": version,
         "Architecture": "amd64",
         "Maintainer": "Sauvegarde's tests <archive@example.org>",
         "Section": "database",
         "Priority": "optional",
         "Depends": depends,
         "Recommends": recommends,
-        "Description": f"{summary}\n For tests: a real server's binaries, the tools of a newer client.",
+        "Description": f"{summary}\n For tests.",
     }
     (control / "control").write_text("".join(f"{key}: {value}\n" for key, value in fields.items() if value))
     for script, line in dict(scripts).items():
@@ -156,7 +155,7 @@ def package(root, name, pool, *, depends, recommends="", scripts=(), summary):
             'test -e "$common" || exit 0\n. "$common"\n' + line + "\n"
         )
         path.chmod(0o755)
-    run("dpkg-deb", "-Zgzip", "-z1", "--root-owner-group", "--build", root, pool / f"{name}_{VERSION}_amd64.deb")
+    run("dpkg-deb", "-Zgzip", "-z1", "--root-owner-group", "--build", root, pool / f"{name}_{version}_amd64.deb")
 
 
 def digests(path):
@@ -242,6 +241,14 @@ def build(folder):
             pool,
             depends=f"libc6, libcrypt1, postgresql-9.6 (= {VERSION})",
             summary="additional facilities for PostgreSQL 9.6",
+        )
+        # PGDG has newer builds of what Debian has, too. An empty one breaks whoever lets it in.
+        package(
+            work / "unwanted",
+            "python3-psycopg2",
+            pool,
+            version=UNWANTED_VERSION,
+            summary="nothing, in place of Debian's PostgreSQL adapter for Python",
         )
     sign(index(repository), folder / "archive.asc")
 
