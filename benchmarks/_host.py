@@ -1,0 +1,47 @@
+"""A lab host with a PostgreSQL server for a benchmark, so that it runs the same on any machine that has the lab."""
+
+import subprocess
+import sys
+
+from sauvegarde_cli import lab
+from sauvegarde_cli.system import ROOT
+
+SCENARIO = "debian"
+HOST = "bookworm"
+PACKAGES = "postgresql-15 postgresql-15-postgis-3 python3-psycopg2 zstd gzip"
+FOLDER = "/var/tmp/sauvegarde-benchmark"
+SETUP = (
+    "set -eu; export DEBIAN_FRONTEND=noninteractive;"
+    # The package's own cluster would only take memory; the benchmark makes one that it can throw away.
+    " sudo mkdir -p /etc/postgresql-common/createcluster.d;"
+    " echo 'create_main_cluster = false' | sudo tee /etc/postgresql-common/createcluster.d/benchmark.conf >/dev/null;"
+    f" sudo apt-get -qq update; sudo -E apt-get -qq install --no-install-recommends -y {PACKAGES} >/dev/null;"
+    f" sudo rm -rf {FOLDER}; sudo mkdir -m 755 {FOLDER}; sudo tar -xf - -C {FOLDER}"
+)
+
+
+def ssh(line, **options):
+    """Run a shell line on the host, its output on ours; any failure ends the benchmark."""
+    config = ROOT / ".lab" / SCENARIO / "ssh_config"
+    done = subprocess.run(["ssh", "-F", config, HOST, line], check=False, **options)
+    if done.returncode:
+        sys.exit(f"the host {HOST} could not do it (status {done.returncode})")
+
+
+def run(script, *arguments):
+    """Run a script of this folder as root on a host that has the benchmarks and the engine beside it. Leaves hosts
+    standing that stood before."""
+    stood = any(one["scenario"] == SCENARIO for one in lab.hosts())
+    lab.up(SCENARIO)
+    try:
+        # Only what git would know: no compiled leftovers.
+        words = ["tar", "-C", ROOT, "--exclude=__pycache__", "-cf", "-", "benchmarks", "module_utils"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as packed:
+            ssh(SETUP, stdin=packed.stdout)
+        given = " ".join([f"{FOLDER}/module_utils", *map(str, arguments)])
+        ssh(f"cd {FOLDER}/benchmarks && sudo python3 {script} {given}", stdin=subprocess.DEVNULL)
+    finally:
+        if stood:
+            ssh(f"sudo rm -rf {FOLDER}", stdin=subprocess.DEVNULL)
+        else:
+            lab.down(SCENARIO)
