@@ -9,7 +9,6 @@ import shlex
 import time
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible.module_utils.sauvegarde.restore import words
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -36,7 +35,7 @@ class ActionModule(ActionBase):
             error = state.get("error") or {"what": "The restore was killed.", "why": "", "fix": "Run it again."}
             lines = [error["what"], error.get("why", ""), error.get("fix") and "Fix: " + error["fix"]]
             return dict(state, failed=True, changed=changed, msg="\n".join(filter(None, lines)))
-        display.display(f"    {words.of_progress(state)}")
+        display.display(f"    {state['line']}")
         return dict(state, changed=changed)
 
     def _module(self, arguments, task_vars):
@@ -52,7 +51,7 @@ class ActionModule(ActionBase):
         while state["status"] == "running":
             if state["step"] != step or time.monotonic() - said >= SAY:
                 said, step = time.monotonic(), state["step"]
-                display.display(f"    {words.of_progress(state)}")
+                display.display(f"    {state['line']}")
             time.sleep(PAUSE)
             try:
                 answer = self._low_level_execute_command("cat -- " + shlex.quote(path))

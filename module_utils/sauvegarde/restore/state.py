@@ -14,6 +14,7 @@ from pathlib import Path
 from .. import archive, lock
 from .. import state as files
 from ..errors import SauvegardeError
+from . import words
 
 NAME = "state.json"
 HEARTBEAT = 2.0
@@ -79,7 +80,7 @@ def runs(directory, database=None):
 class State:
     """The state of one run, written at each change and by a heartbeat while the run lives.
 
-    `watch`, where set, is called by the heartbeat and returns values to add (bytes, tables).
+    `line` says it for people. `watch`, where set, is called by the heartbeat and returns values to add (bytes, tables).
     """
 
     def __init__(self, directory, identifier, **values):
@@ -108,6 +109,7 @@ class State:
             if values.get("step", self.values["step"]) != self.values["step"] or not self.values["steps"]:
                 self.values["steps"].append({"name": values.get("step", self.values["step"]), "started": now})
             self.values.update(values, heartbeat=now, elapsed=round(now - self.values["started"], 1))
+            self.values["line"] = words.of_progress(self.values)
             files.write(self.path / NAME, self.values)
 
     def _beat(self):

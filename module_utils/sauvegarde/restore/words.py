@@ -62,6 +62,6 @@ def of_progress(state):
         parts.append("{} of about {}".format(size(state["bytes"]), size(state["bytes_total"])))
     if state.get("tables") is not None and state.get("tables_total"):
         parts.append("{} of {} tables".format(min(state["tables"], state["tables_total"]), state["tables_total"]))
-    expected = state.get("expected")
-    parts.append(duration(state["elapsed"]) + (f" of about {duration(expected)}" if expected else ""))
+    expected, elapsed = state.get("expected") or 0, state["elapsed"]
+    parts.append(duration(elapsed) + (f" of about {duration(expected)}" if expected > elapsed else ""))
     return " · ".join(parts)

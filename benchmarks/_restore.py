@@ -1,0 +1,126 @@
+"""What `restore.py` runs on a machine with a PostgreSQL server: one database, dumped once in each form, then restored
+in every way, one after the other. Run as root: python3 _restore.py ENGINE_FOLDER. Last line: JSON."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import _database
+from _backup import Cluster, memory_of, run_job, say
+
+ROUNDS = 2  # of each way; the best counts, on every side
+
+RESTORE = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+from sauvegarde.restore import run
+spec = run.settled(json.loads(sys.argv[2]))
+start = time.monotonic()
+done = run.fill(spec)
+run.put_in_place(spec, done["id"])
+whole = time.monotonic() - start
+steps = {step["name"]: step["started"] for step in done["steps"]}
+print(json.dumps({
+    "whole": whole,
+    # From the first look at the archive, its checksums and its unpacking included, to the last index.
+    "load": steps["analyze"] - steps["read"],
+    "analyze": steps["prove"] - steps["analyze"],
+    "proof": steps["properties"] - steps["prove"],
+    "read": steps["plan"] - steps["read"],
+}))
+"""
+
+
+def ours(cluster, engine, archive, folder):
+    """The engine's whole restore in a process of its own: its times in seconds, its peak memory in MB."""
+    spec = {
+        "connection": {"host": str(cluster.folder), "port": cluster.port, "user": "postgres"},
+        "path": str(archive),
+        "database": "target",
+        "directory": str(folder / "restores"),
+    }
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-c", RESTORE, engine, json.dumps(spec)],
+        stdout=subprocess.PIPE,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    with memory_of(child.pid) as peak:
+        output = child.communicate()[0]
+    if child.returncode:
+        raise SystemExit("the restore failed")
+    return dict(json.loads(output.decode()), **peak)
+
+
+def forget(cluster):
+    connection = cluster.connect("postgres")
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE 'target%'")
+        for (name,) in cursor.fetchall():
+            cursor.execute(f'DROP DATABASE "{name}"')
+        cursor.execute("CHECKPOINT")
+    connection.close()
+
+
+def measure(cluster, engine, folder):
+    dumps = folder / "dumps"
+    dumps.mkdir()
+    for line in ("pg_dump | gzip > dump.sql.gz", "pg_dump -Fc -f dump.custom", "pg_dump -Fd -j2 -f dump.directory"):
+        cluster.shell("{bin}/" + line, dumps)
+    run_job(cluster, engine, folder)
+    archive = max((folder / "bench").glob("2*"))
+    ways = {
+        "gunzip | psql": "gunzip -c dump.sql.gz | {bin}/psql -qX -v ON_ERROR_STOP=1 -d target -o /dev/null",
+        "pg_restore of -Fc": "{bin}/pg_restore -e -d target dump.custom",
+        "pg_restore -j2 of -Fd": "{bin}/pg_restore -e -j2 -d target dump.directory",
+    }
+    best, runs = {}, []
+    for _ in range(ROUNDS):
+        for name, line in ways.items():
+            cluster.shell("{bin}/createdb -T template0 target", dumps)
+            seconds = cluster.shell(line, dumps)
+            best[name] = min(seconds, best.get(name, seconds))
+            say(f"{name:<32} {seconds:7.1f} s")
+            forget(cluster)
+        runs.append(ours(cluster, engine, archive, folder))
+        say(
+            "{:<32} {load:7.1f} s (of it checked and unpacked {read:.1f} s)\n{:<32} {whole:7.1f} s"
+            " (ANALYZE {analyze:.1f} s, proof {proof:.1f} s; memory {pss:.0f} MB)".format(
+                "Sauvegarde: loaded", "Sauvegarde: whole, with swap", **runs[-1]
+            )
+        )
+        forget(cluster)
+    load, whole = min(each["load"] for each in runs), min(each["whole"] for each in runs)
+    return {
+        "bench": "restore",
+        "vs_fc": round(best["pg_restore of -Fc"] / load, 2),
+        "vs_parallel": round(best["pg_restore -j2 of -Fd"] / load, 2),
+        "whole_vs_fc": round(best["pg_restore of -Fc"] / whole, 2),
+        "peak_mb": round(max(each["pss"] for each in runs)),
+        "vs_psql": round(best["gunzip | psql"] / load, 2),
+    }
+
+
+def main():
+    engine = sys.argv[1]
+    folder = Path(tempfile.mkdtemp(prefix="sauvegarde-bench-", dir="/var/tmp"))
+    shutil.chown(str(folder), "postgres")
+    folder.chmod(0o755)
+    work = folder / "work"
+    work.mkdir(mode=0o755)
+    try:
+        with Cluster(folder) as cluster:
+            cluster.shell("{bin}/createdb -T template0 bench", "/")
+            size = _database.create(cluster.connect)
+            say(f"database: {size / 1e6:.0f} MB on disk; {os.cpu_count()} processors")
+            say(json.dumps(measure(cluster, engine, work)))
+    finally:
+        shutil.rmtree(str(folder), ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
