@@ -54,7 +54,7 @@ def _works(python):
 
 
 class Sites:
-    """Databases for one virtual environment: an empty migrated one and a filled one of each kind, copied for each test."""
+    """Databases for one virtual environment: empty migrated and filled ones, copied for each test."""
 
     def __init__(self, environment, cluster, folder):
         self.python, self.cluster, self.folder = interpreter(environment), cluster, folder

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import zipfile
+from pathlib import Path
 
 import pytest
 from sample_site import (
@@ -59,7 +60,7 @@ def trade(name, comment="", **fields):
 
 
 def place(name, **fields):
-    whole = dict(code="1", scale="VILLE", inhabitants=1, created=WHEN, updated=WHEN)
+    whole = {"code": "1", "scale": "VILLE", "inhabitants": 1, "created": WHEN, "updated": WHEN}
     return {"model": "reference.place", "pk": name, "fields": dict(whole, **fields)}
 
 
@@ -81,7 +82,7 @@ def test_a_load_equals_the_stock_one_row_for_row(every, kind, tmp_path):
     entries = json.loads(path.read_text(encoding="utf-8"))
     for entry in entries:
         if entry["model"] == "offers.offer" and entry["pk"] % 3 == 0:
-            entry["fields"]["technologies"] = entry["fields"]["technologies"][1:] + [entry["pk"] % 5 + 1]
+            entry["fields"]["technologies"] = [*entry["fields"]["technologies"][1:], entry["pk"] % 5 + 1]
             entry["fields"]["title"] = "Changé \\ \t \r\n \\N"
             del entry["fields"]["places"]
         if entry["model"] == "auth.user":
@@ -118,14 +119,20 @@ def test_what_takes_the_stock_way_is_said_and_listeners_are_told_raw(sites, fill
     assert stock["auth.user"]["why"] == "it refers by natural keys"
     assert "offers.offer" not in stock
     # A save that is not raw would count itself, and log.
-    code = "from pages.models import *\nprint(json.dumps([[b.saves for b in Banner.objects.all()], BannerLog.objects.count()]))"
+    code = (
+        "from pages.models import *\n"
+        "print(json.dumps([[b.saves for b in Banner.objects.all()], BannerLog.objects.count()]))"
+    )
     assert shell(where, code) == [[1, 1, 1], 3]
 
 
 def test_values_stay_as_they_are_in_the_file(sites, tmp_path):
     where = sites.new("pg")
     load.load(where, [write(tmp_path / "t.json", [trade("Cartographe")])], {})
-    code = "from reference.models import Trade\nt = Trade.objects.get()\nprint(json.dumps([str(t.created), str(t.updated)]))"
+    code = (
+        "from reference.models import Trade\nt = Trade.objects.get()\n"
+        "print(json.dumps([str(t.created), str(t.updated)]))"
+    )
     assert shell(where, code) == ["2020-05-06 07:08:09.123000+00:00"] * 2
 
 
@@ -139,7 +146,8 @@ def test_permissions_arrive_by_codename_whatever_their_numbers(sites, tmp_path):
     load.load(target, [path], {})
     names = (
         "from django.contrib.auth.models import *\n"
-        "print(json.dumps([sorted(g.permissions.values_list('codename', flat=True)) for g in Group.objects.order_by('name')]))"
+        "print(json.dumps([sorted(g.permissions.values_list('codename', flat=True))"
+        " for g in Group.objects.order_by('name')]))"
     )
     assert shell(source, names) == shell(target, names)
     assert ["view_offer"] in shell(target, names)
@@ -284,7 +292,8 @@ def test_dangling_references_of_offers(sites, filled, tmp_path, action, offers):
     load.load(where, [path], {"policy": {"foreign_key": action}})
     code = (
         "from offers.models import *\nfrom django.db.models import *\no = Offer.objects.filter(pk=5).first()\n"
-        "print(json.dumps([Offer.objects.count(), o and [o.trade_id, o.places.count()], Offer.places.through.objects.count()]))"
+        "pairs = Offer.places.through.objects.count()\n"
+        "print(json.dumps([Offer.objects.count(), o and [o.trade_id, o.places.count()], pairs]))"
     )
     expected = [120, [None, 2], 240] if action == "empty" else [119, None, 238]
     assert shell(where, code) == expected
@@ -311,26 +320,30 @@ def test_left_out_fields_get_the_models_defaults(sites, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["d.json.gz", "d.json.bz2", "d.json.xz", "d.json.lzma", "d.json.zip", "d.json.zst", "d.jsonl", "d.xml"]
+    "name", ["json.gz", "json.bz2", "json.xz", "json.lzma", "json.zip", "json.zst", "jsonl", "xml"]
 )
 def test_every_stock_form_is_read(sites, tmp_path, name):
     source = sites.new("sqlite", filled=True)
     labels = ["reference", "auth.Group", "territories"]
-    path = tmp_path / name
-    form = name.split(".")[1]
+    path = tmp_path / ("data." + name)
+    form = name.split(".")[0]
     plain = manage(source, "dumpdata", "--natural-foreign", "--format", form, *labels)
-    if name.endswith(".zip"):
+    if name == "json.zip":
         with zipfile.ZipFile(str(path), "w") as archive:
-            archive.writestr("d.json", plain)
-    elif name.endswith(".zst"):
+            archive.writestr("json", plain)
+    elif name == "json.zst":
         if shutil.which("zstd") is None:
             pytest.skip("zstd is not installed")
         path.write_bytes(subprocess.run(["zstd", "-c"], input=plain, stdout=subprocess.PIPE, check=True).stdout)
     else:
         pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "lzma": _alone}
-        path.write_bytes(pack.get(name.rsplit(".", 1)[1], bytes)(plain))
+        path.write_bytes(pack.get(name.rsplit(".", 1)[-1], bytes)(plain))
     where = sites.new("pg")
     load.load(where, [path], {})
+    if name == "xml":
+        # XML itself turns the line breaks of a text into its own: what stock makes of the file is what counts.
+        source = sites.new("pg")
+        manage(source, "loaddata", "-v0", str(path))
     values = {"labels": labels, "exclude": []}
     assert differences(fingerprint(source, **values), fingerprint(where, **values)) == []
 
@@ -385,8 +398,7 @@ def test_a_load_that_is_killed_leaves_nothing(sites, filled):
 
 def test_a_locked_table_ends_the_load_with_a_clear_error(sites, filled):
     where = sites.new("pg")
-    name = [line for line in open(where.env_file, encoding="utf-8") if line.startswith("DATABASE_URL")][0]
-    database = name.split("@/")[1].split("?")[0]
+    database = Path(where.env_file).stem
     holder = sites.cluster.connect(database)
     holder.autocommit = False
     try:
@@ -410,14 +422,14 @@ def test_unknown_options_are_refused(sites, filled):
             load.load(where, [filled], values)
 
 
-SHARED = os.environ.get("SAUVEGARDE_SHARED") or str(ROOT.parent / "shared")
+SHARED = Path(os.environ.get("SAUVEGARDE_SHARED") or ROOT.parent / "shared")
 
 
-@pytest.mark.skipif(not os.path.isdir(os.path.join(SHARED, "fixtures")), reason="the shared test data is not here")
+@pytest.mark.skipif(not (SHARED / "fixtures").is_dir(), reason="the shared test data is not here")
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
 def test_the_real_reference_data_loads_both_ways_to_the_same(sites, tmp_path, kind):
     names = ["contracts", "jobs", "places", "sources", "technos", "sites"]
-    files = [os.path.join(SHARED, "fixtures", name + ".json") for name in names]
+    files = [str(SHARED / "fixtures" / (name + ".json")) for name in names]
     stock, ours = (sites.new(kind, SITE_EXTRA_APPS="jobs") for _ in range(2))
     manage(stock, "loaddata", "-v0", *files)
     load.load(ours, files, {})
@@ -425,7 +437,6 @@ def test_the_real_reference_data_loads_both_ways_to_the_same(sites, tmp_path, ki
     assert text_of(ours, **values) == text_of(stock, **values)
     published = []
     for file in files:
-        with open(file, encoding="utf-8") as source:
-            published += json.load(source)
+        published += json.loads(Path(file).read_text(encoding="utf-8"))
     exported = json.loads(text_of(ours, **values).decode())
     assert sorted(exported, key=json.dumps) == sorted(published, key=json.dumps)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import archive, process
 from ..errors import SauvegardeError
-from . import fixture
+from . import fixture, load
 from .proof import Fingerprint
 from .site import run
 
@@ -58,20 +58,41 @@ def stream(site, values, write, progress=None):
     """
     whole = options(values)
     with Check(whole["format"]) as check:
-
-        def data(payload):
-            write(payload)
-            check.feed(payload)
-
-        def told(event):
-            if "many" in event:
-                check.many.update(event["many"])
-            elif progress is not None:
-                progress(event)
-
-        result = run(site, "dump", whole, data=data, progress=told)
+        result = _checked(site, "dump", whole, None, write, check, progress)
         fingerprint = check.end()
     return _agreed(result, fingerprint, check.many)
+
+
+def masked(site, path, values, write, progress=None):
+    """Mask a fixture (an archive's) into the function `write`, by the site's models. Only for a host that may see it.
+
+    `values`: policy, key, and the format and indent to write. Returns as `stream`.
+    """
+    whole = options(values)
+    if not whole["policy"]:
+        raise SauvegardeError("There is nothing to mask with.", fix="Give the policy.")
+    with contextlib.ExitStack() as stack, Check(whole["format"]) as check:
+        source, form, _ = load.opened(stack, path)
+
+        result = _checked(site, "mask", dict(whole, source_format=form), source, write, check, progress)
+        fingerprint = check.end()
+    return _agreed(result, fingerprint, check.many)
+
+
+def _checked(site, task, whole, source, write, check, progress):
+    """Run the task; its data goes to the caller and to the check."""
+
+    def data(payload):
+        write(payload)
+        check.feed(payload)
+
+    def told(event):
+        if "many" in event:
+            check.many.update(event["many"])
+        elif progress is not None:
+            progress(event)
+
+    return run(site, task, whole, source=source, data=data, progress=told)
 
 
 def _agreed(result, fingerprint, many):

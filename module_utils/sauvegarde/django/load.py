@@ -73,8 +73,8 @@ def load(site, sources, values, progress=None):
     """
     whole = options(values)
     with contextlib.ExitStack() as stack:
-        opened = [_opened(stack, source) for source in sources]
-        result = run(site, "load", whole, source=_Framed(opened), progress=progress)
+        parts = [opened(stack, source) for source in sources]
+        result = run(site, "load", whole, source=_Framed(parts), progress=progress)
     if result["stopping"] and not whole["check_only"]:
         raise SauvegardeError(
             "The fixture cannot be loaded: {} problem{}; nothing was written.".format(
@@ -98,8 +98,8 @@ def told(problems):
     return "\n".join(lines)
 
 
-def _opened(stack, source):
-    """(binary file with plain text, format, name)."""
+def opened(stack, source):
+    """(binary file with plain text, format, name) of a path or of a tuple of just these."""
     if isinstance(source, tuple):
         return source
     path = Path(str(source))

@@ -9,12 +9,14 @@ import datetime
 import decimal
 import inspect
 import json
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
+from django.apps import apps
 from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
 from django.core.serializers.python import Serializer as PythonSerializer
-from django.db import models
+from django.db import connections, models
 from django.db.models import signals
 from django.db.models.fields.files import FileDescriptor
 from django.db.models.manager import BaseManager
@@ -26,7 +28,7 @@ from .masking import Empty, Masking
 from .worker_models import description, hidden_attribute, raw_numbers, selected, snapshot
 
 # Rows read, and texts joined, at a time: what bounds the memory.
-_CHUNK = 500
+_CHUNK = 250
 _WRITE = 1 << 18
 _KEYS_KEPT = 20000
 
@@ -213,10 +215,7 @@ class Reader:
         )
         skip = 0 if with_key else 1
         rows = self.queryset.values_list(*[field.attname for field in columns]).iterator(chunk_size=_CHUNK)
-        while True:
-            chunk = list(islice(rows, _CHUNK))
-            if not chunk:
-                return
+        for chunk in self._ahead(rows):
             for place, field in natural:
                 encoders[place] = self._natural_encoder(field, [row[place] for row in chunk])
             lists = [self._lists(field, [row[0] for row in chunk]) for field in many]
@@ -225,6 +224,25 @@ class Reader:
                 for members in lists:
                     texts.append(members.get(row[0], "[]"))
                 yield template % tuple(texts[skip:])
+
+    def _ahead(self, rows):
+        """The rows in chunks. From a server, the next chunk is fetched while the last one is made into text."""
+        if connections[self.using].vendor != "postgresql":
+            while True:
+                chunk = list(islice(rows, _CHUNK))
+                if not chunk:
+                    return
+                yield chunk
+        # Both threads use the one connection, which holds the snapshot; the drivers let them take turns.
+        connections[self.using].inc_thread_sharing()
+        with ThreadPoolExecutor(1) as beside:
+            coming = beside.submit(lambda: list(islice(rows, _CHUNK)))
+            while True:
+                chunk = coming.result()
+                if not chunk:
+                    return
+                coming = beside.submit(lambda: list(islice(rows, _CHUNK)))
+                yield chunk
 
     def _is_natural(self, field):
         return bool(
@@ -378,9 +396,7 @@ def dump(options, source, output):
     if options["pks"] and len(chosen) != 1:
         raise SauvegardeError("Chosen keys need one chosen model.", f"{len(chosen)} models are chosen.", "Name one.")
     masking = _masking(options, [model._meta.label_lower for model in chosen])
-    output.progress(
-        many={model._meta.label_lower: [field.name for field in model._meta.local_many_to_many] for model in chosen}
-    )
+    output.progress(many=_many(chosen))
     style = Style(options["format"], options["indent"])
     writer = Writer(style, output)
     counts, stock = {}, {}
@@ -404,8 +420,10 @@ def dump(options, source, output):
 
 
 def mask(options, source, output):
-    """The fixture on the source, masked: for an archive, on a host that may see it. Returns as `dump`."""
+    """The fixture on the source, masked: for an archive, on a host that may see it. Returns as `dump`, and "many"."""
     masking = _masking(options, [])
+    many = _many(apps.get_models())
+    output.progress(many=many)
     style = Style(options["format"], options["indent"])
     writer = Writer(style, output)
     counts = {}
@@ -416,6 +434,11 @@ def mask(options, source, output):
             counts[entry["model"]] = counts.get(entry["model"], 0) + 1
     writer.end()
     return {"counts": counts, "stock": {}, "masked": True}
+
+
+def _many(chosen):
+    """{label: names of the many-to-many fields}: what a proof takes as sets."""
+    return {model._meta.label_lower: [field.name for field in model._meta.local_many_to_many] for model in chosen}
 
 
 def _masking(options, labels):

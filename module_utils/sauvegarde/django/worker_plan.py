@@ -225,7 +225,7 @@ class Plan:
                 converted = row[place] = column.convert(value, key)
             except Stock:
                 continue  # the reason to be here
-            if isinstance(value, str) and isinstance(converted, str) and column.convert == column._text:
+            if isinstance(value, str) and isinstance(converted, str) and column.is_text:
                 fields[column.name] = converted
             elif converted is None:
                 fields[column.name] = None

@@ -1,0 +1,143 @@
+"""Masking at the source: what leaves a site under a policy."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sample_site import CANARY, ENVIRONMENTS, SITE, Sites, differences, fingerprint, shell, text_of
+from sauvegarde.django import dump, load, masking, site
+from sauvegarde.errors import SauvegardeError
+
+pytestmark = pytest.mark.skipif(not SITE.exists(), reason="the sample site is not here")
+KEY = "00112233445566778899aabbccddeeff"
+
+
+@pytest.fixture(scope="module")
+def sites(cluster, tmp_path_factory):
+    return Sites(ENVIRONMENTS[0], cluster, tmp_path_factory.mktemp("sites"))
+
+
+@pytest.fixture(scope="module")
+def production(sites):
+    return sites.new("pg", filled=True)
+
+
+@pytest.fixture(scope="module")
+def policy(production):
+    """The starting policy, with what a person would add to it: the texts that name people."""
+    made = masking.starting_policy(site.describe(production)["models"])
+    made["models"]["offers.rawoffer"]["content"] = {"mask": "text"}
+    made["password"] = "développement"
+    return json.loads(json.dumps(made))
+
+
+def test_the_starting_policy_knows_the_site(production):
+    models = masking.starting_policy(site.describe(production)["models"])["models"]
+    assert models["sessions.session"] == "drop" and models["admin.logentry"] == "drop"
+    user = models["auth.user"]
+    assert user["password"] == {"mask": "password"} and user["username"] == {"mask": "username"}
+    assert user["email"] == {"mask": "email"} and user["last_name"] == {"mask": "last_name"}
+    profile = models["people.profile"]
+    assert profile["phone"] == {"mask": "phone"} and profile["birth_date"] == {"mask": "date"}
+    assert profile["api_token"] == {"mask": "token"} and profile["last_ip"] == {"mask": "ip"}
+    assert profile["street_address"] == {"mask": "text"} and profile["postcode"] == {"mask": "digits"}
+    assert models["offers.offer"]["contact_name"] == {"mask": "name"}
+    assert models["offers.offer"]["body"] == {"mask": "scrub"}
+    assert models["reference.place"]["code"] == "keep"
+
+
+def test_no_canary_in_what_leaves(production, policy):
+    plain = text_of(production).decode()
+    masked = text_of(production, policy=policy, key=KEY).decode()
+    for secret in [*CANARY.split(" "), CANARY.split(" ")[1].lower(), "people.example.org", "recrute.example.org"]:
+        assert secret in plain
+        assert secret not in masked
+    assert "sessions.session" not in masked
+    assert "Cartographe" in masked
+
+
+def test_masked_values_are_the_same_each_time_and_for_each_key_others(production, policy):
+    first = text_of(production, policy=policy, key=KEY)
+    assert text_of(production, policy=policy, key=KEY) == first
+    assert text_of(production, policy=policy, key="ff" * 16) != first
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_a_masked_stream_arrives_as_it_left_and_the_site_works(sites, production, policy, tmp_path, kind):
+    path = tmp_path / "masked.json.gz"
+    sent = dump.to_file(production, {"policy": policy, "key": KEY}, path)
+    assert sent["masked"]
+    development = sites.new(kind, SITE_APPS="reversed")
+    load.load(development, [path], {})
+    assert differences(sent["fingerprint"], fingerprint(development)) == []
+    code = (
+        "from django.test import Client\nfrom django.contrib.auth.models import User\n"
+        "from offers.models import Offer\nfrom pages.models import Article\n"
+        "client = Client(SERVER_NAME='localhost')\n"
+        "user = User.objects.order_by('pk').first()\n"
+        "pages = ['/', f'/offres/{Offer.objects.first().pk}/', f'/pages/{Article.objects.first().slug}/']\n"
+        "codes = [client.get(page).status_code for page in pages]\n"
+        "codes.append(client.login(username=user.username, password='développement'))\n"
+        "codes.append(client.get('/admin/').status_code)\n"
+        "names = User.objects.values('username').distinct().count()\n"
+        "print(json.dumps([codes, user.email.endswith('@example.org'), names]))"
+    )
+    assert shell(development, code) == [[200, 200, 200, True, 200], True, 30]
+
+
+def test_articles_keep_their_authors(production, policy):
+    entries = json.loads(text_of(production, policy=policy, key=KEY).decode())
+    names = {each["fields"]["username"] for each in entries if each["model"] == "auth.user"}
+    authors = {each["fields"]["author"][0] for each in entries if each["model"] == "pages.article"}
+    assert authors and authors <= names
+
+
+def test_an_archive_is_masked_as_the_live_site_is(production, policy, tmp_path):
+    """The same key, the same policy: the same stream, wherever it comes from."""
+    live = text_of(production, policy=policy, key=KEY)
+    pieces = []
+    path = tmp_path / "data.json"
+    path.write_bytes(text_of(production))
+    result = dump.masked(production, path, {"policy": policy, "key": KEY}, pieces.append)
+    assert result["masked"]
+    assert json.loads(b"".join(pieces).decode()) == json.loads(live.decode())
+
+
+def test_a_field_that_the_policy_does_not_know_stops_everything(production, policy, tmp_path):
+    models = json.loads(json.dumps(policy["models"]))
+    del models["people.profile"]["phone"]
+    path = tmp_path / "masked.json"
+    with pytest.raises(SauvegardeError) as caught:
+        dump.to_file(production, {"policy": {"models": models}, "key": KEY}, path)
+    assert "people.profile.phone: the field is not in the policy" in caught.value.why
+    assert not path.exists()
+    del models["people.profile"]
+    with pytest.raises(SauvegardeError) as caught:
+        dump.to_file(production, {"policy": {"models": models}, "key": KEY}, path)
+    assert "people.profile: the model is not in the policy" in caught.value.why
+
+
+def test_masking_needs_its_key(production, policy):
+    with pytest.raises(SauvegardeError, match="secret key"):
+        text_of(production, policy=policy)
+
+
+def test_the_key_is_in_no_process_list(production, policy, tmp_path):
+    """The key and the policy go through the pipe: the worker's command line is the same for every task."""
+    seen = []
+
+    def look(_event):
+        seen.append(any(KEY in line for line in command_lines()))
+
+    dump.stream(production, {"policy": policy, "key": KEY}, lambda piece: None, look)
+    assert seen and not any(seen)
+
+
+def command_lines():
+    texts = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            texts.append(each.read_bytes().decode("utf-8", "replace"))
+        except OSError:
+            continue  # it ended
+    return texts

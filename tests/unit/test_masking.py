@@ -1,0 +1,194 @@
+"""The masking policy: deterministic, unique, of the right shape, and never silent about what it does not know."""
+
+import re
+
+import pytest
+from sauvegarde.django.masking import Field, Mask, Masking, starting_policy
+from sauvegarde.errors import SauvegardeError
+
+KEY = b"0123456789abcdef"
+
+
+def mask(how, value, key=KEY, **field):
+    return Mask(how, key, Field(**field), "m.f")(value)
+
+
+def field(kind="CharField", **values):
+    whole = {"type": kind, "null": False, "pk": False, "unique": False, "max_length": None, "relation": None}
+    return dict(whole, many=False, text=kind in ("CharField", "TextField"), empty="", **values)
+
+
+def model(natural_key=None, **fields):
+    return {"pk": "id", "natural_key": natural_key, "fields": dict(fields, id=dict(field("AutoField"), pk=True))}
+
+
+SITE = {
+    "auth.user": model(
+        natural_key=["username"],
+        username=dict(field(), unique=True, max_length=150),
+        email=field("EmailField"),
+        last_login=dict(field("DateTimeField"), null=True),
+    ),
+    "pages.page": model(
+        body=field("TextField"),
+        author=dict(field("ForeignKey"), relation=["auth.user", "id"]),
+    ),
+    "sessions.session": model(data=field("TextField"), token=field()),
+}
+POLICY = {
+    "models": {
+        "auth.user": {
+            "id": "keep",
+            "username": {"mask": "username"},
+            "email": {"mask": "email"},
+            "last_login": "empty",
+        },
+        "pages.page": {"id": "keep", "body": {"mask": "scrub"}, "author": "keep"},
+        "sessions.session": "drop",
+    }
+}
+
+
+def changed(label, name, action):
+    models = {key: dict(rules) if isinstance(rules, dict) else rules for key, rules in POLICY["models"].items()}
+    if action is None:
+        del models[label][name]
+    else:
+        models[label][name] = action
+    return {"models": models}
+
+
+SHAPES = [
+    ("email", "zoe@real.fr", r"[0-9a-f]{12}@example\.org"),
+    ("phone", "06 12 34 56 78", r"0\d \d\d \d\d \d\d \d\d"),
+    ("phone", "+33612345678", r"\+\d{11}"),
+    ("first_name", "Zoé", r"[A-Z]\w+"),
+    ("name", "Zoé Réelle", r"[A-Z]\w+ [A-Z]\w+"),
+    ("username", "zoe", r"user-[0-9a-f]{12}"),
+    ("text", "12 rue Zoé", r"\d\d [a-z]{3} [A-Z][a-z]{2}"),
+    ("digits", "75011", r"\d{5}"),
+    ("token", "0123456789abcdef", r"[0-9a-f]{16}"),
+    ("token", "aB-9z", r"[a-z][A-Z]-\d[a-z]"),
+    ("ip", "203.0.113.9", r"10\.\d+\.\d+\.\d+"),
+    ("ip", "2001:db8::1", r"fd00(:[0-9a-f]{1,4}){7}"),
+    ("date", "1984-12-31", r"1984-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"),
+    ("date", "1984-12-31T10:20:30.123Z", r"1984-\d\d-\d\dT10:20:30\.123Z"),
+    ("url", "https://real.fr/me", r"https://example\.org/[0-9a-f]{16}"),
+    ("slug", "zoe-reelle", r"s-[0-9a-f]{12}"),
+    ("password", "pbkdf2_sha256$1$a$b", r"![0-9a-f]{40}"),
+]
+
+
+@pytest.mark.parametrize("how, value, shape", SHAPES)
+def test_a_mask_keeps_the_shape_and_nothing_else(how, value, shape):
+    masked = mask(how, value)
+    assert re.match(shape + r"\Z", masked), masked
+    assert masked != value
+    assert mask(how, value) == masked
+    assert mask(how, value, key=b"another key of 16") != masked
+
+
+def test_numbers_stay_numbers():
+    assert isinstance(mask("number", 12345), int)
+    assert len(str(mask("number", 12345))) == 5
+    assert mask("number", -12345) < 0
+
+
+@pytest.mark.parametrize("how", ["email", "text", "scrub", "date", "ip", "password"])
+def test_nothing_stays_nothing(how):
+    assert mask(how, None) is None
+    assert mask(how, "") == ""
+
+
+def test_free_text_loses_addresses_and_telephones_and_keeps_the_rest():
+    text = "Écrire à zoe.reelle+x@cartes.real.fr ou 06 12 34 56 78 (+33 6 12 34 56 78), salaire 35 000 € pour 2024."
+    masked = mask("scrub", text)
+    for secret in ("zoe", "real", "06 12 34 56 78", "6 12 34 56 78"):
+        assert secret not in masked
+    assert masked.startswith("Écrire à ") and masked.endswith("), salaire 35 000 € pour 2024.")
+    assert mask("email", "zoe.reelle+x@cartes.real.fr") in masked
+    assert mask("scrub", {"a": ["x@y.fr", 5, None]})["a"][1:] == [5, None]
+
+
+def test_unique_fields_get_unique_values_and_the_same_for_the_same():
+    unique = Mask("digits", KEY, Field(unique=True), "m.f")
+    values = [f"{number:03d}" for number in range(300)]
+    masked = [unique(value) for value in values]
+    assert len(set(masked)) == 300
+    assert len({Mask("digits", KEY, Field(), "m.f")(value) for value in values}) < 300
+
+
+def test_running_out_of_unique_values_is_said():
+    unique = Mask("digits", KEY, Field(unique=True), "m.f")
+    with pytest.raises(SauvegardeError, match="ran out"):
+        for digit in "0123456789٣":
+            unique(digit)
+
+
+def test_masked_values_fit_the_field():
+    assert len(mask("email", "zoe@real.fr", max_length=10)) == 10
+
+
+@pytest.mark.parametrize(
+    "policy, told",
+    [
+        (changed("auth.user", "email", None), "auth.user.email: the field is not in the policy"),
+        (changed("auth.user", "email", "hide"), "auth.user.email: “hide” is not an action"),
+        (changed("auth.user", "email", {"mask": "nothing"}), "auth.user.email: “{'mask': 'nothing'}” is not an action"),
+        (changed("auth.user", "username", "empty"), "auth.user.username: a field that must be unique cannot be empty"),
+        (changed("pages.page", "author", "empty"), "a relation that must not be NULL cannot be empty"),
+        (changed("pages.page", "author", {"mask": "number"}), "a relation cannot be masked"),
+        ({"models": {k: v for k, v in POLICY["models"].items() if k != "sessions.session"}}, "the model is not in the"),
+        ({"models": dict(POLICY["models"], **{"auth.user": "drop"})}, "it points to auth.user, whose rows are dropped"),
+    ],
+)
+def test_a_policy_that_does_not_fit_stops(policy, told):
+    with pytest.raises(SauvegardeError) as caught:
+        Masking(policy, SITE, KEY, list(SITE))
+    assert told in caught.value.why
+    assert "keep, empty" in caught.value.fix
+
+
+def test_a_short_key_is_refused():
+    with pytest.raises(SauvegardeError, match="too short"):
+        Masking(POLICY, SITE, b"short", [])
+
+
+def test_objects_of_an_archive_are_masked_and_references_follow():
+    masking = Masking(POLICY, SITE, KEY, list(SITE))
+    user = {"model": "auth.user", "pk": 1, "fields": {"username": "zoe", "email": "z@r.fr", "last_login": "2020-01-01"}}
+    page = {"model": "pages.page", "pk": 2, "fields": {"body": "de z@r.fr", "author": ["zoe"]}}
+    masked = masking.entry(user)
+    assert masked["pk"] == 1 and masked["fields"]["last_login"] is None
+    assert masking.entry(page)["fields"]["author"] == [masked["fields"]["username"]]
+    assert masking.entry({"model": "sessions.session", "pk": "k", "fields": {"data": "zoe"}}) is None
+    with pytest.raises(SauvegardeError, match="does not know"):
+        masking.entry({"model": "auth.user", "pk": 1, "fields": {"nickname": "zoe"}})
+    with pytest.raises(SauvegardeError, match="does not know"):
+        masking.entry({"model": "pages.new", "pk": 1, "fields": {}})
+
+
+def test_a_value_that_does_not_fit_its_mask_is_not_shown():
+    with pytest.raises(SauvegardeError) as caught:
+        mask("date", "Zoé Réelle")
+    assert "Zoé" not in str(caught.value)
+
+
+def test_a_known_password_is_one_that_django_takes():
+    masking = Masking(dict(POLICY, password="dev"), SITE, KEY, [])
+    algorithm, iterations, salt, digest = masking.password.split("$")
+    assert algorithm == "pbkdf2_sha256" and int(iterations) > 1000 and salt and len(digest) == 44
+
+
+def test_the_starting_policy_recognises_what_is_personal_and_knows_every_field():
+    policy = starting_policy(SITE)["models"]
+    assert policy["sessions.session"] == "drop"
+    assert policy["auth.user"]["email"] == {"mask": "email"}
+    assert policy["auth.user"]["username"] == {"mask": "username"}
+    assert policy["pages.page"] == {"id": "keep", "body": {"mask": "scrub"}, "author": "keep"}
+    Masking({"models": policy}, SITE, KEY, list(SITE))
+
+
+def test_rows_that_need_a_dropped_row_are_dropped_by_the_starting_policy():
+    site = dict(SITE, **{"stats.visit": model(session=dict(field("ForeignKey"), relation=["sessions.session", "id"]))})
+    assert starting_policy(site)["models"]["stats.visit"] == "drop"
