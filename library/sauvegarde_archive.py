@@ -33,10 +33,37 @@ options:
     default: /var/backups/sauvegarde
   repository:
     description:
-      - A restic repository with C(name), C(repository), C(password_file), and where needed C(environment), C(ssh_key)
-        and C(ssh_known_hosts). Files are on this host, for the user that the module runs as.
+      - A restic repository, in the words of C(backup_offsite). Its secrets lie in private files while they are needed.
     type: dict
-    default: {}
+    suboptions:
+      name:
+        description: What to call it.
+        type: str
+        required: true
+      repository:
+        description: Its address, as restic takes it.
+        type: str
+        required: true
+      password:
+        description: The repository's own password.
+        type: str
+        required: true
+      environment:
+        description: restic's variables for its backend.
+        type: dict
+        default: {}
+      ssh_key:
+        description: Text of a private key, for sftp.
+        type: str
+        default: ""
+      ssh_known_hosts:
+        description: Lines of known hosts, for sftp.
+        type: str
+        default: ""
+      forget:
+        description: Not used here.
+        type: bool
+        default: true
   directory:
     description: Private folder of the restores.
     type: path
@@ -57,7 +84,7 @@ EXAMPLES = r"""
     repository:
       name: offsite
       repository: sftp:backup@repository.example.org:/srv/restic
-      password_file: /etc/sauvegarde/restic-password
+      password: "{{ vault_restic_password }}"
   become: true
   become_user: postgres
   register: archive
@@ -87,7 +114,18 @@ def main():
             "job": {"type": "str", "default": ""},
             "source_host": {"type": "str", "default": ""},
             "root": {"type": "path", "default": "/var/backups/sauvegarde"},
-            "repository": {"type": "dict", "default": {}},
+            "repository": {
+                "type": "dict",
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "repository": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                    "environment": {"type": "dict", "default": {}, "no_log": True},
+                    "ssh_key": {"type": "str", "default": "", "no_log": True},
+                    "ssh_known_hosts": {"type": "str", "default": ""},
+                    "forget": {"type": "bool", "default": True},
+                },
+            },
             "directory": {"type": "path", "default": "/var/lib/postgresql/sauvegarde"},
         },
         supports_check_mode=True,

@@ -1,10 +1,13 @@
 """Find an archive on this host, or bring it here straight from a restic repository, the source's host being dead."""
 
+import contextlib
 import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 from .. import archive, catalog, offsite
+from .. import state as files
 from ..errors import SauvegardeError
 from . import choose, state
 
@@ -18,11 +21,36 @@ def from_host(root, database, point="latest", job="", host=""):
     return {"changed": False, "archive": entry, "globals": choose.roles_for(entries, entry)}
 
 
+@contextlib.contextmanager
+def with_secrets(repository, directory):
+    """The repository as offsite takes it, from one whose secrets are given as text: `password`, `ssh_key` and
+    `ssh_known_hosts` lie in private files for the block, so that a host can be restored from what was kept elsewhere."""
+    found = {key: value for key, value in repository.items() if value}
+    with tempfile.TemporaryDirectory(dir=str(state.folder(directory))) as folder:
+        for name, key in (
+            ("password", "password_file"),
+            ("ssh_key", "ssh_key"),
+            ("ssh_known_hosts", "ssh_known_hosts"),
+        ):
+            text = found.pop(name, "")
+            if text:
+                path = Path(folder) / name
+                files.replace(path, text.rstrip("\n") + "\n", sync=False)
+                found["password_file" if name == "password" else name] = str(path)
+        yield found
+
+
 def from_restic(repository, directory, database, point="latest", job="", host="", check=False):
     """The same from a restic repository; what was chosen lies below the run's directory then, every file checked.
 
-    repository: as offsite's. A fetch that was cut starts over; one that was whole is used again.
+    repository: as offsite's, or with its secrets as text (see with_secrets). A fetch that was cut starts over; one
+    that was whole is used again.
     """
+    with with_secrets(repository, directory) as opened:
+        return _from_restic(opened, directory, database, point, job, host, check)
+
+
+def _from_restic(repository, directory, database, point, job, host, check):
     entries = catalog.remote(repository)
     entry = choose.one(entries, database, point, job, host)
     found = {"changed": False, "archive": entry, "globals": choose.roles_for(entries, entry)}
