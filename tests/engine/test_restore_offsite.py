@@ -1,6 +1,7 @@
 """An archive straight from a restic repository, on a host that knows nothing but the repository's own secrets."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from sauvegarde import kinds, offsite, postgres
@@ -50,6 +51,7 @@ def test_restored_from_the_repository_alone(cluster, database, vault, tmp_path):
     done = run.fill(spec)
     run.put_in_place(run.settled(spec), done["id"])
     assert done["proof"]["by"] == "fingerprint"
+    assert not Path(found["archive"]["path"]).exists(), "the copy is needed no more"
     assert cluster.execute("SELECT count(*) FROM t", "back") == [(5000,)]
     assert cluster.execute(
         "SELECT tableowner, rolcanlogin FROM pg_tables, pg_roles WHERE rolname = tableowner AND tablename = 't'", "back"

@@ -24,14 +24,10 @@ def from_host(root, database, point="latest", job="", host=""):
 @contextlib.contextmanager
 def with_secrets(repository, directory):
     """The repository as offsite takes it, from one whose secrets are given as text: `password`, `ssh_key` and
-    `ssh_known_hosts` lie in private files for the block, so that a host can be restored from what was kept elsewhere."""
+    `ssh_known_hosts` lie in private files for the block: all that a new host needs is what was kept elsewhere."""
     found = {key: value for key, value in repository.items() if value}
     with tempfile.TemporaryDirectory(dir=str(state.folder(directory))) as folder:
-        for name, key in (
-            ("password", "password_file"),
-            ("ssh_key", "ssh_key"),
-            ("ssh_known_hosts", "ssh_known_hosts"),
-        ):
+        for name in ("password", "ssh_key", "ssh_known_hosts"):
             text = found.pop(name, "")
             if text:
                 path = Path(folder) / name
@@ -86,10 +82,3 @@ def _bring(repository, place, entry):
         raise
     partial.rename(target)
     return target, True
-
-
-def forget(directory, keep=()):
-    """Remove what was fetched, but for the paths in `keep`."""
-    for each in (Path(directory) / PLACE).glob("*"):
-        if str(each) not in keep:
-            shutil.rmtree(str(each), ignore_errors=True)

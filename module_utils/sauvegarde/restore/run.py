@@ -325,7 +325,18 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
             return {"side": found["side"]}
         result = swap.into_place(server, spec["database"], found["side"], identifier, fence)
         state.change(directory, identifier, status=state.SWAPPED, swap=result)
+        _forget_copy(directory, found["path"])
         return dict(result, host=socket.gethostname())
+
+
+def _forget_copy(directory, path):
+    """Remove the copy of the archive that was brought here for this restore; never one that lies anywhere else."""
+    copy = Path(path)
+    if directory in copy.parents:
+        if copy.is_dir():
+            shutil.rmtree(str(copy), ignore_errors=True)
+        else:
+            copy.unlink()
 
 
 def put_back(spec, wanted="", check=False):
