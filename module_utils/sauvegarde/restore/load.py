@@ -279,7 +279,6 @@ class Target:
                         text.decode(script.encoding), rows, 1 << 20
                     ),
                 )
-            self.told(bytes=script.read)
         postgres.execute(self.connection, "RESET ROLE")
 
     def _between(self):

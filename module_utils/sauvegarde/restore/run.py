@@ -177,7 +177,7 @@ def _fill(spec, run, name):
         number = connection.server_version
     ready = source.prepare(given, work)
     tool = source.reader(ready, number)
-    contents = source.inspect(ready, tool, lambda done: run.values.update(bytes_read=done))
+    contents = source.inspect(ready, tool, lambda done: run.note(bytes_read=done))
 
     run.update(step="plan")
     wanted = plan.need(given, contents)

@@ -112,6 +112,11 @@ class State:
             self.values["line"] = words.of_progress(self.values)
             files.write(self.path / NAME, self.values)
 
+    def note(self, **values):
+        """Change values, for the next heartbeat to write."""
+        with self._lock:
+            self.values.update(values)
+
     def _beat(self):
         while not self._ended.wait(HEARTBEAT):
             watch = self.watch

@@ -1,0 +1,109 @@
+"""The plan names every obstacle at once, each with its fix, and changes nothing."""
+
+import pytest
+from sauvegarde import archive, kinds
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.restore import run
+
+
+@pytest.fixture()
+def spec(cluster, database, repository, tmp_path):
+    cluster.execute("CREATE TABLE t AS SELECT 1 AS a", database)
+    job = {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database}
+    path = repository / "demo" / kinds.back_up(job, repository)["id"]
+    return {
+        "connection": cluster.values,
+        "path": str(path),
+        "database": database,
+        "directory": str(tmp_path / "restores"),
+    }
+
+
+def obstacles(spec):
+    found = run.make_plan(spec)["obstacles"]
+    assert all(each["what"] and each["fix"] for each in found)
+    return [each["what"] for each in found]
+
+
+def changed(monkeypatch, **values):
+    """The plan of an archive that says something else."""
+    original = run.plan.need
+
+    def need(*arguments):
+        return dict(original(*arguments), **values)
+
+    monkeypatch.setattr(run.plan, "need", need)
+
+
+def test_nothing_stops_a_good_one(cluster, database, spec):
+    before = cluster.execute("SELECT oid, datname FROM pg_database ORDER BY 1")
+    session = cluster.connect(database)
+    plan = run.make_plan(spec)
+    session.close()
+    assert plan["obstacles"] == []
+    assert plan["source"]["database"] == database and plan["source"]["rows"] == 1
+    assert plan["target"]["system_identifier"] and plan["live"]["bytes"] > 0 and plan["kept"] == []
+    assert [each["user"] for each in plan["live"]["sessions"]] == ["postgres"]
+    assert 0 <= plan["lost"] < 600 and plan["expected"] > 0
+    assert cluster.execute("SELECT oid, datname FROM pg_database ORDER BY 1") == before
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"version_num": 990001, "version": "99.1"}, "server is older"),
+        ({"extensions": {"nosuch_ext": {"name": "nosuch_ext", "schema": "public", "version": "1"}}}, "nosuch_ext"),
+        ({"roles": ["no such 'role\""]}, "no such 'role\""),
+        ({"bytes": 2**60}, "too little space"),
+        ({"unpacked": 2**60}, "too little space"),
+    ],
+)
+def test_each_obstacle_has_its_own_message(spec, monkeypatch, values, words):
+    changed(monkeypatch, **values)
+    (found,) = obstacles(spec)
+    assert words in found
+    with pytest.raises(SauvegardeError) as told:
+        run.fill(spec)
+    assert words in told.value.what and "not started" in told.value.what
+
+
+def test_an_older_postgis_is_refused(cluster, spec, monkeypatch):
+    """3.5 into 3.1 fails on functions that are not there; here the target's is older than one to come."""
+    if not cluster.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'postgis'"):
+        pytest.skip("PostGIS is not installed for this server")
+    there = cluster.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'postgis'")[0][0]
+    first, second = there.split(".")[:2]
+    newer = f"{first}.{int(second) + 1}.0"
+    for version, found in ((newer, ["The target's PostGIS is older than the archive's."]), (there, []), ("2.4.4", [])):
+        with monkeypatch.context() as patch:
+            changed(patch, extensions={"postgis": {"name": "postgis", "schema": "public", "version": version}})
+            assert obstacles(spec) == found
+
+
+def test_all_at_once(spec, monkeypatch):
+    changed(monkeypatch, version_num=990001, roles=["nobody"], bytes=2**60)
+    assert len(obstacles(dict(spec, locale="xx_XX"))) == 4
+
+
+def test_targets_that_cannot_be(spec):
+    assert "cannot be replaced" in obstacles(dict(spec, database="postgres"))[0]
+    assert "already is a database" in obstacles(dict(spec, mode="beside"))[0]
+
+
+def test_what_is_not_there(spec, tmp_path):
+    assert "nothing at" in obstacles(dict(spec, path=str(tmp_path / "-no $(file)")))[0]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no backup" in obstacles(dict(spec, path=str(empty)))[0]
+
+
+@pytest.mark.parametrize("values", [{"mode": "over"}, {"missing_roles": "maybe"}, {"unknown": 1}, {"path": ""}])
+def test_settings_that_make_no_sense(spec, values):
+    with pytest.raises(SauvegardeError):
+        run.make_plan(dict(spec, **values))
+
+
+def test_the_space_is_counted_where_it_will_be_used(spec, monkeypatch):
+    asked = []
+    monkeypatch.setattr(archive, "free_bytes", lambda path: asked.append(str(path)) or 0)
+    assert obstacles(spec) and asked
