@@ -38,7 +38,7 @@ CLIENT_TOOLS = (
 )  # fmt: skip
 
 # The server's own loadable files; all others are contrib's.
-SERVER_MODULES = ("dict_snowball.so", "libpqwalreceiver.so", "plpgsql.so", "*_and_*.so")
+SERVER_MODULES = ("dict_snowball.so", "euc2004_sjis2004.so", "libpqwalreceiver.so", "plpgsql.so", "*_and_*.so")
 SERVER_EXTENSIONS = ("plpgsql*",)
 # Languages are packages of their own at PGDG's and need interpreters; the rest is for building programs.
 LEFT_OUT = ("*perl*", "*python*", "*pltcl*", "pldbgapi*", "plugin_debugger.so", "pgxs", "pkgconfig", "*.a")
