@@ -24,10 +24,11 @@ INTERPRETERS = {"3.2": ["python3.9", "python3.10"], "newest": ["python3.13", "py
 CANARY = "Zéphyrine Canaribel"
 
 
-def interpreter(name):
+def interpreter(name, *packages):
     """The virtual environment's Python for `DJANGO:DRIVER`, made where it is missing; skips where pip cannot."""
     version, driver = name.split(":")
-    folder = VENVS / f"{version}-{driver}-py{sys.version_info[0]}{sys.version_info[1]}"
+    parts = [version, driver, *packages, f"py{sys.version_info[0]}{sys.version_info[1]}"]
+    folder = VENVS / "-".join(parts)
     ready = folder / "ready"
     if not ready.exists():
         shutil.rmtree(str(folder), ignore_errors=True)
@@ -37,7 +38,7 @@ def interpreter(name):
         binary = "psycopg2-binary" if driver == "psycopg2" else "psycopg[binary]"
         commands = [
             [base, "-m", "venv", str(folder)],
-            [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", django, binary],
+            [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", django, binary, *packages],
         ]
         for command in commands:
             made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -56,8 +57,8 @@ def _works(python):
 class Sites:
     """Databases for one virtual environment: empty migrated and filled ones, copied for each test."""
 
-    def __init__(self, environment, cluster, folder):
-        self.python, self.cluster, self.folder = interpreter(environment), cluster, folder
+    def __init__(self, environment, cluster, folder, *packages):
+        self.python, self.cluster, self.folder = interpreter(environment, *packages), cluster, folder
         self.name = environment.replace(".", "").replace(":", "")
         self._templates = {}
         self._count = 0

@@ -176,6 +176,11 @@ def to_file(site, values, path, progress=None):
     return dict(result, path=str(path), bytes=path.stat().st_size)
 
 
+def _new(path, flags):
+    """Opens a file of our own: never an existing one, never through a link."""
+    return os.open(path, flags | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+
+
 @contextlib.contextmanager
 def replaced(path, mode=0o600):
     """A new binary file that takes the place of `path` when the block ends well, and goes when it does not."""
@@ -183,9 +188,8 @@ def replaced(path, mode=0o600):
     with contextlib.suppress(FileNotFoundError):
         mode = path.stat().st_mode & 0o777
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(str(temporary), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(descriptor, "w+b") as target:
+        with open(str(temporary), "w+b", opener=_new) as target:
             yield target
             target.flush()
             os.fchmod(target.fileno(), mode)

@@ -1,0 +1,237 @@
+"""Fixture sets in a folder and in git, and the kinds of job that archive a Django site's data."""
+
+import json
+import os
+import sqlite3
+import subprocess
+
+import pytest
+from sample_site import ENVIRONMENTS, SITE, Sites, differences, fingerprint, manage, shell, text_of
+from sauvegarde import archive, kinds
+from sauvegarde.django import load, sets
+from sauvegarde.errors import SauvegardeError
+
+pytestmark = pytest.mark.skipif(not SITE.exists(), reason="the sample site is not here")
+SETS = [
+    {"name": "contracts", "models": ["reference.Contract", "reference.ContractVariation"]},
+    {"name": "trades", "file": "metiers.json", "models": ["reference.Trade", "reference.TradeVariation"]},
+    {"name": "places", "models": ["reference.Place", "reference.PlaceVariation"]},
+    {"name": "sites", "models": ["sites"]},
+    {"name": "database", "file": "database.jsonl", "models": ["*"]},
+]
+
+
+@pytest.fixture(scope="module")
+def sites(cluster, tmp_path_factory):
+    return Sites(ENVIRONMENTS[0], cluster, tmp_path_factory.mktemp("sites"))
+
+
+@pytest.fixture()
+def repository(tmp_path):
+    """A clone of a bare repository."""
+    bare, clone = tmp_path / "bare.git", tmp_path / "clone"
+    git(tmp_path, "init", "--quiet", "--bare", str(bare))
+    git(tmp_path, "clone", "--quiet", str(bare), str(clone))
+    git(clone, "commit", "--quiet", "--allow-empty", "-m", "Start")
+    git(clone, "push", "--quiet", "--set-upstream", "origin", "HEAD")
+    return clone
+
+
+def git(folder, *arguments):
+    command = ["git", "-C", str(folder), "-c", "user.name=T", "-c", "user.email=t@example.org", *arguments]
+    environment = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null")
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment).stdout.decode().strip()
+
+
+def names(done):
+    return [each["name"] for each in done if each["changed"]]
+
+
+def test_unchanged_data_is_an_unchanged_file(sites, tmp_path):
+    source = sites.new("pg", filled=True)
+    assert names(sets.export(source, SETS, tmp_path, write=False)) == [each["name"] for each in SETS]
+    assert list(tmp_path.iterdir()) == []
+    assert names(sets.export(source, SETS, tmp_path)) == [each["name"] for each in SETS]
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
+    # The same data by another way: loaded into another database, in another order.
+    entries = json.loads(text_of(source).decode())
+    turned = [each for each in entries if each["model"].startswith(("offers.", "reference."))][::-1]
+    entries = turned + [each for each in entries if each not in turned]
+    other = sites.new("sqlite")
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    load.load(other, [path], {})
+    path.unlink()
+    assert names(sets.export(other, SETS, tmp_path)) == []
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()} == before
+    # One change is one line.
+    shell(other, "from reference.models import *\nprint(Place.objects.filter(code='007').update(inhabitants=7))")
+    assert names(sets.export(other, SETS, tmp_path)) == ["places", "database"]
+    old, new = before["places.json"][0].split(b"\n"), (tmp_path / "places.json").read_bytes().split(b"\n")
+    assert sum(one != two for one, two in zip(old, new)) == 1 and len(old) == len(new)
+
+
+def test_the_files_are_stock_fixtures(sites, tmp_path):
+    source, target = sites.new("sqlite", filled=True), sites.new("pg")
+    done = sets.export(source, SETS[:4], tmp_path)
+    manage(target, "loaddata", "-v0", *[each["path"] for each in done])
+    values = {"labels": ["reference.Contract", "reference.Trade", "reference.Place", "sites"], "exclude": []}
+    assert differences(fingerprint(source, **values), fingerprint(target, **values)) == []
+
+
+def test_import_brings_in_and_a_second_one_changes_nothing(sites, tmp_path):
+    source, target = sites.new("sqlite", filled=True), sites.new("pg")
+    sets.export(source, SETS[:4], tmp_path)
+    planned = sets.bring_in(target, SETS[:4], tmp_path, {"check_only": True})
+    assert planned["changed"]
+    assert "reference.place: 0 rows expected, 120 found." in [each["sentence"] for each in planned["differences"]]
+    assert sets.bring_in(target, SETS[:4], tmp_path)["changed"]
+    assert not sets.bring_in(target, SETS[:4], tmp_path)["changed"]
+    # A row that the sets do not have stays in a merge, and goes in a replacement.
+    shell(target, "from reference.models import *\nTrade.objects.create(name='Autre')\nprint(1)")
+    sets.bring_in(target, SETS[:4], tmp_path)
+    assert shell(target, "from reference.models import *\nprint(Trade.objects.filter(name='Autre').count())") == 1
+    assert sets.bring_in(target, SETS[:4], tmp_path, {"mode": "replace"})["changed"]
+    assert shell(target, "from reference.models import *\nprint(Trade.objects.filter(name='Autre').count())") == 0
+
+
+def test_a_commit_is_made_and_pushed_only_when_something_changed(sites, repository):
+    where = sites.new("sqlite", filled=True)
+    (repository / "fixtures").mkdir()
+    files = [f"fixtures/{each['file']}" for each in sets.checked(SETS[:4])]
+    who = {"name": "Fixtures", "email": "fixtures@example.org"}
+    sets.export(where, SETS[:4], repository / "fixtures")
+    first = sets.commit(repository, files, "Update", push=True, **who)
+    assert first["committed"] == git(repository, "rev-parse", "@{upstream}") and first["pushed"]
+    sets.export(where, SETS[:4], repository / "fixtures")
+    assert sets.commit(repository, files, "Update", push=True, **who) == {"committed": None, "pushed": False}
+    assert git(repository, "log", "-1", "--format=%an <%ae> %s") == "Fixtures <fixtures@example.org> Update"
+    # What stands in the repository otherwise is not taken along.
+    (repository / "other").write_text("x", encoding="utf-8")
+    shell(where, "from reference.models import *\nprint(Trade.objects.update(comment='x'))")
+    sets.export(where, SETS[:4], repository / "fixtures")
+    assert sets.commit(repository, files, "Trades", **who)["committed"]
+    assert git(repository, "show", "--name-only", "--format=", "HEAD") == "fixtures/metiers.json"
+    # A push that was not made is made up for.
+    assert sets.commit(repository, files, "Nothing", push=True, **who) == {"committed": None, "pushed": True}
+    assert git(repository, "rev-parse", "HEAD") == git(repository, "rev-parse", "@{upstream}")
+
+
+def test_a_git_error_is_told_word_for_word(tmp_path):
+    with pytest.raises(SauvegardeError) as caught:
+        sets.commit(tmp_path, ["x"], "Message")
+    assert "git add failed" in caught.value.what and "not a git repository" in caught.value.why
+
+
+def test_the_sqlite_file_is_published_only_when_its_data_changed(sites, repository, tmp_path):
+    (repository / ".gitattributes").write_text("*.sqlite3 filter=lfs diff=lfs merge=lfs -text\n", encoding="utf-8")
+    # The filter itself is Git LFS's; here it passes the bytes through.
+    git(repository, "config", "filter.lfs.clean", "cat")
+    git(repository, "config", "filter.lfs.smudge", "cat")
+    where = sites.new("sqlite", filled=True)
+    database = next(
+        line.split("sqlite:///")[1].strip()
+        for line in open(where.env_file, encoding="utf-8")  # noqa: SIM115, PTH123 - read to its end at once
+        if "sqlite:///" in line
+    )
+    who = {"name": "F", "email": "f@example.org", "push": True}
+    assert sets.publish_sqlite(database, repository, "dev.sqlite3", **who)["changed"]
+    # The same rows in other pages.
+    connection = sqlite3.connect(database)
+    connection.execute("UPDATE reference_trade SET comment = 'x'")
+    connection.execute("UPDATE reference_trade SET comment = ''")
+    connection.commit()
+    connection.execute("VACUUM")
+    connection.close()
+    again = sets.publish_sqlite(database, repository, "dev.sqlite3", **who)
+    assert not again["changed"] and again["committed"] is None
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE reference_trade SET comment = 'x'")
+    connection.close()
+    assert sets.publish_sqlite(database, repository, "dev.sqlite3", **who)["committed"]
+    with pytest.raises(SauvegardeError, match="not tracked by Git LFS"):
+        sets.publish_sqlite(database, repository, "dev.db", **who)
+
+
+def job(where, name, kind, **values):
+    return dict(values, name=name, kind=kind, site=where._asdict())
+
+
+@pytest.fixture()
+def root(tmp_path):
+    for name in ("root", "root/data", "root/sets"):
+        (tmp_path / name).mkdir(mode=0o700)
+    return tmp_path / "root"
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_a_dumpdata_job_archives_what_can_be_loaded(sites, root, tmp_path, form):
+    where, target = sites.new("pg", filled=True), sites.new("sqlite")
+    manifest = kinds.back_up(job(where, "data", "dumpdata", dumpdata={"format": form}), str(root))
+    path = root / "data" / manifest["id"]
+    assert kinds.verify(path)["fingerprint"] == fingerprint(where)
+    assert manifest["source"]["counts"]["offers.offer"] == 120
+    assert manifest["tools"]["django"]
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    archive.expand(path, plain)
+    load.load(target, [plain / f"data.{form}"], {})
+    assert differences(manifest["fingerprint"], fingerprint(target)) == []
+
+
+def test_a_damaged_archive_is_seen(sites, root):
+    manifest = kinds.back_up(job(sites.new("sqlite", filled=True), "data", "dumpdata"), str(root))
+    path = root / "data" / manifest["id"] / "data.json.zst"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(bytes(data))
+    with pytest.raises(SauvegardeError) as caught:
+        kinds.verify(path.parent)
+    assert caught.value.exit_code == 14
+
+
+def test_a_failed_dumpdata_job_publishes_nothing(sites, root):
+    where = sites.new("sqlite")._replace(settings="cap.nothing")
+    with pytest.raises(SauvegardeError):
+        kinds.back_up(job(where, "data", "dumpdata"), str(root))
+    assert list((root / "data").iterdir()) == []
+
+
+def test_a_fixtures_job_archives_the_sets_and_commits_them(sites, root, repository):
+    where = sites.new("sqlite", filled=True)
+    (repository / "fixtures").mkdir()
+    git(repository, "config", "user.name", "T")
+    git(repository, "config", "user.email", "t@example.org")
+    values = job(where, "sets", "fixtures", sets=SETS[:4], repository={"path": str(repository), "push": True})
+    manifest = kinds.back_up(values, str(root))
+    assert sorted(each["path"] for each in manifest["files"]) == [
+        "contracts.json", "metiers.json", "places.json", "sites.json"
+    ]  # fmt: skip
+    assert kinds.verify(root / "sets" / manifest["id"])
+    assert manifest["source"]["commit"] == git(repository, "rev-parse", "@{upstream}")
+    assert kinds.back_up(values, str(root))["source"]["commit"] is None
+
+
+def test_smuggler_finds_and_loads_the_sets(sites, cluster, tmp_path):
+    """The real package, where pip has it, in an environment of its own."""
+    there = sites.new("sqlite", filled=True)
+    folder = tmp_path / "fixtures"
+    folder.mkdir()
+    sets.export(there, SETS[:4], folder)
+    smuggling = Sites(ENVIRONMENTS[0], cluster, tmp_path, "django-smuggler")
+    where = smuggling.new("sqlite", SITE_EXTRA_APPS="smuggler", FIXTURE_DIR=str(folder))
+    code = (
+        "from django.test import Client\nfrom django.contrib.auth.models import User\n"
+        "from django.conf import settings\n"
+        "User.objects.create_superuser('admin', 'a@example.org', 'secret')\n"
+        "client = Client(SERVER_NAME='localhost')\nclient.login(username='admin', password='secret')\n"
+        "page = client.get('/admin/load/').content.decode()\n"
+        "found = [name for name in ('contracts', 'metiers', 'places', 'sites') if name + '.json' in page]\n"
+        "import os\n"
+        "paths = [os.path.join(settings.FIXTURE_DIRS[0], name) for name in os.listdir(settings.FIXTURE_DIRS[0])]\n"
+        "answer = client.post('/admin/load/', {'picked_files': paths}, follow=True)\n"
+        "from reference.models import Place\n"
+        "print(json.dumps([found, answer.status_code, Place.objects.count()]))"
+    )
+    assert shell(where, code) == [["contracts", "metiers", "places", "sites"], 200, 120]
