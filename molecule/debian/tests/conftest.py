@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from tests_support.hosts import Server, lab_host
 
 VERSIONS = {"bullseye": "13", "bookworm": "15", "trixie": "17"}
