@@ -6,6 +6,7 @@ where it stopped.
 """
 
 import base64
+import hashlib
 import shlex
 from pathlib import Path
 
@@ -34,9 +35,10 @@ class ActionModule(ActionBase):
         return dict(result, changed=bool(moved), bytes=moved, dest=arguments["dest"])
 
     def _command(self, command, data=None):
-        answer = self._low_level_execute_command(command, in_data=data)
+        # find fails where it may not come back to the login's own folder, which is another user's.
+        answer = self._low_level_execute_command("cd / && " + command, in_data=data)
         if answer["rc"]:
-            raise AnsibleActionFail("{}\n{}".format(command, answer["stderr"].strip() or answer["stdout"].strip()))
+            raise AnsibleActionFail("\n".join([command, answer["stdout"].strip(), answer["stderr"].strip()]))
         return answer["stdout"]
 
     def _there(self, path):
@@ -48,6 +50,17 @@ class ActionModule(ActionBase):
             files[name] = int(size)
         return files
 
+    def _same(self, path, remote, count):
+        """Whether both sides begin with the same `count` bytes: an older file of the same name is not continued."""
+        if not count:
+            return True
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while count > file.tell():
+                digest.update(file.read(min(PIECE, count - file.tell())))
+        told = self._command(f"head -c {count} -- {shlex.quote(remote)} | sha256sum")
+        return told.split()[0] == digest.hexdigest()
+
     def _pull(self, src, dest):
         files = self._there(src)
         if not files:
@@ -58,7 +71,7 @@ class ActionModule(ActionBase):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             target.touch(mode=0o600)
             have = target.stat().st_size
-            if have > size:
+            if have > size or not self._same(target, f"{src}/{name}" if name else src, have):
                 have = 0
             with target.open("r+b") as file:
                 file.truncate(have)
@@ -85,10 +98,10 @@ class ActionModule(ActionBase):
         for name, path in sorted(files.items()):
             target = shlex.quote(f"{dest}/{name}" if name else dest)
             size, have = path.stat().st_size, there.get(name, 0)
-            if have == size and name in there:
-                continue
-            if have > size:
+            if name in there and (have > size or not self._same(path, f"{dest}/{name}" if name else dest, have)):
                 have = 0
+            elif name in there and have == size:
+                continue
             if not have:
                 self._command(f'umask 077 && mkdir -p -- "$(dirname -- {target})" && : > {target}')
             with path.open("rb") as file:

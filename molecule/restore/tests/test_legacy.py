@@ -57,7 +57,6 @@ def server(request, servers):
 def test_nothing_is_lost(server, legacy, name, given):
     more = {"restore_missing_roles": "create"}
     if given:
-        server.host.check_output("sudo -u postgres mkdir -p /var/lib/postgresql/sauvegarde")
         server.host.check_output(
             "printf %%s %s | sudo -u postgres tee /var/lib/postgresql/globals.sql",
             (legacy / "globals-9.6.sql").read_text("utf-8"),
@@ -77,7 +76,7 @@ def test_nothing_is_lost(server, legacy, name, given):
         == "geotribu|fr_FR.UTF-8|Base de production El Géo Paso"
     )
     assert server.sql("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'geotribu'") == ("t" if given else "f")
-    assert server.sql("SELECT count(*) FROM pg_indexes WHERE schemaname IN ('georezo', 'reseau')", "elpaso") == "15"
+    assert server.sql("SELECT count(*) FROM pg_indexes WHERE schemaname IN ('georezo', 'reseau')", "elpaso") == "16"
     assert server.sql("SELECT has_table_privilege('lecture', 'jobs_offer', 'SELECT')", "elpaso") == "t"
     assert server.sql("SELECT postgis_full_version() LIKE '%need upgrade%'", "elpaso") == "f"
 
