@@ -13,10 +13,10 @@ TEXT_BYTES = 600_000_000  # of text in each of the two tables, which PostgreSQL 
 ROW_BYTES = (2000, 4000)
 TABLES = ("raw_offers", "parsed_offers")
 COMMON = """
-de la le et les des en un du une que est pour qui dans a par plus pas au sur ne se ce il sont avec ses mais comme on tout
-nous sa fait été aussi leur bien peut ces y même deux si être cette ou sous donc entre chez vers sans ainsi où vous notre
-votre poste mission équipe projet données profil recherche expérience développement géomatique carte service territoire
-gestion base système information analyse outil compétences formation contrat durée région ville candidature
+de la le et les des en un du une que est pour qui dans a par plus pas au sur ne se ce il sont avec ses mais comme on
+tout nous sa fait été aussi leur bien peut ces y même deux si être cette ou sous donc entre chez vers sans ainsi où vous
+notre votre poste mission équipe projet données profil recherche expérience développement géomatique carte service
+territoire gestion base système information analyse outil compétences formation contrat durée région ville candidature
 """
 SYLLABLES = """
 ba ré mi to lu pa sé ni co du vo ra té lé ma ser tion ment ance eur able ique al en on ou ai é
@@ -43,7 +43,8 @@ INSERT INTO relief SELECT i, ST_SetValues(
   ST_AddBand(ST_MakeEmptyRaster(64, 64, i, i, 1, -1, 0, 0, 4326), '16BSI'::text, 0, 0), 1, 1, 1,
   (SELECT array_agg(line ORDER BY y) FROM (
     SELECT y, array_agg((1000 * (1 + sin(x * y * i / 900.0)))::float8 ORDER BY x) AS line
-    FROM generate_series(1, 64) AS x, generate_series(1, 64) AS y GROUP BY y) AS lines)) FROM generate_series(1, 400) AS i;
+    FROM generate_series(1, 64) AS x, generate_series(1, 64) AS y GROUP BY y) AS lines))
+  FROM generate_series(1, 400) AS i;
 SELECT lo_from_bytea(0, decode(repeat(md5(i::text), 3000), 'hex')) FROM generate_series(1, 100) AS i;
 CREATE INDEX ON places USING gist (geom);
 CREATE INDEX ON offers_technos (offer_id);
@@ -59,7 +60,7 @@ class Texts:
         self._random = random.Random(seed)  # the same text in every run
         words = random.Random(0)
         made = {"".join(words.choices(SYLLABLES.split(), k=words.randint(2, 4))) for _ in range(6000)}
-        self._words = [*COMMON.split(), *sorted(made, key=lambda word: words.random())]
+        self._words = [*COMMON.split(), *words.sample(sorted(made), len(made))]
         self._weights = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(self._words))))
         self._left, self._row, self._rest = TEXT_BYTES, 0, b""
 
