@@ -1,0 +1,78 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tests_support.hosts import Server, lab_host
+
+VERSIONS = {"db96": "9.6", "db13": "13", "db15": "15", "db17": "17", "bare": "17"}
+LAUNCHER = "/usr/bin/python3 -I /usr/local/lib/sauvegarde/run"  # as cron starts it
+ARCHIVES = "/var/backups/sauvegarde"
+
+
+class Backups:
+    """The backups of one lab host, asked as its keeper would."""
+
+    def __init__(self, name):
+        self.name = name
+        self.host = lab_host(name)
+
+    def root(self, command, *arguments):
+        """Output of a shell line as root."""
+        return self.host.check_output("sudo sh -c %s", command % arguments if arguments else command)
+
+    def run(self, *words):
+        """Testinfra's result of one of the launcher's commands, as root."""
+        return self.host.run(f"sudo {LAUNCHER} {' '.join(words)}")
+
+    def labels(self, job="elpaso"):
+        """Published archives of a job, oldest first."""
+        return self.root(f"ls {ARCHIVES}/{job}").split()
+
+    def manifest(self, job="elpaso", label=None):
+        """The manifest of an archive, the newest by default."""
+        return json.loads(self.root(f"cat {ARCHIVES}/{job}/{label or self.labels(job)[-1]}/manifest.json"))
+
+    def state(self, job="elpaso"):
+        return json.loads(self.root(f"cat /var/lib/sauvegarde/{job}/state.json"))
+
+    def metrics(self, job="elpaso"):
+        """{name without its prefix: value}."""
+        text = self.host.file(f"/var/lib/prometheus/node-exporter/sauvegarde_{job}.prom").content_string
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        return {line.split("{")[0].replace("sauvegarde_backup_", ""): float(line.rsplit(" ", 1)[1]) for line in lines}
+
+
+@pytest.fixture(scope="session")
+def described():
+    """Variables that the hosts were converged with."""
+    folder = Path(__file__).parents[1] / "group_vars"
+    return {path.stem: yaml.safe_load(path.read_text()) for path in folder.glob("*.yml")}
+
+
+@pytest.fixture(scope="session")
+def database(described):
+    """The name of the database, which is hostile."""
+    return described["all"]["hostile_database"]
+
+
+@pytest.fixture(scope="session")
+def servers():
+    """{host: Server}."""
+    return {name: Server(lab_host(name), version) for name, version in VERSIONS.items()}
+
+
+@pytest.fixture(scope="session")
+def everyone():
+    """{host: Backups} of the hosts with jobs."""
+    return {name: Backups(name) for name in VERSIONS if name != "bare"}
+
+
+@pytest.fixture
+def backups(host, everyone):
+    return everyone[host.backend.get_hostname()]
+
+
+@pytest.fixture
+def server(host, servers):
+    return servers[host.backend.get_hostname()]
