@@ -1,0 +1,76 @@
+"""A run that somebody far away waits for: it goes on by itself, and its end is told once."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+from sauvegarde import installation, remote, state
+from sauvegarde.errors import FAILED, SauvegardeError
+from test_runner import Host, slow
+
+
+@pytest.fixture()
+def host(tmp_path):
+    tmp_path.chmod(0o755)
+    found = Host(tmp_path)
+    installation.install(tmp_path / "engine", installation.sources(), "")
+    return found
+
+
+def start(host):
+    options = {"configuration": str(host.folder / "etc"), "python": sys.executable}
+    return remote.start("demo", str(host.folder / "engine" / "run"), **options)["token"]
+
+
+def wait(host, token):
+    steps = set()
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        told = remote.ask("demo", token, str(host.folder / "etc"))
+        if not told["running"]:
+            return told, steps
+        steps.add(told["step"])
+        time.sleep(0.05)
+    raise AssertionError("it did not end")
+
+
+def test_started_asked_and_ended(host):
+    host.configure(before=[slow(1)])
+    token = start(host)
+    told, steps = wait(host, token)
+    assert "before" in steps and told["exit_code"] == 0 and told["archive"]["id"] == host.labels()[0]
+    assert not list(host.state.glob("ended-*"))
+
+
+def test_a_failure_is_told_in_the_runs_own_words(host):
+    host.configure(path="/nowhere")
+    with pytest.raises(SauvegardeError) as caught:
+        wait(host, start(host))
+    assert caught.value.exit_code == FAILED and "/nowhere" in caught.value.what
+
+
+def test_a_killed_run_is_told(host):
+    host.configure(before=[slow(30)])
+    token = start(host)
+    until = time.monotonic() + 20
+    while remote.ask("demo", token, str(host.folder / "etc"))["step"] != "before" and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(int(token.split("-")[1]), signal.SIGKILL)
+    os.kill(state.read(host.state / "progress.json")["pid"], signal.SIGTERM)
+    time.sleep(0.3)
+    with pytest.raises(SauvegardeError) as caught:
+        wait(host, token)
+    assert "was killed" in caught.value.what
+
+
+def test_unknown_jobs_and_hosts_without_an_engine(host):
+    with pytest.raises(SauvegardeError) as caught:
+        remote.start("nope", str(host.folder / "engine" / "run"), str(host.folder / "etc"))
+    assert "no job named nope" in caught.value.what
+    with pytest.raises(SauvegardeError) as caught:
+        remote.start("demo", "/nowhere/run", str(host.folder / "etc"))
+    assert "no engine" in caught.value.what
+    with pytest.raises(SauvegardeError):
+        remote.ask("demo", "../../etc/passwd", str(host.folder / "etc"))
