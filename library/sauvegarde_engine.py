@@ -84,6 +84,7 @@ def _engine():
 
 def _django():
     from ansible.module_utils.sauvegarde.django import (  # noqa: F401 - see above
+        arguments,
         dump,
         fixture,
         load,

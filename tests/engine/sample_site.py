@@ -54,12 +54,23 @@ def _works(python):
     )
 
 
+_known = {}
+
+
+def sites_of(environment, cluster, factory, *packages):
+    """The Sites of an environment, the same for the whole session."""
+    key = (environment, cluster.port, packages)
+    if key not in _known:
+        _known[key] = Sites(environment, cluster, factory.mktemp("sites"), len(_known), *packages)
+    return _known[key]
+
+
 class Sites:
     """Databases for one virtual environment: empty migrated and filled ones, copied for each test."""
 
-    def __init__(self, environment, cluster, folder, *packages):
+    def __init__(self, environment, cluster, folder, number, *packages):
         self.python, self.cluster, self.folder = interpreter(environment, *packages), cluster, folder
-        self.name = environment.replace(".", "").replace(":", "")
+        self.name = str(number)
         self._templates = {}
         self._count = 0
 

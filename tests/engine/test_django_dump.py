@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from sample_site import ENVIRONMENTS, SITE, Sites, differences, fingerprint, manage, shell, text_of
+from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, manage, shell, sites_of, text_of
 from sauvegarde.django import dump, site
 from sauvegarde.errors import SauvegardeError
 
@@ -20,12 +20,12 @@ NATURAL = [*STOCK, "--natural-foreign"]
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS)
 def every(request, cluster, tmp_path_factory):
-    return Sites(request.param, cluster, tmp_path_factory.mktemp("sites"))
+    return sites_of(request.param, cluster, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def sites(cluster, tmp_path_factory):
-    return Sites(ENVIRONMENTS[0], cluster, tmp_path_factory.mktemp("sites"))
+    return sites_of(ENVIRONMENTS[0], cluster, tmp_path_factory)
 
 
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])

@@ -17,12 +17,12 @@ from sample_site import (
     ENVIRONMENTS,
     ROOT,
     SITE,
-    Sites,
     differences,
     fingerprint,
     manage,
     problems,
     shell,
+    sites_of,
     text_of,
     write,
 )
@@ -35,12 +35,12 @@ WHEN = "2020-05-06T07:08:09.123Z"
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS)
 def every(request, cluster, tmp_path_factory):
-    return Sites(request.param, cluster, tmp_path_factory.mktemp("sites"))
+    return sites_of(request.param, cluster, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def sites(cluster, tmp_path_factory):
-    return Sites(ENVIRONMENTS[0], cluster, tmp_path_factory.mktemp("sites"))
+    return sites_of(ENVIRONMENTS[0], cluster, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from sample_site import CANARY, ENVIRONMENTS, SITE, Sites, differences, fingerprint, shell, text_of
+from sample_site import CANARY, ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of
 from sauvegarde.django import dump, load, masking, site
 from sauvegarde.errors import SauvegardeError
 
@@ -14,7 +14,7 @@ KEY = "00112233445566778899aabbccddeeff"
 
 @pytest.fixture(scope="module")
 def sites(cluster, tmp_path_factory):
-    return Sites(ENVIRONMENTS[0], cluster, tmp_path_factory.mktemp("sites"))
+    return sites_of(ENVIRONMENTS[0], cluster, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

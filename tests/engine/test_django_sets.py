@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 
 import pytest
-from sample_site import ENVIRONMENTS, SITE, Sites, differences, fingerprint, manage, shell, text_of
+from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, manage, shell, sites_of, text_of
 from sauvegarde import archive, kinds
 from sauvegarde.django import load, sets
 from sauvegarde.errors import SauvegardeError
@@ -23,7 +23,7 @@ SETS = [
 
 @pytest.fixture(scope="module")
 def sites(cluster, tmp_path_factory):
-    return Sites(ENVIRONMENTS[0], cluster, tmp_path_factory.mktemp("sites"))
+    return sites_of(ENVIRONMENTS[0], cluster, tmp_path_factory)
 
 
 @pytest.fixture()
@@ -213,13 +213,13 @@ def test_a_fixtures_job_archives_the_sets_and_commits_them(sites, root, reposito
     assert kinds.back_up(values, str(root))["source"]["commit"] is None
 
 
-def test_smuggler_finds_and_loads_the_sets(sites, cluster, tmp_path):
+def test_smuggler_finds_and_loads_the_sets(sites, cluster, tmp_path, tmp_path_factory):
     """The real package, where pip has it, in an environment of its own."""
     there = sites.new("sqlite", filled=True)
     folder = tmp_path / "fixtures"
     folder.mkdir()
     sets.export(there, SETS[:4], folder)
-    smuggling = Sites(ENVIRONMENTS[0], cluster, tmp_path, "django-smuggler")
+    smuggling = sites_of(ENVIRONMENTS[0], cluster, tmp_path_factory, "django-smuggler")
     where = smuggling.new("sqlite", SITE_EXTRA_APPS="smuggler", FIXTURE_DIR=str(folder))
     code = (
         "from django.test import Client\nfrom django.contrib.auth.models import User\n"

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import lzma
 import os
 import queue
@@ -163,17 +164,36 @@ class Check:
         return piece
 
 
-def to_file(site, values, path, progress=None):
-    """Dump to a file, compressed as its name says; the old one stays until the new one is whole. As `stream`."""
+def to_file(site, values, path, progress=None, write=True):
+    """Dump to a file, compressed as its name says; the old one stays until the new one is whole.
+
+    Returns as `stream`, and "path", "bytes" and "changed". Not to `write` is to dump and check all the same.
+    """
     path = Path(str(path))
     form, compression = fixture.kind_of(path.name)
     if compression not in (None, *COMPRESSIONS):
         raise SauvegardeError(
             f"A dump cannot be compressed as {compression}.", fix="Use one of: {}.".format(", ".join(COMPRESSIONS))
         )
+    values = dict(values, format=form)
+    if not write:
+        return dict(stream(site, values, lambda piece: None, progress), path=str(path), bytes=0, changed=True)
+    old = _sum(path)
     with replaced(path) as target, compressed(target, compression) as sink:
-        result = stream(site, dict(values, format=form), sink.write, progress)
-    return dict(result, path=str(path), bytes=path.stat().st_size)
+        result = stream(site, values, sink.write, progress)
+    return dict(result, path=str(path), bytes=path.stat().st_size, changed=old != _sum(path))
+
+
+def _sum(path):
+    """SHA-256 of a file, or None where there is none."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as source:
+            for piece in iter(lambda: source.read(1 << 20), b""):
+                digest.update(piece)
+    except FileNotFoundError:
+        return None
+    return digest.digest()
 
 
 def _new(path, flags):

@@ -18,7 +18,7 @@ from . import dump, fixture, load
 from .proof import ALGORITHM, Fingerprint, compare
 from .site import as_user, home
 
-__all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "commit", "export", "publish_sqlite"]
+__all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "commit", "export", "load_if_needed", "publish_sqlite"]
 
 # The seven of the seed's site.
 SETS = [
@@ -135,36 +135,44 @@ def export(site, sets, folder, write=True, owner=""):
 
 
 def bring_in(site, sets, folder, values=None):
-    """Load the sets' files, all in one transaction. Returns {"changed", "loaded", "differences"}: nothing is loaded
-    where the database holds just what the files do; the differences are those of the database, before and after.
-    """
+    """Load the sets' files, all in one transaction. Returns as `load_if_needed`."""
     sets, folder = checked(sets), Path(str(folder))
-    paths = [folder / each["file"] for each in sets]
     labels = [label for each in sets for label in each["models"]]
+    return load_if_needed(site, [folder / each["file"] for each in sets], values or {}, labels)
+
+
+def load_if_needed(site, paths, values, labels=None):
+    """Load fixtures where the database does not hold just what they do.
+
+    `labels`: the models that they cover, by default those that they name. Returns {"changed", "loaded", "differences"}:
+    `loaded` as `load.load` (None where nothing was to be done), the differences of the database, before and after.
+    """
+    values = dict(values)
+    if labels is None:
+        labels = sorted(_scanned(paths, Fingerprint({})).counts)
     before = _fingerprint(site, labels)
-    wanted = Fingerprint(before["many"])
-    for path in paths:
-        form, _ = fixture.kind_of(path.name)
-        try:
-            with path.open("rb") as source:
-                for entry in fixture.objects(source, form, path.name):
-                    wanted.add(entry)
-        except FileNotFoundError as error:
-            raise SauvegardeError(
-                f"The set's file does not exist: {path}", fix="Export it, or correct the set."
-            ) from error
-    values = dict(values or {})
+    many = before["many"]
+    wanted = _scanned(paths, Fingerprint(many))
     if not compare(wanted.result(), before["fingerprint"]):
         return {"changed": False, "loaded": None, "differences": []}
     if values.get("mode") == "replace":
-        # So that a model of a set whose last row is gone is emptied too.
-        values["models"] = sorted(before["many"])
+        # So that a model whose last row is gone is emptied too.
+        values["models"] = sorted(many)
     loaded = load.load(site, paths, values)
     if values.get("check_only"):
         return {"changed": True, "loaded": loaded, "differences": compare(before["fingerprint"], wanted.result())}
-    after = _fingerprint(site, labels)
-    differences = compare(before["fingerprint"], after["fingerprint"])
+    differences = compare(before["fingerprint"], _fingerprint(site, labels)["fingerprint"])
     return {"changed": bool(differences), "loaded": loaded, "differences": differences}
+
+
+def _scanned(paths, fingerprint):
+    """The fingerprint, having taken all objects of the files."""
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            source, form, name = load.opened(stack, path)
+            for entry in fixture.objects(source, form, name):
+                fingerprint.add(entry)
+    return fingerprint
 
 
 def _fingerprint(site, labels):

@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 CHUNK = 250  # rows held at a time
+_from_iso = getattr(datetime.datetime, "fromisoformat", None)  # Python 3.7
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}(?:\d{3})?)?Z\Z", re.ASCII)
 _LISTED = 2000  # problems that are told one by one; the others are counted
 
@@ -115,7 +116,7 @@ class Column:
         if stock and self.range != (None, None):
             return self._whole
         utc = settings.USE_TZ and getattr(self.connection, "timezone_name", "") == "UTC"
-        if stock and self.kind == "DateTimeField" and utc and hasattr(datetime.datetime, "fromisoformat"):
+        if stock and self.kind == "DateTimeField" and utc and _from_iso is not None:
             return self._moment
         return self._general
 
@@ -142,7 +143,7 @@ class Column:
         if type(value) is str and _MOMENT.match(value):
             try:
                 # As the adapters of the two databases write it; a day that does not exist goes the long way.
-                text = str(datetime.datetime.fromisoformat(value[:-1]))
+                text = str(_from_iso(value[:-1]))
                 return text + "+00:00" if self.postgres else text
             except ValueError:
                 pass

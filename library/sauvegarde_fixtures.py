@@ -1,0 +1,173 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""Export a Django site's fixture sets, or import them."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_fixtures
+short_description: Export a Django site's fixture sets, or import them
+description:
+  - A set is a group of models in one file, one object a line, sorted by key, so that unchanged data is an unchanged
+    file. Stock C(loaddata) and Django Smuggler read the files.
+author: Sauvegarde
+extends_documentation_fragment:
+  - sauvegarde_site
+options:
+  state:
+    description: C(exported) writes the files from the database, C(imported) loads them into it.
+    type: str
+    choices: [exported, imported]
+    default: exported
+  folder:
+    description: Where the files are.
+    type: path
+    required: true
+  sets:
+    description: The sets; the seven of El Géo Paso without it.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the set.
+        type: str
+        required: true
+      file:
+        description: Its file, C(NAME.json) without it; C(.jsonl) for lines without a list around them.
+        type: str
+      models:
+        description: Applications and models; C(*) alone is the whole site.
+        type: list
+        elements: str
+        required: true
+  mode:
+    description: How an import treats rows that the files do not have; C(replace) removes them.
+    type: str
+    choices: [merge, replace]
+    default: merge
+  policy:
+    description: As in M(sauvegarde_loaddata), for an import.
+    type: dict
+    default: {}
+  commit:
+    description: Commit the exported files in the git repository that the folder is in, where they changed.
+    type: bool
+    default: false
+  push:
+    description: Push, too, what was committed.
+    type: bool
+    default: false
+  message:
+    description: The commit's message.
+    type: str
+    default: Update the fixtures
+  author_name:
+    description: The commit's author; git's own configuration without it.
+    type: str
+    default: ""
+  author_email:
+    description: The author's address.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Export the reference data into the site's repository
+  sauvegarde_fixtures:
+    site: "{{ site }}"
+    folder: /srv/site/src/fixtures
+    commit: true
+    push: true
+  become: true
+"""
+
+RETURN = r"""
+sets:
+  description: For an export, each set with C(name), C(path), C(changed) and C(objects).
+  returned: exported
+  type: list
+  elements: dict
+committed:
+  description: The new commit, or null where nothing had changed.
+  returned: exported with commit
+  type: str
+pushed:
+  description: Whether something was pushed.
+  returned: exported with commit
+  type: bool
+loaded:
+  description: For an import, as M(sauvegarde_loaddata) returns; null where the database had it all.
+  returned: imported
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde.django import arguments, load, sets
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
+
+
+def export(module, site, wanted):
+    parameters = module.params
+    done = sets.export(site, wanted, parameters["folder"], write=not module.check_mode, owner=site.user)
+    changed = [each for each in done if each["changed"]]
+    result = {
+        "changed": bool(changed),
+        "sets": [{key: each[key] for key in ("name", "path", "changed", "objects")} for each in done],
+        "diff": [{"before": each["before"], "after": each["after"], "before_header": each["path"]} for each in changed],
+    }
+    if parameters["commit"] and not module.check_mode:
+        made = sets.commit(
+            parameters["folder"],
+            [each["path"] for each in done],
+            parameters["message"],
+            push=parameters["push"],
+            user=site.user,
+            name=parameters["author_name"],
+            email=parameters["author_email"],
+        )
+        result.update(made, changed=bool(changed or made["committed"] or made["pushed"]))
+    return result
+
+
+def bring_in(module, site, wanted):
+    options = arguments.given(module.params, ("mode", "policy"))
+    result = sets.bring_in(site, wanted, module.params["folder"], dict(options, check_only=module.check_mode))
+    sentences = "".join(each["sentence"] + "\n" for each in result["differences"])
+    return {"changed": result["changed"], "loaded": result["loaded"], "diff": {"prepared": sentences}}
+
+
+def main():
+    one_set = {
+        "name": {"type": "str", "required": True},
+        "file": {"type": "str"},
+        "models": {"type": "list", "elements": "str", "required": True},
+    }
+    module = AnsibleModule(
+        argument_spec=dict(
+            arguments.SITE,
+            state={"type": "str", "choices": ["exported", "imported"], "default": "exported"},
+            folder={"type": "path", "required": True},
+            sets={"type": "list", "elements": "dict", "options": one_set},
+            mode={"type": "str", "choices": list(load.MODES), "default": "merge"},
+            policy={"type": "dict", "default": {}},
+            commit={"type": "bool", "default": False},
+            push={"type": "bool", "default": False},
+            message={"type": "str", "default": "Update the fixtures"},
+            author_name={"type": "str", "default": ""},
+            author_email={"type": "str", "default": ""},
+        ),
+        supports_check_mode=True,
+    )
+    try:
+        run = export if module.params["state"] == "exported" else bring_in
+        result = run(module, arguments.described(module.params), module.params["sets"] or sets.SETS)
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

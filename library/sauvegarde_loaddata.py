@@ -1,0 +1,105 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""Load fixtures into a Django site."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_loaddata
+short_description: Load fixtures into a Django site
+description:
+  - Leaves what C(manage.py loaddata) leaves, row for row, in one transaction. References that lead nowhere, texts that
+    are too long, numbers out of range and NULs are all listed before anything is written.
+  - Where only Django's own way gives its result (listeners, inherited models, natural keys), it is taken, and said.
+author: Sauvegarde
+extends_documentation_fragment:
+  - sauvegarde_site
+options:
+  fixtures:
+    description: Files, compressed or not, whose names tell what they are; loaded together.
+    type: list
+    elements: path
+    required: true
+  mode:
+    description:
+      - C(merge) as C(loaddata); other rows stay. C(replace) leaves the fixtures' models with just the fixtures' rows.
+    type: str
+    choices: [merge, replace]
+    default: merge
+  policy:
+    description:
+      - What to do about C(too_long) (stop, cut, keep), C(out_of_range) (stop, empty, drop), C(nul) (stop, strip),
+        C(null) (stop, drop), C(foreign_key) (stop, empty, drop), C(invalid) (stop, drop) and C(unknown) (stop, skip).
+      - What it does not name stops the load.
+    type: dict
+    default: {}
+  exclude:
+    description: Applications and models of the fixtures to leave out.
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode:
+    support: full
+    details: Everything is read and checked against the database; problems are returned.
+  diff_mode:
+    support: full
+    details: The models whose rows or content change.
+"""
+
+EXAMPLES = r"""
+- name: Load last night's data
+  sauvegarde_loaddata:
+    site: "{{ site }}"
+    fixtures: [/srv/site/masked.json.zst]
+    mode: replace
+    policy:
+      foreign_key: empty
+  become: true
+"""
+
+RETURN = r"""
+counts:
+  description: Objects of each model.
+  returned: when something was loaded
+  type: dict
+stock:
+  description: The models whose objects took Django's own way, each with C(objects) and C(why).
+  returned: when something was loaded
+  type: dict
+problems:
+  description: What was wrong with the data, each with C(kind), C(model), C(pk), C(field), C(detail) and C(action).
+  returned: when something was loaded
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde.django import arguments, load, sets
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            arguments.SITE,
+            fixtures={"type": "list", "elements": "path", "required": True},
+            mode={"type": "str", "choices": list(load.MODES), "default": "merge"},
+            policy={"type": "dict", "default": {}},
+            exclude={"type": "list", "elements": "str", "default": []},
+        ),
+        supports_check_mode=True,
+    )
+    options = arguments.given(module.params, ("mode", "policy", "exclude"))
+    try:
+        result = sets.load_if_needed(
+            arguments.described(module.params),
+            module.params["fixtures"],
+            dict(options, check_only=module.check_mode),
+        )
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+    sentences = "".join(each["sentence"] + "\n" for each in result["differences"])
+    module.exit_json(changed=result["changed"], diff={"prepared": sentences}, **(result["loaded"] or {}))
+
+
+if __name__ == "__main__":
+    main()

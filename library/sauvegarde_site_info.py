@@ -1,0 +1,55 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""Describe a Django site: versions, models, migrations, and a masking policy to start from."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_site_info
+short_description: Describe a Django site
+description:
+  - Says what the site's models are and which of its migrations are not applied, and drafts a masking policy that
+    classifies every field, for a person to correct. Changes nothing.
+author: Sauvegarde
+extends_documentation_fragment:
+  - sauvegarde_site
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Draft a masking policy
+  sauvegarde_site_info:
+    site: "{{ site }}"
+  become: true
+  register: described
+"""
+
+RETURN = r"""
+description:
+  description: C(django), C(python), C(database), C(models) with their fields, and C(unapplied) migrations.
+  returned: always
+  type: dict
+starting_policy:
+  description: A masking policy that knows every field of every model.
+  returned: always
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde.django import arguments, masking, site
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
+
+
+def main():
+    module = AnsibleModule(argument_spec=dict(arguments.SITE), supports_check_mode=True)
+    try:
+        described = site.describe(arguments.described(module.params))
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+    module.exit_json(changed=False, description=described, starting_policy=masking.starting_policy(described["models"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Options that the modules of Django data share."""
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  site:
+    description:
+      - The Django site on this host. Its own virtual environment runs what needs Django, and nothing is installed or
+        changed in it.
+    type: dict
+    required: true
+    suboptions:
+      path:
+        description: Folder with C(manage.py).
+        type: path
+        required: true
+      python:
+        description: The interpreter of the site's virtual environment.
+        type: path
+        required: true
+      settings:
+        description: The settings' module.
+        type: str
+        required: true
+      env_file:
+        description: File with the site's environment, lines of C(NAME=value).
+        type: path
+        default: ""
+      user:
+        description: The site's own user, whom its code runs as where the module runs as root.
+        type: str
+        default: ""
+      database:
+        description: Alias of the database in the settings.
+        type: str
+        default: default
+"""
