@@ -24,6 +24,7 @@ from ..following import Compressing
 FOLDER = "dump"
 AFTER = "after.sql"
 LOCK_TIMEOUT = 60
+_BATCH = 256 * 1024 * 1024  # bytes uncompressed on the disk at once, where pg_restore wants real files; or one table
 
 
 def preflight(job, directory, last):
@@ -164,32 +165,77 @@ def read(path, manifest):
 
 
 def read_through(path, files, reader):
-    """pg_restore reads the whole dump, each file handed to it through a pipe while its checksum is taken: one pass, and
-    nothing uncompressed on the disk but the tables of contents. Returns the sequences' values that the dump sets.
+    """pg_restore reads the whole dump while every file's checksum is taken. Returns the sequences' values that the dump
+    sets. Each file is handed over through a pipe, so that nothing uncompressed touches the disk; newer minor releases
+    refuse pipes and get real files, a batch at a time.
 
     files: the manifest's entries of the dump's folder.
     """
     entries = {entry["path"].rpartition("/")[2]: entry for entry in files}
-    folder = Path(tempfile.mkdtemp(prefix="sauvegarde-"))
+    parent = Path(str(path)).parent
+    # Beside the archive, where there is room for a table, under a name that archive.clean removes.
+    beside = str(parent) if os.access(str(parent), os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix=".partial-read-", dir=beside))
     try:
         index = [entry for name, entry in entries.items() if name.endswith(".toc") or name == "toc.dat"]
         archive.stream(path, index, lambda entry: _into(folder / entry["path"].rpartition("/")[2]))
         listing = process.run([reader.path, "--list", str(folder)], what="pg_restore cannot read the dump.").text
-        names = [name for name in _order(folder, listing) if name in entries]
-        for name in names:
-            os.mkfifo(str(folder / name), 0o600)
-        rest = [entry for entry in entries.values() if entry not in index and not (folder / _name(entry)).exists()]
-        with process.start([reader.path, "--file=/dev/null", str(folder)]) as restorer:
-
-            def pipe(entry):
-                return _pipe(folder / _name(entry), restorer)
-
-            archive.stream(path, [entries[name] for name in names], pipe)
-            restorer.finish(what="pg_restore cannot read the dump whole.")
-        archive.read_all(path, rest)
+        parts = [(line, [name for name in names if name in entries]) for line, names in _contents(folder, listing)]
+        try:
+            _through_pipes(path, entries, folder, parts, reader)
+        except SauvegardeError as error:
+            if "is not a regular file" not in error.why:
+                raise
+            _through_files(path, entries, folder, listing, parts, reader)
+        read = {name for _, names in parts for name in names}
+        archive.read_all(path, [entry for name, entry in entries.items() if name not in read and entry not in index])
         return _sequences(folder, listing, reader)
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
+
+
+def _through_pipes(path, entries, folder, parts, reader):
+    names = [name for _, members in parts for name in members]
+    for name in names:
+        os.mkfifo(str(folder / name), 0o600)
+    with process.start([reader.path, "--file=/dev/null", str(folder)]) as restorer:
+
+        def pipe(entry):
+            return _pipe(folder / _name(entry), restorer)
+
+        archive.stream(path, [entries[name] for name in names], pipe)
+        restorer.finish(what="pg_restore cannot read the dump whole.")
+
+
+def _through_files(path, entries, folder, listing, parts, reader):
+    for _, names in parts:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                (folder / name).unlink()
+    data = {line for line, _ in parts}
+    rest = [line for line in listing.splitlines() if line and not line.startswith(";") and line not in data]
+    _restore_nowhere(folder, rest, reader)
+    waiting, size = [], 0
+    for part in [*parts, None]:
+        bytes_more = sum(entries[name]["bytes"] for name in part[1]) if part else 0
+        if waiting and (part is None or size + bytes_more > _BATCH):
+            names = [name for _, members in waiting for name in members]
+            archive.stream(path, [entries[name] for name in names], lambda entry: _into(folder / _name(entry)))
+            _restore_nowhere(folder, [line for line, _ in waiting], reader)
+            for name in names:
+                (folder / name).unlink()
+            waiting, size = [], 0
+        if part:
+            waiting.append(part)
+            size += bytes_more
+
+
+def _restore_nowhere(folder, lines, reader):
+    """pg_restore reads the given entries of its table of contents, and their data."""
+    chosen = folder / "entries.list"
+    chosen.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    arguments = [reader.path, f"--use-list={chosen}", "--file=/dev/null", str(folder)]
+    process.run(arguments, what="pg_restore cannot read the dump whole.")
 
 
 def _name(entry):
@@ -233,19 +279,18 @@ def _pipe(path, restorer):
         os.close(descriptor)
 
 
-def _order(folder, listing):
-    """The names of the data files in the order in which pg_restore opens them: that of its table of contents."""
+def _contents(folder, listing):
+    """The entries with data, in the order in which pg_restore opens their files: (line of the listing, names)."""
     for line in listing.splitlines():
         found = re.match(r"(\d+); \d+ \d+ (TABLE DATA|BLOBS) ", line)
         if found is None:
             continue
         if found.group(2) == "TABLE DATA":
-            yield f"{found.group(1)}.dat"
+            yield line, [f"{found.group(1)}.dat"]
         else:
             index = folder / f"blobs_{found.group(1)}.toc"  # one list a group of objects, from 17 on
             with (index if index.exists() else folder / "blobs.toc").open() as objects:
-                for each in objects:
-                    yield each.split()[1]
+                yield line, [each.split()[1] for each in objects]
 
 
 _SETVAL = re.compile(r"^SELECT pg_catalog\.setval\('((?:[^']|'')*)', (-?\d+), (true|false)\);$", re.MULTILINE)
