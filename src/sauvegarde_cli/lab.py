@@ -313,11 +313,17 @@ def ready(scenario):
     ensure_images(wanted)
 
 
+def molecule_command(binaries, command, scenario):
+    """Molecule's command line. It finds the shared configuration by itself only in a git checkout, beside the user's."""
+    shared = ROOT / ".config/molecule/config.yml"
+    return [binaries / "molecule", "--base-config", shared, command, "--scenario-name", scenario]
+
+
 def molecule(command, scenario):
     """Run one of Molecule's commands on a scenario, in the environment that runs this. Raises LabFailed."""
     binaries = Path(sys.prefix) / "bin"
     done = subprocess.run(
-        [binaries / "molecule", command, "--scenario-name", scenario],
+        molecule_command(binaries, command, scenario),
         cwd=ROOT,
         env=tool_environment(binaries),
         check=False,
