@@ -108,7 +108,7 @@ def molecule(scenario, reports):
     install_packages(scenario_file(scenario, "needs"), f"the scenario {scenario}")
     say(f"ansible-core {core}")
     return run_pytest_in(
-        [bin_folder / "molecule", "test", "--scenario-name", scenario],
+        lab.molecule_command(bin_folder, "test", scenario),
         bin_folder,
         reports / f"{scenario}.xml",
     )

@@ -314,7 +314,7 @@ def ready(scenario):
 
 
 def molecule_command(binaries, command, scenario):
-    """Molecule's command line. It finds the shared configuration by itself only in a git checkout, beside the user's."""
+    """Molecule's command line. The shared configuration it finds by itself only in a git checkout, with the user's."""
     shared = ROOT / ".config/molecule/config.yml"
     return [binaries / "molecule", "--base-config", shared, command, "--scenario-name", scenario]
 
