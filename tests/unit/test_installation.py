@@ -14,7 +14,9 @@ NOTE = "A note."
 def test_the_module_brings_every_file_of_the_engine():
     text = (ROOT / "library/sauvegarde_engine.py").read_text()
     brought = set()
-    for package, names in re.findall(r"from ansible\.module_utils\.sauvegarde(\S*) import \(.*?\n(.*?)\)", text, re.DOTALL):
+    for package, names in re.findall(
+        r"from ansible\.module_utils\.sauvegarde(\S*) import \(.*?\n(.*?)\)", text, re.DOTALL
+    ):
         brought |= {(package[1:] + "/" if package else "") + name + ".py" for name in re.findall(r"\w+", names)}
     files = {name for name in installation.sources() if not name.endswith("__init__.py")}
     assert brought == files

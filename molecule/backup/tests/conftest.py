@@ -34,7 +34,7 @@ class Backups:
         return json.loads(self.root(f"cat {ARCHIVES}/{job}/{label or self.labels(job)[-1]}/manifest.json"))
 
     def state(self, job="elpaso"):
-        return json.loads(self.root(f"cat /var/lib/sauvegarde/{job}/state.json"))
+        return json.loads(self.root(f"cat /var/lib/sauvegarde/{job}/state.json 2>/dev/null || echo {{}}"))
 
     def metrics(self, job="elpaso"):
         """{name without its prefix: value}."""

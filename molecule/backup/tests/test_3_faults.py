@@ -40,7 +40,7 @@ def untouched(one):
 def test_the_password_is_changed(everyone, described):
     """Fault 18, with its own exit code; globals log in by password."""
     one = everyone["db17"]
-    jobs = [dict(job, schedule="0 3 1 1 *") for job in described["backup"]["backup_jobs"]]
+    jobs = [dict(job) for job in described["backup"]["backup_jobs"]]
     jobs[1]["connection"] = dict(jobs[1]["connection"], password="another")
     done = play("--limit=db17", "--tags=backup-preflight,backup-configure", variables={"backup_jobs": jobs})
     assert done.code == 0, done.output
