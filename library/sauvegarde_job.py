@@ -6,8 +6,9 @@ DOCUMENTATION = r"""
 module: sauvegarde_job
 short_description: Run a backup job of a host now
 description:
-  - Starts the job exactly as cron does, as its own user and with the host's copy of the engine. It is detached, so that it
-    goes on when the connection breaks. An action plugin of the same name waits for its end and shows how far it is.
+  - Starts the job exactly as cron does, as its own user and with the host's copy of the engine.
+  - It is detached, so that it goes on when the connection breaks. An action plugin of the same name waits for its end
+    and shows how far it is.
   - Run it as root, or as the job's user.
 author: Sauvegarde
 options:
