@@ -203,3 +203,25 @@ def test_fingerprints_tell_a_change_and_only_a_change(sites):
     assert differences(before, fingerprint(where, indent=2)) == []
     shell(where, "from offers.models import Offer\nprint(Offer.objects.filter(pk=7).update(views=99999))")
     assert differences(before, fingerprint(where)) == ["offers.offer: 120 rows, but not the same content."]
+
+
+def test_the_sites_code_runs_as_its_own_user(sites, tmp_path):
+    """Where we are root: the worker is the site's user, and the data still reaches a file of ours."""
+    where = sites.new("pg", filled=True)._replace(user="nobody")
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    try:
+        tried = subprocess.run(["runuser", "-u", "nobody", "--", where.python, "-c", "import django"], check=False)
+    except OSError:
+        pytest.skip("there is no runuser")
+    if tried.returncode or not os.access(str(SITE), os.R_OK):
+        pytest.skip("the virtual environment is in a folder that nobody else may read")
+    owners = set()
+
+    def look(_event):
+        found = subprocess.run(["ps", "-eo", "user,args"], stdout=subprocess.PIPE, check=True).stdout.decode()
+        owners.update(line.split()[0] for line in found.splitlines() if where.python + " -I" in line)
+
+    result = dump.stream(where, {}, lambda piece: None, look)
+    assert owners == {"nobody"}
+    assert result["counts"]["offers.offer"] == 120

@@ -22,14 +22,15 @@ class Many:
         self.column.name = field.name
         self.related = field.remote_field.model
         self.spool = Spool(plan.load.folder)
-        self.values = set()
+        self.values, self.sources = set(), set()
         self.last = _Last()
 
     def add(self, pk, members):
         # As `set()`: each member once.
         members = list(dict.fromkeys(members))
         self.values.update(members)
-        self.last.add(pk, self.spool.count)
+        self.last.add(pk, self.spool.count, pk in self.sources)
+        self.sources.add(pk)
         self.spool.add((pk, members))
 
     def lists(self, without=()):
@@ -48,14 +49,11 @@ class _Last:
     """Which of several rows with one key is the last: it wins."""
 
     def __init__(self):
-        self.seen = set()
         self.repeated = {}
 
-    def add(self, pk, place):
-        if pk in self.seen:
+    def add(self, pk, place, again):
+        if again:
             self.repeated[pk] = place
-        else:
-            self.seen.add(pk)
 
     def is_last(self, pk, place):
         return not self.repeated or self.repeated.get(pk, place) == place
@@ -91,6 +89,7 @@ class Plan:
             for place, column in enumerate(self.columns)
             if place == 0 or column.field in pointed
         }
+        self.keys = self.pointed[model._meta.pk.attname][1]
         self.references = {place: set() for place, _ in self.relations}
         self.spool = Spool(load.folder)
         self.stock = Spool(load.folder)
@@ -199,11 +198,11 @@ class Plan:
         for place, values in self.references.items():
             if row[place] is not None:
                 values.add(row[place])
+        self.last.add(pk, self.spool.count, pk in self.keys)
         for place, values in self.pointed.values():
             values.add(row[place])
         for many, members in lists:
             many.add(pk, members)
-        self.last.add(pk, self.spool.count)
         self.spool.add(tuple(row))
         self.counts["fast"] += 1
 
