@@ -14,7 +14,7 @@ from .. import archive, process
 from ..errors import SauvegardeError
 from . import fixture, load
 from .proof import Fingerprint
-from .site import run
+from .site import completed, run
 
 # Every site makes its own content types and permissions, by `migrate`; their numbers mean nothing elsewhere.
 EXCLUDE = ("contenttypes", "auth.permission")
@@ -35,13 +35,7 @@ COMPRESSIONS = ("gz", "xz", "zst")
 
 def options(values):
     """The options of a dump, completed; unknown ones raise."""
-    unknown = sorted(set(values) - set(DEFAULTS))
-    if unknown:
-        raise SauvegardeError(
-            "A dump has no option {}.".format(", ".join(unknown)),
-            fix="Options: {}.".format(", ".join(sorted(DEFAULTS))),
-        )
-    whole = dict(DEFAULTS, **values)
+    whole = completed("dump", values, DEFAULTS)
     if whole["format"] not in ("json", "jsonl"):
         raise SauvegardeError(
             "The format {} cannot be dumped.".format(whole["format"]),

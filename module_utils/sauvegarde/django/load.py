@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import process
 from ..errors import SauvegardeError
 from . import fixture
-from .site import run
+from .site import completed, run
 
 MODES = ("merge", "replace")
 DEFAULTS = {
@@ -40,13 +40,7 @@ _TOLD = 200
 
 def options(values):
     """The options of a load, completed; unknown ones raise."""
-    unknown = sorted(set(values) - set(DEFAULTS))
-    if unknown:
-        raise SauvegardeError(
-            "A load has no option {}.".format(", ".join(unknown)),
-            fix="Options: {}.".format(", ".join(sorted(DEFAULTS))),
-        )
-    whole = dict(DEFAULTS, **values)
+    whole = completed("load", values, DEFAULTS)
     if whole["mode"] not in MODES:
         raise SauvegardeError(
             "A load has no mode {}.".format(whole["mode"]), fix="Use one of: {}.".format(", ".join(MODES))

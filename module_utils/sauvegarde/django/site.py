@@ -261,6 +261,17 @@ class _Feeder(threading.Thread):
         self.join(30)
 
 
+def completed(what, values, defaults):
+    """The options of a dump or a load, with the defaults of those that were not given; unknown ones raise."""
+    unknown = sorted(set(values) - set(defaults))
+    if unknown:
+        raise SauvegardeError(
+            "A {} has no option {}.".format(what, ", ".join(unknown)),
+            fix="Options: {}.".format(", ".join(sorted(defaults))),
+        )
+    return dict(defaults, **values)
+
+
 def describe(where):
     """The site in plain values, as `worker_models.describe` gives them."""
     return run(where, "describe", {})
