@@ -24,7 +24,10 @@ from ..following import Compressing
 FOLDER = "dump"
 AFTER = "after.sql"
 LOCK_TIMEOUT = 60
-_BATCH = 256 * 1024 * 1024  # bytes uncompressed on the disk at once, where pg_restore wants real files; or one table
+_READS_ZSTD = (
+    160000  # from this version on pg_restore finds NAME.dat.zst by itself; newer ones refuse pipes and symlinks
+)
+_UNREADABLE = "pg_restore cannot read the dump whole."
 
 
 def preflight(job, directory, last):
@@ -165,77 +168,69 @@ def read(path, manifest):
 
 
 def read_through(path, files, reader):
-    """pg_restore reads the whole dump while every file's checksum is taken. Returns the sequences' values that the dump
-    sets. Each file is handed over through a pipe, so that nothing uncompressed touches the disk; newer minor releases
-    refuse pipes and get real files, a batch at a time.
+    """pg_restore reads the whole dump while every checksum is taken, and nothing uncompressed comes to the disk but the
+    tables of contents. Returns the sequences' values that the dump sets.
 
     files: the manifest's entries of the dump's folder.
     """
-    entries = {entry["path"].rpartition("/")[2]: entry for entry in files}
+    entries = {_name(entry): entry for entry in files}
+    # Beside the archive, for links need the same file system; under a name that archive.clean removes.
     parent = Path(str(path)).parent
-    # Beside the archive, where there is room for a table, under a name that archive.clean removes.
     beside = str(parent) if os.access(str(parent), os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix=".partial-read-", dir=beside))
     try:
         index = [entry for name, entry in entries.items() if name.endswith(".toc") or name == "toc.dat"]
-        archive.stream(path, index, lambda entry: _into(folder / entry["path"].rpartition("/")[2]))
+        archive.stream(path, index, lambda entry: _into(folder / _name(entry)))
         listing = process.run([reader.path, "--list", str(folder)], what="pg_restore cannot read the dump.").text
-        parts = [(line, [name for name in names if name in entries]) for line, names in _contents(folder, listing)]
-        try:
-            _through_pipes(path, entries, folder, parts, reader)
-        except SauvegardeError as error:
-            if "is not a regular file" not in error.why:
-                raise
-            _through_files(path, entries, folder, listing, parts, reader)
-        read = {name for _, names in parts for name in names}
-        archive.read_all(path, [entry for name, entry in entries.items() if name not in read and entry not in index])
+        names = [name for name in _order(folder, listing) if name in entries]
+        known = {_name(entry) for entry in index} | set(names)
+        rest = [entry for name, entry in entries.items() if name not in known]
+        data = [entries[name] for name in names]
+        if reader.version_num >= _READS_ZSTD:
+            _by_itself(path, folder, data, reader)
+        else:
+            _by_pipes(path, folder, data, reader)
+        archive.read_all(path, rest)
         return _sequences(folder, listing, reader)
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
 
 
-def _through_pipes(path, entries, folder, parts, reader):
-    names = [name for _, members in parts for name in members]
-    for name in names:
-        os.mkfifo(str(folder / name), 0o600)
-    with process.start([reader.path, "--file=/dev/null", str(folder)]) as restorer:
-
-        def pipe(entry):
-            return _pipe(folder / _name(entry), restorer)
-
-        archive.stream(path, [entries[name] for name in names], pipe)
-        restorer.finish(what="pg_restore cannot read the dump whole.")
-
-
-def _through_files(path, entries, folder, listing, parts, reader):
-    for _, names in parts:
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                (folder / name).unlink()
-    data = {line for line, _ in parts}
-    rest = [line for line in listing.splitlines() if line and not line.startswith(";") and line not in data]
-    _restore_nowhere(folder, rest, reader)
-    waiting, size = [], 0
-    for part in [*parts, None]:
-        bytes_more = sum(entries[name]["bytes"] for name in part[1]) if part else 0
-        if waiting and (part is None or size + bytes_more > _BATCH):
-            names = [name for _, members in waiting for name in members]
-            archive.stream(path, [entries[name] for name in names], lambda entry: _into(folder / _name(entry)))
-            _restore_nowhere(folder, [line for line, _ in waiting], reader)
-            for name in names:
-                (folder / name).unlink()
-            waiting, size = [], 0
-        if part:
-            waiting.append(part)
-            size += bytes_more
+def _by_itself(path, folder, files, reader):
+    """pg_restore decompresses; the checksums are taken beside it, and their word comes first."""
+    for entry in files:
+        stored = Path(str(path)) / (entry["path"] + archive.SUFFIX)
+        here = folder / (_name(entry) + archive.SUFFIX)
+        try:
+            os.link(str(stored), str(here))
+        except OSError:  # another file system, or not our file
+            shutil.copyfile(str(stored), str(here))
+    with _restorer(folder, reader) as restorer:
+        archive.read_all(path, files)
+        restorer.finish(what=_UNREADABLE)
 
 
-def _restore_nowhere(folder, lines, reader):
-    """pg_restore reads the given entries of its table of contents, and their data."""
-    chosen = folder / "entries.list"
-    chosen.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    arguments = [reader.path, f"--use-list={chosen}", "--file=/dev/null", str(folder)]
-    process.run(arguments, what="pg_restore cannot read the dump whole.")
+def _by_pipes(path, folder, files, reader):
+    """Older ones get each file through a pipe in the place of the plain file, in one pass with the checksums; where a
+    minor release refuses pipes, as plain files."""
+    for entry in files:
+        os.mkfifo(str(folder / _name(entry)), 0o600)
+    try:
+        with _restorer(folder, reader) as restorer:
+            archive.stream(path, files, lambda entry: _pipe(folder / _name(entry), restorer))
+            restorer.finish(what=_UNREADABLE)
+    except SauvegardeError as error:
+        if "is not a regular file" not in error.why:
+            raise
+        for entry in files:
+            (folder / _name(entry)).unlink()
+        archive.stream(path, files, lambda entry: _into(folder / _name(entry)))
+        with _restorer(folder, reader) as restorer:
+            restorer.finish(what=_UNREADABLE)
+
+
+def _restorer(folder, reader):
+    return process.start([reader.path, "--file=/dev/null", str(folder)])
 
 
 def _name(entry):
@@ -257,7 +252,7 @@ def _pipe(path, restorer):
             break
         except OSError:  # ENXIO: nobody reads yet
             if not restorer.running():
-                restorer.finish(what="pg_restore cannot read the dump whole.")
+                restorer.finish(what=_UNREADABLE)
                 raise SauvegardeError(f"pg_restore did not read {path.name} of the dump.") from None
             time.sleep(0.0005)
 
@@ -267,7 +262,7 @@ def _pipe(path, restorer):
             while view:
                 view = view[os.write(descriptor, view) :]
         except BrokenPipeError:
-            restorer.finish(what="pg_restore cannot read the dump whole.")
+            restorer.finish(what=_UNREADABLE)
             raise
 
     try:
@@ -279,18 +274,19 @@ def _pipe(path, restorer):
         os.close(descriptor)
 
 
-def _contents(folder, listing):
-    """The entries with data, in the order in which pg_restore opens their files: (line of the listing, names)."""
+def _order(folder, listing):
+    """The names of the data files in the order in which pg_restore opens them: that of its table of contents."""
     for line in listing.splitlines():
         found = re.match(r"(\d+); \d+ \d+ (TABLE DATA|BLOBS) ", line)
         if found is None:
             continue
         if found.group(2) == "TABLE DATA":
-            yield line, [f"{found.group(1)}.dat"]
+            yield f"{found.group(1)}.dat"
         else:
             index = folder / f"blobs_{found.group(1)}.toc"  # one list a group of objects, from 17 on
             with (index if index.exists() else folder / "blobs.toc").open() as objects:
-                yield line, [each.split()[1] for each in objects]
+                for each in objects:
+                    yield each.split()[1]
 
 
 _SETVAL = re.compile(r"^SELECT pg_catalog\.setval\('((?:[^']|'')*)', (-?\d+), (true|false)\);$", re.MULTILINE)
