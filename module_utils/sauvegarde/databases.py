@@ -157,7 +157,7 @@ def roles(connection):
         name
         for (name,) in postgres.query(
             connection,
-            "WITH d AS (SELECT * FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),"
+            "WITH d AS (SELECT oid, datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),"
             " used AS (SELECT s.refobjid AS role FROM pg_catalog.pg_shdepend s, d"
             "  WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND (s.dbid = d.oid OR s.dbid = 0"
             "  AND s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND s.objid = d.oid)"
