@@ -38,7 +38,18 @@ def interpreter(name, *packages):
         binary = "psycopg2-binary" if driver == "psycopg2" else "psycopg[binary]"
         commands = [
             [base, "-m", "venv", str(folder)],
-            [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", django, binary, *packages],
+            [
+                str(folder / "bin" / "python"),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--retries",
+                "1",
+                django,
+                binary,
+                *packages,
+            ],
         ]
         for command in commands:
             made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
