@@ -21,6 +21,7 @@ VENVS = Path(os.environ.get("SAUVEGARDE_VENVS") or ROOT / ".cache" / "venvs")
 ENVIRONMENTS = (os.environ.get("SAUVEGARDE_DJANGO") or "5.2:psycopg2,4.2:psycopg").split(",")
 # What Django 3.2 and the newest run on, where the tests' own Python is not one of them.
 INTERPRETERS = {"3.2": ["python3.9", "python3.10"], "newest": ["python3.13", "python3.12"]}
+PIP = ["-m", "pip", "install", "--quiet", "--retries", "1"]
 CANARY = "Zéphyrine Canaribel"
 
 
