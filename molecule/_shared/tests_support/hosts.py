@@ -94,7 +94,9 @@ class Server:
 
 def host_state(host, more=""):
     """Lines that say what of a host must stay where a run is refused, or only a check."""
-    return host.check_output("sudo sh -euc %s", HOST_STATE + more).splitlines()
+    done = host.run("sudo sh -euc %s", HOST_STATE + more)
+    assert done.rc == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 class Run(NamedTuple):

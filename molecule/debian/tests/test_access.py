@@ -73,3 +73,8 @@ def test_roles_have_their_memberships(server):
         "SELECT member::regrole, roleid::regrole FROM pg_auth_members WHERE roleid::regrole::text !~ '^pg_'"
     )
     assert members == "geotribu|lecture"
+
+
+def test_roles_have_their_settings(server):
+    found = server.sql("SELECT rolname, unnest(rolconfig) FROM pg_roles WHERE rolconfig IS NOT NULL")
+    assert found == "geotribu|lo_compat_privileges=on"

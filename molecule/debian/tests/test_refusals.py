@@ -88,10 +88,10 @@ CASES = [
         "bullseye",
         {"postgresql_settings": {"work_mem": "beaucoup"}},
         (
-            "postgresql_settings has what PostgreSQL 13 on bullseye refuses",
+            "postgresql_settings or postgresql_hba_entries have what PostgreSQL 13 on bullseye refuses",
             "work_mem",
             "beaucoup",
-            "nothing was changed",
+            "what was there before is in place and in force",
         ),
     ),
     Case(
@@ -133,19 +133,23 @@ CASES = [
         "bullseye",
         # It wants to know the LDAP server.
         {"postgresql_hba_entries": [rule(method="ldap")]},
-        ("postgresql_hba_entries makes lines that PostgreSQL 13 on bullseye refuses", "ldap", "Correct the entry"),
+        (
+            "postgresql_settings or postgresql_hba_entries have what PostgreSQL 13 on bullseye refuses",
+            "ldap",
+            "Correct what it names",
+        ),
     ),
     Case(
         "access rule with a bad address",
         "bookworm",
         {"postgresql_hba_entries": [rule(address="127.0.0.1/99")]},
-        ("postgresql_hba_entries makes lines that PostgreSQL 15 on bookworm refuses", "127.0.0.1/99"),
+        ("postgresql_settings or postgresql_hba_entries have what PostgreSQL 15 on bookworm refuses", "127.0.0.1/99"),
     ),
     Case(
         "access rule with a bad address beside a good setting",
         "trixie",
         {"postgresql_hba_entries": [rule(address="127.0.0.1/99")], "postgresql_settings": {"work_mem": "7MB"}},
-        ("postgresql_hba_entries makes lines that PostgreSQL 17 on trixie refuses", "127.0.0.1/99"),
+        ("postgresql_settings or postgresql_hba_entries have what PostgreSQL 17 on trixie refuses", "127.0.0.1/99"),
     ),
     Case(
         "access rule without an address",
