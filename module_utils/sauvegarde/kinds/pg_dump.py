@@ -79,7 +79,7 @@ def dump(job, stage, facts, notify):
         "source": source,
         "tools": versions,
         "fingerprint": sums,
-        "restore_by_hand": by_hand(database, facts["dumper"]),
+        "restore_by_hand": by_hand(source, facts["dumper"]),
         "warnings": _warnings(source),
     }
 
@@ -331,25 +331,41 @@ def _after(database, source):
     return "\n".join(lines) + "\n"
 
 
-def by_hand(database, dumper):
-    """The shell lines that restore the archive with stock tools, for its local and its plain form."""
+def by_hand(source, dumper):
+    """The shell lines that restore the archive with stock tools, for its local and its plain form.
+
+    The database is made by createdb rather than by `pg_restore --create`, whose words an older server does not know.
+    """
+    database, values = source["database"], source["properties"]
     target = shlex.quote(postgres.conninfo(database))
+    create = [
+        "createdb",
+        "--template=template0",
+        f"--encoding={values['encoding']}",
+        f"--lc-collate={values['collate']}",
+        f"--lc-ctype={values['ctype']}",
+    ]
+    if values["provider"] != "libc":
+        option = "icu-locale" if values["provider"] == "icu" else "builtin-locale"
+        create += [f"--locale-provider={values['provider']}", f"--{option}={values['locale']}"]
+    make = " ".join(shlex.quote(word) for word in [*create, "--", database])
     head = [
         f"# As a superuser (postgres), with psql and pg_restore {postgres.major(dumper.version_num)} or later,",
         "# on a cluster that has the roles of the manifest (source.roles) and no database of this name.",
     ]
-    restore = "pg_restore --create --exit-on-error --jobs=2 --dbname=postgres"
+    restore = f"pg_restore --exit-on-error --jobs=2 --dbname={target}"
     psql = f"psql -X -q -v ON_ERROR_STOP=1 -d {target}"
     return {
         "local": [
             *head,
             "work=$(mktemp -d)",
             f'for file in {FOLDER}/*.zst; do zstd -dq "$file" -o "$work/$(basename "$file" .zst)"; done',
+            make,
             f'{restore} "$work"',
             f"zstd -dcq {AFTER}.zst | {psql}",
             'rm -r "$work"',
         ],
-        "plain": [*head, f"{restore} {FOLDER}", f"{psql} -f {AFTER}"],
+        "plain": [*head, make, f"{restore} {FOLDER}", f"{psql} -f {AFTER}"],
     }
 
 
