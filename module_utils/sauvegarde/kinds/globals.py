@@ -23,6 +23,12 @@ def preflight(job, directory, _last):
     finally:
         connection.close()
     facts["client"] = postgres.client("pg_dumpall", facts["server"]["version_num"])
+    if not facts["passwords"] and facts["client"].version_num < 100000:
+        raise SauvegardeError(
+            "The globals of this server can only be dumped by a superuser.",
+            "The dump role may not read pg_authid, and pg_dumpall can leave the passwords out from version 10 on.",
+            "Use a superuser for this job, or install a newer postgresql-client beside the server's.",
+        )
     archive.require_space(directory, 16 * 1024 * 1024)
     return facts
 
