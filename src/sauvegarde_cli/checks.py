@@ -97,7 +97,7 @@ def run_pytest_in(command, bin_folder, report):
 def unit(reports):
     """The tests that need no host."""
     bin_folder = tools()
-    return run_pytest_in([bin_folder / "pytest", "tests"], bin_folder, reports / "unit.xml")
+    return run_pytest_in([bin_folder / "pytest", "tests/unit"], bin_folder, reports / "unit.xml")
 
 
 def molecule(scenario, reports):

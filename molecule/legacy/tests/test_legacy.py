@@ -176,6 +176,14 @@ REFUSED = {
         {"postgresql_settings": {"work_mem": "many"}},
         ["PostgreSQL 9.6 on db96 refuses", 'invalid value for parameter "work_mem": "many"'],
     ),
+    # Asked through its log, and only after it has taken the settings over: those must be put back, too.
+    "an access rule that the server refuses": (
+        {
+            "postgresql_settings": {**SETTINGS, "work_mem": "7MB"},
+            "postgresql_hba_entries": [{"type": "host", "database": "all", "user": "all", "address": "127.0.0.1/99"}],
+        },
+        ["PostgreSQL 9.6 on db96 refuses", "127.0.0.1/99", "Correct what it names"],
+    ),
     "a key that is not there": (
         {"postgresql_apt_key": "/nowhere/archive.asc"},
         ['postgresql_apt_key "/nowhere/archive.asc" for db96'],
