@@ -11,6 +11,7 @@ import re
 
 ALGORITHM = "fixture-md5-sum/1"
 _MODULUS = 1 << 128
+_encode = json.JSONEncoder(sort_keys=True).encode
 _NUMBER = re.compile(r"-?\d+\.\d+(?:[eE][+-]?\d+)?")
 
 
@@ -19,26 +20,38 @@ class Fingerprint:
 
     def __init__(self, many):
         self._many = many
-        self._rows, self._sums = {}, {}
+        self._rows, self._sums, self._names = {}, {}, {}
 
     def add(self, entry):
         label = entry["model"].lower()
         many = self._many.get(label, ())
-        parts = [json.dumps(entry.get("pk"))]
-        for name, value in sorted(entry["fields"].items()):
-            if type(value) is str:
+        parts = [_encode(entry.get("pk"))]
+        for name in self._sorted(label, entry["fields"]):
+            value = entry["fields"][name]
+            kind = type(value)
+            if kind is str:
                 # Most of what there is: as it is, behind its length.
                 if value.startswith("SRID="):
                     value = _NUMBER.sub(_number, value)
                 parts.append(f"{name}:{len(value)}:{value}")
-            else:
+            elif kind is list or kind is dict:
                 if name in many and len(value) > 1:
-                    value = sorted(value, key=json.dumps)
-                parts.append(f"{name}={json.dumps(value, sort_keys=True)}")
+                    value = sorted(value, key=_encode)
+                parts.append(f"{name}={_encode(value)}")
+            else:
+                parts.append(f"{name}={value!r}")
         text = "\n".join(parts).encode("utf-8", "surrogatepass")
         number = int.from_bytes(hashlib.md5(text).digest(), "big")
         self._rows[label] = self._rows.get(label, 0) + 1
         self._sums[label] = (self._sums.get(label, 0) + number) % _MODULUS
+
+    def _sorted(self, label, fields):
+        """The fields' names in order; the same for nearly every object of a model."""
+        names, known = self._names.get(label, ((), None))
+        if fields.keys() != known:
+            names = sorted(fields)
+            self._names[label] = (names, fields.keys())
+        return names
 
     @property
     def counts(self):

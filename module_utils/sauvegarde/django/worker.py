@@ -60,12 +60,15 @@ def _task(name):
     import django
 
     django.setup()
-    # Only now: they import the site's Django.
-    from . import worker_dump, worker_load, worker_models
+    # Only now, as they import the site's Django, and only what the task needs.
+    if name == "load":
+        from . import worker_load
 
-    return {
-        "describe": worker_models.describe,
-        "dump": worker_dump.dump,
-        "mask": worker_dump.mask,
-        "load": worker_load.load,
-    }[name]
+        return worker_load.load
+    if name == "describe":
+        from . import worker_models
+
+        return worker_models.describe
+    from . import worker_dump
+
+    return {"dump": worker_dump.dump, "mask": worker_dump.mask}[name]
