@@ -95,8 +95,8 @@ def run_pytest_in(command, bin_folder, report):
 
 
 def unit(reports):
-    """The tests that need no host."""
-    bin_folder = tools()
+    """The tests that need no host, in the main lane, whose lock has what they need."""
+    bin_folder = tools(environment.LANES[0])
     return run_pytest_in([bin_folder / "pytest", "tests/unit"], bin_folder, reports / "unit.xml")
 
 

@@ -3,7 +3,7 @@
 import secrets
 
 import pytest
-from tests_support.hosts import play
+from tests_support.hosts import Server, play
 
 # Not from before 2.5: what such procedures really lack is there, and the scripts that upgrade them make it again.
 OLD_PROCEDURES = "3.0.0"
@@ -158,3 +158,53 @@ def test_a_check_of_a_running_server_predicts_and_changes_nothing(servers, descr
     assert "+work_mem = '9MB'" in run.output
     assert "canary-" not in run.output
     assert sorted(set(before) ^ set(servers["bookworm"].state())) == []
+
+
+def test_a_check_predicts_what_new_roles_and_databases_would_get(servers, described):
+    before = servers["bullseye"].state()
+    new = {
+        "postgresql_roles": [
+            *described["postgresql_roles"],
+            {"name": "essai", "member_of": ["lecture"], "settings": {"work_mem": "5MB"}},
+        ],
+        "postgresql_databases": [
+            *described["postgresql_databases"],
+            {
+                "name": "essai",
+                "owner": "essai",
+                "settings": {"timezone": "UTC"},
+                "grants": [{"role": "essai", "privileges": ["CREATE"]}],
+                "extensions": [{"name": "hstore"}],
+            },
+        ],
+    }
+    run = play("--check", "--limit=bullseye", variables=new)
+    assert run.code == 0, run.output
+    assert "essai would get hstore." in run.text
+    assert sorted(set(before) ^ set(servers["bullseye"].state())) == []
+
+
+def test_a_first_run_that_cannot_start_is_mended_by_the_next(servers, described):
+    new = {
+        "postgresql_cluster_name": "essai",
+        "postgresql_port": 5499,
+        "postgresql_roles": [],
+        "postgresql_databases": [],
+    }
+    host = servers["bookworm"].host
+    try:
+        run = play("--limit=bookworm", variables={**new, **settings(described, shared_preload_libraries="nosuchlib")})
+        assert run.code == 2, run.output
+        assert "PostgreSQL 15/essai on bookworm did not start with postgresql_settings" in run.text
+        run = play("--limit=bookworm", variables=new)
+        assert run.code == 0, run.output
+        assert Server(host, "15", 5499).sql("SHOW work_mem") == "6MB"
+    finally:
+        host.check_output("sudo pg_dropcluster --stop 15 essai")
+
+
+def test_a_host_that_others_set_up_gets_what_the_modules_need(servers):
+    servers["trixie"].host.check_output("sudo apt-get remove -y -q python3-psycopg2")
+    run = play("--limit=trixie")
+    assert run.code == 0, run.output
+    assert servers["trixie"].host.package("python3-psycopg2").is_installed
