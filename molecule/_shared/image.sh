@@ -10,6 +10,9 @@ chroot "$root" useradd --create-home --shell /bin/bash admin
 echo 'admin ALL=(ALL:ALL) NOPASSWD: ALL' > "$root/etc/sudoers.d/admin"
 chmod 0440 "$root/etc/sudoers.d/admin"
 
+# Its manager stays when it logs out: a container's can hang while it stops, and the next login waits for it.
+install -D /dev/null "$root/var/lib/systemd/linger/admin"
+
 # Every host makes its own key, on its first boot.
 rm -f "$root"/etc/ssh/ssh_host_*
 cat > "$root/etc/ssh/sshd_config.d/lab.conf" <<'CONF'
