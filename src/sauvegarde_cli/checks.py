@@ -1,9 +1,11 @@
 """``./sauvegarde test``: lint, unit tests and the Molecule scenarios, each counted."""
 
 import subprocess
+import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,11 @@ LINTERS = (
     ("ansible-lint", "--offline", "--strict"),
     ("vermin", "--target=3.6-", "--no-tips", "--violations", "--eval-annotations", "module_utils", "library"),
 )
+
+
+# Scenarios wait for hosts more than they compute, so that two at once take little longer than one.
+AT_ONCE = 2
+HEARTBEAT = 30  # seconds between two lines that say what runs, where its own output waits for its end
 
 
 class Count(NamedTuple):
@@ -42,7 +49,7 @@ class Part(NamedTuple):
 
 def scenarios():
     """The names of the Molecule scenarios, in the order in which they run."""
-    return sorted(path.parent.name for path in (ROOT / "molecule").glob("[!_]*/molecule.yml"))
+    return sorted(path.parent.name for path in (ROOT / "molecule").glob("[!_]*/tests"))
 
 
 def names():
@@ -56,14 +63,15 @@ def scenario_file(scenario, name):
     return path.read_text().split() if path.is_file() else []
 
 
-def read_count(report):
-    """The count in a JUnit report of pytest's; none where no report was written."""
-    if not report.is_file():
-        return Count()
+def read_count(reports):
+    """The count of the JUnit reports of pytest's in a folder; none where none was written."""
     total = Count()
-    for suite in ET.parse(report).getroot().iter("testsuite"):
-        ran, failed, errors, skipped = (int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped"))
-        total += Count(ran - failed - errors - skipped, failed + errors, skipped)
+    for report in reports.glob("*.xml"):
+        for suite in ET.parse(report).getroot().iter("testsuite"):
+            ran, failed, errors, skipped = (
+                int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
+            )
+            total += Count(ran - failed - errors - skipped, failed + errors, skipped)
     return total
 
 
@@ -80,16 +88,24 @@ def lint():
     return count
 
 
-def run_pytest_in(command, bin_folder, report):
-    """Run a command that runs pytest somewhere below it; its count, with a failure of its own counted as one more."""
+def run_pytest_in(command, bin_folder, reports, output=None):
+    """Run a command that runs pytest somewhere below it; its count, with a failure of its own counted as one more.
+
+    Tests that have others run elsewhere leave those' JUnit reports in the folder SAUVEGARDE_REPORTS, where they are
+    counted too. output: a file to write to in place of the terminal.
+    """
+    reports.mkdir()
     environ = tool_environment(bin_folder)
-    environ["PYTEST_ADDOPTS"] = f"{environ.get('PYTEST_ADDOPTS', '')} --junitxml={report}".strip()
-    done = subprocess.run(command, cwd=ROOT, env=environ, check=False)
-    count = read_count(report)
+    environ["PYTEST_ADDOPTS"] = f"{environ.get('PYTEST_ADDOPTS', '')} --junitxml={reports / 'report.xml'}".strip()
+    environ["SAUVEGARDE_REPORTS"] = str(reports)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+    )
+    count = read_count(reports)
     if done.returncode and not count.failed:
         count += Count(failed=1)
     if not count.passed and not count.failed:
-        say(f"No test ran: {' '.join(str(word) for word in command)}")
+        print(f"No test ran: {' '.join(str(word) for word in command)}", file=output or sys.stdout, flush=True)
         count += Count(failed=1)
     return count
 
@@ -97,21 +113,68 @@ def run_pytest_in(command, bin_folder, report):
 def unit(reports):
     """The tests that need no host, in the main lane, whose lock has what they need."""
     bin_folder = tools(environment.LANES[0])
-    return run_pytest_in([bin_folder / "pytest", "tests/unit"], bin_folder, reports / "unit.xml")
+    return run_pytest_in([bin_folder / "pytest", "tests/unit"], bin_folder, reports / "unit")
 
 
-def molecule(scenario, reports):
-    """One scenario from create to destroy, in its own ansible-core lane."""
-    core = (scenario_file(scenario, "lane") or [environment.lane()])[0]
-    bin_folder = tools(core)
+def prepare(scenario):
+    """Have all that a scenario needs of this machine, one after another: its lane's environment, packages, images."""
+    tools(lane(scenario))
     lab.ready(scenario)
     install_packages(scenario_file(scenario, "needs"), f"the scenario {scenario}")
-    say(f"ansible-core {core}")
+
+
+def lane(scenario):
+    """The ansible-core line that a scenario runs in."""
+    return (scenario_file(scenario, "lane") or [environment.lane()])[0]
+
+
+def molecule(scenario, reports, output=None):
+    """One scenario from create to destroy, in its own ansible-core lane."""
+    bin_folder = tools(lane(scenario))
     return run_pytest_in(
-        lab.molecule_command(bin_folder, "test", scenario),
-        bin_folder,
-        reports / f"{scenario}.xml",
+        lab.molecule_command(bin_folder, "test", scenario), bin_folder, reports / scenario, output=output
     )
+
+
+def timed(name, work, *arguments):
+    """The Part of a name whose count `work` returns."""
+    start = time.monotonic()
+    count = work(*arguments)
+    return Part(name, count, time.monotonic() - start)
+
+
+def side_by_side(scenarios, reports):
+    """Run scenarios a few at a time; yields each one's Part as it ends, its output printed whole before."""
+    logs = {name: reports / f"{name}.log" for name in scenarios}
+
+    def run(name):
+        with logs[name].open("w") as output:
+            return timed(name, molecule, name, reports, output)
+
+    start = time.monotonic()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running = {pool.submit(run, name): name for name in scenarios}
+        try:
+            while running:
+                ended, _ = wait(running, timeout=HEARTBEAT, return_when=FIRST_COMPLETED)
+                for one in ended:
+                    name = running.pop(one)
+                    heading(name)
+                    sys.stdout.write(logs[name].read_text(errors="replace"))
+                    sys.stdout.flush()
+                    yield one.result()
+                for name in running.values() if not ended else []:
+                    if logs[name].is_file():
+                        say(f"{time.monotonic() - start:4.0f} s  {name}: {last_line(logs[name])}")
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def last_line(log):
+    """The last line with words in a file that is being written, without the rulers around it."""
+    lines = [line.strip(" *=-") for line in log.read_text(errors="replace")[-4000:].splitlines()]
+    return next((line for line in reversed(lines) if line), "starts")[:120]
 
 
 def test(wanted):
@@ -124,21 +187,22 @@ def test(wanted):
     if unknown:
         raise CommandFailed(f"there is no test named {', '.join(unknown)}.", fix=f"The names are: {', '.join(known)}.")
     wanted = wanted or known
-    if set(wanted) & set(scenarios()):
+    on_hosts = [name for name in wanted if name in scenarios()]
+    if on_hosts:
         as_root("Starting hosts to test on")
     parts = []
     with tempfile.TemporaryDirectory(prefix="sauvegarde-test-") as folder:
         reports = Path(folder)
-        for name in wanted:
+        for name in [name for name in wanted if name not in on_hosts]:
             heading(name)
-            start = time.monotonic()
-            if name == "lint":
-                count = lint()
-            elif name == "unit":
-                count = unit(reports)
-            else:
-                count = molecule(name, reports)
-            parts.append(Part(name, count, time.monotonic() - start))
+            parts.append(timed(name, lint) if name == "lint" else timed(name, unit, reports))
+        for name in on_hosts:
+            prepare(name)
+        if len(on_hosts) == 1:
+            heading(on_hosts[0])
+            parts.append(timed(on_hosts[0], molecule, on_hosts[0], reports))
+        else:
+            parts += side_by_side(on_hosts, reports)
     return report(parts)
 
 

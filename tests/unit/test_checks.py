@@ -11,10 +11,12 @@ from sauvegarde_cli.system import ROOT, CommandFailed
 
 
 def run(tmp_path, source):
-    """The count of a real pytest run over one file."""
+    """The count of a real pytest run over one file, in a new folder."""
+    tmp_path = tmp_path / str(len(list(tmp_path.iterdir())))
+    tmp_path.mkdir()
     (tmp_path / "test_it.py").write_text(source)
     command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", str(tmp_path)]
-    return checks.run_pytest_in(command, Path(sys.executable).parent, tmp_path / "report.xml")
+    return checks.run_pytest_in(command, Path(sys.executable).parent, tmp_path / "reports")
 
 
 def test_passed_failed_and_skipped_are_told_apart(tmp_path):
@@ -38,8 +40,34 @@ def test_nothing_run_is_a_failure(tmp_path):
 
 
 def test_a_command_that_fails_outside_its_tests_is_counted(tmp_path):
-    count = checks.run_pytest_in(["false"], Path(sys.executable).parent, tmp_path / "none.xml")
+    count = checks.run_pytest_in(["false"], Path(sys.executable).parent, tmp_path / "reports")
     assert count == checks.Count(failed=1)
+
+
+def test_reports_that_the_tests_bring_from_elsewhere_are_counted_too(tmp_path):
+    source = """
+import os
+def test_elsewhere():
+    report = '<testsuites><testsuite tests="7" failures="1" errors="1" skipped="2"/></testsuites>'
+    open(os.environ["SAUVEGARDE_REPORTS"] + "/host.xml", "w").write(report)
+"""
+    assert run(tmp_path, source) == checks.Count(passed=4, failed=2, skipped=2)
+
+
+def test_side_by_side_all_are_counted_and_each_output_is_whole(tmp_path, monkeypatch, capsys):
+    def stand_in(name, _reports, output):
+        """In a scenario's place: says something, slowly, as one does."""
+        code = f"import time\nfor n in range(3):\n print('{name}', n, flush=True)\n time.sleep(0.1)"
+        subprocess.run([sys.executable, "-c", code], stdout=output, check=True)
+        return checks.Count(passed=len(name))
+
+    monkeypatch.setattr(checks, "molecule", stand_in)
+    monkeypatch.setattr(checks, "HEARTBEAT", 0.05)
+    parts = list(checks.side_by_side(["one", "three", "seventh"], tmp_path))
+    assert {part.name: part.count.passed for part in parts} == {"one": 3, "three": 5, "seventh": 7}
+    printed = capsys.readouterr().out
+    for name in ("one", "three", "seventh"):
+        assert f"== {name}\n{name} 0\n{name} 1\n{name} 2\n" in printed
 
 
 def test_the_exit_code_follows_the_count(capsys):
