@@ -259,14 +259,21 @@ class Reader:
                     return
                 yield chunk
         # Both threads use the one connection, which holds the snapshot; the drivers let them take turns.
-        connections[self.using].inc_thread_sharing()
+        connection = connections[self.using]
+        connection.inc_thread_sharing()
+
+        def fetch():
+            # Or Django would open another one here, that sees what was committed meanwhile.
+            connections[self.using] = connection
+            return list(islice(rows, _CHUNK))
+
         with ThreadPoolExecutor(1) as beside:
-            coming = beside.submit(lambda: list(islice(rows, _CHUNK)))
+            coming = beside.submit(fetch)
             while True:
                 chunk = coming.result()
                 if not chunk:
                     return
-                coming = beside.submit(lambda: list(islice(rows, _CHUNK)))
+                coming = beside.submit(fetch)
                 yield chunk
 
     def _is_natural(self, field):
