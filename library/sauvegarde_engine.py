@@ -57,6 +57,7 @@ NOTE = "Kept by Ansible; changes are lost."
 
 def _engine():
     from ansible.module_utils.sauvegarde import (  # noqa: F401 - see above
+        acting,
         archive,
         catalog,
         databases,
@@ -95,6 +96,7 @@ def _django():
         worker,
         worker_dump,
         worker_load,
+        worker_migrate,
         worker_models,
         worker_plan,
         worker_values,
@@ -112,6 +114,17 @@ def _kinds():
     )
 
 
+def _migrate():
+    from ansible.module_utils.sauvegarde.migrate import (  # noqa: F401 - see above
+        arguments,
+        file,
+        plan,
+        run,
+        server,
+        source,
+    )
+
+
 def _restore():
     from ansible.module_utils.sauvegarde.restore import (  # noqa: F401 - see above
         arguments,
@@ -119,6 +132,7 @@ def _restore():
         contents,
         detached,
         fetch,
+        files,
         load,
         names,
         plan,

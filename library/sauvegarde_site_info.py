@@ -11,6 +11,11 @@ description:
 author: Sauvegarde
 extends_documentation_fragment:
   - sauvegarde_site
+options:
+  policy:
+    description: The masking policy that there is already.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -35,6 +40,10 @@ starting_policy:
   description: A masking policy that knows every field of every model.
   returned: always
   type: dict
+unclassified:
+  description: The part of that policy which O(policy) says nothing about.
+  returned: always
+  type: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -43,12 +52,15 @@ from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
 def main():
-    module = AnsibleModule(argument_spec=dict(arguments.SITE), supports_check_mode=True)
+    specification = dict(arguments.SITE, policy={"type": "dict", "default": {}})
+    module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     try:
         described = site.describe(arguments.described(module.params))
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    module.exit_json(changed=False, description=described, starting_policy=masking.starting_policy(described["models"]))
+    policy = masking.starting_policy(described["models"])
+    left = masking.unclassified(policy, module.params["policy"])
+    module.exit_json(changed=False, description=described, starting_policy=policy, unclassified=left)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ LOST = 120  # seconds without an answer until the host is given up
 
 
 class ActionModule(ActionBase):
+    MODULE = "sauvegarde_restore"
+    DIRECTORY = "/var/lib/postgresql/sauvegarde"  # the module's own default
     _requires_connection = True
 
     def run(self, tmp=None, task_vars=None):
@@ -32,7 +34,7 @@ class ActionModule(ActionBase):
         changed = result["changed"]
         state = self._wait(arguments, result, task_vars)
         if state["status"] not in ("ready", "swapped"):
-            error = state.get("error") or {"what": "The restore was killed.", "why": "", "fix": "Run it again."}
+            error = state.get("error") or {"what": "The run was killed.", "why": "", "fix": "Run it again."}
             lines = [error["what"], error.get("why", ""), error.get("fix") and "Fix: " + error["fix"]]
             return dict(state, failed=True, changed=changed, msg="\n".join(filter(None, lines)))
         display.display(f"    {state['line']}")
@@ -40,12 +42,12 @@ class ActionModule(ActionBase):
 
     def _module(self, arguments, task_vars):
         return self._execute_module(
-            module_name="sauvegarde_restore", module_args=arguments, task_vars=task_vars, wrap_async=False
+            module_name=self.MODULE, module_args=arguments, task_vars=task_vars, wrap_async=False
         )
 
     def _wait(self, arguments, state, task_vars):
         """The final state of the run."""
-        directory = arguments.get("directory", "/var/lib/postgresql/sauvegarde")
+        directory = arguments.get("directory", self.DIRECTORY)
         path = "{}/{}/state.json".format(directory, state["id"])
         said, step, heard, beat = 0, "", time.monotonic(), (0, time.monotonic())
         while state["status"] == "running":

@@ -44,7 +44,7 @@ def test_the_environment_is_never_the_callers(tmp_path, monkeypatch):
 
 def test_what_is_sent_to_the_site_is_what_ansible_brings():
     """Every module that the worker imports is among those that are sent."""
-    sources = site._modules()
+    sources = site.modules()
     for name, text in sources.items():
         for line in text.splitlines():
             if line.startswith("from .") and " import " in line and name.rsplit(".", 1)[-1].startswith("worker"):

@@ -426,6 +426,21 @@ def starting_policy(description):
     return {"models": models}
 
 
+def unclassified(draft, policy):
+    """The part of a starting policy that says something new: models and fields that the policy does not know."""
+    known = {label.lower(): rules for label, rules in policy.get("models", {}).items()}
+    left = {}
+    for label, rules in draft["models"].items():
+        have = known.get(label)
+        if have is None:
+            left[label] = rules
+        elif isinstance(have, dict) and isinstance(rules, dict):
+            new = {name: action for name, action in rules.items() if name not in have}
+            if new:
+                left[label] = new
+    return {"models": left}
+
+
 def _needs(field, dropped):
     relation = field.get("relation")
     return bool(relation and relation[0] in dropped and not field["null"] and not field.get("many"))

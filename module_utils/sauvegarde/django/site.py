@@ -1,6 +1,7 @@
 """A Django site on this host, and the way to run the engine's inner half in its virtual environment."""
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         worker,
         worker_dump,
         worker_load,
+        worker_migrate,
         worker_models,
         worker_plan,
         worker_values,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _SENT = ("errors", "django", "django.fixture", "django.masking", "django.worker", "django.worker_dump")
 _SENT += (
     "django.worker_load",
+    "django.worker_migrate",
     "django.worker_models",
     "django.worker_plan",
     "django.worker_values",
@@ -69,6 +72,7 @@ class Site(NamedTuple):
     env_file: str = ""  # NAME=value lines, as systemd's EnvironmentFile
     user: str = ""  # whom to run as, where we are root; empty: as we are
     database: str = "default"  # the alias in the settings
+    name: str = ""  # the database to work on in place of that of the settings: a side database, a side file
 
 
 def site(values):
@@ -127,8 +131,12 @@ def read_environment(path):
     return values
 
 
-def _modules():
-    """{name: source} of the modules that are sent; they may come from a folder or from inside Ansible's zip."""
+@functools.lru_cache(maxsize=None)
+def modules():
+    """{name: source} of the modules that are sent; they may come from a folder or from inside Ansible's zip.
+
+    Read once: whoever goes on after Ansible has ended calls it before, since the zip goes with it.
+    """
     package = __name__.rsplit(".", 2)[0]
     sources = {"sauvegarde": ""}
     for name in _SENT:
@@ -169,11 +177,11 @@ def run(where, task, options, source=None, data=None, progress=None):
     `progress`: a function that takes plain dicts. The worker's error raises here, word for word.
     """
     request = {
-        "modules": _modules(),
+        "modules": modules(),
         "task": task,
         "path": where.path,
         "settings": where.settings,
-        "options": dict(options, database=where.database),
+        "options": dict(options, database=where.database, name=where.name),
     }
     child = process.start(
         [*as_user(where.user), where.python, "-I", "-c", _BOOTSTRAP],

@@ -43,7 +43,9 @@ def main(request, source):
     sys.path.insert(0, request["path"])
     os.environ["DJANGO_SETTINGS_MODULE"] = request["settings"]
     try:
-        output.say(b"R", _task(request["task"])(request["options"], source, output))
+        task = _task(request["task"])
+        _use(request["options"])
+        output.say(b"R", task(request["options"], source, output))
     except SauvegardeError as error:
         output.say(b"E", error.as_dict())
     except Exception as error:  # noqa: BLE001 - whatever the site's code raises is told word for word
@@ -69,6 +71,20 @@ def _task(name):
         from . import worker_models
 
         return worker_models.describe
+    if name in ("survey", "migrate"):
+        from . import worker_migrate
+
+        return getattr(worker_migrate, name)
     from . import worker_dump
 
     return {"dump": worker_dump.dump, "mask": worker_dump.mask}[name]
+
+
+def _use(options):
+    """Work on the named database in place of that of the settings, in every thread."""
+    from django.db import connections
+
+    if options.get("name"):
+        using = options["database"]
+        connections.settings[using]["NAME"] = options["name"]
+        connections[using].settings_dict["NAME"] = options["name"]

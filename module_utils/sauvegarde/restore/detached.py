@@ -32,11 +32,15 @@ def start(spec):
             "Wait for its end.",
             LOCKED,
         )
-    identifier = archive.new_identifier(directory)
+    return launch(directory, archive.new_identifier(directory), run.fill, spec)
+
+
+def launch(directory, identifier, fill, spec):
+    """Have `fill(spec, identifier)` go on by itself; its first state, with `started_now`, as soon as it wrote one."""
     told, tell = os.pipe()
     child = os.fork()
     if not child:
-        _detach(told, tell, spec, identifier)
+        _detach(told, tell, fill, spec, identifier)
     os.close(tell)
     os.waitpid(child, 0)
     with os.fdopen(told, "rb") as answers:
@@ -46,11 +50,11 @@ def start(spec):
             if found:
                 return dict(found, started_now=True)
             time.sleep(0.1)
-        raise SauvegardeError("The restore did not start.", answers.read(65536).decode("utf-8", "replace"))
+        raise SauvegardeError("The run did not start.", answers.read(65536).decode("utf-8", "replace"))
 
 
-def _detach(told, tell, spec, identifier):
-    """In the child: leave the caller's session and files, and restore. Never returns."""
+def _detach(told, tell, fill, spec, identifier):
+    """In the child: leave the caller's session and files, and fill the side database. Never returns."""
     try:
         os.close(told)
         os.setsid()
@@ -66,7 +70,7 @@ def _detach(told, tell, spec, identifier):
         os.closerange(3, tell)
         os.closerange(tell + 1, min(limit, 4096))
         try:
-            run.fill(spec, identifier)
+            fill(spec, identifier)
         except SauvegardeError as error:
             os.write(tell, json.dumps(error.as_dict()).encode("utf-8"))
     except BaseException:  # noqa: BLE001 - whatever it is, the starter is told, and nothing of ours runs on

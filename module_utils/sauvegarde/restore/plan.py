@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from .. import archive, databases, postgres
 from ..errors import SauvegardeError
-from . import names, roles, side, swap
+from . import files, names, roles, side, swap
 
 # What a database takes while it is restored, by its size at the source: data, its indexes' sorts, the WAL in between.
 ROOM = 1.3
@@ -294,24 +294,25 @@ def _space(connection, wanted, options, stop):
             )
 
 
-def check_confirmation(said, database, host, environment="", word="", targets=1):
+def check_confirmation(said, database, host, environment="", word="", targets=1, variable="restore"):
     """Refuse unless `said` names what will be replaced, `DATABASE@HOST`; over production, `word` must be its own too.
 
-    `targets`: how many the playbook was given at once; each must be named, so only one passes with one name.
+    `targets`: how many the playbook was given at once; each must be named, so only one passes with one name. Of an
+    SQLite file its name counts, without the folder. `variable`: what the playbook's own begin with.
     """
-    expected = f"{database}@{host}"
+    expected = f"{files.label(database)}@{host}"
     named = [each.strip() for each in said.split(",")] if said else []
     if expected not in named or len(named) < targets:
         raise SauvegardeError(
             f"The replacement of {expected} was not confirmed.",
             f"Said: {said!r}." if said else "Nothing was said.",
-            f"Look at the plan; if that is what is to be replaced: restore_confirm={expected}",
+            f"Look at the plan; if that is what is to be replaced: {variable}_confirm={expected}",
         )
     if environment == "production" and word != SECURITY_WORD:
         raise SauvegardeError(
-            f"{host} is production, and restoring over it asks for its own word.",
+            f"{host} is production, and replacing its data asks for its own word.",
             f"Said: {word!r}." if word else "It was not said.",
-            f"restore_production='{SECURITY_WORD}'",
+            f"{variable}_production='{SECURITY_WORD}'",
         )
 
 

@@ -15,7 +15,7 @@ from psycopg2 import sql
 
 from .. import archive, databases, postgres, process
 from ..errors import SauvegardeError
-from . import load, names, plan, proof, roles, side, source, state, swap
+from . import files, load, names, plan, proof, roles, side, source, state, swap
 
 DEFAULTS = {
     "connection": {},
@@ -294,9 +294,14 @@ def ready(spec):
     return None
 
 
+def _folder(spec):
+    """The private folder of the runs; a file's are beside it, where its keeper can write."""
+    return state.folder(files.directory(spec["database"]) if files.is_file(spec["database"]) else spec["directory"])
+
+
 def require_confirmation(spec, identifier, check, said):
     """`check` what was `said` (plan.check_confirmation's words) before a swap; a database beside replaces nothing."""
-    found = state.load(Path(spec["directory"]) / identifier) if identifier else {}
+    found = state.load(_folder(spec) / identifier) if identifier else {}
     if found.get("mode") != "beside":
         words = ("host", "environment_of_host", "production", "targets")
         check(said["confirm"], spec["database"], *(said[word] for word in words))
@@ -305,10 +310,9 @@ def require_confirmation(spec, identifier, check, said):
 def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
     """Swap the proven side database of a run in (or give it its own name, beside). Returns swap.into_place's result.
 
-    check: only say which run would be swapped in.
+    check: only say which run would be swapped in. The absolute path of an SQLite file is a database too.
     """
-    directory = state.folder(spec["directory"])
-    server = postgres.server(spec["connection"])
+    directory = _folder(spec)
     with state.hold(directory, spec["database"]):
         found = state.load(directory / identifier)
         if not found or found["status"] != state.READY or found["database"] != spec["database"]:
@@ -323,7 +327,11 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
                     raise SauvegardeError(f"There already is a database {spec['database']}.", fix="Name another.")
         if check:
             return {"side": found["side"]}
-        result = swap.into_place(server, spec["database"], found["side"], identifier, fence)
+        if files.is_file(spec["database"]):
+            result = files.into_place(spec["database"], found["side"], identifier)
+        else:
+            server = postgres.server(spec["connection"])
+            result = swap.into_place(server, spec["database"], found["side"], identifier, fence)
         state.change(directory, identifier, status=state.SWAPPED, swap=result)
         _forget_copy(directory, found["path"])
         return dict(result, host=socket.gethostname())
@@ -341,9 +349,13 @@ def _forget_copy(directory, path):
 
 def put_back(spec, wanted="", check=False):
     """Swap a kept database back in: the newest, or the one named `wanted`. Returns swap.back's result."""
-    directory = state.folder(spec["directory"])
-    server = postgres.server(spec["connection"])
+    directory = _folder(spec)
     with state.hold(directory, spec["database"]):
+        if files.is_file(spec["database"]):
+            if check:
+                return {"restored": files.chosen(spec["database"], wanted)}
+            return files.back(spec["database"], archive.new_identifier(directory), wanted)
+        server = postgres.server(spec["connection"])
         if check:
             return {"restored": swap.chosen(server, spec["database"], wanted)}
         return swap.back(server, spec["database"], archive.new_identifier(directory), wanted)
@@ -351,6 +363,8 @@ def put_back(spec, wanted="", check=False):
 
 def list_kept(spec):
     """Databases kept from swaps: [{name, id, bytes}], newest first."""
+    if files.is_file(spec["database"]):
+        return files.kept(spec["database"])
     with _maintenance(spec) as connection:
         return swap.kept(connection, spec["database"])
 
@@ -359,5 +373,7 @@ def remove_kept(spec, name, check=False):
     """Drop a kept database by its whole name; whether it was there. check: only say."""
     if check:
         return name in [each["name"] for each in list_kept(spec)]
-    with state.hold(state.folder(spec["directory"]), spec["database"]):
+    with state.hold(_folder(spec), spec["database"]):
+        if files.is_file(spec["database"]):
+            return files.remove(spec["database"], name)
         return swap.remove(postgres.server(spec["connection"]), spec["database"], name)

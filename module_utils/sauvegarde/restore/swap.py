@@ -148,6 +148,11 @@ def chosen(server, database, wanted=""):
         found = [each["name"] for each in kept(connection, database)]
     finally:
         connection.close()
+    return choose(database, found, wanted)
+
+
+def choose(database, found, wanted=""):
+    """One of the kept names, newest first: the newest, or the one named `wanted`; refuses where there is none."""
     if wanted and wanted not in found:
         raise SauvegardeError(
             f"There is no kept database {wanted} of {database}.",

@@ -1,0 +1,109 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""Fill a side database with another site's data and prove it."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_migration
+short_description: Fill a side database with another site's data and prove it
+description:
+  - Starts a migration that goes on by itself, as far as its safe point. The live database goes into an archive first; a
+    side database (a side file with SQLite) gets its schema from the site's own migrations and the data from the
+    archive, and is compared with it. The live one is not touched; M(sauvegarde_swap) puts the new one in its place.
+  - An action plugin of the same name waits for the end and shows how far it is.
+  - Run it as root.
+author: Sauvegarde
+extends_documentation_fragment:
+  - sauvegarde_site
+  - sauvegarde_migrate
+  - sauvegarde_migrate.target
+  - sauvegarde_restore.confirmation
+options:
+  path:
+    description: The archive's folder on this host, carried from where M(sauvegarde_migration_source) made it.
+    type: path
+    required: true
+  run:
+    description: Id of a run, to be told its state only. The action plugin gives it.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    support: full
+    details: Only looks at the confirmation.
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Fill a side database with what production sent
+  sauvegarde_migration:
+    site: "{{ django_site }}"
+    path: /var/lib/sauvegarde/migrations/incoming/20261124T020000Z
+    confirm: db.sqlite3@dev
+    host: "{{ inventory_hostname }}"
+  become: true
+  register: migrated
+"""
+
+RETURN = r"""
+id:
+  description: Id of the run.
+  returned: unless in check mode
+  type: str
+side:
+  description: The side database's name, or the side file's path.
+  returned: when it is ready
+  type: str
+side_id:
+  description: The run's id for M(sauvegarde_swap).
+  returned: when it is ready
+  type: str
+safety:
+  description: The archive of the database that was live, on this host; empty where there was none.
+  returned: when it is ready
+  type: str
+proof:
+  description: How it was proven, the rows, and per model C(rows) and C(hash).
+  returned: when it is ready
+  type: dict
+masked:
+  description: Whether the data were masked at their source.
+  returned: when it is ready
+  type: bool
+steps:
+  description: Each step and when it began.
+  returned: unless in check mode
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde.django import arguments as django
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.migrate import arguments, plan, run
+from ansible.module_utils.sauvegarde.restore import arguments as restore
+from ansible.module_utils.sauvegarde.restore import detached
+
+
+def main():
+    specification = dict(
+        restore.CONFIRMATION, path={"type": "path", "required": True}, run={"type": "str", "default": ""}
+    )
+    specification.update(arguments.TARGET)
+    module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
+    wanted = module.params
+    try:
+        if wanted["run"]:
+            module.exit_json(changed=False, **detached.ask(wanted["directory"], wanted["run"]))
+        database = plan.survey(django.described(wanted))["name"]
+        plan.confirm(database, wanted, wanted["environment_of_host"])
+        if module.check_mode:
+            module.exit_json(changed=True)
+        found = run.start(dict(arguments.spec(wanted), path=wanted["path"]))
+        module.exit_json(changed=found.pop("started_now"), **found)
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""Say what a migration would do, and everything that would stop it."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_migration_plan
+short_description: Say what a migration would do, and everything that would stop it
+description:
+  - Compares the source's code and data with the target's, and asks the target's database; changes nothing.
+  - Run it as root.
+author: Sauvegarde
+extends_documentation_fragment:
+  - sauvegarde_site
+  - sauvegarde_migrate
+  - sauvegarde_migrate.target
+  - sauvegarde_restore.confirmation
+options:
+  source:
+    description: The source, as M(sauvegarde_migration_source) described it.
+    type: dict
+    required: true
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Say what the migration would do
+  sauvegarde_migration_plan:
+    site: "{{ django_site }}"
+    source: "{{ described.source }}"
+  become: true
+  register: plan
+"""
+
+RETURN = r"""
+plan:
+  description:
+    - C(source), C(target), C(database), C(label) (what a confirmation names), C(live) (null where there is none),
+      C(kept) (of earlier swaps, with sizes), C(obstacles) and C(warnings), each with C(what), C(why), C(fix).
+  returned: always
+  type: dict
+lines:
+  description: The plan for people.
+  returned: always
+  type: list
+  elements: str
+refusal:
+  description: Why the migration may not go on, its obstacles or what the confirmation lacks; empty where it may.
+  returned: always
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.migrate import arguments, plan, run
+from ansible.module_utils.sauvegarde.restore import arguments as restore
+
+
+def main():
+    specification = dict(restore.CONFIRMATION, source={"type": "dict", "required": True})
+    specification.update(arguments.TARGET)
+    module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
+    wanted = module.params
+    try:
+        made = run.make_plan(arguments.spec(wanted), wanted["source"])
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+    refusal = plan.refusal(made, wanted, wanted["environment_of_host"])
+    module.exit_json(changed=False, plan=made, lines=plan.lines(made), refusal=refusal)
+
+
+if __name__ == "__main__":
+    main()

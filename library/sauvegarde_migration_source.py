@@ -1,0 +1,113 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""Make what leaves a site for another one."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_migration_source
+short_description: Make what leaves a site for another one, masked where it must be
+description:
+  - Dumps the site from one snapshot into an archive of its own, masked on this host unless the target is production.
+  - Run it as root, so that the site's code can run as the site's own user.
+author: Sauvegarde
+extends_documentation_fragment:
+  - sauvegarde_site
+  - sauvegarde_migrate
+options:
+  state:
+    description: V(described) only says what the source is and what would stop it; V(dumped) makes the archive.
+    type: str
+    choices: [described, dumped]
+    default: dumped
+  masking:
+    description: V(auto) masks unless O(target_environment=production).
+    type: str
+    choices: [auto, always, never]
+    default: auto
+  policy:
+    description: The masking policy. A field that it does not know stops the migration.
+    type: dict
+    default: {}
+  key:
+    description: The masking's secret, hexadecimal, 16 bytes or more.
+    type: str
+    default: ""
+  target_environment:
+    description: The target's environment, V(production) or another word.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    support: full
+    details: Describes the source, and dumps nothing.
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Dump the site for a developer, without anybody's personal data
+  sauvegarde_migration_source:
+    site: "{{ django_site }}"
+    policy: "{{ migrate_policy }}"
+    key: "{{ migrate_key }}"
+  become: true
+  register: outgoing
+"""
+
+RETURN = r"""
+source:
+  description: The site and its models in plain values, C(masked), and C(obstacles), each with C(what), C(why), C(fix).
+  returned: with O(state=described) and in check mode
+  type: dict
+path:
+  description: The archive's folder.
+  returned: with O(state=dumped)
+  type: str
+id:
+  description: The archive's id.
+  returned: with O(state=dumped)
+  type: str
+masked:
+  description: Whether the policy was applied.
+  returned: with O(state=dumped)
+  type: bool
+fingerprint:
+  description: Per model C(rows) and a C(hash) of what was written.
+  returned: with O(state=dumped)
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde.django import arguments as django
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.migrate import arguments, source
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            arguments.SOURCE, state={"type": "str", "choices": ["described", "dumped"], "default": "dumped"}
+        ),
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    masked = source.is_masked(wanted["masking"], wanted["target_environment"])
+    given = (wanted["policy"], wanted["key"], wanted["labels"], masked)
+    try:
+        where = django.described(wanted)
+        if module.check_mode or wanted["state"] == "described":
+            module.exit_json(changed=wanted["state"] == "dumped", source=source.look(where, *given))
+        made = source.make(where, wanted["directory"], source.options(*given))
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+    manifest = made["manifest"]
+    module.exit_json(
+        changed=True,
+        path=made["path"],
+        id=manifest["id"],
+        masked=manifest["source"]["masked"],
+        fingerprint=manifest["fingerprint"],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The target in an SQLite file, as its keeper sees it: everything here runs as the site's own user.
+
+`spec`: database (the file's absolute path), path and mark (of the archive). Same functions as `server`.
+"""
+
+import contextlib
+import shutil
+import sqlite3
+from pathlib import Path
+
+from .. import archive, kinds
+from ..kinds import sqlite
+from ..restore import files, state
+
+_SAFETY = "safety"
+
+
+def _folder(spec):
+    return state.folder(files.directory(spec["database"]))
+
+
+def look(spec, tables):
+    """{"version", "live" (None, or {"bytes", "sessions", "others"}), "kept", "obstacles", "free"}."""
+    path = Path(spec["database"])
+    live = None
+    if path.exists():
+        live = {"bytes": path.stat().st_size, "sessions": files.sessions(str(path)), "others": _others(path, tables)}
+    return {
+        "version": "SQLite " + sqlite3.sqlite_version,
+        "live": live,
+        "kept": files.kept(str(path)),
+        "obstacles": [] if path.parent.is_dir() else [f"The folder {path.parent} does not exist."],
+        "free": archive.free_bytes(path.parent) if path.parent.is_dir() else 0,
+    }
+
+
+def _others(path, tables):
+    with contextlib.closing(sqlite.connect(path)) as connection:
+        found = connection.execute(
+            "SELECT name, type FROM sqlite_master"
+            " WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        ).fetchall()
+    return sorted(name + (" (view)" if kind == "view" else "") for name, kind in found if name not in tables)
+
+
+def lock_in(spec):
+    directory = _folder(spec)
+    with state.hold(directory, spec["database"]):
+        return str(directory)
+
+
+def reserve(spec):
+    directory = _folder(spec)
+    proven = set()
+    for each in state.runs(directory, spec["database"]):
+        if each["status"] == state.READY:
+            proven.add(each["side"])
+        elif each["status"] == state.RUNNING:
+            # The lock is the caller's, so what says that it runs was killed.
+            state.change(directory, each["id"], status=state.KILLED)
+    for path in files.leftovers(spec["database"]):
+        if path not in proven:
+            files.drop(path)
+    identifier = archive.new_identifier(directory)
+    name = files.side(spec["database"], identifier)
+    with state.State(
+        directory, identifier, database=spec["database"], side=name, mode="swap", path=spec["path"], mark=spec["mark"]
+    ):
+        return {"id": identifier, "side": name}
+
+
+def end(spec, identifier, status):
+    state.change(_folder(spec), identifier, status=status, step=status)
+
+
+def safety(spec):
+    if not Path(spec["database"]).exists():
+        return ""
+    root = _folder(spec) / _SAFETY
+    (root / "live").mkdir(mode=0o700, parents=True, exist_ok=True)
+    job = {"name": "live", "kind": "sqlite", "path": spec["database"]}
+    return str(root / "live" / kinds.back_up(job, root)["id"])
+
+
+def create(spec, name):
+    """The site's migrations make the file; it only gets the live one's rights."""
+    live, new = Path(spec["database"]), Path(name)
+    new.touch(mode=0o640)
+    if live.exists():
+        shutil.copymode(str(live), str(new))
+
+
+def finish(spec, name):
+    """Integrity, statistics, and the live file's journal mode."""
+    with contextlib.closing(sqlite.connect(name, "rw")) as connection:
+        sqlite.check(connection, name)
+        connection.execute("ANALYZE")
+        if Path(spec["database"]).exists():
+            with contextlib.closing(sqlite.connect(spec["database"])) as live:
+                mode = live.execute("PRAGMA journal_mode").fetchone()[0]
+            if mode == "wal":
+                connection.execute("PRAGMA journal_mode = WAL")
+    return {"skipped": [], "bytes": Path(name).stat().st_size}
+
+
+def drop(spec, name):
+    files.drop(name)

@@ -1,0 +1,161 @@
+"""What a migration would do and everything that would stop it, each obstacle with its fix. Changes nothing."""
+
+import socket
+
+from ..acting import acting_as
+from ..django import dump, site
+from ..errors import SauvegardeError
+from ..restore import files, words
+from ..restore import plan as restore_plan
+from . import file, server
+
+
+def survey(where, labels=()):
+    """The site in plain values (`worker_migrate.survey`)."""
+    return site.run(where, "survey", {"labels": list(labels), "exclude": list(dump.EXCLUDE)})
+
+
+def place(found, spec):
+    """(module, its spec, OS user) of the target that a survey found: `server` or `file`."""
+    named = {"database": found["name"], "path": spec["path"], "mark": spec["mark"]}
+    if found["vendor"] == "sqlite":
+        return file, named, spec["keeper"] or spec["site"].get("user", "")
+    named.update(
+        connection=spec["connection"],
+        directory=spec["server_directory"],
+        engine=found["engine"],
+        role=found["user"] or spec["site"].get("user", ""),
+    )
+    return server, named, spec["keeper"] or "postgres"
+
+
+def make(where, spec, source):
+    """The plan. `source`: what `source.look` gave, {} where there is nothing to compare with.
+
+    Keys: source, target, live, kept, database, label (what a confirmation names), differences, obstacles, warnings.
+    """
+    found = survey(where, spec["labels"])
+    obstacles = list(source.get("obstacles", []))
+    warnings = []
+
+    def stop(what, why="", fix=""):
+        obstacles.append({"what": what, "why": why, "fix": fix})
+
+    def warn(what, why="", fix=""):
+        warnings.append({"what": what, "why": why, "fix": fix})
+
+    if found["vendor"] not in ("sqlite", "postgresql"):
+        stop("The target's database is {}.".format(found["vendor"]), "", "Migrate into PostgreSQL or SQLite.")
+        return {"obstacles": obstacles, "warnings": warnings}
+    module, named, keeper = place(found, spec)
+    seen = acting_as(keeper, module.look, named, found["tables"])
+    for sentence in seen["obstacles"]:
+        stop(f"{found['name']} cannot be replaced.", sentence, "Then run it again.")
+    if seen.get("standby"):
+        stop("The target's server is a standby.", "It takes no changes of its own.", "Migrate into its primary.")
+    if found["engine"].endswith("postgis") and not seen["postgis"]:
+        stop("PostGIS is not available on the target.", "", "Install its package (the postgresql role does).")
+    live = seen["live"]
+    if live:
+        if live["sessions"]:
+            warn(
+                f"{len(live['sessions'])} session(s) on {found['name']}.",
+                "The swap ends them." if module is server else "Each sees the old file until it opens it anew.",
+            )
+        if live["others"]:
+            warn(
+                "The site's migrations do not make all that is in the live database; this will be missing: "
+                + ", ".join(live["others"])
+                + "."
+            )
+    if source:
+        _compare(source, found, stop, warn, spec["unknown"])
+        if not source["masked"] and spec["environment_of_host"] != "production":
+            warn("Nothing is masked: personal data leave their host.")
+    return {
+        "source": {key: source.get(key, "") for key in ("host", "vendor", "django", "masked", "archive")},
+        "target": {
+            "host": socket.gethostname(),
+            "version": seen["version"],
+            "django": found["django"],
+            "vendor": found["vendor"],
+        },
+        "database": found["name"],
+        "label": files.label(found["name"]),
+        "labels": list(spec["labels"]),
+        "live": live,
+        "kept": seen["kept"],
+        "models": len(found["selected"]),
+        "obstacles": obstacles,
+        "warnings": warnings,
+    }
+
+
+def _compare(source, target, stop, warn, unknown):
+    """Where the code on both sides, and the data, disagree."""
+    more = sorted(set(source["migrations"]) - set(target["migrations"]))
+    less = sorted(set(target["migrations"]) - set(source["migrations"]))
+    # Applications that only one database's kind needs bring no models of their own.
+    if more:
+        warn("The source's code has migrations that the target's lacks: " + ", ".join(more) + ".")
+    if less:
+        warn("The target's code has migrations that the source's lacks: " + ", ".join(less) + ".")
+    behind = sorted(set(target["migrations"]) - set(target["applied"] or target["migrations"]))
+    if behind:
+        warn("The target's live database lacks migrations; the new one gets them: " + ", ".join(behind) + ".")
+    missing = [label for label in source["selected"] if label not in target["models"]]
+    fields = []
+    for label in source["selected"]:
+        if label in target["models"]:
+            there = target["models"][label]["fields"]
+            fields += [f"{label}.{name}" for name in sorted(source["models"][label]["fields"]) if name not in there]
+            new = [name for name in sorted(there) if name not in source["models"][label]["fields"]]
+            if new:
+                warn(f"The source does not know {label}: {', '.join(new)}. They get the target's defaults.")
+    if missing or fields:
+        say = warn if unknown == "skip" else stop
+        say(
+            "The target does not know all that the source has.",
+            "\n".join(["model " + label for label in missing] + ["field " + name for name in fields]),
+            "Deploy the source's code on the target, or leave these out (migrate_unknown: skip).",
+        )
+
+
+def refusal(plan, said, environment):
+    """Why the migration may not go on: its obstacles, or what a confirmation lacks; "" where it may."""
+    if plan["obstacles"]:
+        return "\n".join(words.of_obstacles(plan))
+    try:
+        confirm(plan["database"], said, environment)
+    except SauvegardeError as error:
+        return str(error)
+    return ""
+
+
+def confirm(database, said, environment):
+    """Raise unless what is `said` (confirm, host, production, targets) names the target."""
+    restore_plan.check_confirmation(
+        said["confirm"], database, said["host"], environment, said["production"], said["targets"], "migrate"
+    )
+
+
+def lines(plan):
+    """The plan for people, in the words of a restore's."""
+    told = []
+    if "target" in plan:
+        source, target, live = plan["source"], plan["target"], plan["live"]
+        told.append(
+            "Source: {} ({}, Django {}), {}".format(
+                source["archive"] or source["host"] or "the live site",
+                source["vendor"],
+                source["django"],
+                "masked" if source["masked"] else "as it is",
+            )
+        )
+        told.append("Moves:  " + (", ".join(plan["labels"]) or "the whole site, {} models".format(plan["models"])))
+        told.append("Target: {} on {host}, {version}, Django {django}".format(plan["label"], **target))
+        told.append("Live:   " + (words.size(live["bytes"]) if live else "there is no such database yet"))
+        told += ["Kept:   {} ({})".format(each["name"], words.size(each["bytes"])) for each in plan["kept"]]
+    for each in plan["warnings"]:
+        told.append("Note:   " + " ".join(filter(None, [each["what"], each["why"]])))
+    return told + ["Stops:  " + text for text in words.of_obstacles(plan)]

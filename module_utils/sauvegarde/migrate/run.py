@@ -1,0 +1,195 @@
+"""One migration on its target, from an archive that was carried here to a proven side database: what the doors call.
+
+As with a restore, a run ends at its safe point: the side database is proven and the live one was not touched. The swap
+is the restore's own (`restore.run.put_in_place`), and so is the way back.
+"""
+
+import contextlib
+import time
+from pathlib import Path
+
+from .. import archive, kinds
+from ..acting import acting_as
+from ..django import dump, load, proof, site
+from ..errors import LOCKED, SauvegardeError
+from ..restore import detached, state
+from . import plan
+
+DEFAULTS = {
+    "site": {},
+    "path": "",
+    "directory": "/var/lib/sauvegarde/migrations",
+    "server_directory": "/var/lib/postgresql/sauvegarde",
+    "connection": {},
+    "keeper": "",
+    "labels": [],
+    "policy": {},
+    "unknown": "stop",
+    "environment_of_host": "",
+    "mark": None,
+}
+
+
+def settled(spec):
+    """The whole specification of a run from a caller's values.
+
+    site: of the target (site.Site's values). path: the carried archive, '' for a plan only. directory: where runs keep
+    their state. server_directory: the restores' folder, for a server. connection: of its keeper. keeper: OS user who
+    keeps the database; '' for postgres, or the site's own user with SQLite. labels: models and applications to move,
+    [] for the whole site. policy: what to do about values that the target does not take (load.POLICIES). unknown:
+    'stop' or 'skip' what the target's code does not know.
+    """
+    unknown = sorted(set(spec) - set(DEFAULTS))
+    if unknown:
+        raise SauvegardeError(
+            "Unknown migration settings: " + ", ".join(unknown), fix="Known: " + ", ".join(sorted(DEFAULTS))
+        )
+    found = dict(DEFAULTS, **spec)
+    if found["path"] and found["mark"] is None:
+        found["mark"] = [found["path"], archive.read(found["path"])["id"], found["labels"]]
+    return found
+
+
+def make_plan(spec, source):
+    """The plan (plan.make's keys)."""
+    spec = settled(spec)
+    return plan.make(site.site(spec["site"]), spec, source)
+
+
+def start(spec):
+    """Start a run that goes on by itself, or take over the one that is there for the same archive.
+
+    Returns its state, with `started_now`.
+    """
+    spec = settled(spec)
+    where = site.site(spec["site"])
+    site.modules()  # while what they are read from is still there
+    directory = state.folder(spec["directory"])
+    database = plan.survey(where)["name"]
+    for each in state.runs(directory, database):
+        if each["status"] == state.RUNNING:
+            if each["mark"] == spec["mark"]:
+                return dict(each, started_now=False)
+            raise SauvegardeError(
+                f"Another migration into {database} is running on this host.", "", "Wait for its end.", LOCKED
+            )
+    identifier = archive.new_identifier(directory)
+    return detached.launch(directory, identifier, fill, spec)
+
+
+def fill(spec, identifier):
+    """Fill and prove a side database. Returns the run's final state, whose status is `ready`.
+
+    Raises where anything fails: the side database is dropped then, and the state says why.
+    """
+    spec = settled(spec)
+    where = site.site(spec["site"])
+    directory = state.folder(spec["directory"])
+    found = plan.survey(where, spec["labels"])
+    with state.hold(directory, found["name"]), state.State(
+        directory,
+        identifier,
+        database=found["name"],
+        mark=spec["mark"],
+        path=spec["path"],
+        report=str(directory / identifier / state.NAME),
+    ) as run:
+        try:
+            run.update(status=state.READY, step="ready", **_fill(spec, where, found, run))
+        except BaseException as error:
+            said = error.as_dict() if isinstance(error, SauvegardeError) else {"what": str(error) or repr(error)}
+            run.update(status=state.FAILED, error=said)
+            raise
+        return run.values
+
+
+def _fill(spec, where, found, run):
+    begun = time.monotonic()
+    run.update(step="read")
+    manifest = kinds.verify(spec["path"])
+    module, named, keeper = plan.place(found, spec)
+
+    def keep(function, *arguments):
+        """As the database's keeper."""
+        return acting_as(keeper, function, named, *arguments)
+
+    with state.hold(keep(module.lock_in), found["name"]):
+        run.update(step="safety archive")
+        safety = keep(module.safety)
+        reserved = keep(module.reserve)
+        name = reserved["side"]
+        run.update(side=name, side_id=reserved["id"], safety=safety, keeper=keeper)
+        try:
+            run.update(step="create")
+            keep(module.create, name)
+            beside = where._replace(name=name)
+            run.update(step="schema")
+            migrated = site.run(beside, "migrate", {})
+            run.update(step="load")
+            loaded = _load(spec, beside, found, manifest, run)
+            run.update(step="prove")
+            proven = prove(beside, found, manifest)
+            run.update(step="properties")
+            finished = keep(module.finish, name)
+            keep(module.end, reserved["id"], state.READY)
+        except BaseException:
+            with contextlib.suppress(SauvegardeError):
+                keep(module.drop, name)
+                keep(module.end, reserved["id"], state.FAILED)
+            raise
+    return {
+        "proof": proven,
+        "masked": manifest["source"]["masked"],
+        "migrations": migrated["applied"],
+        "mended": loaded["mended"],
+        "stock": loaded["stock"],
+        "notes": [f"left out: the setting {each}, which this server does not know" for each in finished["skipped"]],
+        "archive": {key: manifest[key] for key in ("id", "host", "started", "ended", "bytes")},
+        "bytes": finished["bytes"],
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+
+
+def _load(spec, where, found, manifest, run):
+    """The archive's data, in one transaction, in place of whatever the migrations made."""
+    policy = dict(spec["policy"])
+    if spec["unknown"] == "skip":
+        policy["unknown"] = "skip"
+    values = {"mode": "replace", "policy": policy, "models": _common(found, manifest)}
+    run.update(tables_total=len(manifest["fingerprint"]["tables"]))
+    done = set()
+
+    def progress(event):
+        if "model" in event:
+            done.add(event["model"])
+            run.note(tables=len(done))
+
+    source = Path(spec["path"]) / (manifest["source"]["file"] + archive.SUFFIX)
+    return load.load(where, [source], values, progress)
+
+
+def _common(found, manifest):
+    """The models that both sides have, empty ones and those that masking drops included: what is replaced."""
+    return [label for label in found["selected"] if label in manifest["source"]["many"]]
+
+
+def prove(where, found, manifest):
+    """Compare what is in the database with what the archive says was sent, per model; raises where they differ.
+
+    Returns {"by", "rows", "models": {label: {"rows", "hash"}}}.
+    """
+    options = manifest["source"]["options"]
+    values = {key: options[key] for key in ("natural_foreign", "natural_primary") if key in options}
+    labels = _common(found, manifest)
+    result = dump.stream(where, dict(values, labels=labels, format="jsonl"), lambda piece: None)
+    tables = manifest["fingerprint"]["tables"]
+    expected = {label: tables[label] for label in tables if label in labels}
+    differences = proof.compare({"tables": expected}, result["fingerprint"])
+    if differences:
+        raise SauvegardeError(
+            "What arrived is not what was sent: the live database was not touched.",
+            "\n".join(each["sentence"] for each in differences),
+            "Compare the code of both sites: a field that is written or read in its own way differs.",
+        )
+    arrived = result["fingerprint"]["tables"]
+    return {"by": proof.ALGORITHM, "rows": sum(each["rows"] for each in arrived.values()), "models": arrived}

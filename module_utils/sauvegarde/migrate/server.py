@@ -1,0 +1,160 @@
+"""The target on a PostgreSQL server, as the OS user sees it who keeps the server: everything here runs as that user.
+
+`spec`: connection (postgres.server's values), database, directory (of the restores: their runs and ours must know of
+one another), path and mark (of the archive), engine (Django's), role (whom the site logs in as).
+"""
+
+import contextlib
+from types import SimpleNamespace
+
+import psycopg2
+from psycopg2 import sql
+
+from .. import archive, databases, kinds, postgres
+from ..errors import SauvegardeError
+from ..restore import names, run, side, state, swap
+
+_SAFETY = "safety"
+# What a site's own migrations do not make, and a swap would lose.
+_OTHERS = """
+SELECT n.nspname || '.' || c.relname || CASE c.relkind WHEN 'v' THEN ' (view)' WHEN 'm' THEN ' (materialized view)'
+         WHEN 'f' THEN ' (foreign table)' ELSE '' END
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> 'information_schema'
+   AND c.relname <> ALL (%(known)s)
+   AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                      AND d.objid = c.oid AND d.deptype = 'e')
+UNION ALL
+SELECT n.nspname || '.' || p.proname || '()'
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> 'information_schema'
+   AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+                      AND d.objid = p.oid AND d.deptype = 'e')
+ ORDER BY 1
+"""
+
+
+def _maintenance(spec):
+    return contextlib.closing(side.maintenance(postgres.server(spec["connection"])))
+
+
+def look(spec, tables):
+    """{"version", "postgis", "standby", "live" (None, or {"bytes", "sessions", "others"}), "kept", "obstacles"}.
+
+    `tables`: those of the site; what the live database has besides are the `others`.
+    """
+    server = postgres.server(spec["connection"])
+    with _maintenance(spec) as connection:
+        target = postgres.properties(connection)
+        available = dict(
+            postgres.query(connection, "SELECT name, default_version FROM pg_catalog.pg_available_extensions")
+        )
+        live = None
+        if side.exists(connection, spec["database"]):
+            live = {
+                "bytes": postgres.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (spec["database"],)),
+                "sessions": swap.sessions(connection, spec["database"]),
+            }
+            with contextlib.closing(postgres.connect(server, spec["database"])) as inside:
+                live["others"] = [name for (name,) in postgres.query(inside, _OTHERS, {"known": tables})]
+        role = postgres.value(connection, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (spec["role"],))
+        return {
+            "version": "PostgreSQL " + target["version"],
+            "postgis": available.get("postgis", ""),
+            "standby": target["standby"],
+            "live": live,
+            "kept": swap.kept(connection, spec["database"]),
+            "obstacles": swap.obstacles(connection, spec["database"])
+            + ([] if role else ["The server has no role {}, whom the site logs in as.".format(spec["role"])]),
+            "free": archive.free_bytes(state.folder(spec["directory"])),
+        }
+
+
+def lock_in(spec):
+    """The folder of the lock that restores take too, with the lock's file made by its keeper."""
+    directory = state.folder(spec["directory"])
+    with state.hold(directory, spec["database"]):
+        return str(directory)
+
+
+def reserve(spec):
+    """Clear what killed runs left and set a run's folder aside. Returns {"id", "side"}; its state says that it runs.
+
+    The caller holds the lock.
+    """
+    directory = state.folder(spec["directory"])
+    run.clean(run.settled({key: spec[key] for key in ("connection", "database", "directory", "path")}))
+    identifier = archive.new_identifier(directory)
+    name = names.side(spec["database"], identifier)
+    with state.State(
+        directory, identifier, database=spec["database"], side=name, mode="swap", path=spec["path"], mark=spec["mark"]
+    ):
+        return {"id": identifier, "side": name}
+
+
+def end(spec, identifier, status):
+    """Say how the run ended: a `ready` one can be swapped in."""
+    state.change(state.folder(spec["directory"]), identifier, status=status, step=status)
+
+
+def safety(spec):
+    """An archive of the live database, in the catalog's own form; its path, or "" where nothing is live."""
+    with _maintenance(spec) as connection:
+        if not side.exists(connection, spec["database"]):
+            return ""
+    root = state.folder(spec["directory"]) / _SAFETY
+    (root / "live").mkdir(mode=0o700, parents=True, exist_ok=True)
+    job = {"name": "live", "kind": "pg_dump", "connection": spec["connection"], "database": spec["database"]}
+    return str(root / "live" / kinds.back_up(job, root)["id"])
+
+
+def create(spec, name):
+    """The empty side database, with the live one's properties and extensions, open to the site's role."""
+    server = postgres.server(spec["connection"])
+    wanted, extensions = _wanted(spec, server)
+    with _maintenance(spec) as connection:
+        side.create(connection, name, wanted)
+    side.make_extensions(server, name, extensions, SimpleNamespace(owners={}))
+    with _maintenance(spec) as connection:
+        # Only the site itself knows this name; `finish` puts the live one's limit back.
+        postgres.execute(connection, sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(sql.Identifier(name)))
+    if spec["role"] != wanted["owner"]:
+        with contextlib.closing(postgres.connect(server, name)) as inside:
+            postgres.execute(
+                inside, sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(sql.Identifier(spec["role"]))
+            )
+
+
+def _wanted(spec, server):
+    """(properties, [(extension, schema)]) of the side database: the live one's, or what a new one needs."""
+    with _maintenance(spec) as connection:
+        there = side.exists(connection, spec["database"])
+    if not there:
+        geographic = [("postgis", "public")] if spec["engine"].endswith("postgis") else []
+        return dict(side.UNSAID, role_settings={}, owner=spec["role"]), geographic
+    with contextlib.closing(postgres.connect(server, spec["database"])) as inside:
+        found = databases.extensions(inside)
+        wanted = dict(side.UNSAID, role_settings={})
+        wanted.update(databases.properties(inside))
+    return wanted, [(each["name"], each["schema"]) for each in found if each["name"] != "plpgsql"]
+
+
+def finish(spec, name):
+    """Statistics, then the live database's own properties. Returns what was left out."""
+    server = postgres.server(spec["connection"])
+    wanted, _ = _wanted(spec, server)
+    try:
+        with contextlib.closing(postgres.connect(server, name)) as inside:
+            postgres.execute(inside, "ANALYZE")
+    except psycopg2.Error as error:
+        raise postgres.database_error(error, "The side database could not be analyzed.") from error
+    with _maintenance(spec) as connection:
+        skipped = side.finish(connection, name, wanted)
+        size = postgres.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (name,))
+    return {"skipped": skipped, "bytes": size}
+
+
+def drop(spec, name):
+    """Remove a side database."""
+    with contextlib.suppress(SauvegardeError, psycopg2.Error), _maintenance(spec) as connection:
+        side.drop(connection, name)

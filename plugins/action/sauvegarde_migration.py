@@ -1,0 +1,9 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Wait for a migration that goes on by itself, as for a restore."""
+
+from ansible.plugins.loader import action_loader
+
+
+class ActionModule(action_loader.get("sauvegarde_restore", class_only=True)):
+    MODULE = "sauvegarde_migration"
+    DIRECTORY = "/var/lib/sauvegarde/migrations"

@@ -1,0 +1,69 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Options that the migration's modules share."""
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  directory:
+    description: Private folder where migrations keep their state. Made where it is missing.
+    type: path
+    default: /var/lib/sauvegarde/migrations
+  labels:
+    description: Applications and models (C(app) or C(app.Model)) to move; the whole site without it.
+    type: list
+    elements: str
+    default: []
+"""
+
+    TARGET = r"""
+options:
+  server_directory:
+    description: Private folder of the restores on the target's server, which a migration's side database is among.
+    type: path
+    default: /var/lib/postgresql/sauvegarde
+  connection:
+    description: The target's server, as O(keeper) reaches it (a superuser of it). Not used with SQLite.
+    type: dict
+    default: {}
+    suboptions:
+      host:
+        description: Directory of the socket, or a host name.
+        type: str
+        default: /var/run/postgresql
+      port:
+        description: Port.
+        type: int
+        default: 5432
+      user:
+        description: Role to log in as; the OS user's own name without it.
+        type: str
+        default: ""
+      passfile:
+        description: A password file of mode 0600.
+        type: path
+        default: ""
+      sslmode:
+        description: As libpq has it.
+        type: str
+        default: ""
+  keeper:
+    description: OS user who keeps the target's database; without it V(postgres), or the site's own user with SQLite.
+    type: str
+    default: ""
+  policy:
+    description:
+      - What to do about values that the target does not take, as in M(sauvegarde_loaddata); what it does not name stops
+        the migration.
+    type: dict
+    default: {}
+  unknown:
+    description: What to do about models and fields that the target's code does not know.
+    type: str
+    choices: [stop, skip]
+    default: stop
+  environment_of_host:
+    description: The target's environment; V(production) asks for O(production) too.
+    type: str
+    default: ""
+"""
