@@ -10,8 +10,10 @@ chroot "$root" useradd --create-home --shell /bin/bash admin
 echo 'admin ALL=(ALL:ALL) NOPASSWD: ALL' > "$root/etc/sudoers.d/admin"
 chmod 0440 "$root/etc/sudoers.d/admin"
 
-# Its manager stays when it logs out: a container's can hang while it stops, and the next login waits for it.
-install -D /dev/null "$root/var/lib/systemd/linger/admin"
+# Whoever has logged in, his manager stays: a container's can hang for two minutes while it stops, and the next login (the
+# next call of restic's by sftp) waits for it.
+mkdir -p "$root/etc/systemd/logind.conf.d"
+printf '[Login]\nUserStopDelaySec=infinity\n' > "$root/etc/systemd/logind.conf.d/lab.conf"
 
 # Every host makes its own key, on its first boot.
 rm -f "$root"/etc/ssh/ssh_host_*
