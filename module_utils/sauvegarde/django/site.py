@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         fixture,
         masking,
         worker,
+        worker_direct,
         worker_dump,
         worker_load,
         worker_migrate,
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
         worker_write,
     )
 
-_SENT = ("errors", "django", "django.fixture", "django.masking", "django.worker", "django.worker_dump")
+_SENT = ("errors", "django", "django.fixture", "django.masking", "django.worker", "django.worker_direct")
 _SENT += (
+    "django.worker_dump",
     "django.worker_load",
     "django.worker_migrate",
     "django.worker_models",
