@@ -54,6 +54,53 @@ def test_dump_is_the_stock_one_byte_for_byte(every, kind):
         assert expected.startswith(b"[") or values.get("format") == "jsonl"
 
 
+HOSTILE = r"""
+import datetime, decimal
+from offers.models import *
+from reference.models import *
+text = "".join(map(chr, range(1, 300))) + "\\v \\N \\t \\\\ \" \u2028 \U0001f5fa"
+Place.objects.create(name=text[20:90] + "%s", code="\x0b", scale="\x7f\\v", inhabitants=None)
+Offer.objects.filter(pk=1).update(body=text, title="\\", contact_name="\x0b\\v", salary=decimal.Decimal("-0.05"))
+Offer.objects.filter(pk=2).update(experience=datetime.timedelta(days=-3, microseconds=7), score=1e22, body="\\N")
+Offer.objects.filter(pk=3).update(experience=datetime.timedelta(days=40000, hours=5), score=-0.0, views=0)
+Offer.objects.filter(pk=4).update(published=datetime.datetime(1, 1, 2, 3, 4, 5, 600, datetime.timezone.utc))
+Offer.objects.filter(pk=5).update(week=datetime.date(9999, 12, 31), posted_from="::ffff:192.0.2.1", score=5e-324)
+RawOffer.objects.filter(pk=6).update(payload={text: [text, None, 1e-7, {"\"": "\\"}]}, content="\t\r\n\x1f")
+Offer.objects.get(pk=7).places.set(list(Place.objects.all())[::-1])
+Offer.objects.get(pk=8).technologies.clear()
+print(1)
+"""
+FORMS = [([], {}), (["--indent", "2"], {"indent": 2}), (["--format", "jsonl"], {"format": "jsonl"})]
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_hostile_values_are_written_as_stock_writes_them(every, kind):
+    where = every.new(kind, filled=True)
+    shell(where, HOSTILE)
+    for arguments, values in FORMS:
+        assert text_of(where, **values) == manage(where, "dumpdata", *NATURAL, *arguments), values
+
+
+LOOSE = r"""
+from django.db import connection
+cursor = connection.cursor()
+cursor.execute("PRAGMA foreign_keys = OFF")
+for number, change in enumerate([
+    "views = 1.5", "views = 'many'", "remote = 7", "remote = '1'", "score = 3", "week = '2020-1-2'", "salary = 12",
+    "published = '2020-01-02T03:04:05.25'", "published = 'never'", "contract_id = 5", "trade_id = x'c3a9'",
+]):
+    cursor.execute(f"UPDATE offers_offer SET {change} WHERE id = {number + 10}")
+print(1)
+"""
+
+
+def test_values_of_another_type_than_their_column_are_written_as_stock_writes_them(sites):
+    """SQLite takes any type in any column."""
+    where = sites.new("sqlite", filled=True)
+    shell(where, LOOSE)
+    assert text_of(where) == manage(where, "dumpdata", *NATURAL)
+
+
 def test_every_model_but_the_inherited_one_is_read_fast(sites):
     result = dump.stream(sites.new("sqlite", filled=True), {}, lambda piece: None)
     assert set(result["stock"]) == {"pages.event"}

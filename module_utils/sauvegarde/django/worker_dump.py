@@ -9,14 +9,13 @@ import datetime
 import decimal
 import inspect
 import json
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from django.apps import apps
 from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
 from django.core.serializers.python import Serializer as PythonSerializer
-from django.db import connections, models
+from django.db import models
 from django.db.models import signals
 from django.db.models.fields.files import FileDescriptor
 from django.db.models.manager import BaseManager
@@ -244,7 +243,7 @@ class Reader:
         natural = [(place, field) for place, field in enumerate(columns) if place and self.is_natural(field)]
         skip = 0 if self.with_key else 1
         rows = self.queryset.values_list(*[field.attname for field in columns]).iterator(chunk_size=_CHUNK)
-        for chunk in self._ahead(rows):
+        for chunk in iter(lambda: list(islice(rows, _CHUNK)), []):
             for place, field in natural:
                 quick[place] = sure[place] = self._natural_encoder(field, [row[place] for row in chunk])
             lists = [self._lists(field, [row[0] for row in chunk]) for field in many]
@@ -256,32 +255,6 @@ class Reader:
                 for members in lists:
                     texts.append(members.get(row[0], "[]"))
                 yield template % tuple(texts[skip:])
-
-    def _ahead(self, rows):
-        """The rows in chunks. From a server, the next chunk is fetched while the last one is made into text."""
-        if connections[self.using].vendor != "postgresql":
-            while True:
-                chunk = list(islice(rows, _CHUNK))
-                if not chunk:
-                    return
-                yield chunk
-        # Both threads use the one connection, which holds the snapshot; the drivers let them take turns.
-        connection = connections[self.using]
-        connection.inc_thread_sharing()
-
-        def fetch():
-            # Or Django would open another one here, that sees what was committed meanwhile.
-            connections[self.using] = connection
-            return list(islice(rows, _CHUNK))
-
-        with ThreadPoolExecutor(1) as beside:
-            coming = beside.submit(fetch)
-            while True:
-                chunk = coming.result()
-                if not chunk:
-                    return
-                coming = beside.submit(fetch)
-                yield chunk
 
     def is_natural(self, field):
         return bool(
