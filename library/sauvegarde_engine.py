@@ -94,6 +94,7 @@ def _django():
         sets,
         site,
         worker,
+        worker_direct,
         worker_dump,
         worker_load,
         worker_migrate,
