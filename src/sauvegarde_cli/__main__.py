@@ -5,7 +5,7 @@ import sys
 
 from rich.table import Table
 
-from sauvegarde_cli import checks, lab
+from sauvegarde_cli import checks, demo, lab
 from sauvegarde_cli.system import CommandFailed, as_root
 from sauvegarde_cli.terminal import complain, console, say
 
@@ -39,6 +39,11 @@ def lab_list(arguments):
     return 0
 
 
+def demonstrate(arguments):
+    as_root("Starting the demo's hosts")
+    return demo.destroy() if arguments.destroy else demo.run(keep=arguments.keep)
+
+
 def parser():
     """The command line's grammar, which is also its help."""
     top = argparse.ArgumentParser(
@@ -48,6 +53,13 @@ def parser():
         "SAUVEGARDE_DEBIAN_MIRROR='URI [SECURITY_URI]' where the machine's apt has no Debian mirror (Ubuntu).",
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    text = "lose production, and have it again: install, back up, restore, prove, go back, on hosts of the lab"
+    demo_parser = commands.add_parser("demo", help=text, description=text)
+    choice = demo_parser.add_mutually_exclusive_group()
+    choice.add_argument("--keep", action="store_true", help="leave the hosts standing, to go on playing")
+    choice.add_argument("--destroy", action="store_true", help="only remove what an earlier demo has left")
+    demo_parser.set_defaults(run=demonstrate)
 
     lab_parser = commands.add_parser("lab", help="start, stop and list real hosts to try things on")
     actions = lab_parser.add_subparsers(title="actions", metavar="ACTION", required=True)

@@ -54,7 +54,7 @@ def scenarios():
 
 def names():
     """Everything that ``test`` knows by name."""
-    return ["lint", "unit", *scenarios()]
+    return ["lint", "unit", "demo", *scenarios()]
 
 
 def scenario_file(scenario, name):
@@ -116,6 +116,11 @@ def unit(reports):
     return run_pytest_in([bin_folder / "pytest", "tests/unit"], bin_folder, reports / "unit")
 
 
+def lane(scenario):
+    """The ansible-core line that a scenario runs in."""
+    return (scenario_file(scenario, "lane") or [environment.lane()])[0]
+
+
 def prepare(scenario):
     """Have all that a scenario needs of this machine, one after another: its lane's environment, packages, images."""
     tools(lane(scenario))
@@ -123,17 +128,12 @@ def prepare(scenario):
     install_packages(scenario_file(scenario, "needs"), f"the scenario {scenario}")
 
 
-def lane(scenario):
-    """The ansible-core line that a scenario runs in."""
-    return (scenario_file(scenario, "lane") or [environment.lane()])[0]
-
-
-def molecule(scenario, reports, output=None):
-    """One scenario from create to destroy, in its own ansible-core lane."""
-    bin_folder = tools(lane(scenario))
-    return run_pytest_in(
-        lab.molecule_command(bin_folder, "test", scenario), bin_folder, reports / scenario, output=output
-    )
+def on_hosts(name, reports, output=None):
+    """The demo, or a scenario from create to destroy in its own ansible-core lane."""
+    bin_folder = tools(lane(name))
+    demo = [bin_folder / "pytest", "-v", "--capture=no", "tests/demo"]
+    command = demo if name == "demo" else lab.molecule_command(bin_folder, "test", name)
+    return run_pytest_in(command, bin_folder, reports / name, output)
 
 
 def timed(name, work, *arguments):
@@ -149,7 +149,7 @@ def side_by_side(scenarios, reports):
 
     def run(name):
         with logs[name].open("w") as output:
-            return timed(name, molecule, name, reports, output)
+            return timed(name, on_hosts, name, reports, output)
 
     start = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -187,22 +187,22 @@ def test(wanted):
     if unknown:
         raise CommandFailed(f"there is no test named {', '.join(unknown)}.", fix=f"The names are: {', '.join(known)}.")
     wanted = wanted or known
-    on_hosts = [name for name in wanted if name in scenarios()]
-    if on_hosts:
+    with_hosts = [name for name in wanted if name not in ("lint", "unit")]
+    if with_hosts:
         as_root("Starting hosts to test on")
     parts = []
     with tempfile.TemporaryDirectory(prefix="sauvegarde-test-") as folder:
         reports = Path(folder)
-        for name in [name for name in wanted if name not in on_hosts]:
+        for name in [name for name in wanted if name not in with_hosts]:
             heading(name)
             parts.append(timed(name, lint) if name == "lint" else timed(name, unit, reports))
-        for name in on_hosts:
+        for name in with_hosts:
             prepare(name)
-        if len(on_hosts) == 1:
-            heading(on_hosts[0])
-            parts.append(timed(on_hosts[0], molecule, on_hosts[0], reports))
+        if len(with_hosts) == 1:
+            heading(with_hosts[0])
+            parts.append(timed(with_hosts[0], on_hosts, with_hosts[0], reports))
         else:
-            parts += side_by_side(on_hosts, reports)
+            parts += side_by_side(with_hosts, reports)
     return report(parts)
 
 

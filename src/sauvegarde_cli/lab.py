@@ -319,20 +319,25 @@ def molecule_command(binaries, command, scenario):
     return [binaries / "molecule", "--base-config", shared, command, "--scenario-name", scenario]
 
 
-def molecule(command, scenario):
-    """Run one of Molecule's commands on a scenario, in the environment that runs this. Raises LabFailed."""
+def molecule(command, scenario, quiet=False):
+    """Run one of Molecule's commands on a scenario, in the environment that runs this; quiet: its output is shown where
+    it fails only. Raises LabFailed."""
     binaries = Path(sys.prefix) / "bin"
     done = subprocess.run(
         molecule_command(binaries, command, scenario),
         cwd=ROOT,
         env=tool_environment(binaries),
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+        text=True,
         check=False,
     )
     if done.returncode:
-        raise LabFailed(f"molecule {command} of {scenario} ended with {done.returncode}; its output says why.")
+        why = f"its output:\n{done.stdout}" if quiet else "its output says why."
+        raise LabFailed(f"molecule {command} of {scenario} ended with {done.returncode}; {why}")
 
 
-def up(scenario):
+def up(scenario, quiet=False):
     """Start a scenario's hosts, unless they stand."""
     ready(scenario)
     standing = [one["state"] for one in hosts() if one["scenario"] == scenario]
@@ -340,8 +345,8 @@ def up(scenario):
     if standing and set(standing) == {"running"} and (ROOT / ".lab" / scenario / "ssh_config").exists():
         say(f"{scenario} is up already")
         return
-    molecule("destroy", scenario)
-    molecule("create", scenario)
+    molecule("destroy", scenario, quiet)
+    molecule("create", scenario, quiet)
 
 
 def down(scenario=None):

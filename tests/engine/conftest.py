@@ -5,6 +5,7 @@ only. SAUVEGARDE_ENGINE names the folder that holds the package where it is not 
 picks one of several installed servers, the newest by default.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -137,3 +138,27 @@ def repository(tmp_path):
     root.mkdir(mode=0o755)
     (root / "demo").mkdir(mode=0o700)
     return root
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A folder on a file system of its own, of that size ("24m"): `folder`, or where whoever started the tests has put
+    one, as hosts of the lab may not mount by themselves. Skips where there is neither.
+    """
+    given = os.environ.get("SAUVEGARDE_SMALL_DISKS")
+    if given:
+        folder = Path(given) / size
+        yield folder
+        for each in folder.iterdir():
+            shutil.rmtree(str(each))
+        return
+    folder.mkdir(mode=0o755)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode:
+        folder.rmdir()
+        pytest.skip("mounting a small tmpfs is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()

@@ -283,16 +283,9 @@ def test_killed_at_any_moment(source, repository):
 @pytest.fixture()
 def small_disk(tmp_path):
     """A file system of 1 MB with a private job folder on it."""
-    root = tmp_path / "small"
-    root.mkdir(mode=0o755)
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0755", "tmpfs", str(root)]
-    if shutil.which("mount") is None or subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode:
-        pytest.skip("mounting a small tmpfs is not allowed here")
-    try:
+    with conftest.small_disk(tmp_path / "small", "1m") as root:
         (root / "demo").mkdir(mode=0o700)
         yield root
-    finally:
-        subprocess.run(["umount", str(root)], check=True)
 
 
 def test_disk_full(source, small_disk, monkeypatch):

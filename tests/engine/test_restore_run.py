@@ -404,18 +404,8 @@ def test_archive_must_be_whole_before_it_counts(site, spec, backup):
 @pytest.fixture()
 def small(cluster):
     """A folder on a file system of its own, of 24 MiB, where the server can reach it."""
-    folder = cluster.folder / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "tmpfs", str(folder)],
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("a file system cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-    folder.rmdir()
+    with conftest.small_disk(cluster.folder / "small", "24m") as folder:
+        yield folder
 
 
 def test_a_disk_that_fills_up_while_unpacking(site, spec, small):

@@ -61,7 +61,7 @@ def test_side_by_side_all_are_counted_and_each_output_is_whole(tmp_path, monkeyp
         subprocess.run([sys.executable, "-c", code], stdout=output, check=True)
         return checks.Count(passed=len(name))
 
-    monkeypatch.setattr(checks, "molecule", stand_in)
+    monkeypatch.setattr(checks, "on_hosts", stand_in)
     monkeypatch.setattr(checks, "HEARTBEAT", 0.05)
     parts = list(checks.side_by_side(["one", "three", "seventh"], tmp_path))
     assert {part.name: part.count.passed for part in parts} == {"one": 3, "three": 5, "seventh": 7}

@@ -1,0 +1,246 @@
+"""``./sauvegarde demo``: production, backups, the loss of production, a restore that is proven, and the way back.
+
+The hosts are the lab's scenario `demo`, their inventory is inventories/demo: all that is done can be typed by hand.
+"""
+
+import contextlib
+import json
+import subprocess
+import time
+
+from rich.table import Table
+
+from sauvegarde_cli import lab, podman
+from sauvegarde_cli.playbooks import play
+from sauvegarde_cli.system import ROOT, CommandFailed
+from sauvegarde_cli.terminal import complain, console, say
+
+SCENARIO = "demo"
+INVENTORY = "inventories/demo"
+FOLDER = ROOT / "molecule" / SCENARIO
+STATE = ROOT / ".lab" / SCENARIO
+DATABASE = "elpaso"
+PATIENCE = 300  # seconds for cron to start a job of every minute, or for the job to end
+
+# What a database holds, by no means of the engine's: a line a table, with its rows and a sum over what they say.
+CONTENTS = """
+SELECT relname, query_to_xml(
+  format('SELECT count(*), sum(hashtextextended(t::text, 0)) FROM %s t', oid::regclass), true, true, '')
+FROM pg_class WHERE relkind IN ('r', 'm') AND relnamespace = 'public'::regnamespace AND NOT EXISTS (
+  SELECT FROM pg_depend d WHERE d.objid = pg_class.oid AND d.deptype = 'e') ORDER BY relname;
+SELECT 'large objects', count(*), sum(hashtextextended(encode(lo_get(oid), 'hex'), 0)) FROM pg_largeobject_metadata
+"""
+PLAY = """
+Go on playing; all of it is plain Ansible, and ./sauvegarde demo --destroy removes it:
+
+  ssh -F .lab/demo/ssh_config standby
+  .venv/bin/ansible-playbook -i inventories/demo playbooks/list.yml
+  .venv/bin/ansible-playbook -i inventories/demo playbooks/backup.yml -l standby
+  .venv/bin/ansible-playbook -i inventories/demo playbooks/restore.yml --tags plan -e restore_target=standby \\
+    -e restore_database=elpaso -e restore_repository=vault -e restore_of_host=prod
+  docs/runbook.md, which is written for real hosts, works here as well
+"""
+LATE = "INSERT INTO offers (title, seen) SELECT 'Trop tard', now() FROM generate_series(1, 12)"
+
+
+def ssh(host, *words, stdin=None):
+    """What a command printed on a host. Raises CommandFailed with its own error."""
+    command = ["ssh", "-F", str(STATE / "ssh_config"), host, *words]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CommandFailed(f"{' '.join(words)} on {host} ended with {done.returncode}.", done.stderr.strip())
+    return done.stdout
+
+
+def sql(host, statements, database=DATABASE):
+    """What statements answer on a host, as psql prints it to its keeper. Raises CommandFailed."""
+    return ssh(host, f"cd / && sudo -u postgres psql -XAtq -v ON_ERROR_STOP=1 -d {database}", stdin=statements)
+
+
+def expect(true, what, why=""):
+    """A proof of the demo's: raises CommandFailed where it is none."""
+    if not true:
+        raise CommandFailed(what, why)
+
+
+class Demo:
+    """The steps, in order. Each one returns the sentence that says what it has shown."""
+
+    def __init__(self):
+        self.before = self.standby = self.archive = None
+
+    def play(self, playbook, **options):
+        with telling() as tell:
+            return play(playbook, INVENTORY, tell, **options)
+
+    def start(self):
+        """Start three hosts: production, its standby, and the one that keeps the copies"""
+        podman.remove(SCENARIO)
+        lab.up(SCENARIO, quiet=True)
+        return "three real hosts, with systemd, cron and sshd: prod, standby, vault"
+
+    def install(self):
+        """Install PostgreSQL, PostGIS and the backups (playbooks/site.yml)"""
+        self.play("molecule/demo/prepare.yml")
+        changed = self.play("playbooks/site.yml").changed
+        return "from nothing, by changes: " + ", ".join(f"{host} {count}" for host, count in changed.items())
+
+    def again(self):
+        """Run it again"""
+        changed = self.play("playbooks/site.yml").changed
+        expect(not any(changed.values()), "The second run changed something.", str(changed))
+        return "the second run changes nothing"
+
+    def fill(self):
+        """Fill production's database; the standby's own has other data"""
+        sql("prod", (FOLDER / "fill.sql").read_text())
+        sql("standby", "SET ROLE geotribu; CREATE TABLE essai AS SELECT n, md5(n::text) FROM generate_series(1, 500) n")
+        sql("prod", "ANALYZE")
+        rows = sql("prod", "SELECT sum(n_live_tup) FROM pg_stat_user_tables WHERE relname <> 'spatial_ref_sys'")
+        size = sql("prod", f"SELECT pg_size_pretty(pg_database_size('{DATABASE}'))")
+        self.standby = sql("standby", CONTENTS)
+        return f"{size.strip()}, {rows.strip()} rows: texts, geometries, a materialized view, a large object"
+
+    def by_cron(self):
+        """Let cron back it up: every minute, until it has, then once a day as before"""
+        jobs = {"limit": "prod", "tags": "backup-configure"}
+        self.play("playbooks/site.yml", variables={"demo_schedule": "* * * * *"}, **jobs)
+        self.wait(self.last_run, "cron has run no job")
+        self.play("playbooks/site.yml", **jobs)
+        # On a slow machine cron may have started it again meanwhile.
+        self.wait(lambda: not self.running(), "the job of cron's has not ended")
+        made = self.last_run()
+        expect(made["exit_code"] == 0, "The job that cron has run went wrong.", self.journal())
+        return f"{made['id']}, by cron: read back, fingerprinted, copied to vault"
+
+    def wait(self, condition, otherwise):
+        until = time.monotonic() + PATIENCE
+        while not condition():
+            expect(time.monotonic() < until, f"In {PATIENCE} s {otherwise}.", self.journal())
+            time.sleep(1)
+
+    def running(self):
+        """Whether a job runs on production."""
+        return ssh("prod", "sudo sh -c 'ls /var/lib/sauvegarde/*/progress.json 2>/dev/null || :'").strip()
+
+    def last_run(self):
+        """What the job of production's database says of its last run, as it leaves it to monitoring; {} before one."""
+        state = ssh("prod", f"sudo cat /var/lib/sauvegarde/{DATABASE}/state.json 2>/dev/null || echo {{}}")
+        return json.loads(state).get("last_run", {})
+
+    def journal(self):
+        return ssh("prod", "sudo journalctl --no-pager -t sauvegarde -t CRON -n 40 -o cat")
+
+    def by_hand(self):
+        """Back it up by hand (playbooks/backup.yml), then write a little more"""
+        self.play("playbooks/backup.yml", limit="prod")
+        self.archive = self.last_run()["id"]
+        self.before = sql("prod", CONTENTS)
+        sql("prod", LATE)
+        expect(sql("prod", CONTENTS) != self.before, "What was written late has changed nothing.")
+        return f"{self.archive}; after it, 12 offers more are written, which no archive has"
+
+    def destroy(self):
+        """Destroy production: container, disk, local archives"""
+        podman.run("podman", "rm", "--force", "--time", "0", "--volumes", f"sauvegarde-{SCENARIO}-prod")
+        left = [one["host"] for one in podman.hosts() if one["scenario"] == SCENARIO]
+        expect("prod" not in left, "prod still stands.")
+        return "production is gone; left: " + ", ".join(left)
+
+    def options(self, **more):
+        return {"restore_target": "standby", "restore_database": DATABASE, **more}
+
+    def source(self, **more):
+        return self.options(restore_repository="vault", restore_of_host="prod", **more)
+
+    def plan(self):
+        """List what there is, and plan (playbooks/list.yml, restore.yml --tags plan): nothing changes"""
+        listed = self.play("playbooks/list.yml")
+        expect("prod" in listed.unreachable, "prod answers, though it is gone.")
+        table = listed.result("Show the table")["msg"]
+        for line in table:
+            say(f"  {line}")
+        expect(any(self.archive in line and " yes " in line for line in table), f"{self.archive} is not in the list.")
+        planned = self.play("playbooks/restore.yml", variables=self.source(), tags="plan")
+        for line in planned.result("Show the plan")["restore_plan.lines"]:
+            say(f"  {line}")
+        expect(sql("standby", CONTENTS) == self.standby, "The plan has changed the standby's database.")
+        return "the archives on vault, and what a restore would replace and lose"
+
+    def restore(self):
+        """Restore on the standby from vault, prove it, swap it in (playbooks/restore.yml)"""
+        done = self.play("playbooks/restore.yml", variables=self.source(restore_confirm=f"{DATABASE}@standby"))
+        proof = done.result("Restore into a side database, and prove it")["proof"]
+        swap = done.result("Put it in place")
+        return f"{proof['rows']} rows proven by {proof['by']}; no answer for {swap['seconds']:.2f} s during the swap"
+
+    def prove(self):
+        """Ask both ends by plain SQL"""
+        found = sql("standby", CONTENTS)
+        expect(found == self.before, "The standby's data are not production's.", f"{self.before}\n{found}")
+        late = sql("standby", "SELECT count(*) FROM offers WHERE title = 'Trop tard'").strip()
+        expect(late == "0", f"{late} rows are there that no archive had.")
+        return "every table on the standby is what production had at the last backup, to the row"
+
+    def rollback(self):
+        """Go back (playbooks/rollback.yml), and forth again"""
+        confirmed = self.options(restore_confirm=f"{DATABASE}@standby")
+        self.play("playbooks/rollback.yml", variables=confirmed)
+        expect(sql("standby", CONTENTS) == self.standby, "The standby's old database is not what it was.")
+        back = self.play("playbooks/rollback.yml", variables=confirmed).result(
+            "Put the database back that was live before"
+        )
+        expect(sql("standby", CONTENTS) == self.before, "The restored database is not what it was.")
+        return f"there and back, {back['seconds']:.2f} s each; the other one is kept until it is removed by name"
+
+    STEPS = (start, install, again, fill, by_cron, by_hand, destroy, plan, restore, prove, rollback)
+
+
+@contextlib.contextmanager
+def telling():
+    """A `tell` for playbooks: on a terminal the task that runs stands in one line, elsewhere each is a line."""
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda kind, text: status.update(text) if kind == "task" else say(f"  {text}")
+    else:
+        yield lambda _kind, text: say(f"  {text}")
+
+
+def destroy():
+    """Remove what a demo has left. Returns the exit code."""
+    podman.remove(SCENARIO)
+    say("Nothing of the demo is left.")
+    return 0
+
+
+def run(keep=False):
+    """The whole demo; its hosts stay where `keep` says so or a step fails. Returns the exit code."""
+    demo, shown = Demo(), []
+    began = time.monotonic()
+    for number, step in enumerate(Demo.STEPS, 1):
+        console.print(f"\n[bold]{number}/{len(Demo.STEPS)}  {step.__doc__}[/bold]")
+        start = time.monotonic()
+        try:
+            sentence = step(demo)
+        except (CommandFailed, podman.LabFailed) as failure:
+            complain(
+                *(failure.args if isinstance(failure, podman.LabFailed) else (failure.what, failure.why, failure.fix))
+            )
+            say("The hosts stay, to be looked at: ./sauvegarde lab list; ./sauvegarde demo --destroy removes them.")
+            return 1
+        shown.append((step.__doc__, time.monotonic() - start, sentence))
+        console.print(f"[green]✓[/green] {sentence} [dim]({shown[-1][1]:.0f} s)[/dim]")
+    summary(shown, time.monotonic() - began)
+    if keep:
+        say(PLAY)
+    else:
+        destroy()
+    return 0
+
+
+def summary(shown, seconds):
+    """Print what was shown, and how long it took."""
+    table = Table("", "shown", "s", box=None, title=f"\nAll of it in {seconds:.0f} s")
+    for number, (_, took, sentence) in enumerate(shown, 1):
+        table.add_row(str(number), sentence, f"{took:.0f}")
+    console.print(table)
