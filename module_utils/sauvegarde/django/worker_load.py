@@ -375,6 +375,8 @@ def load(options, source, output):
         loading.plan(apps.get_model(label))
     for part in _parts(source):
         loading.read(_entries(part, loading.using))
+    for plan in list(loading.plans.values()):
+        plan.flush()
     written = False
     try:
         with transaction.atomic(using=loading.using):

@@ -14,8 +14,12 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 CHUNK = 250  # rows held at a time
-_from_iso = getattr(datetime.datetime, "fromisoformat", None)  # Python 3.7
+# From Python 3.7 on.
+_from_iso = getattr(datetime.datetime, "fromisoformat", None)
+_day_from_iso = getattr(datetime.date, "fromisoformat", None)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}(?:\d{3})?)?Z\Z", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 _LISTED = 2000  # problems that are told one by one; the others are counted
 
 
@@ -35,6 +39,15 @@ class Problems:
         self.listed = []
         self.stopping = 0
         self.mended = 0
+
+    def mark(self):
+        """Where the list stands, for `back`."""
+        return len(self.listed), self.stopping, self.mended
+
+    def back(self, mark):
+        """Forget what was noted since the mark."""
+        count, self.stopping, self.mended = mark
+        del self.listed[count:]
 
     def add(self, kind, model, pk, field, detail, action=None):
         """Note a problem; returns what the policy does about it. `action`: what is done in spite of the policy."""
@@ -59,8 +72,11 @@ class Spool:
         self.count = 0
 
     def add(self, row):
-        self._rows.append(row)
-        self.count += 1
+        self.extend([row])
+
+    def extend(self, rows):
+        self._rows += rows
+        self.count += len(rows)
         if len(self._rows) >= CHUNK:
             self._flush()
 
@@ -99,6 +115,8 @@ class Column:
         self.convert = self._quick()
 
     def _range(self):
+        if not isinstance(self.target, models.IntegerField):
+            return (None, None)  # SQLite has a range for fields of every kind
         try:
             return self.connection.ops.integer_field_range(self.kind)
         except KeyError:
@@ -115,6 +133,12 @@ class Column:
             return self._text
         if stock and self.range != (None, None):
             return self._whole
+        if stock and self.kind in ("BooleanField", "FloatField"):
+            return self._same
+        if stock and self.kind == "UUIDField":
+            return self._uuid
+        if stock and self.kind == "DateField" and _day_from_iso is not None:
+            return self._day
         utc = settings.USE_TZ and getattr(self.connection, "timezone_name", "") == "UTC"
         if stock and self.kind == "DateTimeField" and utc and _from_iso is not None:
             return self._moment
@@ -138,6 +162,25 @@ class Column:
         low, high = self.range
         return value if type(value) is int and low <= value <= high else self._general(value, pk)
 
+    def _same(self, value, pk):
+        """The quick way for what the file and the database have in common."""
+        return value if type(value) is (bool if self.kind == "BooleanField" else float) else self._general(value, pk)
+
+    def _uuid(self, value, pk):
+        """The quick way for UUIDs as fixtures write them."""
+        if type(value) is str and _UUID.match(value):
+            return value if self.connection.features.has_native_uuid_field else value.replace("-", "")
+        return self._general(value, pk)
+
+    def _day(self, value, pk):
+        """The quick way for days as fixtures write them."""
+        if type(value) is str and _DAY.match(value):
+            try:
+                return str(_day_from_iso(value))
+            except ValueError:
+                pass
+        return self._general(value, pk)
+
     def _moment(self, value, pk):
         """The quick way for moments as fixtures write them."""
         if type(value) is str and _MOMENT.match(value):
@@ -148,6 +191,27 @@ class Column:
             except ValueError:
                 pass
         return self._general(value, pk)
+
+    def several(self, values, pks):
+        """The values of many objects: as they are where a look at all of them says that nothing is to be done."""
+        convert = self.convert
+        if convert != self._general and self._pass(values):
+            return values
+        return [convert(value, pk) for value, pk in zip(values, pks)]
+
+    def _pass(self, values):
+        kinds = set(map(type, values))
+        if self.field.null and type(None) in kinds:
+            kinds.remove(type(None))
+            values = [value for value in values if value is not None]
+        if not kinds:
+            return True
+        if self.convert == self._text and kinds == {str}:
+            fits = self.max_length is None or max(map(len, values)) <= self.max_length
+            return fits and not (self.postgres and any("\0" in value for value in values))
+        if self.convert == self._whole and kinds == {int}:
+            return self.range[0] <= min(values) and max(values) <= self.range[1]
+        return self.convert == self._same and kinds <= {bool if self.kind == "BooleanField" else float}
 
     def checked(self, value, pk):
         if "\0" in value and self.postgres and self._note("nul", pk, "holds a NUL character") == "strip":
