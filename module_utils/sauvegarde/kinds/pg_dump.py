@@ -1,7 +1,7 @@
 """The `pg_dump` kind: one database as a directory archive, with the fingerprint of the very same snapshot.
 
 job: connection (see postgres.Server), database; optional: workers (processes at once; the cores, at most 4),
-lock_timeout (seconds to wait for a lock on a table; 60), level (zstd's; 3).
+lock_timeout (seconds to wait for a lock on a table; 60), level (zstd's; 2).
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import tarfile
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +25,6 @@ from ..following import Compressing
 FOLDER = "dump"
 AFTER = "after.sql"
 LOCK_TIMEOUT = 60
-_READS_ZSTD = (
-    160000  # from this version on pg_restore finds NAME.dat.zst by itself; newer ones refuse pipes and symlinks
-)
 _UNREADABLE = "pg_restore cannot read the dump whole."
 
 
@@ -174,63 +172,51 @@ def read_through(path, files, reader):
     files: the manifest's entries of the dump's folder.
     """
     entries = {_name(entry): entry for entry in files}
-    # Beside the archive, for links need the same file system; under a name that archive.clean removes.
+    # Beside the archive where it can be, under a name that archive.clean removes after a kill.
     parent = Path(str(path)).parent
     beside = str(parent) if os.access(str(parent), os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix=".partial-read-", dir=beside))
     try:
         index = [entry for name, entry in entries.items() if name.endswith(".toc") or name == "toc.dat"]
         archive.stream(path, index, lambda entry: _into(folder / _name(entry)))
-        listing = process.run([reader.path, "--list", str(folder)], what="pg_restore cannot read the dump.").text
-        names = [name for name in _order(folder, listing) if name in entries]
-        known = {_name(entry) for entry in index} | set(names)
-        rest = [entry for name, entry in entries.items() if name not in known]
-        data = [entries[name] for name in names]
-        if reader.version_num >= _READS_ZSTD:
-            _by_itself(path, folder, data, reader)
-        else:
-            _by_pipes(path, folder, data, reader)
-        archive.read_all(path, rest)
+        listing = process.run([reader.path, "--list", str(folder)], what=_UNREADABLE).text
+        order = ["toc.dat", *(name for name in _order(folder, listing) if name in entries)]
+        _as_tar(path, [entries[name] for name in order], reader)
+        archive.read_all(path, [entry for name, entry in entries.items() if name not in order])
         return _sequences(folder, listing, reader)
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
 
 
-def _by_itself(path, folder, files, reader):
-    """pg_restore decompresses; the checksums are taken beside it, and their word comes first."""
-    for entry in files:
-        stored = Path(str(path)) / (entry["path"] + archive.SUFFIX)
-        here = folder / (_name(entry) + archive.SUFFIX)
-        try:
-            os.link(str(stored), str(here))
-        except OSError:  # another file system, or not our file
-            shutil.copyfile(str(stored), str(here))
-    with _restorer(folder, reader) as restorer:
-        archive.read_all(path, files)
+def _as_tar(path, files, reader):
+    """Give a dump to pg_restore on its standard input, in one pass with the checksums.
+
+    A directory is the same format as a tar, which every version reads from a pipe when its members come in the order of
+    the table of contents. Pipes in the place of a directory's files are refused by the newest minor releases.
+    """
+    with process.start([reader.path, "--format=tar", "--file=/dev/null"], stdin=process.PIPE) as restorer:
+        archive.widen(restorer.stdin)
+
+        def write(chunk):
+            view = memoryview(chunk)
+            try:
+                while view:
+                    view = view[os.write(restorer.stdin.fileno(), view) :]
+            except BrokenPipeError:
+                # With status 0 it has read all that its table of contents names: what follows is padding, or a list.
+                restorer.finish(what=_UNREADABLE)
+
+        @contextlib.contextmanager
+        def member(entry):
+            head = tarfile.TarInfo(_name(entry))
+            head.size = entry["bytes"]
+            write(head.tobuf(tarfile.GNU_FORMAT))
+            yield write
+            write(bytes(-head.size % tarfile.BLOCKSIZE))
+
+        archive.stream(path, files, member)
+        restorer.stdin.close()
         restorer.finish(what=_UNREADABLE)
-
-
-def _by_pipes(path, folder, files, reader):
-    """Older ones get each file through a pipe in the place of the plain file, in one pass with the checksums; where a
-    minor release refuses pipes, as plain files."""
-    for entry in files:
-        os.mkfifo(str(folder / _name(entry)), 0o600)
-    try:
-        with _restorer(folder, reader) as restorer:
-            archive.stream(path, files, lambda entry: _pipe(folder / _name(entry), restorer))
-            restorer.finish(what=_UNREADABLE)
-    except SauvegardeError as error:
-        if "is not a regular file" not in error.why:
-            raise
-        for entry in files:
-            (folder / _name(entry)).unlink()
-        archive.stream(path, files, lambda entry: _into(folder / _name(entry)))
-        with _restorer(folder, reader) as restorer:
-            restorer.finish(what=_UNREADABLE)
-
-
-def _restorer(folder, reader):
-    return process.start([reader.path, "--file=/dev/null", str(folder)])
 
 
 def _name(entry):
@@ -243,39 +229,8 @@ def _into(path):
         yield target.write
 
 
-@contextlib.contextmanager
-def _pipe(path, restorer):
-    """Give one file to pg_restore: wait until it opens it, then hand chunks on."""
-    while True:
-        try:
-            descriptor = os.open(str(path), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            break
-        except OSError:  # ENXIO: nobody reads yet
-            if not restorer.running():
-                restorer.finish(what=_UNREADABLE)
-                raise SauvegardeError(f"pg_restore did not read {path.name} of the dump.") from None
-            time.sleep(0.0005)
-
-    def write(chunk):
-        view = memoryview(chunk)
-        try:
-            while view:
-                view = view[os.write(descriptor, view) :]
-        except BrokenPipeError:
-            restorer.finish(what=_UNREADABLE)
-            raise
-
-    try:
-        os.set_blocking(descriptor, True)
-        with os.fdopen(os.dup(descriptor), "wb", buffering=0) as stream:
-            archive.widen(stream)
-        yield write
-    finally:
-        os.close(descriptor)
-
-
 def _order(folder, listing):
-    """The names of the data files in the order in which pg_restore opens them: that of its table of contents."""
+    """Names of the data files in the order of the table of contents; large objects before their list, as in a tar."""
     for line in listing.splitlines():
         found = re.match(r"(\d+); \d+ \d+ (TABLE DATA|BLOBS) ", line)
         if found is None:
@@ -284,9 +239,11 @@ def _order(folder, listing):
             yield f"{found.group(1)}.dat"
         else:
             index = folder / f"blobs_{found.group(1)}.toc"  # one list a group of objects, from 17 on
-            with (index if index.exists() else folder / "blobs.toc").open() as objects:
+            index = index if index.exists() else folder / "blobs.toc"
+            with index.open() as objects:
                 for each in objects:
                     yield each.split()[1]
+            yield index.name
 
 
 _SETVAL = re.compile(r"^SELECT pg_catalog\.setval\('((?:[^']|'')*)', (-?\d+), (true|false)\);$", re.MULTILINE)
