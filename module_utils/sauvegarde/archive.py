@@ -23,7 +23,7 @@ from pathlib import Path
 from . import VERSION, manifest, process
 from .errors import DAMAGED, SauvegardeError
 
-LEVEL = 3  # zstd's: as small as gzip at an eighth of the time
+LEVEL = 2  # zstd's: as small as gzip in a ninth of its time; 3 costs a third more for a twentieth less
 SUFFIX = ".zst"
 _PARTIAL = ".partial-"
 _DAMAGED = ".damaged-"
