@@ -2,15 +2,8 @@
 in every way, one after the other. Run as root: python3 _restore.py ENGINE_FOLDER. Last line: JSON."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
-import _database
-from _backup import Cluster, memory_of, run_job, say
+from _measuring import back_up, in_a_process, main, say
 
 ROUNDS = 2  # of each way; the best counts, on every side
 
@@ -38,21 +31,12 @@ print(json.dumps({
 def ours(cluster, engine, archive, folder):
     """The engine's whole restore in a process of its own: its times in seconds, its peak memory in MB."""
     spec = {
-        "connection": {"host": str(cluster.folder), "port": cluster.port, "user": "postgres"},
-        "path": str(archive),
+        "connection": cluster.connection,
+        "path": archive,
         "database": "target",
         "directory": str(folder / "restores"),
     }
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-c", RESTORE, engine, json.dumps(spec)],
-        stdout=subprocess.PIPE,
-        env={"PATH": "/usr/bin:/bin"},
-    )
-    with memory_of(child.pid) as peak:
-        output = child.communicate()[0]
-    if child.returncode:
-        raise SystemExit("the restore failed")
-    return dict(json.loads(output.decode()), **peak)
+    return in_a_process(RESTORE, engine, json.dumps(spec))
 
 
 def forget(cluster):
@@ -71,8 +55,7 @@ def measure(cluster, engine, folder):
     dumps.mkdir()
     for line in ("pg_dump | gzip > dump.sql.gz", "pg_dump -Fc -f dump.custom", "pg_dump -Fd -j2 -f dump.directory"):
         cluster.shell("{bin}/" + line, dumps)
-    run_job(cluster, engine, folder)
-    archive = max((folder / "bench").glob("2*"))
+    archive = back_up(cluster, engine, folder)["path"]
     ways = {
         "gunzip | psql": "gunzip -c dump.sql.gz | {bin}/psql -qX -v ON_ERROR_STOP=1 -d target -o /dev/null",
         "pg_restore of -Fc": "{bin}/pg_restore -e -d target dump.custom",
@@ -105,22 +88,5 @@ def measure(cluster, engine, folder):
     }
 
 
-def main():
-    engine = sys.argv[1]
-    folder = Path(tempfile.mkdtemp(prefix="sauvegarde-bench-", dir="/var/tmp"))
-    shutil.chown(str(folder), "postgres")
-    folder.chmod(0o755)
-    work = folder / "work"
-    work.mkdir(mode=0o755)
-    try:
-        with Cluster(folder) as cluster:
-            cluster.shell("{bin}/createdb -T template0 bench", "/")
-            size = _database.create(cluster.connect)
-            say(f"database: {size / 1e6:.0f} MB on disk; {os.cpu_count()} processors")
-            say(json.dumps(measure(cluster, engine, work)))
-    finally:
-        shutil.rmtree(str(folder), ignore_errors=True)
-
-
 if __name__ == "__main__":
-    main()
+    main(measure)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _backup import Cluster, say
+from _measuring import Cluster, say
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "molecule" / "_shared" / "site"
