@@ -85,6 +85,7 @@ def measure(cluster, engine, folder):
         "whole_vs_fc": round(best["pg_restore of -Fc"] / whole, 2),
         "peak_mb": round(max(each["pss"] for each in runs)),
         "vs_psql": round(best["gunzip | psql"] / load, 2),
+        "read_and_load_vs_fc": round(best["pg_restore of -Fc"] / min(each["read"] + each["load"] for each in runs), 2),
     }
 
 

@@ -498,18 +498,23 @@ def verify_plain(path):
     """`verify` for the plain form (expanded, or fetched from offsite); returns the manifest."""
     path = Path(str(path))
     found = manifest.load(path / manifest.NAME)
-    for entry in found["files"]:
-        digest = hashlib.sha256()
-        try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-            with os.fdopen(os.open(str(path / entry["path"]), flags), "rb", buffering=0) as plain:
-                for chunk in iter(lambda plain=plain: plain.read(_CHUNK), b""):
-                    digest.update(chunk)
-        except OSError as error:
-            raise damaged(path, str(error)) from error
-        if digest.hexdigest() != entry["sha256"]:
-            raise damaged(path, f"{entry['path']} does not have the recorded SHA-256.")
+    with ThreadPoolExecutor(default_workers()) as pool:
+        for _ in pool.map(lambda entry: _plain(path, entry), found["files"]):
+            continue  # an error of a file is raised here
     return found
+
+
+def _plain(path, entry):
+    digest = hashlib.sha256()
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        with os.fdopen(os.open(str(path / entry["path"]), flags), "rb", buffering=0) as plain:
+            for chunk in iter(lambda: plain.read(_CHUNK), b""):
+                digest.update(chunk)
+    except OSError as error:
+        raise damaged(path, str(error)) from error
+    if digest.hexdigest() != entry["sha256"]:
+        raise damaged(path, f"{entry['path']} does not have the recorded SHA-256.")
 
 
 def no_space(path, error):
