@@ -266,7 +266,7 @@ def test_the_sites_code_runs_as_its_own_user(sites, tmp_path):
     owners = set()
 
     def look(_event):
-        found = subprocess.run(["ps", "-eo", "user,args"], stdout=subprocess.PIPE, check=True).stdout.decode()
+        found = subprocess.run(["ps", "-wweo", "user,args"], stdout=subprocess.PIPE, check=True).stdout.decode()
         owners.update(line.split()[0] for line in found.splitlines() if where.python + " -I" in line)
 
     result = dump.stream(where, {}, lambda piece: None, look)
