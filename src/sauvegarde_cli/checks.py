@@ -54,7 +54,7 @@ def scenarios():
 
 def names():
     """Everything that ``test`` knows by name."""
-    return ["lint", "unit", "demo", *scenarios()]
+    return ["lint", "unit", *scenarios(), "demo"]
 
 
 def scenario_file(scenario, name):

@@ -85,5 +85,5 @@ def test_an_unknown_name_is_refused_with_the_names_there_are():
 
 def test_help_lists_the_commands():
     done = subprocess.run([ROOT / "sauvegarde", "--help"], capture_output=True, text=True, check=True)
-    for command in ("lab", "test", "bench"):
+    for command in ("demo", "lab", "test", "bench"):
         assert command in done.stdout
