@@ -1,8 +1,8 @@
 """Dump a site's data: stream it, check it while it runs, publish it by rename."""
 
 import contextlib
+import filecmp
 import gzip
-import hashlib
 import lzma
 import os
 import queue
@@ -107,7 +107,7 @@ class Check:
     def __init__(self, form):
         self.many = {}
         self._form = form
-        self._pieces = queue.Queue(maxsize=16)
+        self._pieces = queue.Queue(maxsize=8)
         self._left = b""
         self._fingerprint = Fingerprint(self.many)
         self._error = None
@@ -172,22 +172,12 @@ def to_file(site, values, path, progress=None, write=True):
     values = dict(values, format=form)
     if not write:
         return dict(stream(site, values, lambda piece: None, progress), path=str(path), bytes=0, changed=True)
-    old = _sum(path)
-    with replaced(path) as target, compressed(target, compression) as sink:
-        result = stream(site, values, sink.write, progress)
-    return dict(result, path=str(path), bytes=path.stat().st_size, changed=old != _sum(path))
-
-
-def _sum(path):
-    """SHA-256 of a file, or None where there is none."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as source:
-            for piece in iter(lambda: source.read(1 << 20), b""):
-                digest.update(piece)
-    except FileNotFoundError:
-        return None
-    return digest.digest()
+    with replaced(path) as target:
+        with compressed(target, compression) as sink:
+            result = stream(site, values, sink.write, progress)
+        target.flush()
+        changed = not path.exists() or not filecmp.cmp(str(path), target.name, shallow=False)
+    return dict(result, path=str(path), bytes=path.stat().st_size, changed=changed)
 
 
 def _new(path, flags):

@@ -15,7 +15,7 @@ from ..errors import DAMAGED, SauvegardeError
 COMPRESSIONS = ("gz", "bz2", "xz", "lzma", "zip", "zst")
 FORMATS = ("json", "jsonl", "xml", "yaml", "yml")
 
-_READ = 1 << 20
+_READ = 1 << 18
 _BETWEEN = re.compile(r"[ \t\r\n]*([,\]]?)[ \t\r\n]*")
 _WHITE = " \t\r\n"
 

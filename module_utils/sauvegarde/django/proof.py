@@ -15,6 +15,7 @@ _encode = json.JSONEncoder(sort_keys=True).encode
 # A moment with less than a millisecond behind the second: cut to milliseconds, loaded, and written again, it has none.
 _WHOLE = (".000Z", ".000")
 _MOMENT = re.compile(r"\d\d:\d\d:\d\d\.000Z?\Z")
+_MEMBERS = {str: json.encoder.encode_basestring_ascii, int: repr}  # the same as `_encode`, sooner
 _NUMBER = re.compile(r"-?\d+\.\d+(?:[eE][+-]?\d+)?")
 
 
@@ -39,9 +40,10 @@ class Fingerprint:
                 elif value.endswith(_WHOLE) and _MOMENT.search(value):
                     value = value.replace(".000", "")
                 parts.append(f"{name}:{len(value)}:{value}")
+            elif name in many and kind is list:
+                members = sorted([_MEMBERS.get(type(each), _encode)(each) for each in value])
+                parts.append("{}=[{}]".format(name, ", ".join(members)))
             elif kind is list or kind is dict:
-                if name in many and len(value) > 1:
-                    value = sorted(value, key=_encode)
                 parts.append(f"{name}={_encode(value)}")
             else:
                 parts.append(f"{name}={value!r}")

@@ -17,7 +17,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from ..errors import SauvegardeError
 
-_ROWS = 250  # rows, or bytes, of which texts are made at a time
+_ROWS = 100  # rows, or bytes, of which texts are made at a time
 _BYTES = 1 << 18
 # What neither COPY nor the replacements below change, and JSON has to.
 _CONTROL = bytes([*range(1, 9), 11, 12, *range(14, 32)])

@@ -28,7 +28,7 @@ from .worker_direct import direct
 from .worker_models import description, hidden_attribute, raw_numbers, selected, snapshot
 
 # Rows read, and texts joined, at a time: what bounds the memory.
-_CHUNK = 250
+_CHUNK = 100
 _WRITE = 1 << 18
 _KEYS_KEPT = 20000
 

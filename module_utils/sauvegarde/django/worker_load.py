@@ -24,7 +24,7 @@ from django.db import DatabaseError, connections, router, transaction
 from ..errors import FAILED, LOCKED, SauvegardeError
 from . import fixture
 from .worker_plan import Plan, constrained
-from .worker_values import CHUNK, EXPECTED, Column, Invalid, Problems, Stock
+from .worker_values import CHUNK, EXPECTED, Column, Invalid, Keys, Problems, Stock
 from .worker_write import writer as writer_for
 
 _HEAD = struct.Struct(">I")
@@ -127,9 +127,8 @@ class Load:
         """Those of the stored values that nothing of the field's target has."""
         target = field.target_field
         plan = self.plans.get(target.model)
-        missing = values
-        if plan is not None and target.attname in plan.pointed:
-            missing = values - plan.pointed[target.attname][1]
+        known = plan is not None and plan.pointed.get(target.attname)
+        missing = values.without(known[1] if known else Keys())
         if not missing or (plan is not None and self.replacing):
             return missing
         return missing - self._present(target, missing)
@@ -232,7 +231,7 @@ class Load:
                 column = Column(plan, field)
                 with self.connection.cursor() as cursor:
                     cursor.execute(sql)
-                    values = {column._plain(row[0]) for row in cursor.fetchall()}
+                    values = Keys(column._plain(row[0]) for row in cursor)
                 for value in sorted(self._missing(field, values), key=repr):
                     self.problems.add(
                         "foreign_key",

@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import signals
 
 from .worker_models import hidden_attribute, natural_fields
-from .worker_values import Column, Dropped, Invalid, Spool, Stock
+from .worker_values import Column, Dropped, Invalid, Keys, Spool, Stock
 
 _TOGETHER = 100  # objects looked at together
 
@@ -25,7 +25,7 @@ class Many:
         self.column.name = field.name
         self.related = field.remote_field.model
         self.spool = Spool(plan.load.folder)
-        self.values, self.sources = set(), set()
+        self.values, self.sources = Keys(), Keys()
         self.last = _Last()
 
     def add(self, pk, members):
@@ -88,16 +88,16 @@ class Plan:
         # The columns that others may point to, with all their values: the key, and what `to_field` names.
         pointed = {relation.field.target_field for relation in model._meta.related_objects if not relation.many_to_many}
         self.pointed = {
-            column.field.attname: (place, set())
+            column.field.attname: (place, Keys())
             for place, column in enumerate(self.columns)
             if place == 0 or column.field in pointed
         }
         self.keys = self.pointed[model._meta.pk.attname][1]
-        self.references = {place: set() for place, _ in self.relations}
+        self.references = {place: Keys() for place, _ in self.relations}
         self.spool = Spool(load.folder)
         self.stock = Spool(load.folder)
         self.last = _Last()
-        self.stock_keys = set()
+        self.stock_keys = Keys()
         self.counts = {"fast": 0, "stock": 0}
         self.why = set()
         self._waiting = []
@@ -175,7 +175,6 @@ class Plan:
             return False
         for place, values in self.references.items():
             values.update(columns[place])
-            values.discard(None)
         for place, values in self.pointed.values():
             values.update(columns[place])
         for many, members in lists:
@@ -259,8 +258,7 @@ class Plan:
             if name in fields
         ]
         for place, values in self.references.items():
-            if row[place] is not None:
-                values.add(row[place])
+            values.add(row[place])
         self.last.add(pk, self.spool.count, pk in self.keys)
         for place, values in self.pointed.values():
             values.add(row[place])
@@ -298,11 +296,9 @@ class Plan:
                 else:
                     many.values.add(many.column.convert(member, key))
         for place, values in self.references.items():
-            if row.get(place) is not None:
-                values.add(row[place])
+            values.add(row.get(place))
         for place, values in self.pointed.values():
-            if row.get(place) is not None:
-                values.add(row[place])
+            values.add(row.get(place))
         if 0 in row:
             self.stock_keys.add(row[0])
         self.why.add(reason)

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 
-CHUNK = 250  # rows held at a time
+CHUNK = 100  # rows held at a time
 # From Python 3.7 on.
 _from_iso = getattr(datetime.datetime, "fromisoformat", None)
 _day_from_iso = getattr(datetime.date, "fromisoformat", None)
@@ -94,6 +94,54 @@ class Spool:
         while self._file.tell() < end:
             yield marshal.load(self._file)
         self._file.seek(end)
+
+
+_BLOCK = 512
+
+
+class Keys:
+    """A set of keys; whole numbers, which most are and which are dense, take a bit each."""
+
+    def __init__(self, values=()):
+        self._blocks, self._others = {}, set()
+        self.update(values)
+
+    def add(self, value):
+        self.update((value,))
+
+    def update(self, values):
+        blocks = self._blocks
+        for value in values:
+            if type(value) is int:
+                block, bit = divmod(value, _BLOCK)
+                blocks[block] = blocks.get(block, 0) | 1 << bit
+            elif value is not None:
+                self._others.add(value)
+
+    def discard(self, value):
+        if type(value) is int and value in self:
+            block, bit = divmod(value, _BLOCK)
+            self._blocks[block] ^= 1 << bit
+        self._others.discard(value)
+
+    def __contains__(self, value):
+        if type(value) is int:
+            block, bit = divmod(value, _BLOCK)
+            return bool(self._blocks.get(block, 0) >> bit & 1)
+        return value in self._others
+
+    def isdisjoint(self, values):
+        return not any(value in self for value in values)
+
+    def without(self, other):
+        """A plain set of those that the other does not have."""
+        found = {value for value in self._others if value not in other}
+        for block, mask in self._blocks.items():
+            left = mask & ~other._blocks.get(block, 0)
+            while left:
+                found.add(block * _BLOCK + left.bit_length() - 1)
+                left ^= 1 << (left.bit_length() - 1)
+        return found
 
 
 class Column:
