@@ -15,7 +15,7 @@ SETUP = (
     # The package's own cluster would only take memory; the benchmark makes one that it can throw away.
     " sudo mkdir -p /etc/postgresql-common/createcluster.d;"
     " echo 'create_main_cluster = false' | sudo tee /etc/postgresql-common/createcluster.d/benchmark.conf >/dev/null;"
-    f" sudo apt-get -qq update; sudo -E apt-get -qq install --no-install-recommends -y {PACKAGES} >/dev/null;"
+    f" sudo apt-get -qq update; sudo -E apt-get -qq install --no-install-recommends -y {PACKAGES} %s >/dev/null;"
     f" sudo rm -rf {FOLDER}; sudo mkdir -m 755 {FOLDER}; sudo tar -xf - -C {FOLDER}"
 )
 
@@ -28,16 +28,18 @@ def ssh(line, **options):
         sys.exit(f"the host {HOST} could not do it (status {done.returncode})")
 
 
-def run(script, *arguments):
-    """Run a script of this folder as root on a host that has the benchmarks and the engine beside it. Leaves hosts
-    standing that stood before."""
+def run(script, *arguments, packages="", brought=()):
+    """Run a script of this folder as root on a host that has the benchmarks and the engine beside it, `packages`
+    besides the usual ones, and the folders `brought` where they are in the checkout. Leaves hosts standing that stood
+    before."""
     stood = any(one["scenario"] == SCENARIO for one in lab.hosts())
     lab.up(SCENARIO)
     try:
         # Only what git would know: no compiled leftovers.
         words = ["tar", "-C", ROOT, "--exclude=__pycache__", "-cf", "-", "benchmarks", "module_utils"]
+        words += [folder.relative_to(ROOT) for folder in brought]
         with subprocess.Popen(words, stdout=subprocess.PIPE) as packed:
-            ssh(SETUP, stdin=packed.stdout)
+            ssh(SETUP % packages, stdin=packed.stdout)
         given = " ".join([f"{FOLDER}/module_utils", *map(str, arguments)])
         ssh(f"cd {FOLDER}/benchmarks && sudo python3 {script} {given}", stdin=subprocess.DEVNULL)
     finally:

@@ -1,0 +1,189 @@
+"""What `fixtures.py` runs on a machine with a PostgreSQL server and PostGIS: the sample site, dumped and loaded by
+Django and by us, in turns. As root: python3 _fixtures.py ENGINE_FOLDER [OFFERS]. Last line: JSON."""
+
+import filecmp
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from _measuring import Cluster, say
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "molecule" / "_shared" / "site"
+WHEELS = ROOT / ".cache" / "benchmark-wheels"
+OFFERS = 12500
+KINDS = ("pg", "sqlite")
+NATURAL = ["--natural-foreign", "--exclude", "contenttypes", "--exclude", "auth.permission"]
+# One of our operations, in a process of its own that holds nothing else; it answers with the peak of the memory of
+# both our processes together, in MB, shared libraries counted in each.
+OURS = """
+import json, resource, sys
+engine, task, site, path = sys.argv[1:]
+sys.path.insert(0, engine)
+from sauvegarde.django import dump, load
+from sauvegarde.django.site import site as described
+if task == "dump":
+    dump.to_file(described(json.loads(site)), {}, path)
+else:
+    load.load(described(json.loads(site)), [path], {})
+print(sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024)
+"""
+
+
+class Bench:
+    def __init__(self, engine, folder, cluster):
+        self.engine, self.folder, self.cluster = engine, folder, cluster
+        self.python = folder / "venv" / "bin" / "python"
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+        pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+        subprocess.run([*pip, "--find-links", str(WHEELS), "--requirement", str(SITE / "requirements.txt")], check=True)
+        for kind in KINDS:
+            self.create(f"{kind}_empty")
+            self.stock(f"{kind}_empty", "migrate", "-v0")
+
+    def create(self, name):
+        """A database whose kind is the name's start: a copy of the migrated one, which comes first."""
+        kind = name.split("_")[0]
+        if kind == "pg":
+            template = "template0" if name == "pg_empty" else "pg_empty"
+            self._sql("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
+            if template == "template0":
+                self._sql(name, "CREATE EXTENSION postgis")
+            url = f"postgis://postgres@/{name}?host={self.cluster.folder}&port={self.cluster.port}"
+        else:
+            if name != "sqlite_empty":
+                shutil.copy(str(self.folder / "sqlite_empty"), str(self.folder / name))
+            url = f"sqlite:///{self.folder / name}"
+        (self.folder / f"{name}.env").write_text(f"SITE_ENV=/nonexistent\nDATABASE_URL={url}\n", encoding="utf-8")
+
+    def remove(self, name):
+        if name.startswith("pg"):
+            self._sql("postgres", f"DROP DATABASE {name}")
+        else:
+            (self.folder / name).unlink()
+
+    def _sql(self, database, statement):
+        connection = self.cluster.connect(database)
+        connection.autocommit = True
+        connection.cursor().execute(statement)
+        connection.close()
+
+    def stock(self, name, *arguments):
+        """Seconds of one of the site's own commands, in the environment that ours has too."""
+        lines = (self.folder / f"{name}.env").read_text(encoding="utf-8").splitlines()
+        environment = dict(line.split("=", 1) for line in lines)
+        environment.update(PATH="/usr/bin:/bin", LC_ALL="C.UTF-8", PYTHONUTF8="1")
+        start = time.monotonic()
+        command = [str(self.python), "manage.py", *map(str, arguments)]
+        done = subprocess.run(command, cwd=str(SITE), env=environment, stderr=subprocess.PIPE, check=False)
+        if done.returncode:
+            raise SystemExit(done.stderr.decode())
+        return time.monotonic() - start
+
+    def ours(self, task, name, path):
+        """(seconds, peak MB of our processes) of one of our operations."""
+        where = {"path": str(SITE), "python": str(self.python), "settings": "cap.settings"}
+        where["env_file"] = str(self.folder / f"{name}.env")
+        call = [sys.executable, "-I", "-c", OURS, self.engine, task, json.dumps(where), str(path)]
+        start = time.monotonic()
+        answer = subprocess.run(call, check=True, stdout=subprocess.PIPE)
+        return time.monotonic() - start, float(answer.stdout.decode())
+
+    def dumps(self, kind):
+        """(stock's seconds, each of ours, our memory, the file): ours before, and twice behind."""
+        source, stock_file, our_file = f"{kind}_source", self.folder / "stock.json", self.folder / f"{kind}.json"
+        runs = [self.ours("dump", source, our_file)]
+        stock = self.stock(source, "dumpdata", *NATURAL, "-o", stock_file)
+        runs += [self.ours("dump", source, our_file) for _ in range(2)]
+        # Piece by piece: what this process holds would count as its children's memory too.
+        if not filecmp.cmp(str(stock_file), str(our_file), shallow=False):
+            raise SystemExit("The two dumps are not the same, byte for byte.")
+        return stock, [each[0] for each in runs], max(each[1] for each in runs), our_file
+
+    def loads(self, kind, file):
+        """(stock's seconds, each of ours, our memory): into a migrated database that is otherwise empty."""
+        runs, stock = [], None
+        for turn in range(4):
+            name = f"{kind}_turn{turn}"
+            self.create(name)
+            if turn == 1:
+                stock = self.stock(name, "loaddata", "-v0", file)
+            else:
+                runs.append(self.ours("load", name, file))
+        self._equal(kind)
+        for turn in range(4):
+            self.remove(f"{kind}_turn{turn}")
+        return stock, [each[0] for each in runs], max(each[1] for each in runs)
+
+    def _equal(self, kind):
+        """What was loaded, dumped again: ours (turn 0) against stock's (turn 1)."""
+        files = [self.folder / f"again{turn}.json" for turn in range(2)]
+        for turn, file in enumerate(files):
+            self.ours("dump", f"{kind}_turn{turn}", file)
+        if not filecmp.cmp(*map(str, files), shallow=False):
+            raise SystemExit("The two loads did not come to the same rows.")
+
+
+def measure(bench, offers):
+    result = {"bench": "fixtures"}
+    memory, files = [], {}
+    for kind in KINDS:
+        bench.create(f"{kind}_source")
+        bench.stock(f"{kind}_source", "generate", "--offers", offers)
+        stock, ours, peak, files[kind] = bench.dumps(kind)
+        told("dump", kind, stock, ours, files[kind])
+        result["dump_" + kind] = round(stock / statistics.median(ours), 1)
+        memory.append(peak)
+    for kind in KINDS:
+        stock, ours, peak = bench.loads(kind, files[kind])
+        told("load", kind, stock, ours, files[kind])
+        result["load_" + kind] = round(stock / statistics.median(ours), 1)
+        memory.append(peak)
+    result["peak_mb"] = round(max(memory))
+    result["peak_mb_4x"] = round(four_times(bench, offers))
+    return result
+
+
+def told(task, kind, stock, ours, file):
+    seconds = ", ".join(f"{each:.2f}" for each in ours)
+    say(f"{task}, {kind}: stock {stock:.1f} s; ours {seconds} s (the middle one counts); {size(file):.0f} MB")
+
+
+def size(file):
+    return file.stat().st_size / 1e6
+
+
+def four_times(bench, offers):
+    """The peak of our memory with a fixture four times as large."""
+    bench.stock("pg_source", "generate", "--first", offers + 1, "--offers", 3 * offers)
+    path = bench.folder / "large.json"
+    peaks = [bench.ours("dump", "pg_source", path)[1]]
+    for kind in KINDS:
+        bench.create(f"{kind}_large")
+        peaks.append(bench.ours("load", f"{kind}_large", path)[1])
+    say(f"four times as much: {size(path):.0f} MB, peak {max(peaks):.0f} MB")
+    return max(peaks)
+
+
+def main():
+    engine, *offers = sys.argv[1:]
+    os.umask(0o022)
+    folder = Path(tempfile.mkdtemp(prefix="sauvegarde-bench-", dir="/var/tmp"))
+    try:
+        shutil.chown(str(folder), "postgres")
+        folder.chmod(0o755)
+        with Cluster(folder) as cluster:
+            result = measure(Bench(engine, folder, cluster), int(offers[0]) if offers else OFFERS)
+    finally:
+        shutil.rmtree(str(folder), ignore_errors=True)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
