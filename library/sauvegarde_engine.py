@@ -64,6 +64,7 @@ def _engine():
         errors,
         fingerprint,
         following,
+        git,
         hooks,
         installation,
         jobs,

@@ -105,6 +105,7 @@ loaded:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde import git
 from ansible.module_utils.sauvegarde.django import arguments, load, sets
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
@@ -119,7 +120,7 @@ def export(module, site, wanted):
         "diff": [{"before": each["before"], "after": each["after"], "before_header": each["path"]} for each in changed],
     }
     if parameters["commit"] and not module.check_mode:
-        made = sets.commit(
+        made = git.commit(
             parameters["folder"],
             [each["path"] for each in done],
             parameters["message"],

@@ -1,13 +1,16 @@
 """Fixture sets in a folder and in git, and the kinds of job that archive a Django site's data."""
 
+import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 
 import pytest
 from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, manage, shell, sites_of, text_of
 from sauvegarde import archive, kinds
+from sauvegarde import git as git_of_ours
 from sauvegarde.django import load, sets
 from sauvegarde.errors import SauvegardeError
 
@@ -101,56 +104,26 @@ def test_a_commit_is_made_and_pushed_only_when_something_changed(sites, reposito
     files = [f"fixtures/{each['file']}" for each in sets.checked(SETS[:4])]
     who = {"name": "Fixtures", "email": "fixtures@example.org"}
     sets.export(where, SETS[:4], repository / "fixtures")
-    first = sets.commit(repository, files, "Update", push=True, **who)
+    first = git_of_ours.commit(repository, files, "Update", push=True, **who)
     assert first["committed"] == git(repository, "rev-parse", "@{upstream}") and first["pushed"]
     sets.export(where, SETS[:4], repository / "fixtures")
-    assert sets.commit(repository, files, "Update", push=True, **who) == {"committed": None, "pushed": False}
+    assert git_of_ours.commit(repository, files, "Update", push=True, **who) == {"committed": None, "pushed": False}
     assert git(repository, "log", "-1", "--format=%an <%ae> %s") == "Fixtures <fixtures@example.org> Update"
     # What stands in the repository otherwise is not taken along.
     (repository / "other").write_text("x", encoding="utf-8")
     shell(where, "from reference.models import *\nprint(Trade.objects.update(comment='x'))")
     sets.export(where, SETS[:4], repository / "fixtures")
-    assert sets.commit(repository, files, "Trades", **who)["committed"]
+    assert git_of_ours.commit(repository, files, "Trades", **who)["committed"]
     assert git(repository, "show", "--name-only", "--format=", "HEAD") == "fixtures/metiers.json"
     # A push that was not made is made up for.
-    assert sets.commit(repository, files, "Nothing", push=True, **who) == {"committed": None, "pushed": True}
+    assert git_of_ours.commit(repository, files, "Nothing", push=True, **who) == {"committed": None, "pushed": True}
     assert git(repository, "rev-parse", "HEAD") == git(repository, "rev-parse", "@{upstream}")
 
 
 def test_a_git_error_is_told_word_for_word(tmp_path):
     with pytest.raises(SauvegardeError) as caught:
-        sets.commit(tmp_path, ["x"], "Message")
+        git_of_ours.commit(tmp_path, ["x"], "Message")
     assert "git add failed" in caught.value.what and "not a git repository" in caught.value.why
-
-
-def test_the_sqlite_file_is_published_only_when_its_data_changed(sites, repository, tmp_path):
-    (repository / ".gitattributes").write_text("*.sqlite3 filter=lfs diff=lfs merge=lfs -text\n", encoding="utf-8")
-    # The filter itself is Git LFS's; here it passes the bytes through.
-    git(repository, "config", "filter.lfs.clean", "cat")
-    git(repository, "config", "filter.lfs.smudge", "cat")
-    where = sites.new("sqlite", filled=True)
-    database = next(
-        line.split("sqlite:///")[1].strip()
-        for line in open(where.env_file, encoding="utf-8")  # noqa: SIM115, PTH123 - read to its end at once
-        if "sqlite:///" in line
-    )
-    who = {"name": "F", "email": "f@example.org", "push": True}
-    assert sets.publish_sqlite(database, repository, "dev.sqlite3", **who)["changed"]
-    # The same rows in other pages.
-    connection = sqlite3.connect(database)
-    connection.execute("UPDATE reference_trade SET comment = 'x'")
-    connection.execute("UPDATE reference_trade SET comment = ''")
-    connection.commit()
-    connection.execute("VACUUM")
-    connection.close()
-    again = sets.publish_sqlite(database, repository, "dev.sqlite3", **who)
-    assert not again["changed"] and again["committed"] is None
-    with sqlite3.connect(database) as connection:
-        connection.execute("UPDATE reference_trade SET comment = 'x'")
-    connection.close()
-    assert sets.publish_sqlite(database, repository, "dev.sqlite3", **who)["committed"]
-    with pytest.raises(SauvegardeError, match="not tracked by Git LFS"):
-        sets.publish_sqlite(database, repository, "dev.db", **who)
 
 
 def job(where, name, kind, **values):
@@ -162,6 +135,39 @@ def root(tmp_path):
     for name in ("root", "root/data", "root/sets"):
         (tmp_path / name).mkdir(mode=0o700)
     return tmp_path / "root"
+
+
+def test_a_sqlite_job_publishes_by_git_lfs_and_only_when_its_data_changed(root, repository, tmp_path):
+    """With the real Git LFS: its objects reach the other repository, and a clone has the database."""
+    if shutil.which("git-lfs") is None:
+        pytest.skip("git-lfs is not installed")
+    database, bare = tmp_path / "dev.sqlite3", tmp_path / "bare.git"
+    with contextlib.closing(sqlite3.connect(str(database))) as connection:
+        connection.executescript("CREATE TABLE t (v TEXT); INSERT INTO t VALUES ('a'), ('b')")
+    values = {"name": "data", "kind": "sqlite", "path": str(database)}
+    values["repository"] = {"path": str(repository), "push": True, "name": "F", "email": "f@example.org"}
+    git(repository, "lfs", "install", "--local")
+    with pytest.raises(SauvegardeError, match="not tracked by Git LFS"):
+        kinds.back_up(values, str(root))
+    git(repository, "lfs", "track", "*.sqlite3")
+    git(repository, "add", ".gitattributes")
+    git(repository, "commit", "--quiet", "-m", "Track")
+    first = kinds.back_up(values, str(root))["source"]["commit"]
+    assert first == git(repository, "rev-parse", "@{upstream}")
+    assert git(repository, "show", "HEAD:dev.sqlite3").startswith("version https://git-lfs.github.com/spec/v1")
+    clone = tmp_path / "again"
+    git(tmp_path, "clone", "--quiet", str(bare), str(clone))
+    git(clone, "lfs", "install", "--local")
+    git(clone, "lfs", "pull")
+    with contextlib.closing(sqlite3.connect(str(clone / "dev.sqlite3"))) as connection:
+        assert connection.execute("SELECT group_concat(v, '') FROM t").fetchone() == ("ab",)
+    # The same rows in other pages are no new object.
+    with contextlib.closing(sqlite3.connect(str(database))) as connection:
+        connection.executescript("UPDATE t SET v = v || 'x'; UPDATE t SET v = substr(v, 1, 1); VACUUM")
+    assert kinds.back_up(values, str(root))["source"]["commit"] is None
+    with contextlib.closing(sqlite3.connect(str(database))) as connection:
+        connection.executescript("UPDATE t SET v = 'c'")
+    assert kinds.back_up(values, str(root))["source"]["commit"] == git(repository, "rev-parse", "@{upstream}") != first
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl"])

@@ -8,17 +8,13 @@ import contextlib
 import json
 import os
 import shutil
-import sqlite3
 from pathlib import Path
 
-from .. import process
 from ..errors import SauvegardeError
-from ..kinds import sqlite
 from . import dump, fixture, load
 from .proof import ALGORITHM, Fingerprint, compare
-from .site import as_user, home
 
-__all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "commit", "export", "load_if_needed", "publish_sqlite"]
+__all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "export", "load_if_needed"]
 
 # The seven of the seed's site.
 SETS = [
@@ -188,90 +184,3 @@ def _labels(labels, form):
 
 def _nowhere(_piece):
     """A dump that is only looked at."""
-
-
-def commit(repository, paths, message, push=False, user="", name="", email=""):
-    """Commit the files where they differ from what the repository has, and push on request.
-
-    `user`: whom to run git as. Returns {"committed": new commit or None, "pushed": bool}.
-    """
-    git = _Git(repository, user, name, email)
-    git("add", "--", *paths)
-    commit_made = None
-    if git.status("diff", "--cached", "--quiet", "--", *paths):
-        git("commit", "--quiet", "--message", message, "--", *paths)
-        commit_made = git("rev-parse", "HEAD").text.strip()
-    # A push that failed the last time is made up for.
-    ahead = push and (commit_made or git("rev-list", "--count", "@{upstream}..HEAD").text.strip() != "0")
-    if ahead:
-        git("push", "--quiet")
-    return {"committed": commit_made, "pushed": bool(ahead)}
-
-
-class _Git:
-    """git in one repository, never asking anything."""
-
-    def __init__(self, repository, user, name, email):
-        self._folder = str(repository)
-        self._prefix = as_user(user)
-        self._environment = dict(process.BASE_ENVIRONMENT, GIT_TERMINAL_PROMPT="0", HOME=home(user))
-        self._identity = []
-        if name:
-            self._identity += ["-c", f"user.name={name}"]
-        if email:
-            self._identity += ["-c", f"user.email={email}"]
-
-    def _run(self, arguments, checked):
-        command = [*self._prefix, process.find("git"), "-C", self._folder, *self._identity, *arguments]
-        what = f"git {arguments[0]} failed in {self._folder}."
-        return process.run(command, env=self._environment, checked=checked, what=what)
-
-    def __call__(self, *arguments):
-        return self._run(arguments, True)
-
-    def status(self, *arguments):
-        result = self._run(arguments, False)
-        if result.status not in (0, 1):
-            process.check(result, f"git {arguments[0]} failed in {self._folder}.")
-        return result.status
-
-
-def publish_sqlite(database, repository, file, **options):
-    """Put a consistent copy of a live SQLite database into the repository, by Git LFS, where its data changed.
-
-    `options` as `commit`, with `message`. Returns as `commit`, and "changed".
-    """
-    repository = Path(str(repository))
-    target = repository / file
-    user = options.get("user", "")
-    filters = _Git(repository, user, "", "")("check-attr", "filter", "--", file).text
-    if not filters.rstrip().endswith(": lfs"):
-        raise SauvegardeError(
-            f"{file} is not tracked by Git LFS.",
-            filters,
-            f"In {repository}: git lfs install, then git lfs track {file}, and commit .gitattributes.",
-        )
-    with dump.replaced(target, 0o644) as copy:
-        with contextlib.closing(sqlite.connect(database)) as source, contextlib.closing(
-            sqlite.connect(copy.name, "rw")
-        ) as connection:
-            source.backup(connection)
-            connection.execute("PRAGMA journal_mode = DELETE")
-            sqlite.check(connection, database)
-            fresh = sqlite.fingerprint(connection)
-        if target.exists() and _data_of(target) == fresh:
-            # The same data in other pages: the file that is there stays, so that LFS has no new object.
-            shutil.copyfile(str(target), copy.name)
-            changed = False
-        else:
-            changed = True
-    message = options.pop("message", f"Update {file}")
-    return dict(commit(repository, [file], message, **options), changed=changed)
-
-
-def _data_of(path):
-    try:
-        with contextlib.closing(sqlite.connect(path)) as connection:
-            return sqlite.fingerprint(connection)
-    except sqlite3.Error:
-        return None  # an LFS pointer that was never fetched, or no database at all: then it is replaced

@@ -7,7 +7,7 @@ where the files are to be committed: path, folder (inside it), user, name, email
 import tempfile
 from pathlib import Path
 
-from .. import archive
+from .. import archive, git
 from ..django import sets as fixture_sets
 from ..django import site as sites
 from ..errors import SauvegardeError
@@ -70,6 +70,6 @@ def _publish(job, facts, notify):
     message = values.pop("message", "Update the fixtures")
     done = fixture_sets.export(facts["site"], facts["sets"], path / folder, owner=values.get("user", ""))
     files = [str(Path(each["path"]).relative_to(path)) for each in done]
-    result = fixture_sets.commit(path, files, message, **values)
+    result = git.commit(path, files, message, **values)
     notify("committed", commit=result["committed"], pushed=result["pushed"])
     return result["committed"]

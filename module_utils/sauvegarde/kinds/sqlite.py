@@ -1,16 +1,20 @@
 """The `sqlite` kind: a consistent copy of a live SQLite database, checked, with the fingerprint of its tables.
 
-job: path (of the database file).
+job: path (of the database file), and on request `repository`, the git repository that the copy is published in by Git
+LFS, where its data changed: path, file (inside it), user, name, email, message, push.
 """
 
 import contextlib
 import hashlib
 import json
+import os
+import shutil
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
-from .. import archive
+from .. import archive, git
+from ..django.dump import replaced
 from ..errors import SauvegardeError
 
 ALGORITHM = "md5-sum-sqlite/1"
@@ -34,8 +38,16 @@ def preflight(job, directory, _last):
         raise SauvegardeError(f"The SQLite database cannot be read: {path}", str(error)) from error
     if magic != b"SQLite format 3\0":
         raise SauvegardeError(f"Not a SQLite database: {path}", "Its first bytes are not those of the format.")
+    repository = job.get("repository")
+    if repository:
+        git.require_lfs(repository["path"], _published(job), repository.get("user", ""))
     archive.require_space(directory, 2 * size)
     return {"bytes": size}
+
+
+def _published(job):
+    """The name of the published file inside its repository."""
+    return job["repository"].get("file") or Path(str(job["path"])).name
 
 
 def connect(path, mode="ro"):
@@ -61,9 +73,15 @@ def dump(job, stage, _facts, notify):
             version = copy.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.Error as error:
         raise SauvegardeError(f"The SQLite database could not be copied: {path}", str(error)) from error
+    committed = _publish(job, plain, sums, notify)
     stage.compress([FILE])
     return {
-        "source": {"path": str(path), "user_version": version, "database_bytes": path.stat().st_size},
+        "source": {
+            "path": str(path),
+            "user_version": version,
+            "database_bytes": path.stat().st_size,
+            "commit": committed,
+        },
         "tools": {"sqlite": sqlite3.sqlite_version, **archive.tools()},
         "fingerprint": sums,
         "restore_by_hand": {
@@ -72,6 +90,34 @@ def dump(job, stage, _facts, notify):
         },
         "warnings": [],
     }
+
+
+def _publish(job, plain, sums, notify):
+    """Put the copy into the repository and commit it; returns the new commit, or None where the data is the same."""
+    values = dict(job.get("repository") or {})
+    if not values:
+        return None
+    path, file = Path(values.pop("path")), _published(job)
+    values.pop("file", None)
+    target = path / file
+    # The same data in other pages: the file that is there stays, so that LFS has no new object.
+    if _data_of(target) != sums:
+        with replaced(target, 0o644) as copy, plain.open("rb") as source:
+            shutil.copyfileobj(source, copy)
+        if values.get("user") and os.geteuid() == 0:
+            shutil.chown(str(target), values["user"])
+    result = git.commit(path, [file], values.pop("message", f"Update {file}"), **values)
+    notify("committed", commit=result["committed"], pushed=result["pushed"])
+    return result["committed"]
+
+
+def _data_of(path):
+    """The fingerprint of a published file; None for none, and for an LFS pointer whose data was never fetched."""
+    try:
+        with contextlib.closing(connect(path)) as connection:
+            return fingerprint(connection)
+    except sqlite3.Error:
+        return None
 
 
 def check(connection, path):

@@ -1,0 +1,63 @@
+"""git in one repository: what changed among some files is committed, and pushed on request."""
+
+from . import process
+from .django.site import as_user, home
+from .errors import SauvegardeError
+
+
+def commit(repository, paths, message, push=False, user="", name="", email=""):
+    """Commit the files where they differ from what the repository has, and push on request.
+
+    `user`: whom to run git as. Returns {"committed": new commit or None, "pushed": bool}.
+    """
+    git = _Git(repository, user, name, email)
+    git("add", "--", *paths)
+    commit_made = None
+    if git.status("diff", "--cached", "--quiet", "--", *paths):
+        git("commit", "--quiet", "--message", message, "--", *paths)
+        commit_made = git("rev-parse", "HEAD").text.strip()
+    # A push that failed the last time is made up for.
+    ahead = push and (commit_made or git("rev-list", "--count", "@{upstream}..HEAD").text.strip() != "0")
+    if ahead:
+        git("push", "--quiet")
+    return {"committed": commit_made, "pushed": bool(ahead)}
+
+
+def require_lfs(repository, file, user=""):
+    """Raise unless Git LFS keeps the file: a database in git itself would make every clone larger for ever."""
+    process.find("git-lfs")
+    filters = _Git(repository, user)("check-attr", "filter", "--", file).text
+    if not filters.rstrip().endswith(": lfs"):
+        raise SauvegardeError(
+            f"{file} is not tracked by Git LFS.",
+            filters,
+            f"In {repository}: git lfs install, then git lfs track {file}, and commit .gitattributes.",
+        )
+
+
+class _Git:
+    """git, never asking anything."""
+
+    def __init__(self, repository, user="", name="", email=""):
+        self._folder = str(repository)
+        self._prefix = as_user(user)
+        self._environment = dict(process.BASE_ENVIRONMENT, GIT_TERMINAL_PROMPT="0", HOME=home(user))
+        self._identity = []
+        if name:
+            self._identity += ["-c", f"user.name={name}"]
+        if email:
+            self._identity += ["-c", f"user.email={email}"]
+
+    def _run(self, arguments, checked):
+        command = [*self._prefix, process.find("git"), "-C", self._folder, *self._identity, *arguments]
+        what = f"git {arguments[0]} failed in {self._folder}."
+        return process.run(command, env=self._environment, checked=checked, what=what)
+
+    def __call__(self, *arguments):
+        return self._run(arguments, True)
+
+    def status(self, *arguments):
+        result = self._run(arguments, False)
+        if result.status not in (0, 1):
+            process.check(result, f"git {arguments[0]} failed in {self._folder}.")
+        return result.status
