@@ -34,6 +34,7 @@ def test_dump_is_the_stock_one_byte_for_byte(every, kind):
     for arguments, values in (
         (NATURAL, {}),
         ([*NATURAL, "--indent", "2"], {"indent": 2}),
+        ([*NATURAL, "--indent", "0"], {"indent": 0}),
         ([*NATURAL, "--format", "jsonl"], {"format": "jsonl"}),
         ([*NATURAL, "--natural-primary", "--indent", "1"], {"natural_primary": True, "indent": 1}),
         (

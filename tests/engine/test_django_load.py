@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import zipfile
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from sample_site import (
     text_of,
     write,
 )
-from sauvegarde.django import load
+from sauvegarde.django import load, sets
 from sauvegarde.errors import SauvegardeError
 
 pytestmark = pytest.mark.skipif(not SITE.exists(), reason="the sample site is not here")
@@ -360,6 +361,40 @@ def test_a_pipe_and_several_files_make_one_load(sites, tmp_path):
     # The variations come first: only all together do they point to something.
     load.load(where, [(pipe, "json", "the pipe"), trades], {})
     assert shell(where, "from reference.models import *\nprint(TradeVariation.objects.count())") == 2
+
+
+def test_whatever_stock_reads_is_loaded_where_needed(sites, tmp_path):
+    """By the modules' door: a named pipe, a format that only Django reads, models that the site does not know."""
+    where = sites.new("pg")
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(str(pipe))
+    feeder = threading.Thread(target=lambda: write(pipe, [trade("T")]), daemon=True)
+    feeder.start()
+    assert sets.load_if_needed(where, [pipe], {})["changed"]
+    feeder.join(60)
+    text = manage(where, "dumpdata", "--format", "xml", "reference.Trade").decode()
+    other = tmp_path / "t.xml"
+    other.write_text(text.replace('pk="T"', 'pk="U"'), encoding="utf-8")
+    assert sets.load_if_needed(where, [other], {})["changed"]
+    assert not sets.load_if_needed(where, [other], {})["changed"]
+    unknown = [trade("V"), {"model": "reference.colour", "pk": 1, "fields": {}}]
+    permission = {"codename": "fly", "name": "Can fly", "content_type": ["reference", "trade"]}
+    unknown.append({"model": "auth.permission", "pk": 999, "fields": permission})
+    path = write(tmp_path / "unknown.json", unknown)
+    with pytest.raises(SauvegardeError, match="the site has no such model"):
+        sets.load_if_needed(where, [path], {})
+    assert sets.load_if_needed(where, [path], {"policy": {"unknown": "skip"}})["changed"]
+    code = (
+        "from reference.models import *\nfrom django.contrib.auth.models import Permission\n"
+        "print(json.dumps([sorted(t.pk for t in Trade.objects.all()), Permission.objects.filter(pk=999).count()]))"
+    )
+    assert shell(where, code) == [["T", "U", "V"], 1]
+
+
+def test_a_list_that_is_none_is_listed(sites, tmp_path):
+    user = {"username": "u", "password": "", "date_joined": WHEN, "groups": None}
+    path = write(tmp_path / "none.json", [{"model": "auth.user", "pk": 1, "fields": user}])
+    assert problems(sites.new("sqlite"), path) == {("invalid", "auth.user", 1, "groups"): "stop"}
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])

@@ -8,14 +8,17 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from ..errors import SauvegardeError
 from . import dump, fixture, load
 from .proof import ALGORITHM, Fingerprint, compare
+from .site import describe
 
 __all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "export", "load_if_needed"]
 
+_OWN = ("auth.permission", "contenttypes.")
 # The seven of the seed's site.
 SETS = [
     {"name": "contracts", "file": "contracts.json", "models": ["jobs.contract", "jobs.contractvariations"]},
@@ -144,21 +147,43 @@ def load_if_needed(site, paths, values, labels=None):
     `loaded` as `load.load` (None where nothing was to be done), the differences of the database, before and after.
     """
     values = dict(values)
-    if labels is None:
-        labels = sorted(_scanned(paths, Fingerprint({})).counts)
-    before = _fingerprint(site, labels)
-    many = before["many"]
-    wanted = _scanned(paths, Fingerprint(many))
-    if not compare(wanted.result(), before["fingerprint"]):
-        return {"changed": False, "loaded": None, "differences": []}
-    if values.get("mode") == "replace":
-        # So that a model whose last row is gone is emptied too.
-        values["models"] = sorted(many)
-    loaded = load.load(site, paths, values)
-    if values.get("check_only"):
-        return {"changed": True, "loaded": loaded, "differences": compare(before["fingerprint"], wanted.result())}
-    differences = compare(before["fingerprint"], _fingerprint(site, labels)["fingerprint"])
-    return {"changed": bool(differences), "loaded": loaded, "differences": differences}
+    with contextlib.ExitStack() as stack:
+        paths = [_regular(stack, path) for path in paths]
+        # Only Django can read the others: whether they change anything is seen when they are in.
+        readable = all(fixture.kind_of(path.name)[0] in ("json", "jsonl") for path in paths)
+        if labels is None:
+            labels = _comparable(site, paths) if readable else ["*"]
+        before = _fingerprint(site, labels)
+        wanted = _scanned(paths, Fingerprint(before["many"])).result() if readable else None
+        if wanted is not None and not compare(wanted, before["fingerprint"]):
+            return {"changed": False, "loaded": None, "differences": []}
+        if values.get("mode") == "replace" and readable:
+            # So that a model whose last row is gone is emptied too.
+            values["models"] = sorted(before["many"])
+        loaded = load.load(site, paths, values)
+        if values.get("check_only"):
+            differences = compare(before["fingerprint"], wanted) if wanted is not None else []
+            return {"changed": True, "loaded": loaded, "differences": differences}
+        differences = compare(before["fingerprint"], _fingerprint(site, labels)["fingerprint"])
+        return {"changed": bool(differences), "loaded": loaded, "differences": differences}
+
+
+def _regular(stack, path):
+    """The path, or a copy's: a pipe can be read only once."""
+    path = Path(str(path))
+    if path.is_file() or not path.exists():
+        return path
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
+    with path.open("rb") as source, (folder / path.name).open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    return folder / path.name
+
+
+def _comparable(site, paths):
+    """The models that the files name, but for those that the site does not know or numbers in its own way."""
+    known = describe(site)["models"]
+    named = _scanned(paths, Fingerprint({})).counts
+    return [label for label in sorted(named) if label in known and not label.startswith(_OWN)]
 
 
 def _scanned(paths, fingerprint):
@@ -172,6 +197,8 @@ def _scanned(paths, fingerprint):
 
 
 def _fingerprint(site, labels):
+    if not labels:
+        return {"many": {}, "fingerprint": Fingerprint({}).result()}
     return dump.stream(site, _labels(labels, "json"), _nowhere)
 
 

@@ -121,7 +121,7 @@ class _Direct:
     def rendered(self, columns, lists):
         """The objects' texts, of their columns' values and the texts of their lists."""
         made = [encode(values) for encode, values in zip(self.encoders, columns)]
-        if self.style.indent:
+        if self.style.pretty:
             lists = [[self._indented(text) for text in texts] for texts in lists]
         template = self.template
         return [template % row for row in zip(*made[self.skip :], *lists)]

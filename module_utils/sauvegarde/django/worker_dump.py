@@ -73,11 +73,12 @@ class Style:
 
     def __init__(self, form, indent):
         self.form = form
-        self.indent = indent if form == "json" else None
+        self.indent = indent if form == "json" else None  # 0 is one, too: lines without any blank before them
+        self.pretty = self.indent is not None
         # As stock: the separators are shortened wherever an indent is given, and in JSON lines.
-        separators = (",", ": ") if self.indent or form == "jsonl" else None
-        self.entry = DjangoJSONEncoder(ensure_ascii=False, indent=self.indent or None, separators=separators).encode
-        self.comma = "," if self.indent or form == "jsonl" else ", "
+        separators = (",", ": ") if self.pretty or form == "jsonl" else None
+        self.entry = DjangoJSONEncoder(ensure_ascii=False, indent=self.indent, separators=separators).encode
+        self.comma = "," if self.pretty or form == "jsonl" else ", "
         # How a list begins and ends has changed between versions of Django: the site's own says.
         empty = serializers.serialize(form, [], indent=self.indent)
         self.start, self.end = empty[:1], empty[1:]
@@ -92,11 +93,11 @@ class Style:
         if simple is not None:
             return simple(value)
         text = self.entry(value)
-        return text.replace("\n", "\n" + " " * (self.indent * level)) if self.indent else text
+        return text.replace("\n", "\n" + " " * (self.indent * level)) if self.pretty else text
 
     def template(self, label, names, with_key):
         """The text of an object with a `%s` for the key and for each named field."""
-        line = (lambda level: "\n" + " " * (self.indent * level)) if self.indent else (lambda level: "")
+        line = (lambda level: "\n" + " " * (self.indent * level)) if self.pretty else (lambda level: "")
         fields = [_quote(name).replace("%", "%%") + ": %s" for name in names]
         body = (self.comma + line(2)).join(fields)
         parts = ['"model": ' + _quote(label)]

@@ -199,6 +199,10 @@ class Plan:
         fields = entry["fields"]
         if not fields.keys() <= self.known and not self._unknown(entry):
             return
+        for name in self.many:
+            if not isinstance(fields.get(name, []), list):
+                self.load.problems.add("invalid", self.label, entry.get("pk"), name, "is not a list")
+                return
         key = self._natural_key(entry)
         if key is not None:
             self.natural_keys.add(key)
