@@ -5,7 +5,7 @@ An entry is {host, job, id, kind, source, started, ended, bytes, stored_bytes, v
 or was set aside for it, is listed with verified false and says why.
 """
 
-import json
+import contextlib
 import os
 from pathlib import Path
 
@@ -97,16 +97,13 @@ def remote(repository, cache=None):
 
 
 def _manifest(repository, snapshot, kept):
-    if kept is not None and kept.exists():
-        return manifest.load(kept)
+    if kept is not None:
+        with contextlib.suppress(SauvegardeError):  # not there yet, damaged, or another user's: asked for anew
+            return manifest.load(kept)
     text = offsite.manifest_text(repository, snapshot["snapshot"])
     found = manifest.loads(text, "snapshot {} of {}".format(snapshot["snapshot"], repository["name"]))
     if kept is not None:
-        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state.replace(kept, text)
+        with contextlib.suppress(OSError):
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            state.replace(kept, text)
     return found
-
-
-def dumps(entries):
-    """The entries as JSON text."""
-    return json.dumps(entries, indent=1, sort_keys=True, ensure_ascii=False)

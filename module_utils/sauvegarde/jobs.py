@@ -1,9 +1,10 @@
 """A job as its host knows it: /etc/sauvegarde/jobs/NAME.json, written by the backup role, read by every run.
 
 Keys: name, kind, user, host (the inventory's name), root (of the archives), state (folder of its own), timeout
-(seconds, 0 for none), nice, allow_failure, retention, before and after (lists of commands), ping, metrics (folder, or
+(seconds, 0 for none), nice, allow_failure, retention, before and after (lists of commands), metrics (folder, or
 empty), offsite (names of repositories) and what the kind needs (kinds/*.py). A repository is
-/etc/sauvegarde/offsite/USER/NAME.json (offsite.py).
+/etc/sauvegarde/offsite/USER/NAME.json (offsite.py). The address of the ping, which is a secret, is in
+/etc/sauvegarde/pings/NAME.
 """
 
 import json
@@ -24,7 +25,6 @@ DEFAULTS = {
     "retention": None,
     "before": [],
     "after": [],
-    "ping": "",
     "metrics": "",
     "offsite": [],
 }
@@ -69,6 +69,10 @@ def load(name, configuration=CONFIGURATION):
         )
     retention.policy(job["retention"])
     job["configuration"] = configuration
+    try:
+        job["ping"] = (Path(configuration) / "pings" / name).read_text(encoding="utf-8").strip()
+    except OSError:
+        job["ping"] = ""  # what a ping meets fails no backup
     return job
 
 
@@ -86,6 +90,11 @@ def forgetting(name, configuration=CONFIGURATION):
 def names(configuration=CONFIGURATION):
     """The jobs of this host."""
     return sorted(path.stem for path in (Path(configuration) / "jobs").glob("*.json"))
+
+
+def forgetting_names(configuration=CONFIGURATION):
+    """The repositories that this host keeps for others."""
+    return sorted(path.stem for path in (Path(configuration) / "forget").glob("*.json"))
 
 
 def become(user):

@@ -1,4 +1,6 @@
-"""The manifest: what an archive holds, how to prove it, and how to restore it without us. One schema for every kind."""
+"""The manifest: what an archive holds, how to prove it, and how to restore it without us. One schema for every kind,
+published as docs/manifest.schema.json.
+"""
 
 import hashlib
 import json
@@ -17,6 +19,68 @@ _COUNT = {"type": "integer", "minimum": 0}
 _TEXTS = {"type": "array", "items": _TEXT}
 _MOMENT = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
 _DIGEST = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_VALUES = {"type": "object", "additionalProperties": _TEXT}
+_LABEL = {"type": ["string", "null"]}
+_SRIDS = {"type": "array", "items": {"type": "object", "required": ["srid", "auth_name", "srtext", "proj4text"]}}
+_SERVER = {
+    "type": "object",
+    "required": ["version", "version_num", "system_identifier", "standby"],
+    "properties": {
+        "version": _TEXT,
+        "version_num": _COUNT,
+        "system_identifier": dict(_TEXT, description="Of the cluster; empty where the dump role may not read it."),
+        "standby": {"type": "boolean"},
+    },
+}
+_PROPERTIES = {
+    "type": "object",
+    "description": "What belongs to a database rather than to its tables.",
+    "required": ["owner", "encoding", "provider", "collate", "ctype", "connection_limit", "acl", "settings"],
+    "properties": {
+        "owner": _TEXT,
+        "encoding": _TEXT,
+        "provider": dict(_TEXT, description="Of its locale: libc, icu or builtin."),
+        "collate": _TEXT,
+        "ctype": _TEXT,
+        "locale": dict(_LABEL, description="ICU's or the builtin provider's."),
+        "collation_version": _LABEL,
+        "tablespace": _TEXT,
+        "connection_limit": {"type": "integer"},
+        "comment": _LABEL,
+        "acl": {"type": ["array", "null"], "description": "Grants; null for the default ones."},
+        "settings": dict(_VALUES, description="ALTER DATABASE … SET."),
+        "role_settings": {"type": "object", "additionalProperties": _VALUES},
+    },
+}
+# Of every kind; which of them are there depends on it.
+_SOURCE = {
+    "type": "object",
+    "description": "What was dumped; which keys are there depends on the kind.",
+    "properties": {
+        "server": _SERVER,
+        "database_bytes": _COUNT,
+        "properties": _PROPERTIES,
+        "extensions": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "version", "schema"],
+                "properties": {"name": _TEXT, "version": _TEXT, "schema": _TEXT},
+            },
+        },
+        "roles": dict(_TEXTS, description="That the dump needs."),
+        "spatial_ref_sys": {
+            "type": "object",
+            "required": ["custom", "changed", "reference"],
+            "description": "Rows that the site added or changed, and PostGIS's own script that says so.",
+            "properties": {"custom": _SRIDS, "changed": _SRIDS, "reference": _LABEL},
+        },
+        "databases": {"type": "object", "additionalProperties": _PROPERTIES},
+        "passwords": {"type": "boolean", "description": "Whether the globals hold the roles' passwords."},
+        "path": dict(_TEXT, description="Of a SQLite file."),
+        "site": dict(_TEXT, description="Folder of a Django site."),
+    },
+}
 _SUM = {
     "type": "object",
     "required": ["rows", "hash"],
@@ -81,7 +145,7 @@ SCHEMA = {
         },
         "bytes": dict(_COUNT, description="Sum over the files, uncompressed."),
         "stored_bytes": dict(_COUNT, description="Sum over the files, as stored locally."),
-        "source": {"type": "object", "description": "What was dumped; its keys depend on the kind."},
+        "source": _SOURCE,
         "tools": {
             "type": "object",
             "additionalProperties": _TEXT,

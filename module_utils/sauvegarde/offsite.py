@@ -56,6 +56,8 @@ def _options(repository):
             )
         words = ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
         words += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8"]
+        # ssh adds nothing of its own to a file of hosts that is kept for it.
+        words += ["-o", "CheckHostIP=no", "-o", "UpdateHostKeys=no"]
         if repository.get("ssh_known_hosts"):
             words += ["-o", "UserKnownHostsFile={}".format(repository["ssh_known_hosts"])]
         if repository.get("ssh_key"):

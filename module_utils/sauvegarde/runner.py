@@ -214,11 +214,12 @@ def _in_worker(job, channel, parent):
         os._exit(0)
 
 
-def _wait(pid, channel, timeout):
-    """The worker's report, or one on its behalf."""
+def _wait(pid, channel, timeout, meanwhile):
+    """The worker's report, or one on its behalf; `meanwhile` is called first."""
     deadline = time.monotonic() + timeout if timeout else None
     data, why = b"", None
     try:
+        meanwhile()
         while True:
             left = None if deadline is None else max(0, deadline - time.monotonic())
             if not select.select([channel], [], [], left)[0]:
@@ -270,7 +271,6 @@ def _supervise(job):
         journal.log(job["name"], "run", "warning", note="the run before was killed", stopped_at=left.get("step", ""))
     began = time.time()
     journal.log(job["name"], "run", "start", kind=job["kind"], version=VERSION)
-    _ping(job, "start", "")
     read, write = os.pipe()
     parent = os.getpid()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -281,7 +281,8 @@ def _supervise(job):
         _in_worker(job, write, parent)
     os.close(write)
     with os.fdopen(read, "rb", buffering=0) as channel:
-        report = _wait(pid, channel.fileno(), float(job["timeout"]))
+        # Not before the fork: a thread that is about to end, as the ping's, can leave the child a broken C library.
+        report = _wait(pid, channel.fileno(), float(job["timeout"]), lambda: _ping(job, "start", ""))
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # a second signal does not keep the first one's failure from being told
     outcome = _record(job, current, report, began, time.time())
@@ -357,7 +358,8 @@ def _tell(job, current, outcome):
 
 
 def _metrics(job, current):
-    if job["metrics"]:
+    # A job that was taken from the inventory while it ran has no metrics any more, which would only go stale.
+    if job["metrics"] and job["name"] in jobs.names(job["configuration"]):
         try:
             metrics.write(job["metrics"], job["name"], job["kind"], current)
         except OSError as error:
@@ -450,7 +452,9 @@ def _list(arguments):
 
 
 def collect(configuration=jobs.CONFIGURATION, with_offsite=True, root=None, host=None):
-    """The catalog of this host: (entries, problems). Folders of jobs that are configured no more are read too."""
+    """The catalog of this host: (entries, problems). Folders of jobs that are configured no more are read too, and the
+    repositories that it keeps for others: a host that is dead cannot list its own.
+    """
     known, problems = [], []
     for name in jobs.names(configuration):
         try:
@@ -460,18 +464,16 @@ def collect(configuration=jobs.CONFIGURATION, with_offsite=True, root=None, host
     host = host or next((job["host"] for job in known), socket.gethostname())
     roots = sorted({job["root"] for job in known} | ({root} if root else set()))
     entries = [line for each in roots for line in catalog.local(each, host)]
-    seen = set()
-    for job in known if with_offsite else []:
-        for name in job["offsite"]:
-            if (name, job["user"]) in seen:
-                continue
-            seen.add((name, job["user"]))
-            try:
-                repository = jobs.repository(name, job["user"], configuration)
-                lines = catalog.remote(repository, Path(job["state"]) / "manifests")
-                entries += [line for line in lines if line["path"] not in {entry["path"] for entry in entries}]
-            except SauvegardeError as error:
-                problems.append(error.as_dict())
+    filled = {(name, job["user"]): Path(job["state"]) / "manifests" for job in known for name in job["offsite"]}
+    asked = [(jobs.repository, (name, user), cache) for (name, user), cache in filled.items()]
+    asked += [(jobs.forgetting, (name,), None) for name in jobs.forgetting_names(configuration)]
+    for settings, words, cache in asked if with_offsite else []:
+        try:
+            seen = {line["path"] for line in entries}
+            found = catalog.remote(settings(*words, configuration=configuration), cache)
+            entries += [line for line in found if line["path"] not in seen]
+        except SauvegardeError as error:
+            problems.append(error.as_dict())
     return entries, problems
 
 

@@ -57,10 +57,9 @@ def install_packages(packages, reason):
         return
     say(f"Installing with apt for {reason}: {', '.join(missing)}")
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (
-        ["apt-get", "update", "-q", "-q"],
-        ["apt-get", "install", "-y", "-q", "-q", "--no-install-recommends", *missing],
-    ):
+    # A machine's own upgrades, or another run, may be at it: wait for their end.
+    apt = ["apt-get", "-q", "-q", "-o", "DPkg::Lock::Timeout=300"]
+    for command in ([*apt, "update"], [*apt, "install", "-y", "--no-install-recommends", *missing]):
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         if done.returncode:
             raise CommandFailed(

@@ -27,7 +27,7 @@ class Host:
     def __init__(self, folder):
         self.folder = folder
         self.root, self.state, self.metrics = folder / "archives", folder / "state", folder / "metrics"
-        for each in (self.root, self.state, self.metrics, folder / "etc" / "jobs"):
+        for each in (self.root, self.state, self.metrics, folder / "etc" / "jobs", folder / "etc" / "pings"):
             each.mkdir(parents=True, mode=0o755)
         self.directory = self.root / "demo"
         self.directory.mkdir(mode=0o700)
@@ -342,7 +342,8 @@ def test_a_planted_link_is_not_followed(host):
 
 def test_ping_and_metrics_fail_no_backup(host):
     """Fault 5: whoever is not told notices, because the ping and the success time stay away."""
-    host.configure(ping="http://127.0.0.1:1/ping/secret", metrics=str(host.folder / "nowhere"))
+    host.configure(metrics=str(host.folder / "nowhere"))
+    (host.folder / "etc" / "pings" / "demo").write_text("http://127.0.0.1:1/ping/secret\n")
     assert host.run() == (OK, "", "")
     assert len(host.labels()) == 1
 
@@ -364,10 +365,9 @@ def test_the_ping_tells_the_three_events(host):
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/x"
-    host.configure(ping=url)
+    (host.folder / "etc" / "pings" / "demo").write_text(f"http://127.0.0.1:{server.server_port}/x\n")
     host.run()
-    host.configure(ping=url, path="/nowhere")
+    host.configure(path="/nowhere")
     host.run()
     server.shutdown()
     assert heard == ["/x/start", "/x", "/x/start", "/x/fail"]

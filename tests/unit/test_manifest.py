@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -82,6 +83,15 @@ WRONG = [
 
 def test_the_schema_is_a_schema():
     jsonschema.Draft202012Validator.check_schema(manifest.SCHEMA)
+
+
+PUBLISHED = Path(__file__).parents[2] / "docs" / "manifest.schema.json"
+
+
+def test_the_schema_is_published():
+    """After a change: PYTHONPATH=module_utils python3 -c "import json; from sauvegarde import manifest;
+    print(json.dumps(manifest.SCHEMA, indent=2, ensure_ascii=False))" > docs/manifest.schema.json"""
+    assert json.loads(PUBLISHED.read_text()) == manifest.SCHEMA
 
 
 @pytest.mark.parametrize("value", [GOOD, changed(["fingerprint"], None)])

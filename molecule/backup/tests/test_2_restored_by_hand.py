@@ -19,7 +19,7 @@ def test_by_hand(everyone, servers, database, name):
     label = one.labels()[-1]
     manifest = one.manifest(label=label)
     data = one.root(f"tar -C /var/backups/sauvegarde/elpaso -c {label} | base64 -w0")
-    bare.check_output("rm -rf /tmp/hand && mkdir -m 755 /tmp/hand")
+    bare.check_output("sudo rm -rf /tmp/hand && mkdir -m 755 /tmp/hand")
     for start in range(0, len(data), 90000):
         bare.check_output("printf %%s %s >> /tmp/hand/tar", data[start : start + 90000])
     bare.check_output("base64 -d /tmp/hand/tar | sudo tar -xC /tmp/hand && sudo chown -R postgres: /tmp/hand")

@@ -1,0 +1,42 @@
+"""Jobs run by a playbook, and the list of all hosts and repositories."""
+
+import json
+
+from tests_support.hosts import play
+
+
+def test_jobs_run_now_with_progress(everyone):
+    before = {name: one.labels() for name, one in everyone.items()}
+    done = play(playbook="playbooks/backup.yml", variables={"backup_run": ["elpaso"]})
+    assert done.code == 0, done.output
+    assert set(done.changed()) == set(everyone) and set(done.changed().values()) == {1}
+    assert "not the controller's" not in done.text, "the engine on the hosts is this one"
+    for name, one in everyone.items():
+        assert f"{name}: elpaso: " in done.output, "progress is shown"
+        assert one.labels()[-1] > before[name][-1]
+        assert (f"{name}: elpaso: restic 0.11.0 does not compress" in done.text) == (name in ("db96", "db13"))
+
+
+def test_the_list_as_a_table_and_as_json(everyone, tmp_path):
+    file = tmp_path / "list.json"
+    done = play(playbook="playbooks/list.yml", variables={"list_file": str(file)})
+    assert done.code == 0, done.output
+    entries = json.loads(file.read_text())
+    for name, one in everyone.items():
+        found = {
+            where: [
+                line["id"] for line in entries if (line["host"], line["job"], line["where"]) == (name, "elpaso", where)
+            ]
+            for where in ("local", "vault")
+        }
+        assert found == {"local": one.labels(), "vault": one.offsite()}, name
+        assert one.labels()[-1] in done.output
+    assert all(line["verified"] and line["stored_bytes"] > 0 and line["source"] for line in entries), entries
+    assert "AGE" in done.output and "99 %" in done.output
+
+
+def test_the_list_has_what_a_dead_host_left(everyone):
+    """Its repository's own host has it."""
+    done = play("--limit=archive", playbook="playbooks/list.yml", variables={"list_format": "json"})
+    assert done.code == 0, done.output
+    assert all(label in done.output for label in everyone["db15"].offsite())
