@@ -81,4 +81,5 @@ def ask(name, token, configuration=jobs.CONFIGURATION):
     success = state.read(Path(job["state"]) / "state.json").get("last_success", {})
     made = {key: success[key] for key in ("id", "bytes", "stored_bytes")} if run.get("id") else None
     ended = {"running": False, "exit_code": run.get("exit_code", OK), "archive": made}
-    return dict(ended, seconds=run.get("seconds", seconds), warnings_of_the_run=run.get("warnings", []))
+    passed = ["It failed, which it may: " + problem["what"] for problem in run.get("problems", [])]
+    return dict(ended, seconds=run.get("seconds", seconds), warnings_of_the_run=run.get("warnings", []) + passed)

@@ -282,7 +282,7 @@ def _supervise(job):
     os.close(write)
     with os.fdopen(read, "rb", buffering=0) as channel:
         # Not before the fork: a thread that is about to end, as the ping's, can leave the child a broken C library.
-        report = _wait(pid, channel.fileno(), float(job["timeout"]), lambda: _ping(job, "start", ""))
+        report = _wait(pid, channel.fileno(), float(job["timeout"]), lambda: _ping(job, "start"))
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # a second signal does not keep the first one's failure from being told
     outcome = _record(job, current, report, began, time.time())
@@ -351,8 +351,7 @@ def _tell(job, current, outcome):
         **values,
     )
     _metrics(job, current)
-    if good or not job["allow_failure"]:
-        _ping(job, "success" if good else "fail", text)
+    _ping(job, "success" if good else "fail", text)
     if text and not job["allow_failure"]:
         print(text, file=sys.stderr)
 
@@ -366,8 +365,9 @@ def _metrics(job, current):
             journal.log(job["name"], "metrics", "failed", error=str(error))
 
 
-def _ping(job, event, text):
-    if job["ping"]:
+def _ping(job, event, text=""):
+    # Nobody is called for a failure that may pass; and a start that nothing follows would be a call as well.
+    if job["ping"] and (event == "success" or not job["allow_failure"]):
         why = ping.send(job["ping"], event, text)
         if why:
             journal.log(job["name"], "ping", "warning", event=event, error=why)

@@ -51,6 +51,13 @@ def test_a_failure_is_told_in_the_runs_own_words(host):
     assert caught.value.exit_code == FAILED and "/nowhere" in caught.value.what
 
 
+def test_a_failure_that_may_pass_is_a_warning(host):
+    host.configure(path="/nowhere", allow_failure=True)
+    told, _ = wait(host, start(host))
+    assert (told["exit_code"], told["archive"]) == (FAILED, None)
+    assert "which it may" in told["warnings_of_the_run"][0] and "/nowhere" in told["warnings_of_the_run"][0]
+
+
 def test_a_killed_run_is_told(host):
     host.configure(before=[slow(30)])
     token = start(host)

@@ -369,6 +369,8 @@ def test_the_ping_tells_the_three_events(host):
     host.run()
     host.configure(path="/nowhere")
     host.run()
+    host.configure(path="/nowhere", allow_failure=True)
+    host.run()
     server.shutdown()
     assert heard == ["/x/start", "/x", "/x/start", "/x/fail"]
 
