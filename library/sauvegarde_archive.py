@@ -99,6 +99,16 @@ globals:
   description: The catalog's entry of the roles that go with it, kept on this host; null where there are none.
   returned: always
   type: dict
+passed:
+  description: The catalog's entries of damaged archives that are newer than the chosen one and fit the request, too.
+  returned: always
+  type: list
+  elements: dict
+names:
+  description: What to call a copy of the archive, and of the roles where there are some.
+  returned: always
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -137,6 +147,8 @@ def main():
             found = fetch.from_restic(wanted["repository"], wanted["directory"], *choice, check=module.check_mode)
         else:
             found = fetch.from_host(wanted["root"], *choice)
+        for each in found["passed"]:
+            module.warn("A newer archive, {job} {id}, is damaged: {problem}".format(**each))
         module.exit_json(**found)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())

@@ -140,6 +140,7 @@ def _restore():
         plan,
         proof,
         roles,
+        room,
         run,
         script,
         side,

@@ -1,18 +1,27 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE)
-"""List the databases kept from swaps, or remove one by its whole name."""
+"""List the databases that restores left beside the live ones, or remove one by its whole name."""
 
 DOCUMENTATION = r"""
 module: sauvegarde_kept
-short_description: List the databases kept from swaps, or remove one
+short_description: List the databases that restores left, or remove one
 description:
+  - Those are the databases that swaps put aside, and proven ones that wait for their swap.
   - Run it as the OS user of the server.
 author: Sauvegarde
 extends_documentation_fragment:
   - sauvegarde_restore.target
 options:
+  database:
+    description: Name of the database that they are of; all are listed without it.
+    type: str
+    default: ""
   name:
-    description: Whole name of the kept database to remove; without it they are only listed.
+    description: Whole name of the one to remove; without it they are only listed. Requires O(database).
+    type: str
+    default: ""
+  host:
+    description: Name of the host in RV(archives).
     type: str
     default: ""
 attributes:
@@ -31,28 +40,38 @@ EXAMPLES = r"""
 
 RETURN = r"""
 kept:
-  description: The databases that are kept, newest first, each with C(name), C(id) and C(bytes).
+  description:
+    - What is left, newest first, each with C(name), C(kind) (V(before) a swap, or V(restore), waiting for one), C(id)
+      and C(bytes).
+  returned: always
+  type: list
+  elements: dict
+archives:
+  description: The same as entries of the catalog, as M(sauvegarde_catalog) returns them.
   returned: always
   type: list
   elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde import catalog
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.restore import arguments, run
 
 
 def main():
+    text = {"type": "str", "default": ""}
     module = AnsibleModule(
-        argument_spec=dict(arguments.TARGET, name={"type": "str", "default": ""}), supports_check_mode=True
+        argument_spec=dict(arguments.TARGET, database=text, name=text, host=text), supports_check_mode=True
     )
     wanted = module.params
     target = {name: wanted[name] for name in arguments.TARGET}
     try:
         changed = run.remove_kept(target, wanted["name"], check=module.check_mode) if wanted["name"] else False
-        module.exit_json(changed=changed, kept=run.list_kept(target))
+        left = run.list_kept(target)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
+    module.exit_json(changed=changed, kept=left, archives=catalog.kept(left, wanted["host"]))
 
 
 if __name__ == "__main__":

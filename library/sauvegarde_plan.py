@@ -6,17 +6,19 @@ DOCUMENTATION = r"""
 module: sauvegarde_plan
 short_description: Say what a restore would do, and everything that would stop it
 description:
-  - Reads the source and asks the target's server; changes nothing. A foreign dump is read whole.
+  - Reads the source whole and asks the target's server; changes nothing.
+  - A confirmation that was given is looked at, too; none is needed for a plan.
   - Run it as the OS user of the server.
 author: Sauvegarde
 extends_documentation_fragment:
   - sauvegarde_restore.target
   - sauvegarde_restore.source
+  - sauvegarde_restore.confirmation
 options:
-  refuse:
-    description: Fail where there is an obstacle.
-    type: bool
-    default: false
+  environment_of_source:
+    description: Of the source's host, as O(environment_of_host); for RV(lines).
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -35,9 +37,10 @@ EXAMPLES = r"""
 RETURN = r"""
 plan:
   description:
-    - C(source), C(target), C(live) (null where there is none), C(kept) (databases of earlier swaps, with sizes),
-      C(roles_made), C(properties), C(expected) (seconds), C(lost) (seconds between the archive and now, whose changes
-      the restore gives up; null where it is unknown), C(obstacles) and C(warnings), each with C(what), C(why), C(fix).
+    - C(source), C(target), C(live) (null where there is none), C(kept) (what earlier restores left, with sizes),
+      C(extensions), C(space), C(roles_made), C(properties), C(expected) (seconds), C(lost) (seconds between the archive
+      and now, whose changes the restore gives up; null where it is unknown), C(obstacles) and C(warnings), each with
+      C(what), C(why), C(fix).
   returned: always
   type: dict
 lines:
@@ -53,17 +56,15 @@ from ansible.module_utils.sauvegarde.restore import arguments, run, words
 
 
 def main():
-    module = AnsibleModule(
-        argument_spec=dict(arguments.RESTORE, refuse={"type": "bool", "default": False}),
-        supports_check_mode=True,
-    )
+    specification = dict(arguments.RESTORE, environment_of_source={"type": "str", "default": ""})
+    specification.update(arguments.CONFIRMATION)
+    module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
+    wanted = module.params
     try:
-        plan = run.make_plan(arguments.spec(module.params))
+        plan = run.make_plan(arguments.spec(wanted), said=wanted)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    lines = words.of_plan(plan)
-    if plan["obstacles"] and module.params["refuse"]:
-        module.fail_json(msg="\n".join(words.of_obstacles(plan)), plan=plan, lines=lines)
+    lines = words.of_plan(plan, wanted["host"], wanted["environment_of_host"], wanted["environment_of_source"])
     module.exit_json(changed=False, plan=plan, lines=lines)
 
 

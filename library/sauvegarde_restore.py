@@ -65,7 +65,7 @@ steps:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.restore import arguments, detached, plan, run, words
+from ansible.module_utils.sauvegarde.restore import arguments, detached, run, words
 
 
 def main():
@@ -77,14 +77,7 @@ def main():
         if wanted["run"]:
             module.exit_json(changed=False, **detached.ask(wanted["directory"], wanted["run"]))
         if wanted["mode"] == "swap":
-            plan.check_confirmation(
-                wanted["confirm"],
-                wanted["database"],
-                wanted["host"],
-                wanted["environment_of_host"],
-                wanted["production"],
-                wanted["targets"],
-            )
+            run.confirm(wanted["database"], wanted)
         if module.check_mode:
             made = run.make_plan(arguments.spec(wanted))
             if made["obstacles"]:

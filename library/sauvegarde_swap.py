@@ -52,6 +52,11 @@ restored:
   description: With V(before), the kept database that is live again.
   returned: with O(state=before)
   type: str
+lines:
+  description: How the restore ended, for people.
+  returned: with O(state=restored), unless in check mode
+  type: list
+  elements: str
 seconds:
   description: How long the name had no answer.
   returned: unless in check mode
@@ -64,7 +69,7 @@ ended:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.restore import arguments, plan, run
+from ansible.module_utils.sauvegarde.restore import arguments, run
 
 
 def main():
@@ -81,7 +86,7 @@ def main():
     wanted = module.params
     target = {name: wanted[name] for name in arguments.TARGET}
     try:
-        run.require_confirmation(target, wanted["id"], plan.check_confirmation, wanted)
+        run.confirm_swap(target, wanted["id"], wanted)
         if wanted["state"] == "restored":
             result = run.put_in_place(target, wanted["id"], check=module.check_mode)
         else:

@@ -2,7 +2,8 @@
 
 An entry is {host, job, id, kind, source, started, ended, bytes, stored_bytes, verified, problem, where, path}. where:
 "local", or the repository's name; path: of the archive's folder, or the restic snapshot. An archive that is damaged,
-or was set aside for it, is listed with verified false and says why.
+or was set aside for it, is listed with verified false and says why. Databases that restores left on a server are listed
+too, with where "server" and verified null: nothing ever compared what was live.
 """
 
 import contextlib
@@ -107,3 +108,25 @@ def _manifest(repository, snapshot, kept):
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             state.replace(kept, text)
     return found
+
+
+def kept(left, host):
+    """The entries of databases that restores left on a server (restore.swap.kept's list)."""
+    return [
+        {
+            "job": each["kind"],
+            "id": each["id"],
+            "kind": "database",
+            "started": "",
+            "ended": "",
+            "bytes": each["bytes"],
+            "stored_bytes": each["bytes"],
+            "host": host,
+            "source": each["name"],
+            "verified": None,
+            "problem": "",
+            "where": "server",
+            "path": each["name"],
+        }
+        for each in left
+    ]

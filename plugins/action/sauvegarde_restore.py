@@ -1,12 +1,15 @@
 # GNU General Public License v3.0+ (see LICENSE)
 """Wait for a restore that goes on by itself, and show how far it is.
 
-The connection may break meanwhile: the restore does not notice, and asking goes on once the host answers again.
+The connection may break meanwhile: the restore does not notice, and asking goes on once the host answers again. Asking
+is a thread's, so that a line is printed in time though a dead link keeps it waiting.
 """
 
+import contextvars
 import json
 import shlex
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
@@ -14,10 +17,10 @@ from ansible.utils.display import Display
 
 display = Display()
 
-PAUSE = 2  # seconds between two looks
+PAUSE = 2  # seconds between two looks; the first are sooner
 SAY = 5  # seconds after which a line is printed even if nothing has changed: less than any timeout of a terminal
-STALE = 20  # seconds without a heartbeat until the host is asked whether the run lives
-LOST = 120  # seconds without an answer until the host is given up
+STALE = 10  # seconds without a heartbeat until the host is asked whether the run lives
+LOST = 300  # seconds without an answer until the host is given up; the restore goes on there
 
 
 class ActionModule(ActionBase):
@@ -27,6 +30,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
+        self._host = task_vars["inventory_hostname"]
         arguments = dict(self._task.args)
         result = self._module(arguments, task_vars)
         if result.get("failed") or self._task.check_mode or "id" not in result:
@@ -37,8 +41,12 @@ class ActionModule(ActionBase):
             error = state.get("error") or {"what": "The run was killed.", "why": "", "fix": "Run it again."}
             lines = [error["what"], error.get("why", ""), error.get("fix") and "Fix: " + error["fix"]]
             return dict(state, failed=True, changed=changed, msg="\n".join(filter(None, lines)))
-        display.display(f"    {state['line']}")
+        self._say(state["line"])
         return dict(state, changed=changed)
+
+    def _say(self, line):
+        self._said = time.monotonic()
+        display.display(f"    {self._host}: {line}")
 
     def _module(self, arguments, task_vars):
         return self._execute_module(
@@ -49,25 +57,45 @@ class ActionModule(ActionBase):
         """The final state of the run."""
         directory = arguments.get("directory", self.DIRECTORY)
         path = "{}/{}/state.json".format(directory, state["id"])
-        said, step, heard, beat = 0, "", time.monotonic(), (0, time.monotonic())
-        while state["status"] == "running":
-            if state["step"] != step or time.monotonic() - said >= SAY:
-                said, step = time.monotonic(), state["step"]
-                display.display(f"    {state['line']}")
-            time.sleep(PAUSE)
-            try:
-                answer = self._low_level_execute_command("cat -- " + shlex.quote(path))
-                state = json.loads(answer["stdout"])
-                heard = time.monotonic()
-            except (AnsibleConnectionFailure, ValueError):
-                if time.monotonic() - heard > LOST:
-                    raise
-                display.display("    no answer from the host; the restore goes on there")
-                self._connection.reset()
-                continue
-            if state["heartbeat"] != beat[0]:
-                beat = (state["heartbeat"], time.monotonic())
-            elif time.monotonic() - beat[1] > STALE:
-                state = self._module(dict(arguments, run=state["id"]), task_vars)
-                beat = (0, time.monotonic())
+        step, beat, pause = "", (0, time.monotonic()), 0.5
+        with ThreadPoolExecutor(1) as asking:
+            while state["status"] == "running":
+                if state["step"] != step or time.monotonic() - self._said >= SAY:
+                    step = state["step"]
+                    self._say(state["line"])
+                time.sleep(pause)
+                pause = min(pause * 1.5, PAUSE)
+                state = self._answer(asking, path)
+                if state["heartbeat"] != beat[0]:
+                    beat = (state["heartbeat"], time.monotonic())
+                elif time.monotonic() - beat[1] > STALE:
+                    state = self._module(dict(arguments, run=state["id"]), task_vars)
+                    beat = (0, time.monotonic())
         return state
+
+    def _answer(self, asking, path):
+        """The run's state, as soon as the host tells it; a line every few seconds until then."""
+        started = time.monotonic()
+        answer = None
+        while True:
+            if answer is None:
+                # The pool's thread knows nothing of this task.
+                answer = asking.submit(contextvars.copy_context().run, self._ask, path)
+            if wait([answer], max(PAUSE, self._said + SAY - time.monotonic())).done:
+                try:
+                    return answer.result()
+                except (AnsibleConnectionFailure, ValueError):
+                    if time.monotonic() - started > LOST:
+                        raise
+                    answer = None
+                    time.sleep(PAUSE)
+            silent = time.monotonic() - started
+            self._say(f"no answer from the host for {silent:.0f} s; the restore goes on there")
+
+    def _ask(self, path):
+        try:
+            answer = self._low_level_execute_command("cat -- " + shlex.quote(path))
+            return json.loads(answer["stdout"])
+        except AnsibleConnectionFailure:
+            self._connection.reset()
+            raise

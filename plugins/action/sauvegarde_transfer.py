@@ -8,6 +8,7 @@ where it stopped.
 import base64
 import hashlib
 import shlex
+import shutil
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
@@ -66,8 +67,13 @@ class ActionModule(ActionBase):
         if not files:
             raise AnsibleActionFail(f"There is nothing at {src} on the host.")
         moved = 0
+        root = Path(dest)
+        root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        have = sum(each.stat().st_size for each in (root, *root.rglob("*")) if each.is_file())
+        free = shutil.disk_usage(root.parent).free
+        self._require_space("the controller", dest, sum(files.values()) - have, free)
         for name, size in sorted(files.items()):
-            target = Path(dest, name) if name else Path(dest)
+            target = root / name if name else root
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             target.touch(mode=0o600)
             have = target.stat().st_size
@@ -85,6 +91,14 @@ class ActionModule(ActionBase):
                     moved += len(piece)
         return moved
 
+    @staticmethod
+    def _require_space(where, path, needed, free):
+        if needed > free:
+            raise AnsibleActionFail(
+                f"There is too little space on {where} for {path}.\n"
+                f"{needed} bytes have to be carried there, {free} are free.\nFix: Free some space there."
+            )
+
     def _piece(self, path, start):
         return self._command(f"tail -c +{start + 1} -- {shlex.quote(path)} | head -c {PIECE} | base64 -w 0")
 
@@ -94,6 +108,10 @@ class ActionModule(ActionBase):
         if not files:
             raise AnsibleActionFail(f"There is nothing at {src} on the controller.")
         there = self._there(dest)
+        parent = shlex.quote(str(Path(dest).parent))
+        free = self._command(f"umask 077 && mkdir -p -- {parent} && df --output=avail -B1 -- {parent} | tail -n 1")
+        needed = sum(path.stat().st_size for path in files.values()) - sum(there.values())
+        self._require_space("the target", dest, needed, int(free))
         moved = 0
         for name, path in sorted(files.items()):
             target = shlex.quote(f"{dest}/{name}" if name else dest)
@@ -107,6 +125,11 @@ class ActionModule(ActionBase):
             with path.open("rb") as file:
                 file.seek(have)
                 for piece in iter(lambda file=file: file.read(PIECE), b""):
-                    self._command(f"base64 -d >> {target}", base64.b64encode(piece))
+                    try:
+                        self._command(f"base64 -d >> {target}", base64.b64encode(piece))
+                    except AnsibleActionFail:
+                        # Unlike a link that breaks, a full disk needs its space back.
+                        self._command(f"rm -f -- {target}")
+                        raise
                     moved += len(piece)
         return moved

@@ -87,7 +87,8 @@ def test_all_at_once(spec, monkeypatch):
 
 def test_targets_that_cannot_be(spec):
     assert "cannot be replaced" in obstacles(dict(spec, database="postgres"))[0]
-    assert "already is a database" in obstacles(dict(spec, mode="beside"))[0]
+    assert "archive's own source" in obstacles(dict(spec, mode="beside"))[0]
+    assert "already is a database" in obstacles(dict(spec, mode="beside", database="template1"))[1]
 
 
 def test_what_is_not_there(spec, tmp_path):

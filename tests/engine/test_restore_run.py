@@ -138,7 +138,7 @@ def test_beside_leaves_the_live_one_alone(site, spec):
     assert run.put_in_place(beside, done["id"])["kept"] is None
     assert count(site, "x" * 63) == 3000 and count(site) == 3000
     assert "already is a database" in run.make_plan(beside)["obstacles"][0]["what"]
-    assert "already is a database" in run.make_plan(dict(spec, mode="beside"))["obstacles"][0]["what"]
+    assert "archive's own source" in run.make_plan(dict(spec, mode="beside"))["obstacles"][0]["what"]
 
 
 def test_long_names(site, spec):
@@ -255,7 +255,8 @@ def test_a_proven_run_waits_for_its_swap(site, spec):
         run.put_in_place(spec, done["id"])
 
 
-def test_two_at_once(site, spec):
+def test_two_at_once(site, spec, monkeypatch):
+    monkeypatch.setattr(state, "_PATIENCE", 1)
     folder = state.folder(spec["directory"])
     with state.hold(folder, LIVE), pytest.raises(SauvegardeError) as told:
         run.fill(spec)

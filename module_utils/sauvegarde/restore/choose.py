@@ -24,6 +24,11 @@ def moment(text):
     )
 
 
+def label(point):
+    """The id that an archive made at `point` would have; an id stands for itself."""
+    return point if _ID.fullmatch(point) else time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment(point)))
+
+
 def roles_for(entries, entry):
     """The newest verified archive of the roles of the same host that is no newer, else the oldest; None without one."""
     found = [
@@ -65,11 +70,8 @@ def one(entries, database, point="latest", job="", host=""):
     whole.sort(key=lambda each: each["id"])
     if point == "latest":
         return whole[-1]
-    if _ID.fullmatch(point):
-        found = [each for each in whole if each["id"] == point]
-    else:
-        until = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment(point)))
-        found = [each for each in whole if each["id"] <= until]
+    until = label(point)
+    found = [each for each in whole if each["id"] == until or (each["id"] < until and until != point)]
     if not found:
         raise SauvegardeError(
             f"There is no archive of {database} at {point}.",

@@ -1,6 +1,7 @@
 """Find an archive on this host, or bring it here straight from a restic repository, the source's host being dead."""
 
 import contextlib
+import re
 import shutil
 import socket
 import tempfile
@@ -14,11 +15,27 @@ from . import choose, state
 PLACE = "fetched"
 
 
-def from_host(root, database, point="latest", job="", host=""):
-    """{changed, archive, globals}: entries of the catalog of this host's own archives under `root`."""
-    entries = catalog.local(root, host or socket.gethostname())
+def _chosen(entries, database, point, job, host):
+    """{changed, archive, globals, names, passed}: the chosen entries of the catalog, what their copies are called, and
+    the damaged archives that would have been chosen before it."""
     entry = choose.one(entries, database, point, job, host)
-    return {"changed": False, "archive": entry, "globals": choose.roles_for(entries, entry)}
+    passed = [
+        each
+        for each in entries
+        if each["verified"] is False
+        and (each["host"], each["job"]) == (entry["host"], entry["job"])
+        and each["id"] > entry["id"]
+        and (point == "latest" or each["id"] <= choose.label(point))
+    ]
+    roles = choose.roles_for(entries, entry)
+    # The host's name is a part of it: cron starts the same job on many hosts in the same second.
+    names = [re.sub(r"[^\w.-]", "_", "{host}-{job}-{id}".format(**each)) for each in (entry, roles) if each]
+    return {"changed": False, "archive": entry, "globals": roles, "names": names, "passed": passed}
+
+
+def from_host(root, database, point="latest", job="", host=""):
+    """_chosen()'s answer from this host's own archives under `root`."""
+    return _chosen(catalog.local(root, host or socket.gethostname()), database, point, job, host)
 
 
 @contextlib.contextmanager
@@ -47,23 +64,19 @@ def from_restic(repository, directory, database, point="latest", job="", host=""
 
 
 def _from_restic(repository, directory, database, point, job, host, check):
-    entries = catalog.remote(repository)
-    entry = choose.one(entries, database, point, job, host)
-    found = {"changed": False, "archive": entry, "globals": choose.roles_for(entries, entry)}
+    found = _chosen(catalog.remote(repository), database, point, job, host)
     if not check:
         place = state.folder(directory) / PLACE
         place.mkdir(mode=0o700, exist_ok=True)
-        for name in ("archive", "globals"):
-            if found[name]:
-                path, new = _bring(repository, place, found[name])
-                found[name] = dict(found[name], path=str(path))
-                found["changed"] = found["changed"] or new
+        for key, name in zip(("archive", "globals"), found["names"]):
+            path, new = _bring(repository, place, found[key], name)
+            found[key] = dict(found[key], path=str(path))
+            found["changed"] = found["changed"] or new
     return found
 
 
-def _bring(repository, place, entry):
-    """Where the entry's plain form lies under `place`, and whether it had to be fetched."""
-    name = "{job}-{id}".format(**entry)
+def _bring(repository, place, entry, name):
+    """Where the entry's plain form lies, as `name` under `place`, and whether it had to be fetched."""
     target, partial = place / name, place / (".partial-" + name)
     if target.is_dir():
         try:

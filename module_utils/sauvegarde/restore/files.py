@@ -61,14 +61,15 @@ def leftovers(database):
 
 
 def kept(database):
-    """Files kept from swaps of `database`, newest first: [{name, id, bytes}].
+    """Files kept from swaps of `database`, newest first, as swap.kept lists databases.
 
     A second name of the live file itself, left by a swap that was killed, is none.
     """
     found = []
     for each in _made(database, "before"):
         if not (Path(database).exists() and each.samefile(database)):
-            found.append({"name": str(each), "id": names.made(each.name)[2], "bytes": each.stat().st_size})
+            identifier = names.made(each.name)[2]
+            found.append({"name": str(each), "kind": "before", "id": identifier, "bytes": each.stat().st_size})
     return sorted(found, key=lambda each: each["id"], reverse=True)
 
 

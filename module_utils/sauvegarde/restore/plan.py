@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from .. import archive, databases, postgres
 from ..errors import SauvegardeError
-from . import files, names, roles, side, swap
+from . import files, roles, room, side, swap
 
 # What a database takes while it is restored, by its size at the source: data, its indexes' sorts, the WAL in between.
 ROOM = 1.3
@@ -25,9 +25,9 @@ def need(source, contents=None):
     """What the source asks of a target: plain values.
 
     Our own archives say it in their manifest; for a foreign one, `contents` says what the dump itself knows.
-    Keys: version_num, version (source server), database, bytes (on the target's disk), unpacked (beside it while it
-    runs), rows, made (ISO, '' unknown), properties (those it knows),
-    extensions {name: {schema, version}}, raster, roles.
+    Keys: version_num, version, system_identifier and standby (source server; the last two None where it is unknown),
+    database, bytes (on the target's disk), unpacked (beside it while it runs), rows, tables (that have some), made
+    (ISO, '' unknown), properties (those it knows), extensions {name: {schema, version}}, raster, roles.
     """
     if source.manifest is not None:
         manifest = source.manifest
@@ -35,10 +35,13 @@ def need(source, contents=None):
         return {
             "version_num": told["server"]["version_num"],
             "version": told["server"]["version"],
+            "system_identifier": told["server"]["system_identifier"],
+            "standby": told["server"]["standby"],
             "database": told["database"],
             "bytes": told["database_bytes"],
             "unpacked": manifest["bytes"] if source.compression else 0,
             "rows": sum(each["rows"] for each in manifest["fingerprint"]["tables"].values()),
+            "tables": sum(1 for each in manifest["fingerprint"]["tables"].values() if each["rows"]),
             "made": manifest["started"],
             "properties": told["properties"],
             "extensions": {
@@ -50,10 +53,13 @@ def need(source, contents=None):
     return {
         "version_num": version_number(contents.server),
         "version": contents.server,
+        "system_identifier": None,
+        "standby": None,
         "database": "",
         "bytes": int(contents.size * GROWTH),
         "unpacked": contents.size if source.compression and source.form != "plain" else 0,
         "rows": sum(contents.rows.values()),
+        "tables": sum(1 for rows in contents.rows.values() if rows) or len(contents.names("TABLE")),
         "made": "",
         "properties": side.properties_of_dump(contents.database, version_number(contents.tool)),
         "extensions": {name: {"schema": schema, "version": ""} for name, schema in contents.extensions.items()},
@@ -94,8 +100,9 @@ def make(server, database, source, wanted, options):
 
     options: mode ('swap' or 'beside'), given (roles.Globals), missing_roles ('refuse' or 'create'), owner, encoding,
     locale (each '' for the source's own), directory (where the run works), rate (bytes a second of an earlier run, 0).
-    Keys: source, target, live, kept, changes, roles_made, properties, expected (seconds), lost (seconds between the
-    archive and now, None unknown), obstacles and warnings ([{what, why, fix}]).
+    Keys: source, target, live, kept, extensions ([{name, source, target}], versions, '' unknown or not available),
+    space ([{path, needed, free}], bytes), roles_made, properties, expected (seconds), lost (seconds between the archive
+    and now, None unknown), obstacles and warnings ([{what, why, fix}]).
     """
     obstacles, warnings = [], []
 
@@ -109,7 +116,8 @@ def make(server, database, source, wanted, options):
     try:
         target = postgres.properties(connection)
         target.update(host=socket.gethostname(), address=server.address, database=database)
-        live = _live(server, connection, database)
+        _place(connection, server, stop)
+        live = _live(connection, database)
         kept = swap.kept(connection, database)
         properties = adjusted(wanted, options, live and live.pop("properties"))
         given = options["given"]
@@ -128,17 +136,24 @@ def make(server, database, source, wanted, options):
             )
         if database in (side.MAINTENANCE, "template0", "template1"):
             stop(f"{database} cannot be replaced.", "PostgreSQL itself needs it.", "Name another target database.")
-        if options["mode"] == "beside" and live:
+        same = wanted["system_identifier"] and wanted["system_identifier"] == target["system_identifier"]
+        if options["mode"] == "beside" and live and same and database == wanted["database"]:
+            stop(
+                f"The target is the archive's own source, {database} on this server.",
+                "Beside leaves what is there in its place.",
+                "Name another target database (restore_target_database), or have it swapped.",
+            )
+        elif options["mode"] == "beside" and live:
             stop(
                 f"There already is a database {database}.",
                 "Beside means a database of its own.",
                 "Name one that does not exist.",
             )
         _versions(target, wanted, stop)
-        _extensions(connection, wanted, stop, warn)
+        extensions = _extensions(connection, wanted, stop)
         made = _roles(connection, wanted, properties, options, stop)
         _locale(connection, properties, wanted, stop)
-        _space(connection, wanted, options, stop)
+        space = _space(connection, wanted, options, stop)
         for sentence in swap.obstacles(connection, database):
             stop(f"{database} cannot be swapped.", sentence, "Then run it again.")
         if live and live["sessions"] and options["mode"] == "swap":
@@ -156,7 +171,7 @@ def make(server, database, source, wanted, options):
     lost = age(wanted["made"])
     return {
         "source": dict(
-            {key: wanted[key] for key in ("version", "database", "bytes", "rows", "made", "extensions")},
+            {key: wanted[key] for key in ("version", "standby", "database", "bytes", "rows", "made")},
             path=source.path,
             form=source.form,
             id=source.manifest["id"] if source.manifest else "",
@@ -165,6 +180,8 @@ def make(server, database, source, wanted, options):
         "target": target,
         "live": live,
         "kept": kept,
+        "extensions": extensions,
+        "space": space,
         "roles_made": made,
         "properties": properties,
         "expected": round(wanted["bytes"] / (options.get("rate") or RATE) + 5),
@@ -185,17 +202,31 @@ def age(moment):
     return max(0, int(time.time() - calendar.timegm(time.strptime(moment[:19], "%Y-%m-%dT%H:%M:%S"))))
 
 
-def _live(server, connection, database):
+def _live(connection, database):
     if not side.exists(connection, database):
         return None
-    found = {
+    return {
         "bytes": postgres.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (database,)),
         "sessions": swap.sessions(connection, database),
-        "properties": None,
+        "properties": databases.properties(connection, database),
     }
-    with contextlib.closing(postgres.connect(server, database)) as inside:
-        found["properties"] = databases.properties(inside)
-    return found
+
+
+def _place(connection, server, stop):
+    """The server must run on this host: its host is what was confirmed, and its disks are looked at from here."""
+    address = postgres.value(connection, "SELECT pg_catalog.host(pg_catalog.inet_server_addr())")
+    if address is None:
+        return
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.closing(socket.socket(family, socket.SOCK_DGRAM)) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            stop(
+                "The target's server is not on this host.",
+                f"{server.address} is {address}, which is none of {socket.gethostname()}'s addresses.",
+                "Name the host that the server runs on as the target (restore_target).",
+            )
 
 
 def _versions(target, wanted, stop):
@@ -208,7 +239,8 @@ def _versions(target, wanted, stop):
         )
 
 
-def _extensions(connection, wanted, stop, warn):
+def _extensions(connection, wanted, stop):
+    """The plan's `extensions`."""
     available = dict(postgres.query(connection, "SELECT name, default_version FROM pg_catalog.pg_available_extensions"))
     needed = dict(wanted["extensions"])
     postgis = available.get("postgis", "")
@@ -232,6 +264,9 @@ def _extensions(connection, wanted, stop, warn):
             "The archive's database has it.",
             "Install the package that holds it (apt-cache search {}).".format(name.replace("_", "-")),
         )
+    return [
+        {"name": name, "source": needed[name]["version"], "target": available.get(name, "")} for name in sorted(needed)
+    ]
 
 
 def _roles(connection, wanted, properties, options, stop):
@@ -276,6 +311,7 @@ def _locale(connection, properties, wanted, stop):
 
 
 def _space(connection, wanted, options, stop):
+    """The plan's `space`, one of each file system."""
     needed = {}
     folder = postgres.value(connection, "SHOW data_directory")
     for path, size in ((folder, int(wanted["bytes"] * ROOM)), (options["directory"], wanted["unpacked"])):
@@ -283,15 +319,18 @@ def _space(connection, wanted, options, stop):
         while not there.exists():
             there = there.parent
         found = needed.setdefault(there.stat().st_dev, [str(there), 0])
-        found[1] += size
-    for path, size in needed.values():
-        free = archive.free_bytes(path)
-        if free < size:
+        found[1] += size + (room.kept_free(there) if path == folder else 0)
+    found = [{"path": path, "needed": size, "free": archive.free_bytes(path)} for path, size in needed.values()]
+    for each in found:
+        if each["free"] < each["needed"]:
             stop(
-                f"There is too little space on {path}.",
-                f"The restore needs about {size // 2**20 + 1} MiB, {free // 2**20} MiB are free.",
+                "There is too little space on {path}.".format(**each),
+                "The restore needs about {} MiB, {} MiB are free.".format(
+                    each["needed"] // 2**20 + 1, each["free"] // 2**20
+                ),
                 "Free space there (kept databases are listed in the plan), or restore elsewhere.",
             )
+    return found
 
 
 def check_confirmation(said, database, host, environment="", word="", targets=1, variable="restore"):
@@ -300,9 +339,16 @@ def check_confirmation(said, database, host, environment="", word="", targets=1,
     `targets`: how many the playbook was given at once; each must be named, so only one passes with one name. Of an
     SQLite file its name counts, without the folder. `variable`: what the playbook's own begin with.
     """
-    expected = f"{files.label(database)}@{host}"
-    named = [each.strip() for each in said.split(",")] if said else []
-    if expected not in named or len(named) < targets:
+    database = files.label(database)
+    expected = f"{database}@{host}"
+    named = [said.strip()] + [each.strip() for each in said.split(",")]  # the name itself may have a comma
+    if expected not in named and any(each.startswith(f"{database}@") for each in named):
+        raise SauvegardeError(
+            f"This is {host}, another host than was confirmed.",
+            f"Said: {said!r}.",
+            f"Look at the plan; if {expected} is what is to be replaced: {variable}_confirm={expected}",
+        )
+    if expected not in named or len(named) - 1 < targets:
         raise SauvegardeError(
             f"The replacement of {expected} was not confirmed.",
             f"Said: {said!r}." if said else "Nothing was said.",
@@ -314,12 +360,3 @@ def check_confirmation(said, database, host, environment="", word="", targets=1,
             f"Said: {word!r}." if word else "It was not said.",
             f"{variable}_production='{SECURITY_WORD}'",
         )
-
-
-def leftovers(connection, database):
-    """Side databases of `database` from restores: names."""
-    return sorted(
-        name
-        for (name,) in postgres.query(connection, "SELECT datname FROM pg_catalog.pg_database")
-        if names.belongs(name, database, "restore")
-    )

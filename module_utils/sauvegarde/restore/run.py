@@ -5,17 +5,21 @@ call of its own. Whatever is killed, the next run finds the state, and cleans up
 """
 
 import contextlib
+import hashlib
 import shutil
 import socket
+import tempfile
 import time
 from pathlib import Path
 
 import psycopg2
 from psycopg2 import sql
 
-from .. import archive, databases, postgres, process
+from .. import archive, databases, manifest, postgres, process
 from ..errors import SauvegardeError
-from . import files, load, names, plan, proof, roles, side, source, state, swap
+from . import fetch, files, load, names, plan, proof, roles, room, side, source, state, swap, words
+
+CARRIED = "carried"  # in a run's directory, where playbooks put what they bring from elsewhere
 
 DEFAULTS = {
     "connection": {},
@@ -73,36 +77,69 @@ def _rate(directory):
 
 
 def mark(spec):
-    """What tells one source from another, or from a newer one under the same name: mode, path, size and time."""
-    status = Path(spec["path"]).stat()
-    return [spec["mode"], spec["path"], status.st_size, status.st_mtime]
+    """What tells one restore from another, or from one of a newer source under the same name. A copy of an archive of
+    ours may have been brought again since."""
+    path = Path(spec["path"])
+    asked = [spec[key] for key in ("mode", "path", "globals", "missing_roles", "owner", "encoding", "locale")]
+    if (path / manifest.NAME).is_file():
+        return [*asked, hashlib.sha256((path / manifest.NAME).read_bytes()).hexdigest()]
+    status = path.stat()
+    return [*asked, status.st_size, status.st_mtime]
 
 
-def make_plan(spec):
-    """The plan of a restore (plan.make's keys); reads a foreign dump whole, writes only below the run's directory.
+def make_plan(spec, said=None):
+    """The plan of a restore (plan.make's keys); reads the source whole, writes only below the run's directory.
 
-    Damage and a missing source are obstacles like the others, in a plan that then has nothing else.
+    Damage and a missing source are obstacles like the others; where nothing can be known of the source, the plan has
+    nothing else. said: a confirmation (plan.check_confirmation's words) that was given already, to be looked at too.
     """
     spec = settled(spec)
     server = postgres.server(spec["connection"])
     directory = state.folder(spec["directory"])
+    obstacles = []
     try:
         found = source.detect(spec["path"])
+        contents = None
         if found.manifest is not None:
-            return plan.make(server, spec["database"], found, plan.need(found), _options(spec))
-        work = directory / ".plan"
-        shutil.rmtree(str(work), ignore_errors=True)
-        work.mkdir(mode=0o700)
-        try:
-            with _maintenance(spec) as connection:
-                number = connection.server_version
-            ready = source.prepare(found, work)
-            contents = source.inspect(ready, source.reader(ready, number))
-            return plan.make(server, spec["database"], found, plan.need(found, contents), _options(spec))
-        finally:
-            shutil.rmtree(str(work), ignore_errors=True)
+            obstacles += _refusals(source.check, found)
+        else:
+            with tempfile.TemporaryDirectory(dir=str(directory), prefix=".plan-") as work, _maintenance(spec) as asked:
+                ready = source.prepare(found, work)
+                contents = source.inspect(ready, source.reader(ready, asked.server_version))
+        made = plan.make(server, spec["database"], found, plan.need(found, contents), _options(spec))
     except SauvegardeError as error:
-        return {"obstacles": [error.as_dict()], "warnings": []}
+        made = {"obstacles": [error.as_dict()], "warnings": []}
+    if said and said["confirm"] and spec["mode"] == "swap":
+        obstacles += _refusals(confirm, spec["database"], said)
+    return dict(made, obstacles=obstacles + made["obstacles"])
+
+
+def _refusals(check, *arguments):
+    """What a check refuses, as obstacles of a plan."""
+    try:
+        check(*arguments)
+    except SauvegardeError as error:
+        return [error.as_dict()]
+    return []
+
+
+def confirm(database, said):
+    """Refuse unless what was `said` (arguments.CONFIRMATION's values) confirms that `database` is replaced."""
+    others = (said[key] for key in ("host", "environment_of_host", "production", "targets"))
+    plan.check_confirmation(said["confirm"], database, *others)
+
+
+def _end_sessions(spec, name):
+    """End whoever is in a side database, if the server answers."""
+    with contextlib.suppress(SauvegardeError, psycopg2.Error), _maintenance(spec) as connection:
+        side.end_sessions(connection, name)
+
+
+def _end_orphans(spec):
+    """End the sessions of killed runs' children, which wait for the server, keep the lock, and would not hear of it."""
+    for each in state.runs(spec["directory"], spec["database"]):
+        if each["status"] == state.KILLED:
+            _end_sessions(spec, each["side"])
 
 
 def clean(spec):
@@ -122,10 +159,10 @@ def clean(spec):
             if each["status"] == state.RUNNING:
                 state.change(directory, each["id"], status=state.KILLED)
     with _maintenance(spec) as connection:
-        for name in plan.leftovers(connection, spec["database"]):
-            if name not in proven and side.drop(connection, name):
-                dropped.append(name)
-    return dropped
+        for each in swap.kept(connection, spec["database"]):
+            if each["kind"] == "restore" and each["name"] not in proven and side.drop(connection, each["name"]):
+                dropped.append(each["name"])
+    return sorted(dropped)
 
 
 def fill(spec, identifier=None):
@@ -136,6 +173,7 @@ def fill(spec, identifier=None):
     """
     spec = settled(spec)
     directory = state.folder(spec["directory"])
+    _end_orphans(spec)
     with state.hold(directory, spec["database"]):
         dropped = clean(spec)
         identifier = identifier or archive.new_identifier(directory)
@@ -147,21 +185,26 @@ def fill(spec, identifier=None):
             side=name,
             mode=spec["mode"],
             path=spec["path"],
+            globals=spec["globals"],
             mark=mark(spec) if Path(spec["path"]).exists() else None,
             cleaned=dropped,
         ) as run:
             try:
-                result = _fill(spec, run, name)
+                with _maintenance(spec) as connection:
+                    places = room.places(postgres.value(connection, "SHOW data_directory"))
+                with room.guarded(places, lambda: _end_sessions(spec, name)):
+                    result = _fill(spec, run, name)
                 run.update(status=state.READY, step="ready", **result)
             except BaseException as error:
                 run.watch = None
                 said = error.as_dict() if isinstance(error, SauvegardeError) else {"what": str(error) or repr(error)}
-                run.update(status=state.FAILED, error=said)
+                # First the space is given back: on a full disk the state could not be written.
                 with contextlib.suppress(SauvegardeError, psycopg2.Error), _maintenance(spec) as connection:
                     side.drop(connection, name)
-                raise
-            finally:
                 shutil.rmtree(str(run.path / "work"), ignore_errors=True)
+                run.update(status=state.FAILED, error=said)
+                raise
+            shutil.rmtree(str(run.path / "work"), ignore_errors=True)
             return run.values
 
 
@@ -184,14 +227,13 @@ def _fill(spec, run, name):
     options = _options(spec)
     planned = plan.make(server, spec["database"], given, wanted, options)
     if planned["obstacles"]:
-        first = planned["obstacles"]
+        found = planned["obstacles"]
         raise SauvegardeError(
-            "The restore was not started: " + "; ".join(each["what"] for each in first),
-            "\n".join(each["why"] for each in first),
-            "\n".join(each["fix"] for each in first),
+            "The restore was not started: " + " ".join(each["what"] for each in found),
+            "\n".join(words.of_obstacles(planned)) if len(found) > 1 else found[0]["why"],
+            "" if len(found) > 1 else found[0]["fix"],
         )
-    tables = sum(1 for rows in contents.rows.values() if rows) or len(contents.names("TABLE"))
-    run.update(expected=planned["expected"], bytes_total=wanted["bytes"], tables_total=tables)
+    run.update(expected=planned["expected"], bytes_total=wanted["bytes"], tables_total=wanted["tables"])
 
     run.update(step="roles")
     properties = planned["properties"]
@@ -299,12 +341,11 @@ def _folder(spec):
     return state.folder(files.directory(spec["database"]) if files.is_file(spec["database"]) else spec["directory"])
 
 
-def require_confirmation(spec, identifier, check, said):
-    """`check` what was `said` (plan.check_confirmation's words) before a swap; a database beside replaces nothing."""
+def confirm_swap(spec, identifier, said):
+    """`confirm`, unless the run put a database beside: that replaces nothing."""
     found = state.load(_folder(spec) / identifier) if identifier else {}
     if found.get("mode") != "beside":
-        words = ("host", "environment_of_host", "production", "targets")
-        check(said["confirm"], spec["database"], *(said[word] for word in words))
+        confirm(spec["database"], said)
 
 
 def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
@@ -333,18 +374,20 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
             server = postgres.server(spec["connection"])
             result = swap.into_place(server, spec["database"], found["side"], identifier, fence)
         state.change(directory, identifier, status=state.SWAPPED, swap=result)
-        _forget_copy(directory, found["path"])
-        return dict(result, host=socket.gethostname())
+        _forget_copies(directory, found["path"], found.get("globals"))
+        return dict(result, host=socket.gethostname(), lines=words.of_swap(found, result))
 
 
-def _forget_copy(directory, path):
-    """Remove the copy of the archive that was brought here for this restore; never one that lies anywhere else."""
-    copy = Path(path)
-    if directory in copy.parents:
-        if copy.is_dir():
-            shutil.rmtree(str(copy), ignore_errors=True)
-        else:
-            copy.unlink()
+def _forget_copies(directory, *used):
+    """Remove the copies that were brought here for a restore that is done, and those that no restore came for in a day;
+    never anything that lies elsewhere."""
+    for place in (CARRIED, fetch.PLACE):
+        for copy in (directory / place).glob("*"):
+            if str(copy) in used or copy.stat().st_mtime < time.time() - 86400:
+                if copy.is_dir():
+                    shutil.rmtree(str(copy), ignore_errors=True)
+                else:
+                    copy.unlink()
 
 
 def put_back(spec, wanted="", check=False):
@@ -362,7 +405,7 @@ def put_back(spec, wanted="", check=False):
 
 
 def list_kept(spec):
-    """Databases kept from swaps: [{name, id, bytes}], newest first."""
+    """What restores left beside the database, or beside all where the specification names none: swap.kept's list."""
     if files.is_file(spec["database"]):
         return files.kept(spec["database"])
     with _maintenance(spec) as connection:

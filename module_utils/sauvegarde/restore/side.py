@@ -105,16 +105,21 @@ def create(connection, name, wanted):
         raise postgres.database_error(error, f"The side database {name} could not be made.") from error
 
 
-def drop(connection, name):
-    """Drop a database that a restore made, with whoever is still in it. True if it was there."""
-    if not exists(connection, name):
-        return False
+def end_sessions(connection, name):
+    """End whoever is in a database."""
     postgres.execute(
         connection,
         "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
         " WHERE datname = %s AND pid <> pg_catalog.pg_backend_pid()",
         (name,),
     )
+
+
+def drop(connection, name):
+    """Drop a database that a restore made, with whoever is still in it. True if it was there."""
+    if not exists(connection, name):
+        return False
+    end_sessions(connection, name)
     # DROP waits up to five seconds by itself for the ended sessions to go.
     postgres.execute(connection, sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
     return True

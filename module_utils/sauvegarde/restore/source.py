@@ -143,6 +143,14 @@ def decompressed(path, compression):
     return Stream(_OPEN[compression](path, "rb"), path)
 
 
+def check(source):
+    """Read an archive of ours whole and compare every checksum; raises with exit code DAMAGED."""
+    if source.compression:
+        archive.verify(source.path)
+    else:
+        archive.verify_plain(source.path)
+
+
 def prepare(source, work):
     """The same Source in a form that pg_restore reads in place, unpacked into the directory `work` where it must be.
 
@@ -158,8 +166,11 @@ def prepare(source, work):
     if source.form == "plain" or not source.compression:
         return source
     unpacked = Path(work) / "dump"
-    with decompressed(source.path, source.compression) as stream, unpacked.open("wb") as file:
-        shutil.copyfileobj(stream, file, CHUNK)
+    try:
+        with decompressed(source.path, source.compression) as stream, unpacked.open("wb") as file:
+            shutil.copyfileobj(stream, file, CHUNK)
+    except OSError as error:
+        raise SauvegardeError(f"{source.path} could not be unpacked.", str(error), "Free space for it.") from error
     return source._replace(path=str(unpacked), compression="", size=unpacked.stat().st_size)
 
 

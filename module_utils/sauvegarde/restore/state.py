@@ -1,7 +1,8 @@
 """A restore's state on disk: one folder a run, a JSON file replaced by rename, a kernel lock a database.
 
-The lock is held by every process of a run and falls with the last of them, so a state that says `running` under a free
-lock is that of a run that was killed.
+The lock is held by every process of a run and falls with the last of them. A state that says `running` is that of a run
+that was killed where the lock is free, or where whoever took it is gone: a worker of pg_restore's can outlive its run
+by hours.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from . import words
 
 NAME = "state.json"
 HEARTBEAT = 2.0
-_PATIENCE = 10
+_PATIENCE = 100  # tenths of a second: a child that lost its session is soon gone
 RUNNING, READY, FAILED, KILLED, SWAPPED = "running", "ready", "failed", "killed", "swapped"
 
 
@@ -29,26 +30,34 @@ def _lock_path(directory, database):
 @contextlib.contextmanager
 def hold(directory, database):
     """Hold the lock of one database's restores for the block; raises with exit code LOCKED where another run has it."""
+    path = _lock_path(directory, database)
     with contextlib.ExitStack() as stack:
-        for left in reversed(range(_PATIENCE)):
+        for tried in range(_PATIENCE):
             try:
-                stack.enter_context(lock.hold(_lock_path(directory, database), f"A restore of {database}"))
+                stack.enter_context(lock.hold(path, f"A restore of {database}"))
                 break
             except SauvegardeError:
-                # Whoever only asks whether a run lives holds it for a moment.
-                if not left:
+                # Whoever only asks whether a run lives holds it for a moment; an orphan for as long as its session.
+                if tried == _PATIENCE - 1 or (tried > _PATIENCE // 10 and _holder(path)):
                     raise
                 time.sleep(0.1)
         yield
 
 
+def _holder(path):
+    """Whether the process that took the lock is still there, and not only a child that it left."""
+    text = path.read_text("ascii", "replace").strip()
+    return bool(text) and Path("/proc", text).exists()
+
+
 def _lives(directory, database):
-    """Whether a process holds the lock."""
+    """Whether a run of this database goes on: its lock is held, and not by orphans."""
+    path = _lock_path(directory, database)
     try:
-        with lock.hold(_lock_path(directory, database), ""):
+        with lock.hold(path, ""):
             return False
     except SauvegardeError:
-        return True
+        return _holder(path)
 
 
 def folder(directory):
@@ -103,14 +112,18 @@ class State:
         self._thread.join()
 
     def update(self, **values):
-        """Change values and write the file whole."""
+        """Change values and write the file whole. On a full disk only a change of status must be written, or fails."""
         with self._lock:
             now = time.time()
             if values.get("step", self.values["step"]) != self.values["step"] or not self.values["steps"]:
                 self.values["steps"].append({"name": values.get("step", self.values["step"]), "started": now})
             self.values.update(values, heartbeat=now, elapsed=round(now - self.values["started"], 1))
             self.values["line"] = words.of_progress(self.values)
-            files.write(self.path / NAME, self.values)
+            try:
+                files.write(self.path / NAME, self.values)
+            except OSError:
+                if "status" in values:
+                    raise
 
     def note(self, **values):
         """Change values, for the next heartbeat to write."""

@@ -4,6 +4,7 @@ The first rename's lock keeps new sessions out while a second connection ends th
 changed on the way, so whenever it is killed the name stands for a whole, open database.
 """
 
+import contextlib
 import threading
 import time
 
@@ -18,17 +19,23 @@ from . import names, side
 # go keeps the live database where it is.
 FENCE = 2.0
 _ENDING = 0.02
+_TRIES = 3
+_IN_USE, _CANCELED = "55006", "57014"  # object_in_use, query_canceled
 
 
-def kept(connection, database):
-    """Databases kept from swaps of `database`, newest first: [{name, id, bytes}]."""
+def kept(connection, database=""):
+    """What restores of `database` (of all, without a name) left beside it, newest first: [{name, kind, id, bytes}].
+
+    kind: 'before', what a swap put aside; 'restore', a side database that waits for its swap or is still being filled.
+    """
     found = []
     for name, size in postgres.query(
         connection,
         "SELECT datname, pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE NOT datistemplate",
     ):
-        if names.belongs(name, database, "before"):
-            found.append({"name": name, "id": names.made(name)[2], "bytes": size})
+        base, kind, identifier = names.made(name) or ("", "", "")
+        if kind and base in ("" if database else base, names.base(database)):
+            found.append({"name": name, "kind": kind, "id": identifier, "bytes": size})
     return sorted(found, key=lambda each: each["id"], reverse=True)
 
 
@@ -62,11 +69,10 @@ def obstacles(connection, database):
 def exchange(server, database, incoming, outgoing, fence=FENCE):
     """Rename `database` to `outgoing` (if it exists) and `incoming` to `database`, or change nothing.
 
-    Returns {"seconds": how long the name was fenced, "ended": sessions that were ended}.
+    A session that does not go in time is given a few more chances. Returns {"seconds": how long the name was fenced,
+    "ended": sessions that were ended}.
     """
-    first = side.maintenance(server)
-    second = side.maintenance(server)
-    try:
+    with contextlib.closing(side.maintenance(server)) as first, contextlib.closing(side.maintenance(server)) as second:
         live = side.exists(second, database)
         if not side.exists(second, incoming):
             raise SauvegardeError(f"There is no database {incoming} to put in place.")
@@ -77,45 +83,51 @@ def exchange(server, database, incoming, outgoing, fence=FENCE):
             raise SauvegardeError(f"{database} cannot be swapped.", "\n".join(stops), "Then run it again.")
         renames = [(database, outgoing)] if live else []
         renames.append((incoming, database))
-        failure = []
+        # The limits are the server's own, so that they hold even if this process is stopped.
+        for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            postgres.execute(first, sql.SQL("SET {} TO %s").format(sql.SQL(limit)), (str(int(fence * 1000)),))
+        ended, tries = set(), 1
         started = time.monotonic()
+        error = _rename(first, second, renames, ended)
+        while error is not None:
+            if tries == _TRIES or error.pgcode not in (_IN_USE, _CANCELED):
+                raise _not_swapped(second, database, error)
+            postgres.execute(first, "ROLLBACK")
+            time.sleep(fence)
+            tries += 1
+            started = time.monotonic()
+            error = _rename(first, second, renames, ended)
+        return {"seconds": round(time.monotonic() - started, 3), "ended": len(ended)}
 
-        def rename():
-            try:
-                # The limit is the server's own, so that it holds even if this process is stopped.
-                milliseconds = str(int(fence * 1000))
-                postgres.execute(first, "SET statement_timeout TO %s", (milliseconds,))
-                postgres.execute(first, "SET idle_in_transaction_session_timeout TO %s", (milliseconds,))
-                postgres.execute(first, "BEGIN")
-                for old, new in renames:
-                    postgres.execute(
-                        first,
-                        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)),
-                    )
-                postgres.execute(first, "COMMIT")
-            except psycopg2.Error as error:
-                failure.append(error)
 
-        thread = threading.Thread(target=rename, name="swap")
-        thread.start()
-        ended = set()
-        while thread.is_alive():
-            for pid, there in postgres.query(
-                second,
-                "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
-                " WHERE datname IN (%s, %s)",
-                (database, incoming),
-            ):
-                if there:
-                    ended.add(pid)
-            thread.join(_ENDING)
-        seconds = time.monotonic() - started
-        if failure:
-            raise _not_swapped(second, database, failure[0])
-        return {"seconds": round(seconds, 3), "ended": len(ended)}
-    finally:
-        first.close()
-        second.close()
+def _rename(first, second, renames, ended):
+    """All renames in one transaction of `first`, while `second` ends whoever is inside; the error that stopped it."""
+    failure = []
+
+    def rename():
+        try:
+            postgres.execute(first, "BEGIN")
+            for old, new in renames:
+                postgres.execute(
+                    first, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+                )
+            postgres.execute(first, "COMMIT")
+        except psycopg2.Error as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=rename, name="swap")
+    thread.start()
+    while thread.is_alive():
+        for pid, there in postgres.query(
+            second,
+            "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+            " WHERE datname = ANY (%s)",
+            ([old for old, _ in renames],),
+        ):
+            if there:
+                ended.add(pid)
+        thread.join(_ENDING)
+    return failure[0] if failure else None
 
 
 def _not_swapped(connection, database, error):
@@ -130,11 +142,8 @@ def _not_swapped(connection, database, error):
 
 def into_place(server, database, incoming, identifier, fence=FENCE):
     """Swap the side database in. Returns exchange()'s result and `kept`: the old one's name, None if there was none."""
-    connection = side.maintenance(server)
-    try:
+    with contextlib.closing(side.maintenance(server)) as connection:
         there = side.exists(connection, database)
-    finally:
-        connection.close()
     outgoing = names.before(database, identifier)
     result = exchange(server, database, incoming, outgoing, fence)
     result["kept"] = outgoing if there else None
@@ -143,11 +152,8 @@ def into_place(server, database, incoming, identifier, fence=FENCE):
 
 def chosen(server, database, wanted=""):
     """The kept database to go back to: the newest, or the one named `wanted`; refuses where there is none."""
-    connection = side.maintenance(server)
-    try:
-        found = [each["name"] for each in kept(connection, database)]
-    finally:
-        connection.close()
+    with contextlib.closing(side.maintenance(server)) as connection:
+        found = [each["name"] for each in kept(connection, database) if each["kind"] == "before"]
     return choose(database, found, wanted)
 
 
@@ -176,15 +182,12 @@ def back(server, database, identifier, wanted="", fence=FENCE):
 
 
 def remove(server, database, wanted):
-    """Drop one kept database, by its whole name. True if it was there."""
-    if not names.belongs(wanted, database, "before"):
+    """Drop one of the databases that `kept` lists, by its whole name. True if it was there."""
+    if not any(names.belongs(wanted, database, kind) for kind in ("before", "restore")):
         raise SauvegardeError(
-            f"{wanted} is not a database kept from a swap of {database}.",
-            f"Kept databases are named {names.base(database)}__before_ID.",
+            f"{wanted} is not a database that a restore of {database} left.",
+            "Those are named {0}__before_ID or {0}__restore_ID.".format(names.base(database)),
             "Only those are removed here; drop others by hand.",
         )
-    connection = side.maintenance(server)
-    try:
+    with contextlib.closing(side.maintenance(server)) as connection:
         return side.drop(connection, wanted)
-    finally:
-        connection.close()

@@ -29,30 +29,97 @@ def of_obstacles(plan):
     return lines
 
 
-def of_plan(plan):
-    """The plan as lines; a plan that could not be made has its obstacles only."""
+_COUNTED = (
+    "rows", "tables", "views", "materialized_views", "sequences", "indexes", "constraints", "triggers", "large_objects"
+)  # fmt: skip
+_KEPT = {"before": "Kept:", "restore": "Side:"}
+
+
+def _place(host, environment, standby):
+    """' on db1 (production, standby)'; '' where nothing is known."""
+    known = [environment, {True: "standby", False: "primary", None: ""}[standby]]
+    about = ", ".join(filter(None, known))
+    return (f" on {host}" if host else "") + (f" ({about})" if about else "")
+
+
+def _change(extension):
+    """'postgis 3.1.1 → 3.3.2'."""
+    return "{name} {source} → {target}".format(**dict(extension, target=extension["target"] or "not available"))
+
+
+def of_plan(plan, host="", environment="", environment_of_source=""):
+    """The plan as lines; a plan that could not be made has its obstacles only.
+
+    host: the target's name in the inventory; environment: its own and the source's, as the inventory says them.
+    """
     lines = []
     if "target" in plan:
-        source, target, live = plan["source"], plan["target"], plan["live"]
+        source, target, live, properties = plan["source"], plan["target"], plan["live"], plan["properties"]
         lines.append(
-            "Source: {} {} (PostgreSQL {}), {}".format(
-                source["form"], source["id"] or source["path"], source["version"] or "unknown", size(source["bytes"])
+            "Source: {} {}{}{}, PostgreSQL {}, {}".format(
+                source["form"],
+                source["id"] or source["path"],
+                " of " + source["database"] if source["database"] else "",
+                _place(source["host"], environment_of_source, source["standby"]),
+                source["version"] or "unknown",
+                size(source["bytes"]),
             )
         )
         if plan["lost"] is not None:
             lines.append("Age:    {}; what was written since is not in it".format(duration(plan["lost"])))
-        lines.append("Target: {database} on {host} ({address}), PostgreSQL {version}".format(**target))
+        lines.append(
+            "Target: {}{}, {}, PostgreSQL {}".format(
+                target["database"],
+                _place(host or target["host"], environment, target["standby"]),
+                target["address"],
+                target["version"],
+            )
+        )
         if live:
             lines.append("Live:   {}, {} session(s)".format(size(live["bytes"]), len(live["sessions"])))
         else:
             lines.append("Live:   there is no such database yet")
-        lines += ["Kept:   {} ({})".format(each["name"], size(each["bytes"])) for each in plan["kept"]]
+        lines += [
+            "{}   {} ({})".format(_KEPT[each["kind"]], each["name"], size(each["bytes"])) for each in plan["kept"]
+        ]
+        if plan["extensions"]:
+            lines.append("Brings: " + ", ".join(map(_change, plan["extensions"])))
+        as_the_server = "the server's own"
+        lines.append(
+            "Locale: {}, {}; owner {}".format(
+                properties["encoding"] or as_the_server,
+                properties["locale"] or properties["collate"] or as_the_server,
+                properties["owner"] or as_the_server,
+            )
+        )
         if plan["roles_made"]:
             lines.append("Roles:  made: " + ", ".join(plan["roles_made"]))
+        for each in plan["space"]:
+            lines.append("Space:  {} of {} free on {}".format(size(each["needed"]), size(each["free"]), each["path"]))
         lines.append("Takes:  about {}".format(duration(plan["expected"])))
     for each in plan["warnings"]:
         lines.append("Note:   " + " ".join(filter(None, [each["what"], each["why"]])))
     return lines + ["Stops:  " + text for text in of_obstacles(plan)]
+
+
+def of_swap(run, result):
+    """How a restore ended: its run's last state, and what the swap came to (swap.into_place's result)."""
+    lines = []
+    if "proof" in run:  # a migration has its own words for that
+        proof = run["proof"]
+        counted = ", ".join("{} {}".format(proof[key], key.replace("_", " ")) for key in _COUNTED if proof.get(key))
+        lines.append("Proven: {} by {}, in {}".format(counted, proof["by"], duration(run["seconds"])))
+        lines += ["Note:   " + each for each in run["notes"]]
+    if run.get("mode") == "beside":
+        lines.append("Beside: {} is there; nothing else was touched".format(run["database"]))
+    else:
+        before = "{} is what was live".format(result["kept"]) if result["kept"] else "there was none before"
+        lines.append(
+            "Live:   {}, after {} s and {} session(s) ended; {}".format(
+                run["database"], result["seconds"], result["ended"], before
+            )
+        )
+    return lines
 
 
 def of_progress(state):

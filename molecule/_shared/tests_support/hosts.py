@@ -4,9 +4,12 @@ host is still what it was."""
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,38 +123,84 @@ class Run(NamedTuple):
         return re.findall(r"^TASK \[(?:\S+ : )?(.*?)\] \*+$", self.output, re.MULTILINE)
 
 
-def play(*options, variables=None, groups=None, playbook="playbooks/site.yml"):
-    """Run a playbook on the scenario's hosts, with variables that beat the inventory's, and hosts in more groups."""
-    with tempfile.TemporaryDirectory(prefix="sauvegarde-test-") as folder:
-        # Never on the command line: they hold passwords.
-        extra = Path(folder) / "variables.json"
-        extra.write_text(json.dumps(variables or {}))
-        more = Path(folder) / "hosts.json"
-        more.write_text(json.dumps({group: {"hosts": dict.fromkeys(hosts)} for group, hosts in (groups or {}).items()}))
-        done = subprocess.run(
-            [
-                Path(sys.executable).with_name("ansible-playbook"),
-                f"--inventory={inventory()}",
-                f"--inventory={more}",
-                f"--extra-vars=@{extra}",
-                *options,
-                ROOT / playbook,
-            ],
+class Playing:
+    """A playbook that runs: `lines` as they come, each a (time, text)."""
+
+    def __init__(self, command, folder):
+        self._folder = folder
+        self._process = subprocess.Popen(
+            command,
             cwd=ROOT,
             env={
                 **os.environ,
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
                 "ANSIBLE_FORCE_COLOR": "0",
                 "ANSIBLE_NOCOLOR": "1",
+                "PYTHONUNBUFFERED": "1",
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
+            start_new_session=True,
         )
-    recap = {
-        host: {key: int(count) for key, count in re.findall(r"(\w+)=(\d+)", counts)}
-        for host, counts in re.findall(r"^(\S+)\s+:\s+(ok=.*)$", done.stdout, re.MULTILINE)
-    }
-    return Run(done.returncode, done.stdout, recap)
+        self.lines = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self._process.stdout:
+            self.lines.append((time.monotonic(), line))
+
+    @property
+    def output(self):
+        return "".join(line for _, line in self.lines)
+
+    def wait_for(self, text, seconds=180):
+        """Wait until the output has the text; fails where the playbook ends without it."""
+        until = time.monotonic() + seconds
+        while text not in self.output:
+            assert self._reader.is_alive() or text in self.output, self.output
+            assert time.monotonic() < until, self.output
+            time.sleep(0.1)
+
+    def kill(self):
+        """The controller dies, with all that it started here."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self.end()
+
+    def end(self):
+        """Wait for its end; the Run."""
+        code = self._process.wait()
+        self._reader.join()
+        self._folder.cleanup()
+        recap = {
+            host: {key: int(count) for key, count in re.findall(r"(\w+)=(\d+)", counts)}
+            for host, counts in re.findall(r"^(\S+)\s+:\s+(ok=.*)$", self.output, re.MULTILINE)
+        }
+        return Run(code, self.output, recap)
+
+
+def start(*options, variables=None, groups=None, playbook="playbooks/site.yml"):
+    """Start a playbook on the scenario's hosts, with variables that beat the inventory's, and hosts in more groups."""
+    folder = tempfile.TemporaryDirectory(prefix="sauvegarde-test-")
+    # Never on the command line: they hold passwords.
+    extra = Path(folder.name) / "variables.json"
+    extra.write_text(json.dumps(variables or {}))
+    more = Path(folder.name) / "hosts.json"
+    grouped = {group: {"hosts": dict.fromkeys(hosts)} for group, hosts in (groups or {}).items()}
+    more.write_text(json.dumps({"all": {}, **grouped}))
+    command = [
+        Path(sys.executable).with_name("ansible-playbook"),
+        f"--inventory={inventory()}",
+        f"--inventory={more}",
+        f"--extra-vars=@{extra}",
+        *options,
+        ROOT / playbook,
+    ]
+    return Playing(command, folder)
+
+
+def play(*options, **how):
+    """Run a playbook to its end (see `start`)."""
+    return start(*options, **how).end()

@@ -1,0 +1,95 @@
+"""Our own archives: 9.6 to 15, 13 to 15 to 17, beside itself, over itself and back, by time."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import content, databases, forget, on_all, restore
+from tests_support.hosts import play
+
+pytestmark = pytest.mark.usefixtures("archives")
+JOBS = yaml.safe_load((Path(__file__).parents[1] / "group_vars/backup.yml").read_text())["backup_jobs"]
+
+
+@pytest.fixture(autouse=True)
+def clean(servers):
+    yield
+    on_all(lambda server: forget(server, "ancien", "treize", "hier"), servers.values())
+
+
+def test_from_9_6_to_15(servers):
+    done = restore("db15", "elpaso", restore_source_host="db96", restore_target_database="ancien",
+                   restore_confirm="ancien@db15")  # fmt: skip
+    assert done.code == 0, done.output
+    assert content(servers["db15"], "ancien") == content(servers["db96"])
+    assert "rows, " in done.text and "by fingerprint" in done.text
+
+
+def test_from_13_to_15_to_17(servers):
+    """Host to host through the controller; what goes on to 17 is an archive of what came from 13."""
+    first = restore("db15", "elpaso", restore_source_host="db13", restore_target_database="treize",
+                    restore_confirm="treize@db15")  # fmt: skip
+    assert first.code == 0, first.output
+    assert content(servers["db15"], "treize") == content(servers["db13"])
+    jobs = [*JOBS, {"name": "treize", "kind": "pg_dump", "schedule": "0 0 29 2 *", "database": "treize"}]
+    made = play("--limit=db15", "--tags=backup-preflight,backup-configure", variables={"backup_jobs": jobs})
+    assert made.code == 0, made.output
+    made = play(
+        "--limit=db15", playbook="playbooks/backup.yml", variables={"backup_jobs": jobs, "backup_run": ["treize"]}
+    )
+    assert made.code == 0, made.output
+    second = restore("db17", "treize", restore_source_host="db15")
+    assert second.code == 0, second.output
+    assert content(servers["db17"], "treize") == content(servers["db13"])
+    assert servers["db17"].sql("SELECT rolcanlogin, rolconnlimit FROM pg_roles WHERE rolname ~ 'tribu'") == "t|20"
+    assert "canary" not in first.output + second.output
+
+
+def test_beside_itself(servers, archives):
+    server = servers["db13"]
+    before = server.sql("SELECT oid FROM pg_database WHERE datname = 'elpaso'")
+    # A plain id, a time of a moment later, and neither: nothing is confirmed where nothing is replaced.
+    done = restore("db13", "elpaso", restore_source_host="db13", restore_mode="beside", restore_confirm="",
+                   restore_target_database="hier", restore_point=archives["db13"].rsplit("/")[-1])  # fmt: skip
+    assert done.code == 0, done.output
+    assert content(server, "hier") == content(server)
+    assert server.sql("SELECT oid FROM pg_database WHERE datname = 'elpaso'") == before
+    assert "Beside: hier is there" in done.text and "rollback" not in done.text
+    again = restore("db13", "elpaso", restore_source_host="db13", restore_mode="beside")
+    assert again.code != 0
+    assert "The target is the archive's own source, elpaso on this server." in again.text
+
+
+def test_over_itself_and_back_and_cleaned_up(servers):
+    """Another's live database, of the same version: swapped, back, forth, and what was kept removed by its name."""
+    server = servers["db15"]
+    server.sql("CREATE TABLE since AS SELECT 42 AS answer", "elpaso")
+    live = content(server)
+    done = restore("db15", "elpaso", restore_source_host="db15", restore_point="2099-01-01")
+    assert done.code == 0, done.output
+    assert any("since" in line for line in live) and not any("since" in line for line in content(server))
+    (kept,) = [name for name in databases(server) if name.startswith("elpaso__")]
+    assert f"{kept} is what was live" in done.text
+
+    listed = play(playbook="playbooks/list.yml", variables={"list_format": "json"})
+    assert listed.code == 0 and kept in listed.output
+    shown = play(playbook="playbooks/list.yml")
+    assert any(kept in line and "db15" in line and " MB" in line for line in shown.output.splitlines()), shown.output
+    plan = restore("db15", "elpaso", "--tags=plan", restore_source_host="db15")
+    assert f"Kept: {kept} (" in plan.text and "MiB" in plan.text
+
+    said = {"restore_target": "db15", "restore_database": "elpaso", "restore_confirm": "elpaso@db15"}
+    refused = play(variables=dict(said, restore_confirm="yes"), playbook="playbooks/rollback.yml")
+    assert refused.code != 0 and "restore_confirm=elpaso@db15" in refused.text
+    back = play(variables=said, playbook="playbooks/rollback.yml")
+    assert back.code == 0, back.output
+    assert content(server) == live
+    (kept,) = [name for name in databases(server) if name.startswith("elpaso__")]
+    cleanup = play(variables=dict(said, restore_kept="elpaso"), playbook="playbooks/cleanup.yml")
+    assert cleanup.code != 0 and "is not a database that a restore of elpaso left" in cleanup.text
+    cleanup = play(variables=dict(said, restore_kept=kept), playbook="playbooks/cleanup.yml")
+    assert cleanup.code == 0 and cleanup.changed()["db15"] == 1, cleanup.output
+    assert [name for name in databases(server) if name.startswith("elpaso__")] == []
+    none = play(variables=said, playbook="playbooks/rollback.yml")
+    assert none.code != 0 and "nothing to go back to" in none.text
+    server.sql("DROP TABLE since", "elpaso")

@@ -1,0 +1,127 @@
+"""What a restore refuses, and the plan that says all of it at once; what a site checks for itself before the swap."""
+
+import pytest
+from conftest import databases, on_all, restore
+from tests_support.hosts import play
+
+pytestmark = pytest.mark.usefixtures("archives")
+
+
+@pytest.fixture(autouse=True)
+def untouched(servers):
+    """Nothing that is refused leaves anything."""
+    before = on_all(databases, servers.values())
+    yield
+    assert on_all(databases, servers.values()) == before
+
+
+def plan(host, **more):
+    """The plan's lines, folded into one."""
+    done = restore(host, "elpaso", "--tags=plan", **more)
+    assert done.code == 0, done.output
+    return done.text
+
+
+def test_everything_that_stops_it_is_said_at_once(servers):
+    """Faults 31 and 7: an archive of 15 and PostGIS 3.3 onto 13 and 3.1, which lacks an extension besides."""
+    control = "/usr/share/postgresql/13/extension/hstore.control"
+    servers["db13"].host.check_output(f"sudo mv {control} {control}.off")
+    try:
+        said = plan("db13", restore_source_host="db15", restore_locale="xx_XX", restore_confirm="elpaso@db15")
+    finally:
+        servers["db13"].host.check_output(f"sudo mv {control}.off {control}")
+    for words in (
+        "The target's server is older than the archive's.",
+        "The target's PostGIS is older than the archive's.",
+        "The extension hstore is not available on the target.",
+        "The target lacks the locale xx_XX.",
+        "This is db13, another host than was confirmed.",
+    ):
+        assert words in said.replace("''", "'"), said
+    assert said.count("Fix: ") >= 5
+    assert "elpaso on db15 (primary), PostgreSQL 15." in said and "Age:" in said
+
+
+def test_a_server_elsewhere(servers):
+    """The connection leads to another host than the one that was named."""
+    address = servers["db13"].host.check_output("hostname -I").split()[0]
+    settings = "ALTER SYSTEM SET listen_addresses = '*'"
+    hba = "/etc/postgresql/13/main/pg_hba.conf"
+    host = servers["db13"].host
+    host.check_output(f"sudo cp -p {hba} {hba}.before && echo 'host all postgres samenet trust' | sudo tee -a {hba}")
+    servers["db13"].sql(settings)
+    host.check_output("sudo pg_ctlcluster 13 main restart")
+    try:
+        connection = {"host": address, "user": "postgres"}
+        said = plan("db15", restore_source_host="db96", restore_target_database="x", restore_connection=connection)
+        assert "The target''s server is not on this host." in said or "target's server is not on this host" in said
+    finally:
+        servers["db13"].sql("ALTER SYSTEM RESET listen_addresses")
+        host.check_output(f"sudo mv {hba}.before {hba} && sudo pg_ctlcluster 13 main restart")
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        ({"restore_confirm": ""}, "Nothing was said."),
+        ({"restore_confirm": "yes"}, "The replacement of elpaso@db15 was not confirmed."),
+        ({"sauvegarde_environment": "production"}, "restore_production='overwrite production'"),
+    ],
+)
+def test_what_was_not_confirmed(archives, more, words):
+    """Fault 27: one target it is, whatever else the command line says."""
+    done = restore("db15", "elpaso", "--limit=all", restore_path=archives["db15"], **more)
+    assert done.code != 0 and words in done.text.replace("''", "'"), done.output
+    assert set(done.recap) == {"db15"}
+
+
+@pytest.mark.parametrize("target", ["all", "postgresql", "db13:db15", "db1*"])
+def test_a_typo_reaches_no_other_host(target):
+    """Fault 27."""
+    done = restore(target, "elpaso", "--limit=all", restore_source_host="db15")
+    assert done.code != 0 and "several by their own names only" in done.text
+    assert all(counts["ok"] == counts["changed"] == 0 for counts in done.recap.values()), done.output
+
+
+def test_more_than_one_that_are_not_each_named():
+    done = restore("db15,db17", "elpaso", restore_source_host="db13", restore_confirm="elpaso@db15")
+    assert done.recap["db15"]["failed"] == done.recap["db17"]["failed"] == 1
+    assert "was not confirmed" in done.text
+
+
+DAMAGES = {
+    "one bit": "f=$(ls $PWD/dump/*.zst | head -n 1); printf '\\377' | dd of=$f bs=1 seek=30 conv=notrunc status=none",
+    "no manifest": "rm manifest.json",
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_damaged_archive(servers, archives, case):
+    """Faults 16 and 17: never taken for whole, and said by its name."""
+    path, host = archives["db15"], servers["db15"].host
+    host.check_output(f"sudo cp -a {path} /var/backups/whole && sudo sh -ec %s", f"cd {path}; {DAMAGES[case]}")
+    try:
+        done = restore("db15", "elpaso", restore_source_host="db15", restore_point=path.rsplit("/", 1)[1])
+        assert done.code != 0
+        assert "is damaged: " in done.text or "There is no archive of elpaso" in done.text, done.output
+        assert path.rsplit("/", 1)[1] in done.text
+    finally:
+        host.check_output(f"sudo rm -rf {path} && sudo mv /var/backups/whole {path}")
+
+
+def test_a_check_of_the_site_stops_the_swap(servers):
+    """It is asked about the side database, as its own user and with its own environment."""
+    server = servers["db15"]
+    before = server.sql("SELECT oid FROM pg_database WHERE datname = 'elpaso'")
+    counted = "test \"$(psql -XAtc 'SELECT count(*) FROM offers')\" = 3000 && id -un"
+    good = {"argv": ["sh", "-ec", counted], "user": "postgres", "environment": {"PGDATABASE": "{database}"}}
+    bad = {"argv": ["psql", "-Xd", "{database}", "-c", "SELECT 1 FROM nowhere"], "chdir": "/tmp"}
+    done = restore("db15", "elpaso", restore_source_host="db15", restore_checks=[good, bad])
+    assert done.code != 0 and "nowhere" in done.text and done.text.count("elpaso__restore_") > 0, done.output
+    assert server.sql("SELECT oid FROM pg_database WHERE datname = 'elpaso'") == before
+    (side,) = [name for name in databases(server) if "__restore_" in name]
+    said = plan("db15", restore_source_host="db15")
+    assert f"Side: {side} (" in said
+    # The same again without the check would take it over; here it is thrown away by its name.
+    gone = {"restore_target": "db15", "restore_database": "elpaso", "restore_kept": side}
+    assert play(variables=gone, playbook="playbooks/cleanup.yml").code == 0
