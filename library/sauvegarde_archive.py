@@ -33,7 +33,7 @@ options:
     default: /var/backups/sauvegarde
   repository:
     description:
-      - A restic repository, in the words of C(backup_offsite). Its secrets lie in private files while they are needed.
+      - A restic repository, in the words of C(backup_offsite), without its secrets.
     type: dict
     suboptions:
       name:
@@ -44,18 +44,6 @@ options:
         description: Its address, as restic takes it.
         type: str
         required: true
-      password:
-        description: The repository's own password.
-        type: str
-        required: true
-      environment:
-        description: restic's variables for its backend.
-        type: dict
-        default: {}
-      ssh_key:
-        description: Text of a private key, for sftp.
-        type: str
-        default: ""
       ssh_known_hosts:
         description: Lines of known hosts, for sftp.
         type: str
@@ -64,6 +52,25 @@ options:
         description: Not used here.
         type: bool
         default: true
+  secrets:
+    description:
+      - What opens O(repository). It lies in private files while it is needed.
+      - Apart from it, since Ansible would log a text of many lines inside of it.
+    type: dict
+    default: {}
+    suboptions:
+      password:
+        description: The repository's own password.
+        type: str
+        default: ""
+      environment:
+        description: restic's variables for its backend.
+        type: dict
+        default: {}
+      ssh_key:
+        description: Text of a private key, for sftp.
+        type: str
+        default: ""
   directory:
     description: Private folder of the restores.
     type: path
@@ -84,6 +91,7 @@ EXAMPLES = r"""
     repository:
       name: offsite
       repository: sftp:backup@repository.example.org:/srv/restic
+    secrets:
       password: "{{ vault_restic_password }}"
   become: true
   become_user: postgres
@@ -129,11 +137,18 @@ def main():
                 "options": {
                     "name": {"type": "str", "required": True},
                     "repository": {"type": "str", "required": True},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                    "environment": {"type": "dict", "default": {}, "no_log": True},
-                    "ssh_key": {"type": "str", "default": "", "no_log": True},
                     "ssh_known_hosts": {"type": "str", "default": ""},
                     "forget": {"type": "bool", "default": True},
+                },
+            },
+            "secrets": {
+                "type": "dict",
+                "default": {},
+                "no_log": True,
+                "options": {
+                    "password": {"type": "str", "default": "", "no_log": True},
+                    "environment": {"type": "dict", "default": {}, "no_log": True},
+                    "ssh_key": {"type": "str", "default": "", "no_log": True},
                 },
             },
             "directory": {"type": "path", "default": "/var/lib/postgresql/sauvegarde"},
@@ -144,7 +159,8 @@ def main():
     choice = (wanted["database"], wanted["point"], wanted["job"], wanted["source_host"])
     try:
         if wanted["repository"]:
-            found = fetch.from_restic(wanted["repository"], wanted["directory"], *choice, check=module.check_mode)
+            opened = dict(wanted["repository"], **wanted["secrets"])
+            found = fetch.from_restic(opened, wanted["directory"], *choice, check=module.check_mode)
         else:
             found = fetch.from_host(wanted["root"], *choice)
         for each in found["passed"]:
