@@ -44,28 +44,26 @@ def one(entries, database, point="latest", job="", host=""):
 
     `job` and `host` narrow it down; archives of one name from two hosts are not guessed between.
     """
-    matching = [
+    asked = [each for each in entries if (not job or each["job"] == job) and (not host or each["host"] == host)]
+    whole = [
         each
-        for each in entries
-        if each["kind"] == "pg_dump"
-        and each["source"].rsplit(" (", 1)[0] == database
-        and (not job or each["job"] == job)
-        and (not host or each["host"] == host)
+        for each in asked
+        if each["verified"] and each["kind"] == "pg_dump" and each["source"].rsplit(" (", 1)[0] == database
     ]
-    whole = [each for each in matching if each["verified"]]
+    # What a damaged one is of, nobody can say.
+    damaged = ["Damaged: {job} {id}. {problem}".format(**each) for each in asked if each["verified"] is False]
     if not whole:
-        damaged = "; ".join("{id}: {problem}".format(**each) for each in matching)
+        there = ", ".join(sorted({each["source"] for each in entries if each["source"]})) or "none"
         raise SauvegardeError(
             f"There is no archive of {database} here.",
-            damaged
-            or "Databases that have one: " + (", ".join(sorted({each["source"] for each in entries})) or "none"),
+            "\n".join([f"There are some of: {there}.", *damaged]),
             "Look at the list (playbooks/list.yml), on other hosts and in the offsite repositories too.",
         )
     hosts = sorted({each["host"] for each in whole})
     if len(hosts) > 1:
         raise SauvegardeError(
             f"Several hosts have a database {database}: " + ", ".join(hosts) + ".",
-            fix="Say which: restore_source_host.",
+            fix="Say which: restore_source_host, or restore_of_host with a repository.",
         )
     whole.sort(key=lambda each: each["id"])
     if point == "latest":
@@ -75,7 +73,7 @@ def one(entries, database, point="latest", job="", host=""):
     if not found:
         raise SauvegardeError(
             f"There is no archive of {database} at {point}.",
-            "The oldest is {}, the newest {}.".format(whole[0]["id"], whole[-1]["id"]),
+            "\n".join(["The oldest is {}, the newest {}.".format(whole[0]["id"], whole[-1]["id"]), *damaged]),
             "Name one of those that the list shows.",
         )
     return found[-1]
