@@ -134,5 +134,14 @@ def test_a_lock_lives_as_long_as_a_child(tmp_path):
     with pytest.raises(BlockingIOError):
         fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
     child.kill()
-    fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    conftest.wait_until(lambda: taken(again))
     os.close(again)
+
+
+def taken(descriptor):
+    """Whether the lock could be had."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

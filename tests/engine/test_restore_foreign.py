@@ -293,6 +293,8 @@ def test_roles_and_locale_that_are_missing_are_planned(legacy, tmp_path):
 
 def test_a_function_in_an_index_finds_postgis_in_a_schema_of_its_own(legacy, tmp_path):
     """The table's owner builds the index and needs USAGE on PostGIS's schema, which a plain dump grants at its end."""
+    if int(legacy.execute("SHOW server_version_num")[0][0]) >= 170000:
+        pytest.skip("from 17 on an index is built with a safe search_path: such a table cannot be made")
     for role in ("geotribu", "lecture"):
         legacy.execute(f"CREATE ROLE {role}")
     legacy.execute("CREATE DATABASE home OWNER geotribu")

@@ -238,8 +238,7 @@ def test_killed_while_a_child_writes(site, spec):
     child.kill()
     child.wait()
     assert count(site) == 3000
-    time.sleep(1)
-    assert state.runs(spec["directory"], LIVE)[0]["status"] == state.KILLED
+    conftest.wait_until(lambda: state.runs(spec["directory"], LIVE)[0]["status"] == state.KILLED)
     done = run.fill(spec)
     assert done["status"] == "ready" and len(done["cleaned"]) == 1
 
