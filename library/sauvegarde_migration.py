@@ -78,9 +78,8 @@ steps:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde.django import arguments as django
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.migrate import arguments, plan, run
+from ansible.module_utils.sauvegarde.migrate import arguments, run
 from ansible.module_utils.sauvegarde.restore import arguments as restore
 from ansible.module_utils.sauvegarde.restore import detached
 
@@ -95,12 +94,9 @@ def main():
     try:
         if wanted["run"]:
             module.exit_json(changed=False, **detached.ask(wanted["directory"], wanted["run"]))
-        database = plan.survey(django.described(wanted))["name"]
-        plan.confirm(database, wanted, wanted["environment_of_host"])
-        if module.check_mode:
-            module.exit_json(changed=True)
-        found = run.start(dict(arguments.spec(wanted), path=wanted["path"]))
-        module.exit_json(changed=found.pop("started_now"), **found)
+        spec = dict(arguments.spec(wanted), path=wanted["path"])
+        found = run.start(spec, wanted, module.check_mode)
+        module.exit_json(changed=found.pop("started_now", True), **found)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
 

@@ -31,6 +31,49 @@ options:
     description: The masking's secret, hexadecimal, 16 bytes or more.
     type: str
     default: ""
+  archive:
+    description:
+      - An archive's folder on this host, of the kind pg_dump, sqlite or dumpdata, in place of the live site. A database
+        is restored beside the live one on this host's server for it, and dropped again.
+    type: path
+    default: ""
+  keeper:
+    description: OS user who keeps the database; without it V(postgres), or the site's own user with SQLite.
+    type: str
+    default: ""
+  server_directory:
+    description: Private folder of the restores on that server.
+    type: path
+    default: /var/lib/postgresql/sauvegarde
+  connection:
+    description: That server, as in M(sauvegarde_migration).
+    type: dict
+    default: {}
+    suboptions:
+      host:
+        description: Directory of the socket, or a host name.
+        type: str
+        default: /var/run/postgresql
+      port:
+        description: Port.
+        type: int
+        default: 5432
+      user:
+        description: Role to log in as; the OS user's own name without it.
+        type: str
+        default: ""
+      passfile:
+        description: A password file of mode 0600.
+        type: path
+        default: ""
+      sslmode:
+        description: As libpq has it.
+        type: str
+        default: ""
+  environment_of_host:
+    description: This host's environment. What must be masked is opened in V(production) and V(repository) only.
+    type: str
+    default: ""
   target_environment:
     description: The target's environment, V(production) or another word.
     type: str
@@ -91,12 +134,13 @@ def main():
     )
     wanted = module.params
     masked = source.is_masked(wanted["masking"], wanted["target_environment"])
-    given = (wanted["policy"], wanted["key"], wanted["labels"], masked)
+    about = arguments.about(wanted)
     try:
+        given = (wanted["policy"], wanted["key"], arguments.labels(wanted), masked)
         where = django.described(wanted)
         if module.check_mode or wanted["state"] == "described":
-            module.exit_json(changed=wanted["state"] == "dumped", source=source.look(where, *given))
-        made = source.make(where, wanted["directory"], source.options(*given))
+            module.exit_json(changed=wanted["state"] == "dumped", source=source.look(where, *given, about))
+        made = source.make(where, wanted["directory"], source.options(*given), about)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     manifest = made["manifest"]

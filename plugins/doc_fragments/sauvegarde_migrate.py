@@ -10,9 +10,19 @@ options:
     type: path
     default: /var/lib/sauvegarde/migrations
   labels:
-    description: Applications and models (C(app) or C(app.Model)) to move; the whole site without it.
+    description: Applications and models (C(app) or C(app.Model)) to move; the whole site without it and O(sets).
     type: list
     elements: str
+    default: []
+  sets:
+    description: Names of fixture sets to move.
+    type: list
+    elements: str
+    default: []
+  fixture_sets:
+    description: The sets, as M(sauvegarde_fixtures) has them; the site's seven without it.
+    type: list
+    elements: dict
     default: []
 """
 

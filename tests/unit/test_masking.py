@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from sauvegarde.django.masking import Field, Mask, Masking, starting_policy
+from sauvegarde.django.masking import Field, Mask, Masking, starting_policy, unclassified
 from sauvegarde.errors import SauvegardeError
 
 KEY = b"0123456789abcdef"
@@ -192,3 +192,11 @@ def test_the_starting_policy_recognises_what_is_personal_and_knows_every_field()
 def test_rows_that_need_a_dropped_row_are_dropped_by_the_starting_policy():
     site = dict(SITE, **{"stats.visit": model(session=dict(field("ForeignKey"), relation=["sessions.session", "id"]))})
     assert starting_policy(site)["models"]["stats.visit"] == "drop"
+
+
+def test_only_what_the_policy_does_not_know_is_drafted():
+    draft = {"models": {"a.new": {"x": "keep"}, "a.known": {"x": "keep", "y": {"mask": "email"}}, "a.gone": "drop"}}
+    policy = {"models": {"A.Known": {"x": "empty"}, "a.gone": "drop"}}
+    new = {"a.new": {"x": "keep"}, "a.known": {"y": {"mask": "email"}}}
+    assert unclassified(draft, policy) == {"models": new}
+    assert unclassified(draft, {}) == draft and unclassified(draft, draft) == {"models": {}}

@@ -1,7 +1,8 @@
 """The `dumpdata` kind: a Django site's data as one fixture, as stock `dumpdata` writes it.
 
 job: site (see django.site.Site), and `dumpdata`: the options of the dump (see django.dump.DEFAULTS); a key for masking
-comes as `key_file`, a file with its hexadecimal digits.
+comes as `key_file`, a file with its hexadecimal digits. `fixture`: an archive's, which is masked in place of the site's
+database.
 """
 
 import contextlib
@@ -42,7 +43,14 @@ def dump(job, stage, facts, notify):
     where, options, described = facts["site"], facts["options"], facts["described"]
     name = "data." + options["format"]
     with stage.writer(name) as target:
-        result = dumping.stream(where, options, target.write, lambda event: notify("model", **event))
+
+        def told(event):
+            notify("model", **event)
+
+        if job.get("fixture"):
+            result = dumping.masked(where, job["fixture"], options, target.write, told)
+        else:
+            result = dumping.stream(where, options, target.write, told)
     warnings = []
     if described["unapplied"]:
         warnings.append("Migrations are not applied: {}.".format(", ".join(described["unapplied"])))

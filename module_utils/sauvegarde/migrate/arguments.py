@@ -1,30 +1,67 @@
 """The arguments that the migration's modules share, as plain values."""
 
 from ..django import arguments as django
+from ..django import sets
+from ..errors import SauvegardeError
 from ..restore import arguments as restore
 
+LABELS = {
+    "labels": {"type": "list", "elements": "str", "default": []},
+    "sets": {"type": "list", "elements": "str", "default": []},
+    "fixture_sets": {"type": "list", "elements": "dict", "default": []},
+}
 TARGET = dict(
-    django.SITE,
+    dict(django.SITE, **LABELS),
     directory={"type": "path", "default": "/var/lib/sauvegarde/migrations"},
     server_directory=restore.DIRECTORY,
     connection=restore.CONNECTION,
     keeper={"type": "str", "default": ""},
-    labels={"type": "list", "elements": "str", "default": []},
     policy={"type": "dict", "default": {}},
     unknown={"type": "str", "choices": ["stop", "skip"], "default": "stop"},
     environment_of_host={"type": "str", "default": ""},
 )
 SOURCE = dict(
-    django.SITE,
+    dict(django.SITE, **LABELS),
     policy={"type": "dict", "default": {}},
     key={"type": "str", "default": "", "no_log": True},
-    labels={"type": "list", "elements": "str", "default": []},
     masking={"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
     target_environment={"type": "str", "default": ""},
     directory={"type": "path", "default": "/var/lib/sauvegarde/migrations"},
+    archive={"type": "path", "default": ""},
+    keeper={"type": "str", "default": ""},
+    server_directory=restore.DIRECTORY,
+    connection=restore.CONNECTION,
+    environment_of_host={"type": "str", "default": ""},
 )
+
+
+def about(parameters):
+    """What surrounds the source among a module's parameters, as `source.make` and `source.look` want it."""
+    return {
+        "path": parameters["archive"],
+        "mark": None,
+        "keeper": parameters["keeper"],
+        "connection": parameters["connection"],
+        "server_directory": parameters["server_directory"],
+        "environment": parameters["environment_of_host"],
+    }
+
+
+def labels(parameters):
+    """The applications and models to move, those of the named fixture sets included; [] for the whole site."""
+    known = {each["name"]: each["models"] for each in sets.checked(parameters["fixture_sets"] or sets.SETS)}
+    unknown = sorted(set(parameters["sets"]) - set(known))
+    if unknown:
+        raise SauvegardeError(
+            "There is no fixture set {}.".format(", ".join(unknown)), fix="Name one of: {}.".format(", ".join(known))
+        )
+    found = list(parameters["labels"])
+    for name in parameters["sets"]:
+        found += known[name]
+    return found
 
 
 def spec(parameters):
     """The migration's specification among a module's parameters."""
-    return {name: parameters[name] for name in TARGET}
+    found = {name: parameters[name] for name in TARGET if name not in LABELS}
+    return dict(found, labels=labels(parameters))

@@ -51,16 +51,13 @@ def lock_in(spec):
 
 def reserve(spec):
     directory = _folder(spec)
-    proven = set()
+    state.give_up(directory, spec["database"])
     for each in state.runs(directory, spec["database"]):
-        if each["status"] == state.READY:
-            proven.add(each["side"])
-        elif each["status"] == state.RUNNING:
+        if each["status"] == state.RUNNING:
             # The lock is the caller's, so what says that it runs was killed.
             state.change(directory, each["id"], status=state.KILLED)
     for path in files.leftovers(spec["database"]):
-        if path not in proven:
-            files.drop(path)
+        files.drop(path)
     identifier = archive.new_identifier(directory)
     name = files.side(spec["database"], identifier)
     with state.State(
@@ -69,8 +66,12 @@ def reserve(spec):
         return {"id": identifier, "side": name}
 
 
-def end(spec, identifier, status):
-    state.change(_folder(spec), identifier, status=status, step=status)
+def end(spec, identifier, status, masked=False):
+    state.change(_folder(spec), identifier, status=status, step=status, migration=True, masked=masked)
+
+
+def is_masked(spec):
+    return bool(state.swapped(files.directory(spec["database"]), spec["database"]).get("masked"))
 
 
 def safety(spec):
@@ -88,6 +89,18 @@ def create(spec, name):
     new.touch(mode=0o640)
     if live.exists():
         shutil.copymode(str(live), str(new))
+
+
+def copy(spec, _archive):
+    """A side file that holds what the live one does. Returns as `reserve`."""
+    reserved = reserve(spec)
+    create(spec, reserved["side"])
+    with contextlib.closing(sqlite.connect(spec["database"])) as live, contextlib.closing(
+        sqlite.connect(reserved["side"], "rw")
+    ) as side:
+        live.backup(side)
+        side.execute("PRAGMA journal_mode = DELETE")
+    return reserved
 
 
 def finish(spec, name):

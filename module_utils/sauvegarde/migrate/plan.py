@@ -15,16 +15,16 @@ def survey(where, labels=()):
     return site.run(where, "survey", {"labels": list(labels), "exclude": list(dump.EXCLUDE)})
 
 
-def place(found, spec):
-    """(module, its spec, OS user) of the target that a survey found: `server` or `file`."""
+def place(found, user, spec):
+    """(module, its spec, OS user) of the database that a survey found: `server` or `file`. `user`: the site's own."""
     named = {"database": found["name"], "path": spec["path"], "mark": spec["mark"]}
     if found["vendor"] == "sqlite":
-        return file, named, spec["keeper"] or spec["site"].get("user", "")
+        return file, named, spec["keeper"] or user
     named.update(
         connection=spec["connection"],
         directory=spec["server_directory"],
         engine=found["engine"],
-        role=found["user"] or spec["site"].get("user", ""),
+        role=found["user"] or user,
     )
     return server, named, spec["keeper"] or "postgres"
 
@@ -47,7 +47,7 @@ def make(where, spec, source):
     if found["vendor"] not in ("sqlite", "postgresql"):
         stop("The target's database is {}.".format(found["vendor"]), "", "Migrate into PostgreSQL or SQLite.")
         return {"obstacles": obstacles, "warnings": warnings}
-    module, named, keeper = place(found, spec)
+    module, named, keeper = place(found, where.user, spec)
     seen = acting_as(keeper, module.look, named, found["tables"])
     for sentence in seen["obstacles"]:
         stop(f"{found['name']} cannot be replaced.", sentence, "Then run it again.")
@@ -68,8 +68,19 @@ def make(where, spec, source):
                 + ", ".join(live["others"])
                 + "."
             )
+    if spec["labels"] and not live:
+        stop("There is no live database that the named models could go into.", "", "Migrate the whole site first.")
+    elif spec["labels"]:
+        warn("What is written to the live database from now until the swap will not be in the new one.")
     if source:
         _compare(source, found, stop, warn, spec["unknown"])
+        if source["is_masked"] and spec["environment_of_host"] == "production":
+            say = warn if spec["labels"] else stop
+            say(
+                "The source's own data were masked when they came: invented people would replace production's.",
+                "",
+                "Name the models to move (migrate_labels, migrate_sets), none of them masked.",
+            )
         if not source["masked"] and spec["environment_of_host"] != "production":
             warn("Nothing is masked: personal data leave their host.")
     return {

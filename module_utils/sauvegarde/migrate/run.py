@@ -56,16 +56,20 @@ def make_plan(spec, source):
     return plan.make(site.site(spec["site"]), spec, source)
 
 
-def start(spec):
+def start(spec, said, check=False):
     """Start a run that goes on by itself, or take over the one that is there for the same archive.
 
-    Returns its state, with `started_now`.
+    `said`: what confirms that the target is replaced (plan.confirm's words). Returns its state, with `started_now`;
+    with `check` {} once it is confirmed.
     """
     spec = settled(spec)
-    where = site.site(spec["site"])
+    found = plan.survey(site.site(spec["site"]), spec["labels"])
+    database = found["name"]
+    plan.confirm(database, said, spec["environment_of_host"])
+    if check:
+        return {}
     site.modules()  # while what they are read from is still there
     directory = state.folder(spec["directory"])
-    database = plan.survey(where)["name"]
     for each in state.runs(directory, database):
         if each["status"] == state.RUNNING:
             if each["mark"] == spec["mark"]:
@@ -74,18 +78,17 @@ def start(spec):
                 f"Another migration into {database} is running on this host.", "", "Wait for its end.", LOCKED
             )
     identifier = archive.new_identifier(directory)
-    return detached.launch(directory, identifier, fill, spec)
+    return detached.launch(directory, identifier, lambda given, identifier: fill(given, identifier, found), spec)
 
 
-def fill(spec, identifier):
+def fill(spec, identifier, found):
     """Fill and prove a side database. Returns the run's final state, whose status is `ready`.
 
-    Raises where anything fails: the side database is dropped then, and the state says why.
+    `found`: the target's survey. Raises where anything fails: the side database is dropped then, and the state says
+    why.
     """
-    spec = settled(spec)
     where = site.site(spec["site"])
     directory = state.folder(spec["directory"])
-    found = plan.survey(where, spec["labels"])
     with state.hold(directory, found["name"]), state.State(
         directory,
         identifier,
@@ -107,7 +110,7 @@ def _fill(spec, where, found, run):
     begun = time.monotonic()
     run.update(step="read")
     manifest = kinds.verify(spec["path"])
-    module, named, keeper = plan.place(found, spec)
+    module, named, keeper = plan.place(found, where.user, spec)
 
     def keep(function, *arguments):
         """As the database's keeper."""
@@ -116,22 +119,26 @@ def _fill(spec, where, found, run):
     with state.hold(keep(module.lock_in), found["name"]):
         run.update(step="safety archive")
         safety = keep(module.safety)
-        reserved = keep(module.reserve)
+        run.update(safety=safety, keeper=keeper, step="create")
+        reserved = keep(module.copy, safety) if spec["labels"] else keep(module.reserve)
         name = reserved["side"]
-        run.update(side=name, side_id=reserved["id"], safety=safety, keeper=keeper)
+        run.update(side=name, side_id=reserved["id"])
         try:
-            run.update(step="create")
-            keep(module.create, name)
+            if not spec["labels"]:
+                keep(module.create, name)
             beside = where._replace(name=name)
             run.update(step="schema")
             migrated = site.run(beside, "migrate", {})
+            others = _others(beside, found) if spec["labels"] else None
             run.update(step="load")
             loaded = _load(spec, beside, found, manifest, run)
             run.update(step="prove")
             proven = prove(beside, found, manifest)
+            if others is not None:
+                _same(others, _others(beside, found))
             run.update(step="properties")
             finished = keep(module.finish, name)
-            keep(module.end, reserved["id"], state.READY)
+            keep(module.end, reserved["id"], state.READY, manifest["source"]["masked"])
         except BaseException:
             with contextlib.suppress(SauvegardeError):
                 keep(module.drop, name)
@@ -164,8 +171,28 @@ def _load(spec, where, found, manifest, run):
             done.add(event["model"])
             run.note(tables=len(done))
 
+    if spec["labels"]:
+        # The archive may hold more than is asked for.
+        values["exclude"] = [label for label in manifest["source"]["many"] if label not in found["selected"]]
     source = Path(spec["path"]) / (manifest["source"]["file"] + archive.SUFFIX)
     return load.load(where, [source], values, progress)
+
+
+def _others(where, found):
+    """The fingerprint of the models that are not moved."""
+    every = plan.survey(where)["selected"]
+    labels = [label for label in every if label not in found["selected"]]
+    return dump.stream(where, {"labels": labels, "format": "jsonl"}, lambda piece: None)["fingerprint"]
+
+
+def _same(before, after):
+    differences = proof.compare(before, after)
+    if differences:
+        raise SauvegardeError(
+            "Models that were not to be moved have changed: the live database was not touched.",
+            "\n".join(each["sentence"] for each in differences),
+            "Find out what the site does when these models are loaded (a trigger, a cascade); name them too.",
+        )
 
 
 def _common(found, manifest):

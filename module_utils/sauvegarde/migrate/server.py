@@ -5,6 +5,7 @@ one another), path and mark (of the archive), engine (Django's), role (whom the 
 """
 
 import contextlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import psycopg2
@@ -83,6 +84,7 @@ def reserve(spec):
     The caller holds the lock.
     """
     directory = state.folder(spec["directory"])
+    state.give_up(directory, spec["database"])
     run.clean(run.settled({key: spec[key] for key in ("connection", "database", "directory", "path")}))
     identifier = archive.new_identifier(directory)
     name = names.side(spec["database"], identifier)
@@ -92,9 +94,14 @@ def reserve(spec):
         return {"id": identifier, "side": name}
 
 
-def end(spec, identifier, status):
+def end(spec, identifier, status, masked=False):
     """Say how the run ended: a `ready` one can be swapped in."""
-    state.change(state.folder(spec["directory"]), identifier, status=status, step=status)
+    state.change(state.folder(spec["directory"]), identifier, status=status, step=status, migration=True, masked=masked)
+
+
+def is_masked(spec):
+    """Whether the live database is one that a masked migration made."""
+    return bool(state.swapped(spec["directory"], spec["database"]).get("masked"))
 
 
 def safety(spec):
@@ -123,6 +130,16 @@ def create(spec, name):
             postgres.execute(
                 inside, sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(sql.Identifier(spec["role"]))
             )
+
+
+def copy(spec, archive_of_live):
+    """A side database that holds what the live one does: its archive, restored and proven. Returns as `reserve`."""
+    values = {key: spec[key] for key in ("connection", "database", "directory")}
+    state.give_up(Path(spec["directory"]), spec["database"])
+    found = run.fill(dict(values, path=archive_of_live), held=True)
+    # Proven as a copy; until what comes into it is proven too, nobody may swap it in.
+    end(spec, found["id"], state.RUNNING)
+    return {"id": found["id"], "side": found["side"]}
 
 
 def _wanted(spec, server):

@@ -165,16 +165,20 @@ def clean(spec):
     return sorted(dropped)
 
 
-def fill(spec, identifier=None):
+def fill(spec, identifier=None, held=False):
     """Restore into a side database and prove it. Returns the run's final state, whose status is 'ready'.
 
     Raises where anything fails: the side database is dropped then, and the state says why. The live database is not
-    touched. `identifier` names the run where the caller needs to know it before (a new one by default).
+    touched. `identifier` names the run where the caller needs to know it before (a new one by default); `held` says
+    that the caller has the lock.
     """
     spec = settled(spec)
     directory = state.folder(spec["directory"])
-    _end_orphans(spec)
-    with state.hold(directory, spec["database"]):
+    if not held:
+        _end_orphans(spec)
+    with contextlib.ExitStack() as stack:
+        if not held:
+            stack.enter_context(state.hold(directory, spec["database"]))
         dropped = clean(spec)
         identifier = identifier or archive.new_identifier(directory)
         name = names.side(spec["database"], identifier)
@@ -397,11 +401,24 @@ def put_back(spec, wanted="", check=False):
         if files.is_file(spec["database"]):
             if check:
                 return {"restored": files.chosen(spec["database"], wanted)}
-            return files.back(spec["database"], archive.new_identifier(directory), wanted)
+            result = files.back(spec["database"], archive.new_identifier(directory), wanted)
+            _went_back(directory, spec["database"], result["restored"])
+            return result
         server = postgres.server(spec["connection"])
         if check:
             return {"restored": swap.chosen(server, spec["database"], wanted)}
-        return swap.back(server, spec["database"], archive.new_identifier(directory), wanted)
+        result = swap.back(server, spec["database"], archive.new_identifier(directory), wanted)
+        _went_back(directory, spec["database"], result["restored"])
+        return result
+
+
+def _went_back(directory, database, restored):
+    """Note in the run that had replaced what is live again, and in those after it, that its database is not live."""
+    for each in state.runs(directory, database):
+        if each["status"] == state.SWAPPED:
+            state.change(directory, each["id"], status=state.BACK)
+            if each["swap"]["kept"] == restored:
+                return
 
 
 def list_kept(spec):

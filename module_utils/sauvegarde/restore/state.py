@@ -20,7 +20,7 @@ from . import words
 NAME = "state.json"
 HEARTBEAT = 2.0
 _PATIENCE = 100  # tenths of a second: a child that lost its session is soon gone
-RUNNING, READY, FAILED, KILLED, SWAPPED = "running", "ready", "failed", "killed", "swapped"
+RUNNING, READY, FAILED, KILLED, SWAPPED, BACK = "running", "ready", "failed", "killed", "swapped", "rolled back"
 
 
 def _lock_path(directory, database):
@@ -140,3 +140,17 @@ def change(directory, identifier, **values):
     """Change the state of a run that has ended."""
     path = Path(directory) / identifier / NAME
     files.write(path, dict(files.read(path), **values))
+
+
+def give_up(directory, database):
+    """Have what migrations proved and nobody swapped in cleared like what was killed: the next brings newer data."""
+    for each in runs(directory, database):
+        if each["status"] == READY and each.get("migration"):
+            change(directory, each["id"], status=KILLED)
+
+
+def swapped(directory, database):
+    """The run whose database is the live one now; {} where none is, or where somebody went back to the one before."""
+    if not Path(directory).is_dir():
+        return {}
+    return next((each for each in runs(directory, database) if each["status"] == SWAPPED), {})

@@ -1,0 +1,118 @@
+"""A side file put in a live SQLite file's place, and back."""
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sauvegarde.errors import LOCKED, SauvegardeError
+from sauvegarde.restore import files, run
+
+ID, LATER = "20261124T030000Z", "20261124T040000Z"
+
+
+def make(path, text, mode="DELETE"):
+    with contextlib.closing(sqlite3.connect(str(path), isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {mode}")
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("INSERT INTO t VALUES (?)", (text,))
+
+
+def said(path):
+    with contextlib.closing(sqlite3.connect(str(path))) as connection:
+        return connection.execute("SELECT x FROM t").fetchone()[0]
+
+
+@pytest.fixture
+def live(tmp_path):
+    path = tmp_path / "site's é.sqlite3"
+    make(path, "old")
+    make(files.side(str(path), ID), "new")
+    return str(path)
+
+
+def test_the_names_stay_beside_the_file():
+    side = files.side("/srv/a very/long/path/" + "x" * 80, ID)
+    assert side.startswith("/srv/a very/long/path/x") and side.endswith("__restore_" + ID)
+    assert len(Path(side).name) <= 63
+    assert files.label("/srv/db.sqlite3") == "db.sqlite3" and files.label("el/paso") == "el/paso"
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_in_place_and_back(tmp_path, mode):
+    live = str(tmp_path / "db")
+    make(live, "old", mode)
+    make(files.side(live, ID), "new", mode)
+    result = files.into_place(live, files.side(live, ID), ID)
+    assert said(live) == "new" and result["kept"] == files.before(live, ID) and said(result["kept"]) == "old"
+    assert [each["id"] for each in files.kept(live)] == [ID]
+    assert files.back(live, LATER)["restored"] == files.before(live, ID)
+    assert said(live) == "old" and said(files.before(live, LATER)) == "new"
+    assert files.leftovers(live) == []
+
+
+def test_what_was_written_into_the_log_of_a_killed_writer_is_kept(tmp_path):
+    """A WAL that nobody folded into its file goes with the old file, never with the new one."""
+    live = str(tmp_path / "db")
+    make(live, "old", "WAL")
+    make(files.side(live, ID), "new", "WAL")
+    code = (
+        "import os, sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute(\"UPDATE t SET x = 'latest'\")\nos._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, live], check=False)
+    assert Path(live + "-wal").stat().st_size > 0
+    result = files.into_place(live, files.side(live, ID), ID)
+    assert said(live) == "new" and said(result["kept"]) == "latest"
+
+
+def test_a_writer_at_work_keeps_the_live_file(live):
+    with contextlib.closing(sqlite3.connect(live, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with pytest.raises(SauvegardeError) as caught:
+            files.into_place(live, files.side(live, ID), ID, fence=0.2)
+        assert caught.value.exit_code == LOCKED and "as it was" in caught.value.what
+        writer.execute("COMMIT")
+    assert said(live) == "old" and files.kept(live) == [] and said(files.side(live, ID)) == "new"
+
+
+def test_who_still_has_the_old_file_open_cannot_write_into_the_void(live):
+    with contextlib.closing(sqlite3.connect(live, isolation_level=None)) as connection:
+        assert connection.execute("SELECT x FROM t").fetchone() == ("old",)
+        files.into_place(live, files.side(live, ID), ID)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("UPDATE t SET x = 'lost'")
+    assert said(live) == "new" and said(files.before(live, ID)) == "old"
+
+
+def test_killed_between_the_two_names_it_is_done_again(live):
+    os.link(live, files.before(live, ID))
+    assert files.kept(live) == []  # a second name of the live file is nothing to go back to
+    files.into_place(live, files.side(live, ID), LATER)
+    assert said(live) == "new"
+    assert [each["id"] for each in files.kept(live)] == [LATER] and said(files.before(live, LATER)) == "old"
+
+
+def test_the_first_one_replaces_nothing(tmp_path):
+    live = str(tmp_path / "db")
+    make(files.side(live, ID), "new")
+    assert files.into_place(live, files.side(live, ID), ID)["kept"] is None
+    assert said(live) == "new"
+    with pytest.raises(SauvegardeError, match="nothing to go back to"):
+        files.chosen(live)
+
+
+def test_the_restores_doors_take_a_file(live):
+    """As the playbooks of a rollback and a clean-up call them, by its keeper."""
+    files.into_place(live, files.side(live, ID), ID)
+    spec = {"database": live, "connection": {}, "directory": "/nonexistent"}
+    assert run.put_back(spec, check=True) == {"restored": files.before(live, ID)}
+    run.put_back(spec)
+    assert said(live) == "old"
+    kept = run.list_kept(spec)[0]["name"]
+    with pytest.raises(SauvegardeError, match="not a file kept"):
+        run.remove_kept(spec, live)
+    assert run.remove_kept(spec, kept) and not Path(kept).exists() and said(live) == "old"
