@@ -166,7 +166,7 @@ def lines(plan):
         told.append("Moves:  " + (", ".join(plan["labels"]) or "the whole site, {} models".format(plan["models"])))
         told.append("Target: {} on {host}, {version}, Django {django}".format(plan["label"], **target))
         told.append("Live:   " + (words.size(live["bytes"]) if live else "there is no such database yet"))
-        told += ["Kept:   {} ({})".format(each["name"], words.size(each["bytes"])) for each in plan["kept"]]
+        told += words.of_kept(plan["kept"])
     for each in plan["warnings"]:
         told.append("Note:   " + " ".join(filter(None, [each["what"], each["why"]])))
     return told + ["Stops:  " + text for text in words.of_obstacles(plan)]

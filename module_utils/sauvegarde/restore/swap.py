@@ -46,8 +46,10 @@ def sessions(connection, database):
         for row in postgres.query(
             connection,
             "SELECT pid, usename, application_name, coalesce(client_addr::text, 'local'), coalesce(state, '')"
-            " FROM pg_catalog.pg_stat_activity WHERE datname = %s AND pid <> pg_catalog.pg_backend_pid()"
-            " AND backend_type = 'client backend' ORDER BY pid",
+            " FROM pg_catalog.pg_stat_activity a WHERE datname = %s AND pid <> pg_catalog.pg_backend_pid()"
+            # Servers before 10 do not say what kind it is.
+            " AND coalesce(pg_catalog.to_jsonb(a) ->> 'backend_type', 'client backend') = 'client backend'"
+            " ORDER BY pid",
             (database,),
         )
     ]

@@ -35,6 +35,11 @@ _COUNTED = (
 _KEPT = {"before": "Kept:", "restore": "Side:"}
 
 
+def of_kept(kept):
+    """The lines of what restores and swaps left beside a database (swap.kept's or files.kept's)."""
+    return ["{}   {} ({})".format(_KEPT[each["kind"]], each["name"], size(each["bytes"])) for each in kept]
+
+
 def _place(host, environment, standby):
     """' on db1 (production, standby)'; '' where nothing is known."""
     known = [environment, {True: "standby", False: "primary", None: ""}[standby]]
@@ -79,9 +84,7 @@ def of_plan(plan, host="", environment="", environment_of_source=""):
             lines.append("Live:   {}, {} session(s)".format(size(live["bytes"]), len(live["sessions"])))
         else:
             lines.append("Live:   there is no such database yet")
-        lines += [
-            "{}   {} ({})".format(_KEPT[each["kind"]], each["name"], size(each["bytes"])) for each in plan["kept"]
-        ]
+        lines += of_kept(plan["kept"])
         if plan["extensions"]:
             lines.append("Brings: " + ", ".join(map(_change, plan["extensions"])))
         as_the_server = "the server's own"
