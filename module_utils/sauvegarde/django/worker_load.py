@@ -11,6 +11,7 @@ model inherits from another table, has listeners, fields of its own making, or t
 import datetime
 import decimal
 import json
+import marshal
 import struct
 
 from django.apps import apps
@@ -22,7 +23,6 @@ from django.core.serializers.python import Deserializer as PythonDeserializer
 from django.db import DatabaseError, connections, router, transaction
 
 from ..errors import FAILED, LOCKED, SauvegardeError
-from . import fixture
 from .worker_plan import Plan, constrained
 from .worker_values import CHUNK, EXPECTED, Column, Invalid, Keys, Problems, Stock
 from .worker_write import writer as writer_for
@@ -365,7 +365,8 @@ def load(options, source, output):
     """Load fixtures. `options`: mode (merge or replace), policy, exclude, models (whose rows a replacement covers
     though no file names them), check_only, spool (folder for what waits), lock_timeout in seconds.
 
-    The source holds, for each file, a line of JSON {"name", "format"}, then pieces with their length before them.
+    The source holds, for each file, a line of JSON {"name", "format", "parsed"}, then pieces with their length before
+    them: lists of objects as `marshal` writes them, where it is parsed, and the file's text where only Django can.
     Returns {"counts", "stock", "skipped", "problems", "stopping", "mended", "written"}; while anything is `stopping`,
     nothing is written.
     """
@@ -373,7 +374,7 @@ def load(options, source, output):
     for label in options["models"]:
         loading.plan(apps.get_model(label))
     for part in _parts(source):
-        loading.read(_entries(part, loading.using))
+        loading.read(_entries(*part, loading.using))
     for plan in list(loading.plans.values()):
         plan.flush()
     written = False
@@ -398,59 +399,50 @@ def load(options, source, output):
     return dict(loading.result(), written=written)
 
 
-class _Part:
-    """One file inside the source."""
-
-    def __init__(self, source, head):
-        self.name, self.format = head["name"], head["format"]
-        self._source = source
-        self._left = 0
-        self._ended = False
-
-    def read(self, size=-1):
-        data = b""
-        while not self._ended and (size < 0 or not data):
-            if not self._left:
-                head = self._source.read(_HEAD.size)
-                if len(head) < _HEAD.size:
-                    raise ValueError("it was cut off on its way")
-                (self._left,) = _HEAD.unpack(head)
-                if not self._left:
-                    self._ended = True
-                    break
-            piece = self._source.read(self._left if size < 0 else min(size, self._left))
-            if not piece:
-                raise ValueError("it was cut off on its way")
-            self._left -= len(piece)
-            data += piece
-        return data
-
-
 def _parts(source):
+    """(name, format, whether it is parsed, an iterator of its pieces) of each file inside the source."""
     while True:
         line = source.readline()
         if not line:
-            raise SauvegardeError("The fixtures were cut off on their way: nothing was written.")
+            raise _cut_off()
         head = json.loads(line.decode("utf-8"))
         if head is None:
             return
-        part = _Part(source, head)
-        yield part
-        while part.read(1 << 20):
+        pieces = _pieces(source)
+        yield head["name"], head["format"], head["parsed"], pieces
+        for _ in pieces:
             pass
 
 
-def _entries(part, using):
-    if part.format in ("json", "jsonl"):
-        return fixture.objects(part, part.format, part.name)
-    return _by_django(part, using)
+def _pieces(source):
+    while True:
+        head = source.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            raise _cut_off()
+        (size,) = _HEAD.unpack(head)
+        if not size:
+            return
+        piece = source.read(size)
+        if len(piece) < size:
+            raise _cut_off()
+        yield piece
 
 
-def _by_django(part, using):
+def _cut_off():
+    return SauvegardeError("The fixtures were cut off on their way: nothing was written.")
+
+
+def _entries(name, form, parsed, pieces, using):
+    if not parsed:
+        yield from _by_django(name, form, b"".join(pieces).decode("utf-8"), using)
+    for piece in pieces:
+        yield from marshal.loads(piece)
+
+
+def _by_django(name, form, text, using):
     """The objects of another format (XML, YAML) through Django's deserializer, as a JSON fixture would hold them."""
-    text = part.read().decode("utf-8")
     try:
-        for item in serializers.deserialize(part.format, text, using=using, handle_forward_references=True):
+        for item in serializers.deserialize(form, text, using=using, handle_forward_references=True):
             meta = item.object._meta
             deferred = item.deferred_fields or {}
             fields = {
@@ -466,7 +458,7 @@ def _by_django(part, using):
             yield entry
     except (serializers.base.DeserializationError, serializers.base.SerializerDoesNotExist, ValueError) as error:
         raise SauvegardeError(
-            f"{part.name} is not a whole fixture.", str(error.__cause__ or error), "Write it again from its source."
+            f"{name} is not a whole fixture.", str(error.__cause__ or error), "Write it again from its source."
         ) from error
 
 

@@ -96,15 +96,15 @@ class Writer:
 
 
 def _copied(values):
-    """A column's values in COPY's text form."""
+    """A column's values in COPY's text form, as bytes."""
     kinds = set(map(type, values))
     if str not in kinds:
         return [_other(value) for value in values]
     # All of them at once: a NUL, which no text of PostgreSQL's holds, stands between.
-    data = "\0".join([value if type(value) is str else "" for value in values])
-    for char, escape in (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+    data = "\0".join([value if type(value) is str else "" for value in values]).encode("utf-8")
+    for char, escape in ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t")):
         data = data.replace(char, escape)
-    texts = data.split("\0")
+    texts = data.split(b"\0")
     if len(texts) != len(values):
         raise ValueError("a text holds a NUL character")
     if len(kinds) == 1:
@@ -115,12 +115,14 @@ def _copied(values):
 def _other(value):
     kind = type(value)
     if value is None:
-        return "\\N"
+        return b"\\N"
+    if kind is int:
+        return b"%d" % value
     if kind is bool:
-        return "t" if value else "f"
+        return b"t" if value else b"f"
     if kind is bytes:
-        return "\\\\x" + value.hex()
-    return repr(value)
+        return b"\\\\x" + value.hex().encode("ascii")
+    return repr(value).encode("ascii")
 
 
 class PostgresWriter(Writer):
@@ -152,8 +154,7 @@ class PostgresWriter(Writer):
     def _store(self, table, names, chunks):
         sql = "COPY {} ({}) FROM STDIN".format(self.quote(table), ", ".join(self.quote(name) for name in names))
         pieces = (
-            "".join(["\t".join(row) + "\n" for row in zip(*map(_copied, zip(*chunk)))]).encode("utf-8")
-            for chunk in chunks
+            b"".join([b"\t".join(row) + b"\n" for row in zip(*map(_copied, zip(*chunk)))]) for chunk in chunks if chunk
         )
         with self.connection.cursor() as cursor, self.connection.wrap_database_errors:
             if hasattr(cursor.cursor, "copy_expert"):  # psycopg2
