@@ -61,10 +61,6 @@ counts:
   description: Objects of each model.
   returned: always
   type: dict
-fingerprint:
-  description: Per model C(rows) and a C(hash), at the precision of fixtures.
-  returned: always
-  type: dict
 stock:
   description: The models that went through Django's own serializer, each with the reason.
   returned: always
@@ -80,7 +76,7 @@ from ansible.module_utils.sauvegarde.django import arguments, dump
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 _OPTIONS = ("labels", "exclude", "indent", "natural_primary", "policy", "key")
-_RETURNED = ("counts", "fingerprint", "stock", "masked")
+_RETURNED = ("counts", "stock", "masked")
 
 
 def main():

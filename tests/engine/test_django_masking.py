@@ -65,7 +65,7 @@ def test_masked_values_are_the_same_each_time_and_for_each_key_others(production
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
 def test_a_masked_stream_arrives_as_it_left_and_the_site_works(sites, production, policy, tmp_path, kind):
     path = tmp_path / "masked.json.gz"
-    sent = dump.to_file(production, {"policy": policy, "key": KEY}, path)
+    sent = dump.to_file(production, {"policy": policy, "key": KEY}, path, prove=True)
     assert sent["masked"]
     development = sites.new(kind, SITE_APPS="reversed")
     load.load(development, [path], {})

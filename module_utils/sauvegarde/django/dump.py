@@ -13,7 +13,7 @@ from pathlib import Path
 from .. import archive, process
 from ..errors import SauvegardeError
 from . import fixture, load
-from .proof import Fingerprint
+from .proof import Count, Fingerprint
 from .site import completed, run
 
 # Every site makes its own content types and permissions, by `migrate`; their numbers mean nothing elsewhere.
@@ -46,13 +46,14 @@ def options(values):
     return whole
 
 
-def stream(site, values, write, progress=None):
-    """Dump into the function `write` (bytes); what goes by is parsed, counted and fingerprinted.
+def stream(site, values, write, progress=None, prove=True):
+    """Dump into the function `write` (bytes); what goes by is parsed, counted and, to `prove` something later,
+    fingerprinted ("fingerprint" is None without it).
 
     Returns {"counts", "fingerprint", "many", "stock", "masked"}; raises where the parse does not agree with the worker.
     """
     whole = options(values)
-    with Check(whole["format"]) as check:
+    with Check(whole["format"], prove) as check:
         result = _checked(site, "dump", whole, None, write, check, progress)
         fingerprint = check.end()
     return _agreed(result, fingerprint, check.many)
@@ -98,18 +99,19 @@ def _agreed(result, fingerprint, many):
             f"Written: {counted}\nFound in the stream: {fingerprint.counts}",
             "Run it again; if it stays so, report it.",
         )
-    return dict(result, fingerprint=fingerprint.result(), many=many)
+    proof = fingerprint.result() if isinstance(fingerprint, Fingerprint) else None
+    return dict(result, fingerprint=proof, many=many)
 
 
 class Check:
     """Parses a stream that goes by, in a thread of its own."""
 
-    def __init__(self, form):
+    def __init__(self, form, prove=True):
         self.many = {}
         self._form = form
         self._pieces = queue.Queue(maxsize=8)
         self._left = b""
-        self._fingerprint = Fingerprint(self.many)
+        self._fingerprint = Fingerprint(self.many) if prove else Count()
         self._error = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -158,7 +160,7 @@ class Check:
         return piece
 
 
-def to_file(site, values, path, progress=None, write=True):
+def to_file(site, values, path, progress=None, write=True, prove=False):
     """Dump to a file, compressed as its name says; the old one stays until the new one is whole.
 
     Returns as `stream`, and "path", "bytes" and "changed". Not to `write` is to dump and check all the same.
@@ -171,10 +173,10 @@ def to_file(site, values, path, progress=None, write=True):
         )
     values = dict(values, format=form)
     if not write:
-        return dict(stream(site, values, lambda piece: None, progress), path=str(path), bytes=0, changed=True)
+        return dict(stream(site, values, lambda piece: None, progress, prove), path=str(path), bytes=0, changed=True)
     with replaced(path) as target:
         with compressed(target, compression) as sink:
-            result = stream(site, values, sink.write, progress)
+            result = stream(site, values, sink.write, progress, prove)
         target.flush()
         changed = not path.exists() or not filecmp.cmp(str(path), target.name, shallow=False)
     return dict(result, path=str(path), bytes=path.stat().st_size, changed=changed)

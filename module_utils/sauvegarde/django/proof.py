@@ -19,12 +19,29 @@ _MEMBERS = {str: json.encoder.encode_basestring_ascii, int: repr}  # the same as
 _NUMBER = re.compile(r"-?\d+\.\d+(?:[eE][+-]?\d+)?")
 
 
-class Fingerprint:
+class Count:
+    """Counts a fixture's objects, which it takes one by one."""
+
+    def __init__(self):
+        self._rows = {}
+
+    def add(self, entry):
+        label = entry["model"].lower()
+        self._rows[label] = self._rows.get(label, 0) + 1
+
+    @property
+    def counts(self):
+        """{model: rows}"""
+        return dict(self._rows)
+
+
+class Fingerprint(Count):
     """Takes a fixture's objects one by one. `many`: {model: names of its many-to-many fields}."""
 
     def __init__(self, many):
+        super().__init__()
         self._many = many
-        self._rows, self._sums, self._names = {}, {}, {}
+        self._sums, self._names = {}, {}
 
     def add(self, entry):
         label = entry["model"].lower()
@@ -49,7 +66,7 @@ class Fingerprint:
                 parts.append(f"{name}={value!r}")
         text = "\n".join(parts).encode("utf-8", "surrogatepass")
         number = int.from_bytes(hashlib.md5(text).digest(), "big")
-        self._rows[label] = self._rows.get(label, 0) + 1
+        super().add(entry)
         self._sums[label] = (self._sums.get(label, 0) + number) % _MODULUS
 
     def _sorted(self, label, fields):
@@ -59,10 +76,6 @@ class Fingerprint:
             names = sorted(fields)
             self._names[label] = (names, fields.keys())
         return names
-
-    @property
-    def counts(self):
-        return dict(self._rows)
 
     def result(self):
         """{"algorithm", "tables": {model: {"rows", "hash"}}}, as manifests hold it."""

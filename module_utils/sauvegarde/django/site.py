@@ -1,6 +1,7 @@
 """A Django site on this host, and the way to run the engine's inner half in its virtual environment."""
 
 import contextlib
+import fcntl
 import functools
 import importlib.util
 import json
@@ -46,7 +47,8 @@ _SENT += (
 # Reads the modules from standard input and hands the rest of it to the worker. Isolated mode keeps PYTHONPATH and the
 # working directory out; the virtual environment's own packages stay in.
 _BOOTSTRAP = """
-import importlib.abc, importlib.util, json, sys
+import gc, importlib.abc, importlib.util, json, sys
+gc.disable()  # what is made until the site stands stays: looked through again and again, it would be found in use
 source = open(0, "rb", closefd=False)
 request = json.loads(source.readline().decode("utf-8"))
 modules = request.pop("modules")
@@ -63,6 +65,7 @@ from sauvegarde.django.worker import main
 main(request, source)
 """
 _HEAD = struct.Struct(">cI")
+_SET_PIPE_SIZE = 1031  # Linux's F_SETPIPE_SZ, which Python names from 3.10 on
 
 
 class Site(NamedTuple):
@@ -192,6 +195,10 @@ def run(where, task, options, source=None, data=None, progress=None):
         stdout=subprocess.PIPE,
         cwd=where.path,
     )
+    for pipe in (child.stdin, child.stdout):
+        # Both sides then work on while the other one is busy.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe.fileno(), _SET_PIPE_SIZE, 1 << 20)
     with child:
         feeder = _Feeder(child.stdin, json.dumps(request).encode("utf-8") + b"\n", source)
         feeder.start()

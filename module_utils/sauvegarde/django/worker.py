@@ -4,6 +4,7 @@ A frame is one letter, a length in 4 bytes and that many bytes: `D` data of a du
 `E` an error (the last three JSON). What the site's own code prints goes to standard error, where it does no harm.
 """
 
+import gc
 import json
 import os
 import struct
@@ -62,6 +63,9 @@ def _task(name):
     import django
 
     django.setup()
+    if hasattr(gc, "freeze"):  # Python 3.7
+        gc.freeze()
+    gc.enable()
     # Only now, as they import the site's Django, and only what the task needs.
     if name == "load":
         from . import worker_load
