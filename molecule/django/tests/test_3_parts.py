@@ -21,7 +21,7 @@ def test_masked_people_do_not_replace_productions_own(dev):
 
 def test_a_set_goes_from_development_to_production_and_nothing_else_does(dev, prod):
     """A colleague's spelling in the SQLite file: the places go, and nothing else."""
-    before = prod.dumped()[0]
+    before = prod.dumped()
     dev.shell(
         "from reference.models import Place, PlaceVariation\nfrom pages.models import Article\n"
         "PlaceVariation.objects.create(place=Place.objects.first(), label='Orthographe nouvelle')\n"
@@ -34,7 +34,7 @@ def test_a_set_goes_from_development_to_production_and_nothing_else_does(dev, pr
         fixture_sets=[{"name": "places", "models": ["reference.place", "reference.placevariation"]}],
     )
     assert run.code == 0, run.output
-    after = prod.dumped()[0]
+    after = prod.dumped()
     labels = [each["label"] for each in after["reference.placevariation"].values()]
     assert "Orthographe nouvelle" in labels
     assert {model: rows for model, rows in after.items() if model != "reference.placevariation"} == {
