@@ -264,6 +264,7 @@ def _end(pid):
 
 
 def _supervise(job):
+    state.clean(job["state"])
     current = state.read(Path(job["state"]) / "state.json")
     progress = Path(job["state"]) / "progress.json"
     if progress.exists():

@@ -45,5 +45,11 @@ def replace(path, text, mode=0o600, sync=True):
         raise
 
 
+def clean(folder):
+    """Remove what killed writers left half written in a folder. The caller holds the lock that its writers take."""
+    for each in Path(str(folder)).glob(".*.json.*"):
+        each.unlink()
+
+
 def write(path, values):
     replace(path, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n")

@@ -63,8 +63,7 @@ def _task(name):
     import django
 
     django.setup()
-    if hasattr(gc, "freeze"):  # Python 3.7
-        gc.freeze()
+    getattr(gc, "freeze", gc.collect)()  # Python 3.6 has none
     gc.enable()
     # Only now, as they import the site's Django, and only what the task needs.
     if name == "load":
