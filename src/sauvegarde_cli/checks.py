@@ -25,6 +25,7 @@ LINTERS = (
 
 # Scenarios wait for hosts more than they compute, so that two at once take little longer than one.
 AT_ONCE = 2
+LINES_OF_A_FAILURE = 60
 HEARTBEAT = 30  # seconds between two lines that say what runs, where its own output waits for its end
 
 
@@ -40,11 +41,12 @@ class Count(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one name given to ``test`` came to."""
+    """What one name given to ``test`` came to; failures: what pytest said of each test that failed."""
 
     name: str
     count: Count
     seconds: float
+    failures: tuple[str, ...] = ()
 
 
 def scenarios():
@@ -73,6 +75,17 @@ def read_count(reports):
             )
             total += Count(ran - failed - errors - skipped, failed + errors, skipped)
     return total
+
+
+def read_failures(reports):
+    """What the JUnit reports in a folder say of each test that failed: its name, then pytest's own account of it."""
+    failures = []
+    for report in sorted(reports.glob("*.xml")):
+        for case in ET.parse(report).getroot().iter("testcase"):
+            for outcome in (*case.iter("failure"), *case.iter("error")):
+                name = f"{report.stem}: {case.get('classname')}::{case.get('name')}"
+                failures.append(f"{name}\n{(outcome.text or outcome.get('message', '')).strip()}")
+    return tuple(failures)
 
 
 def lint():
@@ -136,11 +149,11 @@ def on_hosts(name, reports, output=None):
     return run_pytest_in(command, bin_folder, reports / name, output)
 
 
-def timed(name, work, *arguments):
-    """The Part of a name whose count `work` returns."""
+def timed(name, reports, work, *arguments):
+    """The Part of a name whose count `work` returns, and whose reports it may leave in a folder of that name."""
     start = time.monotonic()
     count = work(*arguments)
-    return Part(name, count, time.monotonic() - start)
+    return Part(name, count, time.monotonic() - start, read_failures(reports / name))
 
 
 def side_by_side(scenarios, reports):
@@ -149,7 +162,12 @@ def side_by_side(scenarios, reports):
 
     def run(name):
         with logs[name].open("w") as output:
-            return timed(name, on_hosts, name, reports, output)
+            part = timed(name, reports, on_hosts, name, reports, output)
+        if part.count.failed and not part.failures:
+            part = part._replace(
+                failures=(f"{name}, before or beside its tests\n{logs[name].read_text(errors='replace')}",)
+            )
+        return part
 
     start = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -195,19 +213,23 @@ def test(wanted):
         reports = Path(folder)
         for name in [name for name in wanted if name not in with_hosts]:
             heading(name)
-            parts.append(timed(name, lint) if name == "lint" else timed(name, unit, reports))
+            parts.append(timed(name, reports, *((lint,) if name == "lint" else (unit, reports))))
         for name in with_hosts:
             prepare(name)
         if len(with_hosts) == 1:
             heading(with_hosts[0])
-            parts.append(timed(with_hosts[0], on_hosts, with_hosts[0], reports))
+            parts.append(timed(with_hosts[0], reports, on_hosts, with_hosts[0], reports))
         else:
             parts += side_by_side(with_hosts, reports)
     return report(parts)
 
 
 def report(parts):
-    """Print a line a part and the closing count; 0 where all passed."""
+    """Print what failed, a line a part and the closing count, where all can be read at the end; 0 where all passed."""
+    for part in parts:
+        for failure in part.failures:
+            heading(f"Failed in {part.name}")
+            print("\n".join(failure.splitlines()[:1] + failure.splitlines()[1:][-LINES_OF_A_FAILURE:]), flush=True)
     heading("Summary")
     for part in parts:
         outcome = "FAILED" if part.count.failed else "ok"

@@ -33,6 +33,25 @@ def test_error(broken): pass
     assert run(tmp_path, source) == checks.Count(passed=1, failed=2, skipped=1)
 
 
+def test_what_failed_is_said_again_at_the_end(tmp_path, monkeypatch, capsys):
+    """The whole output of a run is long, and often cut: its last lines must be enough to know what to mend."""
+
+    def scenario(name, reports, output):
+        source = (
+            "def test_rows():\n    print('x' * 9)\n    assert 41 == 42" if name == "rows" else "exit('no such host')"
+        )
+        (tmp_path / f"test_{name}.py").write_text(source)
+        command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", str(tmp_path / f"test_{name}.py")]
+        command = command if name == "rows" else [sys.executable, "-c", source]
+        return checks.run_pytest_in(command, Path(sys.executable).parent, reports / name, output)
+
+    monkeypatch.setattr(checks, "on_hosts", scenario)
+    assert checks.report(list(checks.side_by_side(["rows", "hosts"], tmp_path))) == 1
+    closing = capsys.readouterr().out.partition("== Failed in")[2]
+    assert "test_rows" in closing and "assert 41 == 42" in closing
+    assert "no such host" in closing
+
+
 def test_nothing_run_is_a_failure(tmp_path):
     assert run(tmp_path, "") == checks.Count(failed=1)
     skipped = "import pytest\n@pytest.mark.skip(reason='x')\ndef test_a(): pass\n"

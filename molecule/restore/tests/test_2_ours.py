@@ -25,6 +25,22 @@ def test_from_9_6_to_15(servers):
     assert "rows, " in done.text and "by fingerprint" in done.text
 
 
+def test_9_6_over_itself_while_somebody_is_in(servers):
+    """A server before 10 says less of its sessions; the plan counts them all the same, and the swap ends them."""
+    server = servers["db96"]
+    live = content(server)
+    server.host.check_output(
+        "sudo systemd-run --unit=guest --collect --uid=postgres psql -Xd elpaso -c 'SELECT pg_sleep(600)'"
+    )
+    done = restore("db96", "elpaso", restore_source_host="db96")
+    assert done.code == 0, done.output
+    assert "1 session(s) on elpaso will be ended by the swap" in done.text
+    assert content(server) == live
+    assert server.host.run("systemctl is-active guest").stdout.strip() != "active"
+    (kept,) = [name for name in databases(server) if name.startswith("elpaso__before_")]
+    server.sql(f'DROP DATABASE "{kept}"')
+
+
 def test_from_13_to_15_to_17(servers):
     """Host to host through the controller; what goes on to 17 is an archive of what came from 13."""
     first = restore("db15", "elpaso", restore_source_host="db13", restore_target_database="treize",
