@@ -118,6 +118,13 @@ def create(connect, times=1):
     return size
 
 
+def texts(connection):
+    """Bytes on disk of the two tables of text."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sum(pg_table_size(name::regclass)) FROM unnest(%s) AS name", (list(TABLES),))
+        return int(cursor.fetchone()[0])
+
+
 def _multiply(connect, times):
     statements = [
         f"INSERT INTO {table} SELECT id + n * 10000000, title, content, pub_date"

@@ -1,42 +1,44 @@
-"""What `restore.py` runs on a machine with a PostgreSQL server: one database, dumped once in each form, then restored
-in every way, one after the other. Run as root: python3 _restore.py ENGINE_FOLDER. Last line: JSON."""
+"""What `restore.py` runs on a machine with a PostgreSQL server and restic: one database, dumped once in each form, then
+restored in every way, one after the other. Run as root: python3 _restore.py ENGINE_FOLDER. Last line: JSON."""
 
 import json
 
-from _measuring import back_up, in_a_process, main, say
+from _measuring import JOBS, back_up, in_a_process, main, say
 
 ROUNDS = 2  # of each way; the best counts, on every side
 
+# Straight from the repository, its host being dead, over a database that lives.
 RESTORE = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
-from sauvegarde.restore import run
-spec = run.settled(json.loads(sys.argv[2]))
+from sauvegarde.restore import fetch, run
+repository, spec = json.loads(sys.argv[2]), json.loads(sys.argv[3])
 start = time.monotonic()
+found = fetch.from_restic(repository, spec["directory"], "bench")
+fetched = time.monotonic() - start
+spec = run.settled(dict(spec, path=found["archive"]["path"]))
 done = run.fill(spec)
 run.put_in_place(spec, done["id"])
 whole = time.monotonic() - start
 steps = {step["name"]: step["started"] for step in done["steps"]}
 print(json.dumps({
     "whole": whole,
-    # From the empty server to the last index. That the archive is checked and unpacked first belongs to its fetching.
+    "fetch": fetched,
+    # That the archive is checked once more belongs to its fetching; unpacked it is already.
+    "read": steps["roles"] - steps["read"],
+    # From the empty server to the last index.
     "load": steps["analyze"] - steps["roles"],
     "analyze": steps["prove"] - steps["analyze"],
     "proof": steps["properties"] - steps["prove"],
-    "read": steps["plan"] - steps["read"],
 }))
 """
 
 
-def ours(cluster, engine, archive, folder):
+def ours(cluster, engine, repository, folder):
     """The engine's whole restore in a process of its own: its times in seconds, its peak memory in MB."""
-    spec = {
-        "connection": cluster.connection,
-        "path": archive,
-        "database": "target",
-        "directory": str(folder / "restores"),
-    }
-    return in_a_process(RESTORE, engine, json.dumps(spec))
+    spec = {"connection": cluster.connection, "database": "target", "directory": str(folder / "restores")}
+    output, peak = in_a_process(RESTORE, engine, json.dumps(repository), json.dumps(dict(spec, jobs=JOBS)))
+    return dict(json.loads(output), **peak)
 
 
 def forget(cluster):
@@ -53,13 +55,18 @@ def forget(cluster):
 def measure(cluster, engine, folder):
     dumps = folder / "dumps"
     dumps.mkdir()
-    for line in ("pg_dump | gzip > dump.sql.gz", "pg_dump -Fc -f dump.custom", "pg_dump -Fd -j2 -f dump.directory"):
+    directory = f"pg_dump -Fd -j{JOBS} -f dump.directory"
+    for line in ("pg_dump | gzip > dump.sql.gz", "pg_dump -Fc -f dump.custom", directory):
         cluster.shell("{bin}/" + line, dumps)
-    archive = back_up(cluster, engine, folder)["path"]
+    password = folder / "password"
+    password.write_text("bench")
+    repository = {"name": "vault", "repository": str(folder / "vault"), "password_file": str(password)}
+    back_up(cluster, engine, folder, repository)
+    parallel = f"pg_restore -j{JOBS} of -Fd"
     ways = {
         "gunzip | psql": "gunzip -c dump.sql.gz | {bin}/psql -qX -v ON_ERROR_STOP=1 -d target -o /dev/null",
         "pg_restore of -Fc": "{bin}/pg_restore -e -d target dump.custom",
-        "pg_restore -j2 of -Fd": "{bin}/pg_restore -e -j2 -d target dump.directory",
+        parallel: f"{{bin}}/pg_restore -e -j{JOBS} -d target dump.directory",
     }
     best, runs = {}, []
     for _ in range(ROUNDS):
@@ -69,10 +76,11 @@ def measure(cluster, engine, folder):
             best[name] = min(seconds, best.get(name, seconds))
             say(f"{name:<32} {seconds:7.1f} s")
             forget(cluster)
-        runs.append(ours(cluster, engine, archive, folder))
+        cluster.shell("{bin}/createdb -T template0 target", dumps)
+        runs.append(ours(cluster, engine, repository, folder))
         say(
-            "{:<32} {load:7.1f} s (before it, checked and unpacked in {read:.1f} s)\n{:<32} {whole:7.1f} s"
-            " (ANALYZE {analyze:.1f} s, proof {proof:.1f} s; memory {pss:.0f} MB)".format(
+            "{:<32} {load:7.1f} s (before it, fetched and checked in {fetch:.1f} + {read:.1f} s)\n"
+            "{:<32} {whole:7.1f} s (ANALYZE {analyze:.1f} s, proof {proof:.1f} s; memory {pss:.0f} MB)".format(
                 "Sauvegarde: loaded", "Sauvegarde: whole, with swap", **runs[-1]
             )
         )
@@ -81,7 +89,7 @@ def measure(cluster, engine, folder):
     return {
         "bench": "restore",
         "vs_fc": round(best["pg_restore of -Fc"] / load, 2),
-        "vs_parallel": round(best["pg_restore -j2 of -Fd"] / load, 2),
+        "vs_parallel": round(best[parallel] / load, 2),
         "whole_vs_fc": round(best["pg_restore of -Fc"] / whole, 2),
         "peak_mb": round(max(each["pss"] for each in runs)),
         "vs_psql": round(best["gunzip | psql"] / load, 2),

@@ -3,4 +3,4 @@
 import _host
 
 if __name__ == "__main__":
-    _host.run("_restore.py")
+    _host.run("_restore.py", packages="restic")

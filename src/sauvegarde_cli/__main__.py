@@ -86,7 +86,10 @@ def parser():
 
     bench_parser = commands.add_parser("bench", help="measure against what people use today")
     bench_parser.add_argument("name", metavar="NAME", help=f"one of: {', '.join(checks.benchmarks())}")
-    bench_parser.set_defaults(run=lambda arguments: checks.bench(arguments.name))
+    bench_parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="what the benchmark itself takes: see benchmarks/"
+    )
+    bench_parser.set_defaults(run=lambda arguments: checks.bench(arguments.name, arguments.words))
     return top
 
 

@@ -247,8 +247,11 @@ def benchmarks():
     return sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
 
 
-def bench(name):
-    """Run one benchmark; its last line is JSON. Returns its exit code. Raises CommandFailed for an unknown name."""
+def bench(name, words=()):
+    """Run one benchmark, with its own words; its last line is JSON. Returns its exit code.
+
+    Raises CommandFailed for an unknown name.
+    """
     if name not in benchmarks():
         raise CommandFailed(
             f"there is no benchmark named {name}.",
@@ -257,5 +260,5 @@ def bench(name):
     as_root("A benchmark on real hosts")
     lab.ensure_needs()
     bin_folder = tools()
-    command = [bin_folder / "python", ROOT / "benchmarks" / f"{name}.py"]
+    command = [bin_folder / "python", ROOT / "benchmarks" / f"{name}.py", *words]
     return subprocess.run(command, cwd=ROOT, env=tool_environment(bin_folder), check=False).returncode
