@@ -20,10 +20,13 @@ SETUP = (
 )
 
 
+def ssh_command():
+    return ["ssh", "-F", ROOT / ".lab" / SCENARIO / "ssh_config", HOST]
+
+
 def ssh(line, **options):
     """Run a shell line on the host, its output on ours; any failure ends the benchmark."""
-    config = ROOT / ".lab" / SCENARIO / "ssh_config"
-    done = subprocess.run(["ssh", "-F", config, HOST, line], check=False, **options)
+    done = subprocess.run([*ssh_command(), line], check=False, **options)
     if done.returncode:
         sys.exit(f"the host {HOST} could not do it (status {done.returncode})")
 
@@ -31,7 +34,8 @@ def ssh(line, **options):
 def run(script, *arguments, packages="", brought=()):
     """Run a script of this folder as root on a host that has the benchmarks and the engine beside it, `packages`
     besides the usual ones, and the folders `brought` where they are in the checkout. Leaves hosts standing that stood
-    before."""
+    before. The script's last line is the last of all: it is kept until the hosts are gone."""
+    last = ""
     stood = any(one["scenario"] == SCENARIO for one in lab.hosts())
     lab.up(SCENARIO)
     try:
@@ -41,9 +45,16 @@ def run(script, *arguments, packages="", brought=()):
         with subprocess.Popen(words, stdout=subprocess.PIPE) as packed:
             ssh(SETUP % packages, stdin=packed.stdout)
         given = " ".join([f"{FOLDER}/module_utils", *map(str, arguments)])
-        ssh(f"cd {FOLDER}/benchmarks && sudo python3 {script} {given}", stdin=subprocess.DEVNULL)
+        words = [*ssh_command(), f"cd {FOLDER}/benchmarks && sudo python3 {script} {given}"]
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as measuring:
+            for line in measuring.stdout:
+                print(last, end="", flush=True)
+                last = line
+        if measuring.returncode:
+            sys.exit(f"{last}{script} failed on {HOST} (status {measuring.returncode})")
     finally:
         if stood:
             ssh(f"sudo rm -rf {FOLDER}", stdin=subprocess.DEVNULL)
         else:
             lab.down(SCENARIO)
+    print(last, end="", flush=True)

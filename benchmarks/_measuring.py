@@ -90,8 +90,9 @@ def size_of(path):
 
 @contextlib.contextmanager
 def memory_of(pid):
-    """Peak, in MB, of the memory of a process and all its children, looked at 40 times a second: each page of memory
-    once (PSS), and beside it the plain sum of resident sizes, which counts shared libraries again in each process."""
+    """Peak, in MB, of the memory of a process and all its children, looked at 5 times a second, for looking takes time
+    from what is measured: each page of memory once (PSS), and beside it the plain sum of resident sizes, which counts
+    shared libraries again in each process."""
     peak, done = {"pss": 0, "rss": 0}, threading.Event()
 
     def family(root):
@@ -108,7 +109,7 @@ def memory_of(pid):
         return found
 
     def look():
-        while not done.wait(0.025):
+        while not done.wait(0.2):
             now = {"pss": 0, "rss": 0}
             for number in family(pid):
                 with contextlib.suppress(OSError):

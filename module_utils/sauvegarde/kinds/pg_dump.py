@@ -56,9 +56,11 @@ def dump(job, stage, facts, notify):
         leader = stack.enter_context(contextlib.closing(postgres.connect(server, database)))
         fingerprint.pin(leader)
         snapshot = stack.enter_context(postgres.snapshot(leader))
-        source = _source(leader, facts)
         _lock(leader, wait)
-        _dump(server, database, snapshot, stage, facts, workers, wait, notify)
+        with ThreadPoolExecutor(1) as beside:
+            described = beside.submit(_source, leader, facts)
+            _dump(server, database, snapshot, stage, facts, workers, wait, notify)
+            source = described.result()
         notify("read_back")
         changed = source["spatial_ref_sys"]
         srids = [row["srid"] for row in changed["custom"] + changed["changed"]]
