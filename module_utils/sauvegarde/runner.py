@@ -14,6 +14,7 @@ state and the metrics only. On standard error there is nothing unless something 
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -27,12 +28,16 @@ import traceback
 from pathlib import Path
 
 from . import VERSION, archive, catalog, hooks, jobs, journal, lock, metrics, offsite, ping, retention, state
-from .errors import CANCELLED, DAMAGED, FAILED, OK, PARTIAL, TIMEOUT, SauvegardeError
+from .errors import CANCELLED, DAMAGED, OK, PARTIAL, TIMEOUT, SauvegardeError
 
 _PR_SET_PDEATHSIG = 1
 _GRACE = 15  # seconds that a worker which must stop has for clearing up
 _TICKS = ("dumping",)  # told many times during a step: progress, not steps of their own
 _ARCHIVE = ("id", "bytes", "stored_bytes")
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+# A worker's report. offsite: by repository what offsite.synchronise returned, None where it failed; stopped: by a
+# signal; ended: nothing is missing.
+_NOTHING = {"archive": None, "warnings": [], "problems": [], "offsite": {}, "stopped": False, "ended": False}
 
 
 class _Stopped(BaseException):
@@ -80,13 +85,32 @@ def _locked(job):
 # --- the worker
 
 
-def _work(job, steps):
-    """Everything that can fail. Returns a report: {archive, problems: [error.as_dict()], offsite, …}; an error before
-    the archive is published raises.
+def _work(job, steps, report, tell):
+    """Everything that can fail. Fills `report` (_NOTHING's keys) and calls `tell` whenever it says more, so that what
+    is told is true whenever this ends; an error before the archive is published raises.
     """
     from . import kinds  # here, so that the process that only waits stays small
 
-    report = {"archive": None, "warnings": [], "problems": [], "offsite": {}}
+    def attempt(step, action):
+        """Something after the dump: its failure is reported and stops nothing else. Returns what it returned, or None.
+
+        Whatever the error is: a published archive is not to be called a failure for it.
+        """
+        value = None
+        try:
+            steps(step)
+            value = action()
+            steps.done()
+        except Exception as error:  # noqa: BLE001 - as above
+            report["problems"].append(_error(error).as_dict())
+            steps.done("failed", error=str(error))
+        return value
+
+    def after(**values):
+        if job["after"]:
+            attempt("after", lambda: hooks.run(job["after"], job, "after", **values))
+            tell()
+
     try:
         if job["before"]:
             steps("before")
@@ -94,38 +118,26 @@ def _work(job, steps):
         made = kinds.back_up(job, job["root"], steps)
     except BaseException as error:
         steps.done("failed")
-        if job["after"] and not isinstance(error, _Stopped):
-            _attempt(report, steps, "after", lambda: hooks.run(job["after"], job, "after", result="failure"))
+        if not isinstance(error, _Stopped):
+            after(result="failure")
         raise
     report["archive"] = {key: made[key] for key in _ARCHIVE}
-    report["warnings"] = made["warnings"]
+    report["warnings"] = list(made["warnings"])
+    tell()
     steps.done()
-    if job["after"]:
-        path = archive.job_directory(job["root"], job["name"]) / made["id"]
-        _attempt(
-            report, steps, "after", lambda: hooks.run(job["after"], job, "after", result="success", archive=str(path))
-        )
-    _attempt(report, steps, "retention", lambda: prune(job, steps=steps))
+    after(result="success", archive=str(_directory(job) / made["id"]))
+    attempt("retention", lambda: prune(job, steps=steps))
     if job["offsite"]:
-        report["warnings"] = report["warnings"] + offsite.warnings()
+        with contextlib.suppress(SauvegardeError):  # the copies themselves say what is wrong with restic
+            report["warnings"] += offsite.warnings()
+    tell()
     for name in job["offsite"]:
-        report["offsite"][name] = _attempt(report, steps, "offsite", lambda name=name: _offsite(job, name, steps))
-    return report
+        report["offsite"][name] = attempt("offsite", lambda name=name: _offsite(job, name, steps))
+        tell()
 
 
-def _attempt(report, steps, step, action):
-    """Something after the archive: its failure is reported and stops nothing else. Returns what it returned, or
-    None.
-    """
-    try:
-        steps(step)
-        value = action()
-        steps.done()
-    except (SauvegardeError, OSError, ValueError) as error:
-        report["problems"].append(_error(error).as_dict())
-        steps.done("failed", error=str(error))
-        return None
-    return value
+def _directory(job):
+    return archive.job_directory(job["root"], job["name"])
 
 
 def _offsite(job, name, steps):
@@ -149,9 +161,9 @@ def prune(job, dry_run=False, steps=None):
     An archive that goes first loses its name, so that a kill leaves no half one.
     """
     entries = catalog.of_job(job["root"], job["name"], job["host"])
-    retention.refuse_damaged(entries, archive.job_directory(job["root"], job["name"]))
+    retention.refuse_damaged(entries, _directory(job))
     plan = retention.plan([line["id"] for line in entries], job["retention"])
-    directory = archive.job_directory(job["root"], job["name"])
+    directory = _directory(job)
     for line in reversed([] if dry_run else plan):
         if not line["keep"]:
             if steps is not None:
@@ -166,7 +178,7 @@ def verify(job):
     """Read every archive of a job whole, set damaged ones aside by name. Returns [{id, verified, problem}]."""
     from . import kinds
 
-    directory = archive.job_directory(job["root"], job["name"])
+    directory = _directory(job)
     lines = []
     for label in archive.identifiers(directory):
         try:
@@ -183,84 +195,126 @@ def verify(job):
 # --- the process that waits
 
 
-def _stop(number, _frame):
-    signal.signal(number, signal.SIG_IGN)
+def _stop(_number, _frame):
+    for number in _SIGNALS:  # once is enough; not SIG_IGN, which children would inherit
+        signal.signal(number, lambda *_: None)
     raise _Stopped
 
 
 def _in_worker(job, channel, parent):
-    """The whole life of the worker; never returns."""
-    status = FAILED
+    """The whole life of the worker; never returns. Its report goes through the channel as lines of JSON, each the whole
+    of what there is to say so far; the last one has `ended`.
+    """
+    report = dict(_NOTHING, warnings=[], problems=[], offsite={})
+
+    def tell():
+        data = f"\n{json.dumps(report)}\n".encode("ascii")  # whatever was cut before it
+        while data:
+            data = data[os.write(channel, data) :]
+
     try:
-        os.setpgid(0, 0)
+        _lead(0)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(CANCELLED)
         signal.signal(signal.SIGTERM, _stop)
         os.nice(int(job["nice"]))
-        steps = Steps(job)
         try:
-            report = _work(job, steps)
-            status = PARTIAL if report["problems"] else OK
+            _work(job, Steps(job), report, tell)
         except _Stopped:
-            report = {"problems": [SauvegardeError("The run was stopped.", exit_code=CANCELLED).as_dict()]}
+            report["stopped"] = True
         except Exception as error:  # noqa: BLE001 - whatever it was is told, by the process that waits
-            problem = _error(error)
-            report, status = {"problems": [problem.as_dict()]}, problem.exit_code
-        data = json.dumps(dict(report, status=status)).encode("ascii")
-        while data:
-            data = data[os.write(channel, data) :]
+            report["problems"].insert(0, _error(error).as_dict())
+        report["ended"] = True
+        tell()
     finally:
         os._exit(0)
 
 
+def _lead(pid):
+    """Give the worker a process group of its own. Both it and who waits do this, as neither knows who comes first."""
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, 0)
+
+
+def _listen(channel, told, seconds):
+    """Add to `told` what comes through the channel. Returns whether the worker has ended: False when the time is over
+    (None: no limit).
+    """
+    until = None if seconds is None else time.monotonic() + seconds
+    while True:
+        left = None if until is None else max(0, until - time.monotonic())
+        if not select.select([channel], [], [], left)[0]:
+            return False
+        chunk = os.read(channel, 65536)
+        if not chunk:
+            return True
+        told += chunk
+
+
+def _heard(told):
+    """The last whole report among the worker's lines."""
+    for line in reversed(bytes(told).split(b"\n")):
+        with contextlib.suppress(ValueError):
+            return json.loads(line.decode("ascii"))
+    return dict(_NOTHING, warnings=[], problems=[], offsite={})
+
+
 def _wait(pid, channel, timeout, meanwhile):
-    """The worker's report, or one on its behalf; `meanwhile` is called first."""
-    deadline = time.monotonic() + timeout if timeout else None
-    data, why = b"", None
+    """The worker's report, as far as it came; why it came no further is its first problem. `meanwhile` is called
+    first.
+    """
+    told, why = bytearray(), None
     try:
         meanwhile()
-        while True:
-            left = None if deadline is None else max(0, deadline - time.monotonic())
-            if not select.select([channel], [], [], left)[0]:
-                raise TimeoutError
-            chunk = os.read(channel, 65536)
-            if not chunk:
-                break
-            data += chunk
-    except TimeoutError:
-        why = SauvegardeError(
-            f"The job did not end within {timeout:g} seconds and was stopped.",
-            fix="Raise its timeout, or find out what it was waiting for.",
-            exit_code=TIMEOUT,
-        )
+        if not _listen(channel, told, timeout or None):
+            why = SauvegardeError(
+                f"The job did not end within {timeout:g} seconds and was stopped.",
+                fix="Raise its timeout, or find out what it was waiting for.",
+                exit_code=TIMEOUT,
+            )
     except _Stopped:
         why = SauvegardeError("The run was stopped.", "It was sent a signal.", exit_code=CANCELLED)
     if why is not None:
-        _end(pid)
+        _end(pid, channel, told)
     _, status = os.waitpid(pid, 0)
-    if why is None and not data:
+    report = _heard(told)
+    if why is None and report["stopped"]:
+        why = SauvegardeError("The run was stopped.", "Its worker was sent a signal.", exit_code=CANCELLED)
+    if why is None and not report["ended"]:
         how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
         why = SauvegardeError(
             "The run was killed.", f"Its process ended by {how}.", "The kernel's log says so where memory was short."
         )
     if why is not None:
-        return {"problems": [why.as_dict()], "status": why.exit_code}
-    return json.loads(data.decode("ascii"))
+        report["problems"].insert(0, why.as_dict())
+    return report
 
 
-def _end(pid):
-    """Stop the worker and all of its group: asked first, then made to."""
-    for number, seconds in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, 0)):
-        try:
+def _end(pid, channel, told):
+    """Stop the worker and all of its group: asked first, then made to. What it still says is heard."""
+    for number, seconds in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, number)
-        except ProcessLookupError:
-            return
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                break
-            time.sleep(0.1)
+        _listen(channel, told, seconds)
+
+
+def _published(job, before):
+    """The archive that a run published after the one of label `before`, where the worker was killed between doing so
+    and telling; or None.
+    """
+    new = [label for label in _labels(job) if label > before]
+    with contextlib.suppress(SauvegardeError):
+        for label in new[-1:]:
+            return {key: value for key, value in archive.read(_directory(job) / label).items() if key in _ARCHIVE}
+    return None
+
+
+def _labels(job):
+    try:
+        return archive.identifiers(_directory(job))
+    except OSError:  # somebody has taken the folder from the job's user, which the run itself has told
+        return []
 
 
 def _supervise(job):
@@ -270,21 +324,23 @@ def _supervise(job):
     if progress.exists():
         left = state.read(progress)
         journal.log(job["name"], "run", "warning", note="the run before was killed", stopped_at=left.get("step", ""))
-    began = time.time()
+    began, before = time.time(), max(_labels(job), default="")
     journal.log(job["name"], "run", "start", kind=job["kind"], version=VERSION)
     read, write = os.pipe()
     parent = os.getpid()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, _stop)
     pid = os.fork()
     if pid == 0:
         os.close(read)
         _in_worker(job, write, parent)
+    _lead(pid)
     os.close(write)
     with os.fdopen(read, "rb", buffering=0) as channel:
         # Not before the fork: a thread that is about to end, as the ping's, can leave the child a broken C library.
         report = _wait(pid, channel.fileno(), float(job["timeout"]), lambda: _ping(job, "start"))
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    report["archive"] = report["archive"] or _published(job, before)
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a second signal does not keep the first one's failure from being told
     outcome = _record(job, current, report, began, time.time())
     state.write(Path(job["state"]) / "state.json", current)
@@ -296,15 +352,15 @@ def _supervise(job):
 
 def _record(job, current, report, began, ended):
     """Enter a run's report into the job's state; returns the run's own part."""
-    made, problems = report.get("archive"), report["problems"]
+    made, problems = report["archive"], report["problems"]
     outcome = {
         "started": began,
         "ended": ended,
         "seconds": round(ended - began, 3),
-        "exit_code": report["status"],
+        "exit_code": _exit_code(made, problems),
         "id": made["id"] if made else "",
         "problems": problems,
-        "warnings": report.get("warnings", []),
+        "warnings": report["warnings"],
         "version": VERSION,
     }
     current.update(job=job["name"], kind=job["kind"], host=job["host"], last_run=outcome)
@@ -312,15 +368,22 @@ def _record(job, current, report, began, ended):
         current["last_success"] = dict(made, ended=ended, seconds=outcome["seconds"])
         current["last_verify"] = {"ended": ended, "success": True}
     told = current.setdefault("offsite", {})
-    for name, done in report.get("offsite", {}).items():
+    for name, done in report["offsite"].items():
         entry = told.setdefault(name, {})
         entry["last_run_success"] = done is not None
         if done is not None:
             entry.update(last_success=ended, id=done["id"])
     for name in [name for name in told if name not in job["offsite"]]:
         del told[name]
-    current["available"] = len(archive.identifiers(archive.job_directory(job["root"], job["name"])))
+    current["available"] = len(_labels(job))
     return outcome
+
+
+def _exit_code(made, problems):
+    """That of a run with these problems: the first one's, but that after an archive was published it is PARTIAL."""
+    if not problems:
+        return OK
+    return PARTIAL if made else problems[0]["exit_code"]
 
 
 def _said(job, outcome):

@@ -147,6 +147,33 @@ def test_hooks_are_told_and_their_failures_are_told_apart(host):
     assert len(host.labels()) == 2 and host.told()["last_success"]["id"] == host.labels()[1]
 
 
+@pytest.mark.parametrize(
+    "victim, number", [("waiting", signal.SIGTERM), ("worker", signal.SIGTERM), ("worker", signal.SIGKILL)]
+)
+def test_what_was_published_is_told_whatever_ends_the_run(host, victim, number):
+    host.configure(after=[slow(30)])
+    process = host.start("run", "demo")
+    conftest.wait_until(lambda: state.read(host.state / "progress.json").get("step") == "after")
+    (pid,) = [process.pid] if victim == "waiting" else _children(process.pid)
+    os.kill(pid, number)
+    _, err = process.communicate(timeout=60)
+    (label,) = host.labels()
+    assert process.returncode == PARTIAL and f"The archive {label} is good" in err, err
+    assert ("was stopped" if number == signal.SIGTERM else "was killed") in err
+    told = host.told()
+    assert (told["last_run"]["exit_code"], told["last_run"]["id"]) == (PARTIAL, label)
+    assert told["last_success"]["id"] == label and told["last_success"]["stored_bytes"] > 0
+    assert host.samples()["last_success_timestamp_seconds"] == pytest.approx(told["last_run"]["ended"], abs=0.01)
+
+
+def test_a_repository_that_cannot_be_used_makes_no_archive_a_failure(host):
+    """There is no such repository, and on many machines no restic."""
+    host.configure(offsite=["vault"])
+    code, _, err = host.run()
+    assert code == PARTIAL and f"The archive {host.labels()[0]} is good" in err and "vault" in err
+    assert host.told()["last_success"]["id"] == host.labels()[0]
+
+
 def test_a_timeout_ends_everything_and_the_hooks_children(host):
     mark = host.folder / "mark"
     late = f"import time; time.sleep(4); open({str(mark)!r}, 'w')"
@@ -197,6 +224,7 @@ def test_fifty_kills(host):
     killed = 0
     host.configure(retention={"last": 3})
     for _ in range(50):
+        newest = host.labels()[-1]
         process = host.start("run", "demo")
         time.sleep(chance.random() * duration)
         victims = [process.pid] if chance.random() < 0.5 else _children(process.pid)
@@ -211,6 +239,10 @@ def test_fifty_kills(host):
         for label in host.labels():
             archive.verify(host.directory / label)
         assert host.labels()
+        if process.returncode >= 0:  # whoever waited for the worker knows what it published
+            published = host.labels()[-1] > newest
+            assert published == (process.returncode in (OK, PARTIAL))
+            assert published == (host.told()["last_success"]["id"] > newest)
         _wait_for_lock(host)
     assert killed > 25
     (host.state / ".progress.json.1").write_text("{")  # killed while it wrote, which chance seldom hits
