@@ -213,16 +213,19 @@ def _copy(repository, job, path):
 def synchronise(repository, job, notify, known=False):
     """Bring every archive that is newer than the repository's newest there, check, and forget what retention lets go.
 
+    Labels from the future do not count as the newest, or one of them would keep all others out; they are an error, but
+    a later one than the copies.
+
     Returns {id, copied: labels, added_bytes, forgotten: labels}. Raises on any error; what was copied before it stays.
     """
     directory = archive.job_directory(job["root"], job["name"])
     notify("offsite", repository=repository["name"])
     ensure(repository, known)
     there = [line["id"] for line in snapshots(repository, job["host"], job["name"])]
-    newest = max(there, default="")
+    newest = max(set(there).difference(retention.from_the_future(there)), default="")
     copied = {}
     for label in archive.identifiers(directory):
-        if label > newest:
+        if label > newest and label not in there:
             notify("offsite_copy", repository=repository["name"], id=label)
             copied[label] = _copy(repository, job, directory / label)
     notify("offsite_check", repository=repository["name"])
@@ -234,6 +237,7 @@ def synchronise(repository, job, notify, known=False):
     forgotten = []
     if repository.get("forget", True):
         forgotten = _forget(repository, job["host"], job["name"], job["retention"], notify)
+    retention.refuse_future([*there, *copied], _place(repository, job["host"], job["name"]))
     added = sum(summary.get("data_added", 0) for summary in copied.values())
     return {
         "id": max([*there, *copied], default=""),
@@ -243,16 +247,14 @@ def synchronise(repository, job, notify, known=False):
     }
 
 
+def _place(repository, host, job):
+    return "the repository {} of {}'s job {}".format(repository["name"], host, job)
+
+
 def _forget(repository, host, job, policy, notify, dry_run=False):
     """Forget the snapshots of one job that the policy lets go. Every snapshot of a label goes with it."""
     present = _tagged(repository, host, job)
-    ahead = [line["id"] for line in present if line["id"] > retention.label(time.time() + 86400)]
-    if ahead:
-        raise SauvegardeError(
-            f"Nothing is forgotten of {host}'s job {job}: archives from the future are in the repository.",
-            ", ".join(ahead),
-            "A clock went wrong, or somebody wants the good ones pushed out: look at them, remove them by name.",
-        )
+    retention.refuse_future(sorted({line["id"] for line in present}), _place(repository, host, job))
     gone = {line["id"] for line in retention.plan([line["id"] for line in present], policy) if not line["keep"]}
     doomed = [line for line in present if line["id"] in gone]
     if doomed and not dry_run:

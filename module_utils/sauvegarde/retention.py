@@ -13,6 +13,7 @@ from .errors import DAMAGED, SauvegardeError
 RULES = ("last", "daily", "weekly", "monthly", "yearly")
 DEFAULT = {"last": 3, "daily": 7, "weekly": 4, "monthly": 12, "yearly": 0, "minimum": 1}
 _LABEL = "%Y%m%dT%H%M%SZ"
+_AHEAD = 86400  # seconds that a clock may be put forward, and back again, without a word
 
 
 def policy(values=None):
@@ -81,6 +82,26 @@ def plan(labels, values=None):
         {"id": each, "keep": bool(reasons[each]), "why": "; ".join(reasons[each]) or "no rule keeps it"}
         for each in newest_first
     ]
+
+
+def from_the_future(labels):
+    """The labels, in their order, that are more than a day ahead of this host's clock."""
+    now = label(time.time() + _AHEAD)
+    return [each for each in labels if each > now]
+
+
+def refuse_future(labels, where):
+    """Raise when archives from the future are among these labels. While they are the newest, periods are counted from
+    them: all that is made before their time comes would fall into one period, and the good ones out of the others.
+    """
+    ahead = from_the_future(labels)
+    if ahead:
+        raise SauvegardeError(
+            f"Nothing is removed from {where}: archives from the future are in it.",
+            ", ".join(ahead),
+            "The clock went wrong, or somebody wants the good ones pushed out. Set the clock right, look at these "
+            "archives, move them elsewhere or remove them by name, and run the job.",
+        )
 
 
 def refuse_damaged(entries, where):

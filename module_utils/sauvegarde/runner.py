@@ -156,12 +156,14 @@ def _error(error):
 
 
 def prune(job, dry_run=False, steps=None):
-    """Apply a job's retention to its folder; returns retention's plan. Refuses beside damaged archives.
+    """Apply a job's retention to its folder; returns retention's plan. Refuses beside damaged archives, and beside ones
+    from the future.
 
     An archive that goes first loses its name, so that a kill leaves no half one.
     """
     entries = catalog.of_job(job["root"], job["name"], job["host"])
     retention.refuse_damaged(entries, _directory(job))
+    retention.refuse_future([line["id"] for line in entries], _directory(job))
     plan = retention.plan([line["id"] for line in entries], job["retention"])
     directory = _directory(job)
     for line in reversed([] if dry_run else plan):

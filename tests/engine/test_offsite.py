@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 
 import pytest
 from sauvegarde import archive, catalog, offsite, runner
@@ -126,15 +127,39 @@ def test_tidied_by_the_repositorys_own_host(host):
     assert [line["id"] for line in offsite.snapshots(host.vault)] == host.labels()
 
 
-def test_archives_from_the_future_stop_the_forgetting(host):
+@pytest.mark.parametrize("forget", [True, False])
+def test_archives_from_the_future_stop_the_forgetting_and_nothing_else(host, forget):
+    """They are said where the repository is append-only, too; that one's own host refuses to tidy it."""
+    write(host.settings, dict(host.vault, forget=forget))
+    host.configure(offsite=["vault"], retention={"last": 1})
     assert host.run()[0] == OK
     empty = host.folder / "empty"
     empty.mkdir()
     (empty / "bait").write_text("x")
     tags = ["--tag", "sauvegarde", "--tag", "job=demo", "--tag", "id=29990101T000000Z"]
     offsite.restic(host.vault, ["backup", "--host=db1", *tags, "."], "x", cwd=str(empty))
-    code, _, err = host.run()
-    assert code == PARTIAL and "from the future" in err and len(offsite.snapshots(host.vault)) == 2
+    for count in (3, 4):
+        code, _, err = host.run()
+        assert code == PARTIAL and "from the future" in err and "29990101T000000Z" in err
+        there = [line["id"] for line in offsite.snapshots(host.vault)]
+        assert len(there) == count and there[-2] == host.labels()[-1], "the new archive is copied"
+    settings = dict(host.vault, policies=[{"host": "db1", "job": "demo", "retention": {"last": 1}}])
+    with pytest.raises(SauvegardeError, match="from the future"):
+        offsite.forget_for_others(settings, told)
+
+
+def test_the_clock_went_forward_once(host):
+    """The labels that came of it are copied, each once, and so is what comes after them."""
+    from sauvegarde import kinds
+
+    assert host.run()[0] == OK
+    kinds.back_up(host.configure(offsite=["vault"]), host.root, now=time.time() + 40 * 86400)
+    for _ in range(2):
+        code, _, err = host.run()
+        assert code == PARTIAL and "from the future" in err
+    assert len(host.labels()) == 4
+    copies = [line["id"] for line in offsite._tagged(host.vault, "db1", "demo")]
+    assert sorted(copies) == host.labels()
 
 
 def test_the_same_data_costs_nothing_twice(host):

@@ -359,6 +359,21 @@ def test_the_clock_goes_back(host, monkeypatch):
     assert kept == [earlier["id"]]
 
 
+def test_the_clock_went_forward_once(host):
+    """All labels after it lie in that one future day: retention by days would keep one of them and let the rest go."""
+    from sauvegarde import kinds
+
+    policy = {"daily": 2}
+    kinds.back_up(host.configure(), host.root, now=time.time() - 86400)
+    kinds.back_up(host.configure(retention=policy), host.root, now=time.time() + 40 * 86400)
+    for count in (3, 4):
+        code, _, err = host.run()
+        assert code == PARTIAL and "from the future" in err and "Set the clock right" in err
+        assert len(host.labels()) == count and host.told()["last_success"]["id"] == host.labels()[-1]
+    code, _, err = host.run("prune", "demo")
+    assert code == FAILED and "from the future" in err and len(host.labels()) == 4
+
+
 def test_a_planted_link_is_not_followed(host):
     """Fault 21: the job's folder, and what a stage could be mistaken for."""
     outside = host.folder / "outside"
