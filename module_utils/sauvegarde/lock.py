@@ -18,7 +18,14 @@ def hold(path, what):
     Raises with exit code LOCKED when somebody else has it. `what` names the thing locked, for the error.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(str(path), flags, 0o600)
+    try:
+        descriptor = os.open(str(path), flags, 0o600)
+    except OSError as error:
+        raise SauvegardeError(
+            f"{what} cannot take its lock: {path}",
+            str(error),
+            "Let the backup role make its folder; look at who owns it, and at the file system.",
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,8 +37,9 @@ def hold(path, what):
                 "Wait for its end; if it hangs, end it (fuser -v FILE names the holders) or give the job a timeout.",
                 LOCKED,
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        with contextlib.suppress(OSError):  # a full disk; the holder's number only helps who reads an error
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         process.inherit(descriptor)
         try:
             yield descriptor

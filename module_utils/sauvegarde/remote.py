@@ -75,10 +75,14 @@ def ask(name, token, configuration=jobs.CONFIGURATION):
             "Run it again: that clears what is left.",
         )
     ending.unlink()
-    run = state.read(Path(job["state"]) / "state.json").get("last_run", {})
+    current = state.read(Path(job["state"]) / "state.json")
+    run = current.get("last_run", {})
     if told["exit_code"] != OK or told["said"]:
         raise SauvegardeError(told["said"], exit_code=told["exit_code"])
-    success = state.read(Path(job["state"]) / "state.json").get("last_success", {})
+    if run.get("started", 0) < began:  # the run of another, which stood in the way of this one
+        words = ["It did not run, which it may; the journal says why."]
+        return {"running": False, "exit_code": OK, "archive": None, "seconds": seconds, "warnings_of_the_run": words}
+    success = current.get("last_success", {})
     made = {key: success[key] for key in ("id", "bytes", "stored_bytes")} if run.get("id") else None
     ended = {"running": False, "exit_code": run.get("exit_code", OK), "archive": made}
     passed = ["It failed, which it may: " + problem["what"] for problem in run.get("problems", [])]

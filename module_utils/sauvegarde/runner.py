@@ -75,7 +75,8 @@ class Steps:
     def _write(self):
         told = {"since": self._began, "step": self._step[0] if self._step else "", "values": self._values}
         told.update(pid=os.getppid(), now=time.time(), version=VERSION)
-        state.replace(self._path, json.dumps(told), sync=False)
+        with contextlib.suppress(OSError):  # a state folder that is full is told at the end, and fails no backup
+            state.replace(self._path, json.dumps(told), sync=False)
 
 
 def _locked(job):
@@ -345,11 +346,26 @@ def _supervise(job):
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a second signal does not keep the first one's failure from being told
     outcome = _record(job, current, report, began, time.time())
-    state.write(Path(job["state"]) / "state.json", current)
-    if progress.exists():
-        progress.unlink()
+    _keep(job, current, outcome)
     _tell(job, current, outcome)
     return outcome
+
+
+def _keep(job, current, outcome):
+    """Write the state down. Where that is impossible the run has one more problem, and all that is told besides."""
+    folder = Path(job["state"])
+    try:
+        state.write(folder / "state.json", current)
+        if (folder / "progress.json").exists():
+            (folder / "progress.json").unlink()
+    except OSError as error:
+        problem = SauvegardeError(
+            f"The job's state cannot be written: {folder}",
+            str(error),
+            "Free some space there, or give the folder back to the job's user (the backup role does).",
+        )
+        outcome["problems"].append(problem.as_dict())
+        outcome["exit_code"] = _exit_code(outcome["id"], outcome["problems"])
 
 
 def _record(job, current, report, began, ended):
@@ -443,12 +459,21 @@ def _ping(job, event, text=""):
 
 
 def run(name, configuration):
-    """Run a job now; returns the exit code."""
-    job = jobs.load(name, configuration)
-    jobs.become(job["user"])
-    with _locked(job):
-        outcome = _supervise(job)
-    return OK if job["allow_failure"] else outcome["exit_code"]
+    """Run a job now; returns the exit code. What keeps a run from beginning is in the journal as well."""
+    tolerated = False
+    try:
+        job = jobs.load(name, configuration)
+        tolerated = job["allow_failure"]
+        jobs.become(job["user"])
+        with _locked(job):
+            code = _supervise(job)["exit_code"]
+    except Exception as error:
+        problem = _error(error)
+        code = problem.exit_code
+        journal.log(name, "run", "failed", exit_code=code, error=str(problem))
+        if not tolerated:
+            raise problem from error
+    return OK if tolerated else code
 
 
 def _run(arguments):

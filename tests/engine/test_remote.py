@@ -5,9 +5,10 @@ import signal
 import sys
 import time
 
+import conftest
 import pytest
 from sauvegarde import installation, remote, state
-from sauvegarde.errors import FAILED, SauvegardeError
+from sauvegarde.errors import FAILED, OK, SauvegardeError
 from test_runner import Host, slow
 
 
@@ -56,6 +57,17 @@ def test_a_failure_that_may_pass_is_a_warning(host):
     told, _ = wait(host, start(host))
     assert (told["exit_code"], told["archive"]) == (FAILED, None)
     assert "which it may" in told["warnings_of_the_run"][0] and "/nowhere" in told["warnings_of_the_run"][0]
+
+
+def test_one_that_may_fail_and_runs_already_is_a_warning(host):
+    """What the other run made is not this one's."""
+    host.configure(before=[slow(60)], allow_failure=True)
+    assert start(host)
+    conftest.wait_until(lambda: state.read(host.state / "progress.json").get("step") == "before")
+    told, _ = wait(host, start(host))
+    os.kill(state.read(host.state / "progress.json")["pid"], signal.SIGTERM)
+    assert (told["exit_code"], told["archive"]) == (OK, None) and "did not run" in told["warnings_of_the_run"][0]
+    conftest.wait_until(lambda: host.told())
 
 
 def test_a_killed_run_is_told(host):

@@ -1,5 +1,6 @@
 """The job runner as cron starts it: its order, its exit codes, and what is left when it is killed."""
 
+import contextlib
 import json
 import os
 import random
@@ -126,6 +127,28 @@ def test_a_job_that_may_fail_is_silent_but_not_forgotten(host):
     assert host.told()["last_run"]["exit_code"] == FAILED and host.samples()["last_run_success"] == 0
 
 
+def test_a_state_that_cannot_be_written_hides_nothing(host):
+    with conftest.small_disk(host.folder / "small", "1m") as disk:
+        folder = disk / "state"
+        folder.mkdir()
+        host.configure(state=str(folder))
+        with (folder / "filling").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(65536))
+        code, _, err = host.run()
+        (label,) = host.labels()
+        assert code == PARTIAL and "state cannot be written" in err and f"The archive {label} is good" in err
+        assert "No space left" in err and host.samples()["last_run_exit_code"] == PARTIAL
+        (folder / "filling").unlink()
+        assert host.run() == (OK, "", "")
+
+
+def test_a_state_folder_that_is_gone_is_told(host):
+    host.configure(state=str(host.folder / "gone"))
+    code, _, err = host.run()
+    assert code == FAILED and "cannot take its lock" in err and "Traceback" not in err
+
+
 def test_hooks_are_told_and_their_failures_are_told_apart(host):
     note = host.folder / "note"
     record = [
@@ -195,8 +218,11 @@ def test_two_at_once(host):
         time.sleep(0.05)
     code, _, err = host.run()
     assert code == LOCKED and "is running already" in err and str(first.pid) in err
+    host.configure(allow_failure=True)
+    assert host.run() == (OK, "", ""), "one that may fail may also find itself running"
+    assert host.told() == {}
     first.send_signal(signal.SIGTERM)
-    assert first.wait(20) == 130
+    assert first.wait(60) == 130
     assert host.told()["last_run"]["exit_code"] == 130
     host.configure()
     assert host.run()[0] == OK, "fault 15: nothing is left of the lock"

@@ -72,6 +72,6 @@ def test_a_child_does_not_inherit_it_after_the_block(tmp_path):
 def test_a_planted_link_is_not_followed(tmp_path):
     (tmp_path / "target").write_text("precious")
     (tmp_path / "lock").symlink_to(tmp_path / "target")
-    with pytest.raises(OSError), lock.hold(tmp_path / "lock", "The job x"):
+    with pytest.raises(SauvegardeError, match="cannot take its lock"), lock.hold(tmp_path / "lock", "The job x"):
         pass
     assert (tmp_path / "target").read_text() == "precious"
