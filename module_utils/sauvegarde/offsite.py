@@ -143,12 +143,17 @@ def warnings():
 
 
 def ensure(repository, known):
-    """Have the repository: made when it is not there yet. `known`: it was there before, so its absence is an alarm."""
+    """Have the repository: made when it is not there yet. `known`: it was there before, so its absence is an alarm, and
+    a new one in its place would be taken for it by every job.
+    """
     try:
         restic(repository, ["cat", "config"], "The repository cannot be opened.")
         return
     except SauvegardeError as error:
-        if error.exit_code != NO_REPOSITORY or known:
+        if error.exit_code != NO_REPOSITORY:
+            raise
+        if known:
+            error.fix += " If it is gone for good, give a new one another name."
             raise
     restic(repository, ["init"], "The repository is not there and cannot be made.")
 

@@ -142,10 +142,19 @@ def _directory(job):
 
 
 def _offsite(job, name, steps):
-    known = state.read(Path(job["state"]) / "state.json").get("offsite", {}).get(name, {})
     repository = jobs.repository(name, job["user"], job["configuration"])
     repository["cache"] = str(Path(job["state"]) / "cache")
-    return offsite.synchronise(repository, job, steps, bool(known.get("last_success")))
+    return offsite.synchronise(repository, job, steps, _known(job, name))
+
+
+def _known(job, name):
+    """Whether the repository was there before: any job of this host that this user can look into has copied to it."""
+    folders = {job["state"]}
+    for each in jobs.names(job["configuration"]):
+        with contextlib.suppress(SauvegardeError):
+            folders.add(jobs.load(each, job["configuration"])["state"])
+    told = [state.read(Path(folder) / "state.json").get("offsite", {}) for folder in folders]
+    return any(each.get(name, {}).get("last_success") for each in told)
 
 
 def _error(error):

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from sauvegarde import archive, catalog, offsite, runner
@@ -87,6 +88,12 @@ def test_a_wrong_key_and_a_repository_that_is_gone(host):
     (host.folder / "vault").rename(host.folder / "unmounted")
     code, _, err = host.run()
     assert code == PARTIAL and not (host.folder / "vault").exists(), "an empty mount point gets no new repository"
+    other = dict(host.configure(offsite=["vault"]), name="other", state=str(host.folder / "other"))
+    Path(other["state"]).mkdir()
+    (host.root / "other").mkdir(mode=0o700)
+    write(host.folder / "etc" / "jobs" / "other.json", other)
+    code, _, err = host.run("run", "other")
+    assert code == PARTIAL and "another name" in err and not (host.folder / "vault").exists(), "nor by a new job"
     with pytest.raises(SauvegardeError) as caught:
         offsite.ensure(host.vault, known=True)
     assert caught.value.exit_code == NO_REPOSITORY
