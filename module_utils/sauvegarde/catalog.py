@@ -8,10 +8,13 @@ too, with where "server" and verified null: nothing ever compared what was live.
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from . import archive, manifest, offsite, state
 from .errors import SauvegardeError
+
+_SNAPSHOT = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def source(found):
@@ -83,10 +86,13 @@ def local(root, host):
 def remote(repository, cache=None):
     """The entries of a restic repository, of all hosts and jobs in it, from the manifests inside.
 
-    cache: a folder where manifests are kept by snapshot, which never change; it is filled again when it is lost.
+    cache: a folder of this repository's own where manifests are kept by snapshot, which never change; it is filled
+    again when it is lost.
     """
     entries = []
-    for snapshot in offsite.snapshots(repository):
+    snapshots = offsite.snapshots(repository)
+    _forget(cache, {snapshot["snapshot"] for snapshot in snapshots})
+    for snapshot in snapshots:
         kept = Path(str(cache)) / (snapshot["snapshot"] + ".json") if cache else None
         try:
             found = _manifest(repository, snapshot, kept)
@@ -95,6 +101,16 @@ def remote(repository, cache=None):
             line = (snapshot["job"], snapshot["id"], snapshot["host"], repository["name"], snapshot["snapshot"])
             entries.append(_broken(*line, why=str(error)))
     return entries
+
+
+def _forget(cache, there):
+    """Remove what was kept of snapshots that are gone. Root does this in a folder of the job's user, who can lead it
+    elsewhere: by these names nobody calls anything else.
+    """
+    for each in Path(str(cache)).glob("*.json") if cache else []:
+        if _SNAPSHOT.match(each.stem) and each.stem not in there:
+            with contextlib.suppress(OSError):
+                each.unlink()
 
 
 def _manifest(repository, snapshot, kept):

@@ -1,5 +1,6 @@
 """A run of a job that somebody far away waits for: started detached, asked by its token until it has ended."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from . import jobs, process, state
 from .errors import OK, SauvegardeError
 
 PYTHON = "/usr/bin/python3"  # the system's, as in cron's file
+_KEPT = 86400  # seconds that the end of a run waits for somebody to ask
 
 
 def start(name, launcher, configuration=jobs.CONFIGURATION, python=PYTHON):
@@ -54,6 +56,15 @@ def _ending(job, token):
     if not re.match(r"[0-9.]+-[0-9]+\Z", token):
         raise SauvegardeError(f"{token!r} is no token of a run.")
     return Path(job["state"]) / f"ended-{token}.json"
+
+
+def clean(folder):
+    """Remove the ends of runs that nobody asked for: whoever started them has gone away."""
+    for pattern in ("ended-*.json", ".ended-*.json.*"):  # the second: of watchers that were killed
+        for each in Path(str(folder)).glob(pattern):
+            with contextlib.suppress(OSError):
+                if each.lstat().st_mtime < time.time() - _KEPT:
+                    each.unlink()
 
 
 def ask(name, token, configuration=jobs.CONFIGURATION):

@@ -27,7 +27,7 @@ import time
 import traceback
 from pathlib import Path
 
-from . import VERSION, archive, catalog, hooks, jobs, journal, lock, metrics, offsite, ping, retention, state
+from . import VERSION, archive, catalog, hooks, jobs, journal, lock, metrics, offsite, ping, remote, retention, state
 from .errors import CANCELLED, DAMAGED, OK, PARTIAL, TIMEOUT, SauvegardeError
 
 _PR_SET_PDEATHSIG = 1
@@ -330,9 +330,13 @@ def _labels(job):
 
 
 def _supervise(job):
-    state.clean(job["state"])
-    current = state.read(Path(job["state"]) / "state.json")
-    progress = Path(job["state"]) / "progress.json"
+    path, progress = (Path(job["state"]) / name for name in ("state.json", "progress.json"))
+    state.clean(path)
+    state.clean(progress)
+    remote.clean(job["state"])
+    if job["metrics"]:
+        state.clean(metrics.path(job["metrics"], job["name"]))
+    current = state.read(path)
     if progress.exists():
         left = state.read(progress)
         journal.log(job["name"], "run", "warning", note="the run before was killed", stopped_at=left.get("step", ""))
@@ -564,7 +568,7 @@ def collect(configuration=jobs.CONFIGURATION, with_offsite=True, root=None, host
     host = host or next((job["host"] for job in known), socket.gethostname())
     roots = sorted({job["root"] for job in known} | ({root} if root else set()))
     entries = [line for each in roots for line in catalog.local(each, host)]
-    filled = {(name, job["user"]): Path(job["state"]) / "manifests" for job in known for name in job["offsite"]}
+    filled = {(name, job["user"]): Path(job["state"]) / "manifests" / name for job in known for name in job["offsite"]}
     asked = [(jobs.repository, (name, user), cache) for (name, user), cache in filled.items()]
     asked += [(jobs.forgetting, (name,), None) for name in jobs.forgetting_names(configuration)]
     for settings, words, cache in asked if with_offsite else []:

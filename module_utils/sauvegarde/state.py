@@ -45,10 +45,13 @@ def replace(path, text, mode=0o600, sync=True):
         raise
 
 
-def clean(folder):
-    """Remove what killed writers left half written in a folder. The caller holds the lock that its writers take."""
-    for each in Path(str(folder)).glob(".*.json.*"):
-        each.unlink()
+def clean(path):
+    """Remove what killed writers of a file left half written beside it. The caller holds the lock that they take."""
+    path = Path(str(path))
+    for each in path.parent.glob(f".{path.name}.*"):
+        if each.name[len(path.name) + 2 :].isdigit():
+            with contextlib.suppress(OSError):  # it fails no backup; whatever is wrong is told when the file is written
+                each.unlink()
 
 
 def write(path, values):

@@ -60,8 +60,12 @@ def test_the_catalog_is_rebuilt_from_the_repository_alone(host, tmp_path):
     assert [[line[key] for key in keys] for line in there] == [[line[key] for key in keys] for line in here]
     assert [line["where"] for line in there] == ["vault", "vault"]
     assert catalog.remote(host.vault, tmp_path / "manifests") == there, "from the cache"
-    next((tmp_path / "manifests").iterdir()).write_text("{half")
+    first, second = sorted((tmp_path / "manifests").iterdir())
+    first.write_text("{half")
     assert catalog.remote(host.vault, tmp_path / "manifests") == there, "which decides nothing"
+    offsite.restic(host.vault, ["forget", second.stem], "x")
+    assert [line["path"] for line in catalog.remote(host.vault, tmp_path / "manifests")] == [first.stem]
+    assert list((tmp_path / "manifests").iterdir()) == [first], "nor outlives what it is of"
 
 
 def test_what_was_missed_is_caught_up_and_forgotten_by_the_same_retention(host):

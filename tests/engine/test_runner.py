@@ -271,11 +271,20 @@ def test_fifty_kills(host):
             assert published == (host.told()["last_success"]["id"] > newest)
         _wait_for_lock(host)
     assert killed > 25
-    (host.state / ".progress.json.1").write_text("{")  # killed while it wrote, which chance seldom hits
+    # Killed while they wrote, which chance seldom hits; and what nobody asked for.
+    writers = [host.state / ".progress.json.1", host.state / ".state.json.1", host.metrics / ".sauvegarde_demo.prom.1"]
+    ends = [host.state / "ended-1.0-1.json", host.state / ".ended-1.0-1.json.1"]
+    for each in writers + ends:
+        each.write_text("{")
+    assert host.run() == (OK, "", "")
+    assert all(each.exists() for each in ends)
+    for each in ends:
+        os.utime(str(each), (0, 0))
     assert host.run() == (OK, "", "")
     names = sorted(each.name for each in host.directory.iterdir())
     assert names == host.labels() and len(names) <= 3, "no debris after the next run"
     assert sorted(each.name for each in host.state.iterdir()) == ["lock", "state.json"]
+    assert [each.name for each in host.metrics.iterdir()] == ["sauvegarde_demo.prom"]
 
 
 def _children(pid):
