@@ -32,6 +32,7 @@ from .errors import CANCELLED, DAMAGED, OK, PARTIAL, TIMEOUT, SauvegardeError
 
 _PR_SET_PDEATHSIG = 1
 _GRACE = 15  # seconds that a worker which must stop has for clearing up
+_LAST_HOOK = 30  # seconds that its hook after the job has then, besides
 _TICKS = ("dumping",)  # told many times during a step: progress, not steps of their own
 _ARCHIVE = ("id", "bytes", "stored_bytes")
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -119,8 +120,7 @@ def _work(job, steps, report, tell):
         made = kinds.back_up(job, job["root"], steps)
     except BaseException as error:
         steps.done("failed")
-        if not isinstance(error, _Stopped):
-            after(result="failure")
+        after(result="failure", seconds=_LAST_HOOK if isinstance(error, _Stopped) else None)
         raise
     report["archive"] = {key: made[key] for key in _ARCHIVE}
     report["warnings"] = list(made["warnings"])
@@ -272,13 +272,12 @@ def _heard(told):
     return dict(_NOTHING, warnings=[], problems=[], offsite={})
 
 
-def _wait(pid, channel, timeout, meanwhile):
-    """The worker's report, as far as it came; why it came no further is its first problem. `meanwhile` is called
-    first.
-    """
-    told, why = bytearray(), None
+def _wait(job, pid, channel):
+    """The worker's report, as far as it came; why it came no further is its first problem."""
+    told, why, timeout = bytearray(), None, float(job["timeout"])
     try:
-        meanwhile()
+        # Not before the fork: a thread that is about to end, as the ping's, can leave the child a broken C library.
+        _ping(job, "start")
         if not _listen(channel, told, timeout or None):
             why = SauvegardeError(
                 f"The job did not end within {timeout:g} seconds and was stopped.",
@@ -288,7 +287,7 @@ def _wait(pid, channel, timeout, meanwhile):
     except _Stopped:
         why = SauvegardeError("The run was stopped.", "It was sent a signal.", exit_code=CANCELLED)
     if why is not None:
-        _end(pid, channel, told)
+        _end(pid, channel, told, _GRACE + (_LAST_HOOK if job["after"] else 0))
     _, status = os.waitpid(pid, 0)
     report = _heard(told)
     if why is None and report["stopped"]:
@@ -303,9 +302,9 @@ def _wait(pid, channel, timeout, meanwhile):
     return report
 
 
-def _end(pid, channel, told):
+def _end(pid, channel, told, grace):
     """Stop the worker and all of its group: asked first, then made to. What it still says is heard."""
-    for number, seconds in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, None)):
+    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, number)
         _listen(channel, told, seconds)
@@ -353,8 +352,7 @@ def _supervise(job):
     _lead(pid)
     os.close(write)
     with os.fdopen(read, "rb", buffering=0) as channel:
-        # Not before the fork: a thread that is about to end, as the ping's, can leave the child a broken C library.
-        report = _wait(pid, channel.fileno(), float(job["timeout"]), lambda: _ping(job, "start"))
+        report = _wait(job, pid, channel.fileno())
     report["archive"] = report["archive"] or _published(job, before)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a second signal does not keep the first one's failure from being told

@@ -198,20 +198,21 @@ def test_a_repository_that_cannot_be_used_makes_no_archive_a_failure(host):
 
 
 def test_a_timeout_ends_everything_and_the_hooks_children(host):
-    mark = host.folder / "mark"
-    late = f"import time; time.sleep(4); open({str(mark)!r}, 'w')"
-    child = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {late!r}]); time.sleep(60)"
-    host.configure(before=[[sys.executable, "-c", child]], timeout=1)
+    child, note = host.folder / "child", host.folder / "note"
+    stop = ["/bin/sh", "-c", f"sleep 600 & echo $! > {child}; wait"]
+    undo = ["/bin/sh", "-c", f"echo $SAUVEGARDE_RESULT >> {note}"]
+    host.configure(before=[stop], after=[undo], timeout=5)
     code, _, err = host.run()
-    assert code == TIMEOUT and "did not end within 1 seconds" in err
+    assert code == TIMEOUT and "did not end within 5 seconds" in err
     assert host.labels() == [] and host.told()["last_run"]["exit_code"] == TIMEOUT
-    time.sleep(4)
-    assert not mark.exists()
+    conftest.wait_until(lambda: _ended(int(child.read_text())))
+    assert note.read_text() == "failure\n", "what the hook before has stopped is started again"
 
 
 def test_two_at_once(host):
     """Fault 14; the second changes nothing that the first has said."""
-    host.configure(before=[slow()])
+    undo = ["/bin/sh", "-c", f"echo $SAUVEGARDE_RESULT >> {host.folder / 'note'}"]
+    host.configure(before=[slow()], after=[undo])
     first = host.start("run", "demo")
     until = time.monotonic() + 20
     while not (host.state / "progress.json").exists() and time.monotonic() < until:
@@ -222,7 +223,7 @@ def test_two_at_once(host):
     assert host.run() == (OK, "", ""), "one that may fail may also find itself running"
     assert host.told() == {}
     first.send_signal(signal.SIGTERM)
-    assert first.wait(60) == 130
+    assert first.wait(60) == 130 and (host.folder / "note").read_text() == "failure\n"
     assert host.told()["last_run"]["exit_code"] == 130
     host.configure()
     assert host.run()[0] == OK, "fault 15: nothing is left of the lock"
@@ -285,6 +286,13 @@ def test_fifty_kills(host):
     assert names == host.labels() and len(names) <= 3, "no debris after the next run"
     assert sorted(each.name for each in host.state.iterdir()) == ["lock", "state.json"]
     assert [each.name for each in host.metrics.iterdir()] == ["sauvegarde_demo.prom"]
+
+
+def _ended(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"  # where nobody reaps orphans
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def _children(pid):
