@@ -33,7 +33,7 @@ class Host:
             each.mkdir(parents=True, mode=0o755)
         self.directory = self.root / "demo"
         self.directory.mkdir(mode=0o700)
-        self.database = folder / "db.sqlite3"
+        self.database = folder / "-o$(id)'é \"% db.sqlite3"  # fault 33
         with sqlite3.connect(str(self.database)) as connection:
             connection.execute("CREATE TABLE offer (id integer PRIMARY KEY, text text)")
             connection.executemany("INSERT INTO offer (text) VALUES (?)", [("é" * 2000,) for _ in range(500)])

@@ -77,6 +77,8 @@ def test_hooks_and_niceness(backups):
 
 
 def test_cron_had_nothing_to_complain_of(backups):
+    # Fault 22: a name with a dot, another owner, a mode that lets others write, and cron leaves the file alone.
+    assert backups.root("find /etc/cron.d -name '*sauvegarde*' -printf '%f %u %m'") == "sauvegarde root 644"
     journal = backups.journal("-u cron")
     assert "bad minute" not in journal and "Error" not in journal
     assert "(sauvegarde) CMD (umask 077; exec /usr/bin/python3 -I /usr/local/lib/sauvegarde/run run elpaso)" in journal
@@ -104,20 +106,20 @@ def test_the_manifest_says_what_it_holds(backups, server, database):
     number = server.sql("SELECT system_identifier FROM pg_control_system()")
     assert source["server"]["system_identifier"] == number
     assert [each["name"] for each in source["extensions"]] == ["plpgsql"]
-    assert source["roles"] == ['géo "tribu"', "postgres"]
+    assert source["roles"] == ['-géo "tribu"', "postgres"]
     table = manifest["fingerprint"]["tables"]['"l\'été"."-offres ""$(id)"" %"']
     assert table["rows"] == 3000
     assert manifest["fingerprint"]["sequences"] == {'"l\'été"."-offres ""$(id)"" %_id_seq"': [3000, True]}
     assert manifest["fingerprint"]["matviews"] == {'"l\'été"."par jour"': True}
     assert manifest["fingerprint"]["large_objects"]["rows"] == 1
     properties = source["properties"]
-    assert properties["settings"] == {"TimeZone": "Europe/Paris"} and properties["owner"] == 'géo "tribu"'
+    assert properties["settings"] == {"TimeZone": "Europe/Paris"} and properties["owner"] == '-géo "tribu"'
     assert (properties["encoding"], properties["collate"]) == ("UTF8", "fr_FR.UTF-8")
 
 
 def test_the_globals_hold_the_roles_with_their_passwords(backups):
     text = backups.root(f"zstd -dcq /var/backups/sauvegarde/globals/{backups.labels('globals')[-1]}/globals.sql.zst")
-    assert 'CREATE ROLE "géo ""tribu""";' in text
+    assert 'CREATE ROLE "-géo ""tribu""";' in text
     assert "PASSWORD 'SCRAM-SHA-256$" in text or "PASSWORD 'md5" in text
 
 

@@ -1,6 +1,6 @@
-"""The stock commands of a manifest, as written, on a host that has PostgreSQL and nothing of ours."""
+"""The stock commands of the manifests, as written, on a host that has PostgreSQL and nothing of ours."""
 
-import base64
+import json
 
 import pytest
 from tests_support.hosts import lab_host
@@ -12,25 +12,51 @@ ROWS = (
 )
 
 
-@pytest.mark.parametrize("name", ["db96", "db13", "db15", "db17"])
-def test_by_hand(everyone, servers, database, name):
-    one, bare = everyone[name], lab_host("bare")
-    assert not bare.file("/usr/local/lib/sauvegarde").exists
-    label = one.labels()[-1]
-    manifest = one.manifest(label=label)
-    data = one.root(f"tar -C /var/backups/sauvegarde/elpaso -c {label} | base64 -w0")
-    bare.check_output("sudo rm -rf /tmp/hand && mkdir -m 755 /tmp/hand")
+OWNER = '"-géo ""tribu"""'
+PASSWORD = "SELECT rolpassword FROM pg_authid WHERE oid = $$" + OWNER + "$$::regrole"
+RESTIC = "RESTIC_PASSWORD=canary-Zephyr-restic restic --no-cache --no-lock -q -r /srv/rest/{}"
+
+
+def carry(source, folder, bare):
+    """Copy a folder from a host to the one that restores by hand, into a new one of the superuser's; its path there."""
+    data = source.check_output("sudo sh -c %s", f"tar -C {folder} -c . | base64 -w0")
+    there = bare.check_output("mktemp -d /tmp/hand.XXXXXX")
     for start in range(0, len(data), 90000):
-        bare.check_output("printf %%s %s >> /tmp/hand/tar", data[start : start + 90000])
-    bare.check_output("base64 -d /tmp/hand/tar | sudo tar -xC /tmp/hand && sudo chown -R postgres: /tmp/hand")
-    assert base64.b64decode(data)[:10].decode("ascii", "replace")
-    lines = "\n".join(manifest["restore_by_hand"]["local"])
-    done = bare.run("sudo -u postgres sh -euc %s", f"cd /tmp/hand/{label}\n{lines}")
+        bare.check_output("printf %%s %s >> %s/tar", data[start : start + 90000], there)
+    bare.check_output("cd %s && base64 -d tar | sudo tar -x && sudo chown -R postgres: .", there)
+    return there
+
+
+def by_hand(bare, folder, lines):
+    done = bare.run("sudo -u postgres sh -euc %s", "\n".join([f"cd {folder}", *lines]))
     assert done.rc == 0, done.stderr
+
+
+@pytest.mark.parametrize(("name", "form"), [("db96", "local"), ("db13", "local"), ("db15", "local"), ("db17", "plain")])
+def test_by_hand(everyone, servers, repository_host, database, name, form):
+    """First the globals, which make the role, then the database: as it lies on its host, or as restic gives it back."""
+    one, bare, server = everyone[name], lab_host("bare"), servers["bare"]
+    assert not bare.file("/usr/local/lib/sauvegarde").exists
+    source, folder = one.host, f"/var/backups/sauvegarde/elpaso/{one.labels()[-1]}"
+    if form == "plain":
+        source, restic = repository_host.host, RESTIC.format(name)
+        folder = source.check_output("mktemp -d")
+        source.check_output("sudo sh -c %s", f"{restic} restore latest --tag job=elpaso --target {folder}")
+    manifest = json.loads(source.check_output("sudo cat %s/manifest.json", folder))
+    label = one.labels("globals")[-1]
+    lines = one.manifest("globals", label)["restore_by_hand"]["local"]
     try:
-        assert servers["bare"].sql(ROWS, database) == servers[name].sql(ROWS, database)
+        by_hand(bare, carry(one.host, f"/var/backups/sauvegarde/globals/{label}", bare), lines)
+        assert server.sql(PASSWORD) == servers[name].sql(PASSWORD) != ""
+        by_hand(bare, carry(source, folder, bare), manifest["restore_by_hand"][form])
+        assert server.sql(ROWS, database) == servers[name].sql(ROWS, database)
         owner = "SELECT datdba::regrole FROM pg_database WHERE datname = current_database()"
-        assert servers["bare"].sql(owner, database) == '"géo ""tribu"""'
-        assert servers["bare"].sql("SHOW timezone", database) == "Europe/Paris"
+        assert server.sql(owner, database) == OWNER
+        assert server.sql("SHOW timezone", database) == "Europe/Paris"
     finally:
-        servers["bare"].sql("DROP DATABASE IF EXISTS " + '"' + database.replace('"', '""') + '"')
+        server.sql(f"DROP DATABASE IF EXISTS {quoted(database)}")
+        server.sql(f"DROP ROLE IF EXISTS {OWNER}")
+
+
+def quoted(name):
+    return '"' + name.replace('"', '""') + '"'
