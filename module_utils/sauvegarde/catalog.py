@@ -21,7 +21,7 @@ def source(found):
     """What a manifest's archive holds, in a few words."""
     origin = found["source"]
     version = origin.get("server", {}).get("version", "").split(" ")[0]
-    name = origin.get("database") or origin.get("path") or origin.get("site") or ""
+    name = origin.get("path") or origin.get("site") or origin.get("database") or ""
     return " ".join(filter(None, [str(name) or "cluster", version and f"({version})"]))
 
 

@@ -1,9 +1,11 @@
 """What belongs to a database rather than to its tables: read from a live one, told again as SQL."""
 
+import contextlib
 import os
 import re
 from pathlib import Path
 
+import psycopg2
 from psycopg2 import sql
 
 from . import postgres
@@ -18,6 +20,11 @@ _LISTS = (
     "unix_socket_directories",
 )
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
+_LIBRARIES = {
+    "PostGIS": "postgis_lib_version",
+    "GEOS": "postgis_geos_version",
+    "PROJ": "postgis_proj_version",
+}
 _SRS = ("srid", "auth_name", "auth_srid", "srtext", "proj4text")
 
 
@@ -148,6 +155,20 @@ def extensions(connection):
             " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace ORDER BY 1",
         )
     ]
+
+
+def libraries(connection):
+    """What PostGIS computes with: {name: version} of itself, GEOS and PROJ. Empty without PostGIS, and where it does
+    not say so: nothing depends on these, but a difference that an upgrade makes is explained by them.
+    """
+    schema = [each["schema"] for each in extensions(connection) if each["name"] == "postgis"]
+    found = {}
+    for name, function in _LIBRARIES.items() if schema else ():
+        with contextlib.suppress(psycopg2.Error):
+            told = postgres.value(connection, f"SELECT {postgres.quoted(schema[0], function)}()")
+            number = re.search(r"\d+(\.\d+)+", told or "")
+            found[name] = number.group() if number else ""
+    return found
 
 
 def roles(connection):

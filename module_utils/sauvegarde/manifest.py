@@ -43,6 +43,7 @@ _PROPERTIES = {
         "collate": _TEXT,
         "ctype": _TEXT,
         "locale": dict(_LABEL, description="ICU's or the builtin provider's."),
+        "icu_rules": dict(_LABEL, description="Own rules of an ICU collation."),
         "collation_version": _LABEL,
         "tablespace": _TEXT,
         "connection_limit": {"type": "integer"},
@@ -58,6 +59,11 @@ _SOURCE = {
     "description": "What was dumped; which keys are there depends on the kind.",
     "properties": {
         "server": _SERVER,
+        "libraries": dict(_VALUES, description="What PostGIS computed with: its own version, GEOS's and PROJ's."),
+        "database": {
+            "type": ["string", "object"],
+            "description": "Its name; where a Django site's data was dumped, {vendor, engine} of its connection.",
+        },
         "database_bytes": _COUNT,
         "properties": _PROPERTIES,
         "extensions": {
@@ -78,7 +84,9 @@ _SOURCE = {
         "databases": {"type": "object", "additionalProperties": _PROPERTIES},
         "passwords": {"type": "boolean", "description": "Whether the globals hold the roles' passwords."},
         "path": dict(_TEXT, description="Of a SQLite file."),
+        "user_version": {"type": "integer", "description": "Of a SQLite file: what its application wrote there."},
         "site": dict(_TEXT, description="Folder of a Django site."),
+        "commit": dict(_LABEL, description="That published the data in a git repository; null for none."),
     },
 }
 _SUM = {

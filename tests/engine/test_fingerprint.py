@@ -1,6 +1,7 @@
 """The fingerprint: the same for the same data whatever surrounds it, another for other data. Globals; PostGIS."""
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -237,6 +238,20 @@ def test_commands_by_hand(cluster, database, repository, tmp_path, form):
     connection.close()
 
 
+def test_rules_of_a_collation_by_hand(cluster, repository, tmp_path):
+    if int(cluster.execute("SHOW server_version_num")[0][0]) < 160000:
+        pytest.skip("ICU's rules came with PostgreSQL 16")
+    options = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'fr' ICU_RULES '&z < a'"
+    cluster.execute(f"CREATE DATABASE rules {options}")
+    try:
+        manifest = kinds.back_up(job(cluster, "rules"), repository)
+        cluster.execute("DROP DATABASE rules")
+        psql(cluster, manifest["restore_by_hand"]["local"], repository / "demo" / manifest["id"])
+        assert cluster.execute("SELECT 'z' < 'a'", "rules") == [(True,)]
+    finally:
+        cluster.execute("DROP DATABASE IF EXISTS rules")
+
+
 @pytest.fixture()
 def spatial(cluster, database):
     available = {name for (name,) in cluster.execute("SELECT name FROM pg_available_extensions")}
@@ -267,6 +282,10 @@ def test_postgis(cluster, spatial, repository, tmp_path):
     assert [row["srid"] for row in found["custom"]] == [990001]
     assert [row["srid"] for row in found["changed"]] == [3857]
     assert manifest["warnings"] == []
+    told = cluster.execute("SELECT postgis_full_version()", spatial)[0][0]
+    libraries = manifest["source"]["libraries"]
+    assert sorted(libraries) == ["GEOS", "PROJ", "PostGIS"]
+    assert all(re.search(f'{name.upper()}="[^"0-9]*{re.escape(libraries[name])}', told) for name in libraries), told
     sums = manifest["fingerprint"]
     assert sums["srids"]["rows"] == 2
     assert sums["tables"]['"topology"."topology"']["rows"] == 1

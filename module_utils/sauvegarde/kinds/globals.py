@@ -9,8 +9,8 @@ from ..errors import SauvegardeError
 _TRAILER = b"-- PostgreSQL database cluster dump complete"
 
 
-def preflight(job, directory, _last):
-    """Log in, find a pg_dumpall as new as the server, find out whether passwords may be read."""
+def preflight(job, directory, last):
+    """Log in, find a pg_dumpall as new as the server, room for the archive, and out whether passwords may be read."""
     server = postgres.server(job.get("connection"))
     connection = postgres.connect(server, job.get("database", "postgres"))
     try:
@@ -29,7 +29,9 @@ def preflight(job, directory, _last):
             "The dump role may not read pg_authid, and pg_dumpall can leave the passwords out from version 10 on.",
             "Use a superuser for this job, or install a newer postgresql-client beside the server's.",
         )
-    archive.require_space(directory, 16 * 1024 * 1024)
+    # Twice the last one's: what is small may grow a lot from one day to the next.
+    size = 2 * last["stored_bytes"] if last is not None and last["kind"] == "globals" else 1024 * 1024
+    archive.require_space(directory, size)
     return facts
 
 

@@ -33,7 +33,7 @@ def preflight(job, directory, last):
     server = postgres.server(job.get("connection"))
     connection = postgres.connect(server, job["database"])
     try:
-        facts = {"server": postgres.properties(connection)}
+        facts = {"server": postgres.properties(connection), "libraries": databases.libraries(connection)}
         size = postgres.value(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")
     finally:
         connection.close()
@@ -93,7 +93,7 @@ def _source(leader, facts):
         source = databases.describe(leader)
     except psycopg2.Error as error:
         raise postgres.database_error(error, "The database's properties could not be read.") from error
-    source["server"] = facts["server"]
+    source.update(server=facts["server"], libraries=facts["libraries"])
     return source
 
 
@@ -307,6 +307,8 @@ def by_hand(source, dumper):
     if values["provider"] != "libc":
         option = "icu-locale" if values["provider"] == "icu" else "builtin-locale"
         create += [f"--locale-provider={values['provider']}", f"--{option}={values['locale']}"]
+    if values.get("icu_rules"):
+        create.append(f"--icu-rules={values['icu_rules']}")
     make = " ".join(shlex.quote(word) for word in [*create, "--", database])
     head = [
         f"# As a superuser (postgres), with psql and pg_restore {postgres.major(dumper.version_num)} or later,",
