@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+from sauvegarde.kinds import KINDS
 
 from sauvegarde_cli.system import ROOT
 
@@ -65,6 +66,11 @@ def test_variables_that_are_read_are_declared(role):
 
 def test_variables_that_are_declared_are_read(role):
     assert set(options(role)) - set(variables_read(role)) == set()
+
+
+def test_the_kinds_of_backup_jobs_are_the_engines():
+    variables = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text())
+    assert sorted(variables["__backup_kinds"]) == sorted(KINDS)
 
 
 def undescribed(specs, prefix=""):
