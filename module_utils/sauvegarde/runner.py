@@ -4,7 +4,8 @@ lock → ping → hooks → the kind's dump, read back and published → retenti
 killed, and when: the last good archive stays, the next run clears what is left.
 
 Two processes: a small one that holds the lock, keeps the time and says what came of it, even when the other was
-killed; and the worker, which does the work as the job's user and dies with the first.
+killed; and the worker, which does the work as the job's user and dies with the first. It tells what it has done as it
+does it, so that what was published is known whatever ends it.
 
 Exit codes (errors.py): 0 done; 1 failed, nothing published; 3 the archive is good but something after it (hook,
 retention, offsite) is not; 10 no offsite repository; 11 the job runs already, or a table is locked; 12 wrong key of
