@@ -91,7 +91,7 @@ def ask(name, token, configuration=jobs.CONFIGURATION):
     if told["exit_code"] != OK or told["said"]:
         raise SauvegardeError(told["said"], exit_code=told["exit_code"])
     if run.get("started", 0) < began:  # the run of another, which stood in the way of this one
-        words = ["It did not run, which it may; the journal says why."]
+        words = ["It failed, which it may, and did not say how: the journal has it."]
         return {"running": False, "exit_code": OK, "archive": None, "seconds": seconds, "warnings_of_the_run": words}
     success = current.get("last_success", {})
     made = {key: success[key] for key in ("id", "bytes", "stored_bytes")} if run.get("id") else None
