@@ -275,11 +275,12 @@ def _heard(told):
 
 def _wait(job, pid, channel):
     """The worker's report, as far as it came; why it came no further is its first problem."""
-    told, why, timeout = bytearray(), None, float(job["timeout"])
+    told, why = bytearray(), None
+    began, timeout = time.monotonic(), float(job["timeout"])
     try:
         # Not before the fork: a thread that is about to end, as the ping's, can leave the child a broken C library.
         _ping(job, "start")
-        if not _listen(channel, told, timeout or None):
+        if not _listen(channel, told, max(0, began + timeout - time.monotonic()) if timeout else None):
             why = SauvegardeError(
                 f"The job did not end within {timeout:g} seconds and was stopped.",
                 fix="Raise its timeout, or find out what it was waiting for.",
@@ -291,15 +292,16 @@ def _wait(job, pid, channel):
         _end(pid, channel, told, _GRACE + (_LAST_HOOK if job["after"] else 0))
     _, status = os.waitpid(pid, 0)
     report = _heard(told)
+    if report["ended"] and not report["stopped"]:
+        return report  # whoever wanted to stop it came too late
     if why is None and report["stopped"]:
         why = SauvegardeError("The run was stopped.", "Its worker was sent a signal.", exit_code=CANCELLED)
-    if why is None and not report["ended"]:
+    if why is None:
         how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
         why = SauvegardeError(
             "The run was killed.", f"Its process ended by {how}.", "The kernel's log says so where memory was short."
         )
-    if why is not None:
-        report["problems"].insert(0, why.as_dict())
+    report["problems"].insert(0, why.as_dict())
     return report
 
 
