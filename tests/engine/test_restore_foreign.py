@@ -273,6 +273,7 @@ def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
         (b"\0\1\2\3" * 200, "not a dump"),
         (b"--\n-- PostgreSQL database cluster dump\n--\n", "whole cluster"),
         (b"--\n-- PostgreSQL database dump\n--\n\\! touch /tmp/owned\n", "psql command"),
+        (b"COPY t FROM PROGRAM 'touch /tmp/owned';\n", "a COPY that pg_dump does not write"),
         (b"SELECT 1;\n", "closing line"),
     ],
 )

@@ -1,7 +1,8 @@
 """Read the plain SQL that pg_dump (or pg_restore -f) writes, piece by piece, in constant memory.
 
-The script is never given to psql: its pieces go to the server through a driver, so nothing in a foreign file can run a
-shell command, entries can be left out or sent elsewhere, and a file that stops early is noticed.
+The script is never given to psql: its pieces go to the server through a driver, so no psql command in it is run,
+entries can be left out or sent elsewhere, and a file that stops early is noticed. Its SQL runs as a superuser all the
+same: only dumps that are trusted may be restored.
 """
 
 import re
@@ -18,6 +19,8 @@ HEADER = re.compile(
 )
 SETTING = re.compile(rb"SET ([a-z_.]+) (?:=|TO) .*;\r?\n")
 COPY = re.compile(rb"COPY .* FROM stdin;\r?\n", re.IGNORECASE)
+# What a server would take from, or give to, a file or a program of its own host.
+_OTHER_COPY = re.compile(rb"COPY\s|\s*COPY\b.*\b(?:FROM|TO)\s+PROGRAM\b", re.IGNORECASE)
 # Kinds of entries that hold rows or large objects.
 DATA = ("TABLE DATA", "BLOBS", "BLOB DATA", "LARGE OBJECTS", "STATISTICS DATA")
 COMPLETE = b"-- PostgreSQL database dump complete"
@@ -238,6 +241,8 @@ class Script:
                 elif COPY.match(line):
                     entry_next = entry
                     pieces = [Copy(entry, line, Rows(self._lines))]
+                elif _OTHER_COPY.match(line):
+                    self._refuse("a COPY", line)
                 elif not text and not line.strip():
                     continue
                 if self.complete and not (pieces and isinstance(pieces[0], Fact)):
@@ -316,8 +321,11 @@ class Script:
         if word == b"\\connect" and self._connected in (b"", line):
             self._connected = line  # pg_dump connects again once it has set the database's properties
             return
+        self._refuse("a psql command", line)
+
+    def _refuse(self, what, line):
         raise SauvegardeError(
-            "The SQL dump holds a psql command that pg_dump does not write for one database.",
+            f"The SQL dump holds {what} that pg_dump does not write for one database.",
             "Line: " + self.decode(line[:80]).strip(),
             "Dump one database alone with pg_dump, or look at who wrote this file.",
         )
