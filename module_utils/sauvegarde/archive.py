@@ -61,13 +61,13 @@ def identifiers(directory):
     return sorted(each.name for each in entries if _ID.match(each.name) and each.is_dir(follow_symlinks=False))
 
 
-def new_identifier(directory, now=None):
-    """A UTC label greater than that of every archive in the folder, set aside ones included, even when the clock went
-    back: then it is the newest label's next second."""
+def new_identifier(directory, now=None, others=()):
+    """A UTC label greater than that of every archive in the folder, set aside ones included, and than the `others`,
+    even when the clock went back: then it is the newest label's next second."""
     label = time.strftime(_LABEL, time.gmtime(now))
     names = [entry.name for entry in os.scandir(str(directory))]
     taken = [name for name in (re.sub(r"\A\.(partial|damaged)-", "", name) for name in names) if _ID.match(name)]
-    newest = max(taken, default="")
+    newest = max([*taken, *others], default="")
     if label > newest:
         return label
     return time.strftime(_LABEL, time.gmtime(calendar.timegm(time.strptime(newest, _LABEL)) + 1))

@@ -7,7 +7,7 @@ import time
 
 import conftest
 import pytest
-from sauvegarde import kinds
+from sauvegarde import kinds, postgres
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.restore import detached, run, side, state
 
@@ -70,6 +70,22 @@ def test_it_goes_on_alone_and_is_found(cluster, spec):
     assert (again["id"], again["started_now"]) == (first["id"], False), "the proven one is taken over"
     run.put_in_place(run.settled(spec), first["id"])
     assert start(spec)["started_now"] is True, "a swapped one is not"
+
+
+def test_it_starts_at_once_however_long_its_clean_up_takes(cluster, spec):
+    left = "alone__restore_20200101T000000Z"
+    cluster.execute(f'CREATE DATABASE "{left}"')
+    holder = cluster.connect()
+    try:
+        # Nothing is dropped meanwhile.
+        postgres.execute(holder, "BEGIN; LOCK TABLE pg_catalog.pg_database IN SHARE MODE")
+        first = start(spec)
+        assert first["started_now"] is True and first["step"] in ("start", "clean")
+        conftest.wait_until(lambda: detached.ask(spec["directory"], first["id"])["step"] == "clean")
+    finally:
+        holder.close()
+    ready = wait(spec, first["id"])
+    assert ready["status"] == state.READY and ready["cleaned"] == [left], ready.get("error")
 
 
 def test_a_failure_is_told(cluster, spec, tmp_path):

@@ -1,6 +1,8 @@
 """A restore of our own archives: proof, swap, rollback, and what is left when it is killed at any step."""
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,7 +16,7 @@ import psycopg2
 import pytest
 from sauvegarde import archive, kinds, postgres
 from sauvegarde.errors import DAMAGED, LOCKED, SauvegardeError
-from sauvegarde.restore import names, plan, run, side, state, swap
+from sauvegarde.restore import fetch, names, plan, run, side, state, swap
 
 LIVE = "-l'iv\"e $(id) é"
 OWNER = "-ow'n\"er é"
@@ -53,11 +55,15 @@ def site(cluster):
         connection.close()
 
 
-@pytest.fixture()
-def backup(site, repository):
-    """The path of an archive of the live database."""
+def back_up(site, repository):
+    """The path of an archive of the live database as it is now."""
     job = {"name": "demo", "kind": "pg_dump", "connection": site.values, "database": LIVE}
     return repository / "demo" / kinds.back_up(job, repository)["id"]
+
+
+@pytest.fixture()
+def backup(site, repository):
+    return back_up(site, repository)
 
 
 @pytest.fixture()
@@ -103,7 +109,7 @@ def test_an_archive_takes_the_place_of_the_live_database_and_gives_it_back(site,
     assert count(site) == 11, "the live database is not touched before the swap"
     assert done["lost"] is not None and done["steps"][0]["name"] == "start"
     swapped = run.put_in_place(spec, done["id"])
-    assert swapped["kept"] == names.before(LIVE, done["id"])
+    assert swapped["kept"] > names.before(LIVE, done["id"]), "it is called after its swap"
     assert count(site) == 3000 and count(site, swapped["kept"]) == 11
     assert properties(site, LIVE) == before
     assert site.execute("SELECT last_value, is_called FROM offers_id_seq", LIVE) == [(98765, True)]
@@ -200,7 +206,7 @@ def update(self, **values):
 state.State.update = update
 run.fill(wanted)
 """
-STEPS = ["read", "plan", "roles", "create", "extensions", "pre-data", "data", "post-data", "analyze", "prove"]
+STEPS = ["clean", "read", "plan", "roles", "create", "extensions", "pre-data", "data", "post-data", "analyze", "prove"]
 STEPS.append("properties")
 
 
@@ -216,19 +222,17 @@ def test_killed_at_any_step(site, spec, step):
     assert [each["status"] for each in left] == [state.KILLED]
     done = run.fill(spec)
     assert [name for name in databases(site) if "restore" in name] == [done["side"]]
-    if step not in ("read", "plan", "roles", "create"):
+    if step not in ("clean", "read", "plan", "roles", "create"):
         assert done["cleaned"] == [left[0]["side"]]
     assert not list(Path(spec["directory"]).glob("*/work"))
     run.put_in_place(spec, done["id"])
     assert count(site) == 3000
 
 
-def test_killed_while_a_child_writes(site, spec):
+def test_killed_while_a_child_writes(site, spec, repository):
     """pg_restore does not outlive the run that started it, and its lock falls with it."""
     site.execute("CREATE TABLE big AS SELECT i, repeat(md5(i::text), 100) AS t FROM generate_series(1, 60000) i", LIVE)
-    job = {"name": "demo", "kind": "pg_dump", "connection": site.values, "database": LIVE}
-    root = Path(spec["path"]).parents[1]
-    spec = dict(spec, path=str(root / "demo" / kinds.back_up(job, root)["id"]))
+    spec = dict(spec, path=str(back_up(site, repository)))
     child = subprocess.Popen([sys.executable, "-c", DRIVER, conftest.ENGINE, json.dumps(spec), "never"])
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not any(
@@ -244,11 +248,20 @@ def test_killed_while_a_child_writes(site, spec):
 
 
 def test_a_proven_run_waits_for_its_swap(site, spec):
-    """Its controller died before the swap: the next one finds it, and another restore does not throw it away."""
+    """Its controller died before the swap: the next one finds it, and another restore does not throw it away, nor the
+    copy that it was made from."""
     assert run.ready(spec) is None
-    done = run.fill(spec)
+    copies = state.folder(spec["directory"]) / fetch.PLACE
+    for name in ("needed", "forgotten"):
+        shutil.copytree(spec["path"], str(copies / name))
+        os.utime(str(copies / name), (0, 0))
+    done = run.fill(dict(spec, path=str(copies / "needed")))
     assert run.ready(spec)["id"] == done["id"]
+    beside = dict(spec, database="beside", mode="beside")
+    run.put_in_place(beside, run.fill(beside)["id"])
+    assert [each.name for each in copies.iterdir()] == ["needed"]
     run.put_in_place(spec, done["id"])
+    assert list(copies.iterdir()) == []
     assert run.ready(spec) is None
     with pytest.raises(SauvegardeError):
         run.put_in_place(spec, done["id"])
@@ -333,46 +346,98 @@ def test_a_writing_client_sees_a_short_gap_and_never_half_a_database(site, spec)
     assert set(writer.written) <= kept, "what was written before the fence is in the database that was kept"
 
 
-def test_killed_between_the_renames(site, spec):
-    done = run.fill(spec)
-    code = """
-import os, signal, sys
+SWAPPER = """
+import json, os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from sauvegarde import postgres
-from sauvegarde.restore import swap
-seen = []
-original = postgres.execute
-def execute(connection, statement, parameters=None):
+from sauvegarde.restore import run, state
+wanted, identifier, where, how = json.loads(sys.argv[2])
+renames = []
+execute, change = postgres.execute, state.change
+def counting(connection, statement, parameters=None):
     if "RENAME" in str(statement):
-        seen.append(1)
-        if len(seen) == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-    original(connection, statement, parameters)
-postgres.execute = execute
-import json
-values, live, incoming, outgoing = json.loads(sys.argv[2])
-swap.exchange(postgres.server(values), live, incoming, outgoing)
+        renames.append(1)
+        if where == "renames" and len(renames) == 2:
+            os.kill(os.getpid(), how)
+    execute(connection, statement, parameters)
+def saying(directory, identifier, **values):
+    if where == "state" and values.get("status") == state.SWAPPED:
+        os.kill(os.getpid(), how)
+    change(directory, identifier, **values)
+postgres.execute, state.change = counting, saying
+run.put_in_place(run.settled(wanted), identifier)
 """
-    values = [site.values, LIVE, done["side"], names.before(LIVE, done["id"])]
-    ended = subprocess.run([sys.executable, "-c", code, conftest.ENGINE, json.dumps(values)], check=False)
-    assert ended.returncode == -signal.SIGKILL
-    assert count(site) == 3000
+
+
+@contextlib.contextmanager
+def swapping(spec, identifier, where, how):
+    """A swap in a process of its own, which gives itself the signal `how` at that place."""
+    values = json.dumps([spec, identifier, where, how])
+    child = subprocess.Popen([sys.executable, "-c", SWAPPER, conftest.ENGINE, values])
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_killed_or_frozen_between_the_renames(site, spec, how):
+    """Where the process is frozen, the server itself ends the fence."""
+    done = run.fill(spec)
+    with swapping(spec, done["id"], "renames", int(how)) as child:
+        if how == signal.SIGKILL:
+            assert child.wait() == -signal.SIGKILL
+        else:
+            conftest.wait_until(lambda: " T " in Path(f"/proc/{child.pid}/stat").read_text())
+        started = time.monotonic()
+        counted = subprocess.run(
+            [str(site.binaries / "psql"), "-XAtc", "SELECT count(*) FROM offers"],
+            env=postgres.environment(site.server, LIVE),
+            stdout=subprocess.PIPE,
+            timeout=60,
+            check=True,
+        )
+        assert counted.stdout == b"3000\n"
+        assert time.monotonic() - started < 20  # swap.FENCE, on a busy machine
     assert databases(site) == sorted([LIVE, "postgres", done["side"]])
     run.put_in_place(spec, done["id"])
     assert count(site) == 3000
 
 
-def test_a_stopped_swap_lets_people_back_in(site, spec):
-    """The process is frozen between the renames: the server itself ends the fence."""
-    done = run.fill(spec)
-    first = site.connect()
-    postgres.execute(first, "SET idle_in_transaction_session_timeout = '2s'; BEGIN")
-    postgres.execute(first, f"ALTER DATABASE {postgres.quoted(LIVE)} RENAME TO elsewhere")
-    started = time.monotonic()
+def test_the_way_back_leads_to_what_was_put_aside_last(site, spec, repository):
+    """Whenever its restore had begun; and the runs say which of them is live."""
+    first = run.fill(spec)
+    site.execute("DELETE FROM offers WHERE id > 10", LIVE)
+    second = run.fill(dict(spec, path=str(back_up(site, repository))))
+    site.execute("DELETE FROM offers WHERE id > 5", LIVE)
+    run.put_in_place(spec, second["id"])
+    assert count(site) == 10
+    run.put_in_place(spec, first["id"])
+    assert count(site) == 3000 and state.swapped(spec["directory"], LIVE)["id"] == first["id"]
+    for rows, live in ((10, second), (3000, first), (10, second)):
+        run.put_back(spec)
+        assert count(site) == rows and state.swapped(spec["directory"], LIVE)["id"] == live["id"]
+    oldest = min(each["name"] for each in run.list_kept(spec))
+    assert run.put_back(spec, oldest)["restored"] == oldest and count(site) == 5
+    assert state.swapped(spec["directory"], LIVE) == {}
+
+
+def test_killed_before_it_could_say_that_it_has_swapped(site, spec):
+    site.execute("DELETE FROM offers WHERE id > 10", LIVE)
+    first = run.fill(spec)
+    with swapping(spec, first["id"], "state", int(signal.SIGKILL)) as child:
+        assert child.wait() == -signal.SIGKILL
+    assert count(site) == 3000 and run.ready(spec) is None
+    assert state.swapped(spec["directory"], LIVE)["id"] == first["id"]
+    site.execute("INSERT INTO offers (title) VALUES ('since')", LIVE)
+    run.put_in_place(spec, run.fill(spec)["id"])
     assert count(site) == 3000
-    assert time.monotonic() - started < 4
-    first.close()
-    assert run.ready(spec)["id"] == done["id"]
+    oldest = run.list_kept(spec)[-1]["name"]
+    run.put_back(spec)
+    assert count(site) == 3001 and state.swapped(spec["directory"], LIVE)["id"] == first["id"]
+    run.put_back(spec, oldest)
+    assert count(site) == 10 and state.swapped(spec["directory"], LIVE) == {}
 
 
 def test_confirmation():
@@ -387,6 +452,7 @@ def test_confirmation():
         ("elpaso@db-prod", {"environment": "production"}),
         ("elpaso@db-prod", {"environment": "production", "word": "yes"}),
         ("elpaso@db-prod", {"targets": 2}),
+        ("elpaso@db-prod,elpaso@db-prod", {"targets": 2}),
     ):
         with pytest.raises(SauvegardeError) as told:
             plan.check_confirmation(said, "elpaso", "db-prod", **more)
@@ -408,11 +474,9 @@ def small(cluster):
         yield folder
 
 
-def test_a_disk_that_fills_up_while_unpacking(site, spec, small):
+def test_a_disk_that_fills_up_while_unpacking(site, spec, repository, small):
     site.execute("CREATE TABLE big AS SELECT i, repeat(md5(i::text), 100) AS t FROM generate_series(1, 20000) i", LIVE)
-    job = {"name": "demo", "kind": "pg_dump", "connection": site.values, "database": LIVE}
-    root = Path(spec["path"]).parents[1]
-    spec = dict(spec, path=str(root / "demo" / kinds.back_up(job, root)["id"]), directory=str(small / "restores"))
+    spec = dict(spec, path=str(back_up(site, repository)), directory=str(small / "restores"))
     assert "too little space" in run.make_plan(spec)["obstacles"][0]["what"]
     with pytest.raises(SauvegardeError) as told:
         run.fill(spec)
@@ -421,15 +485,13 @@ def test_a_disk_that_fills_up_while_unpacking(site, spec, small):
     assert databases(site) == [LIVE, "postgres"]
 
 
-def test_a_disk_that_fills_up_while_restoring(site, spec, small, monkeypatch):
+def test_a_disk_that_fills_up_while_restoring(site, spec, repository, small, monkeypatch):
     """The side database goes, with its space; the live one answers."""
     place = small / "space"
     place.mkdir()
     shutil.chown(str(place), site.user)
     site.execute("CREATE TABLE big AS SELECT i, md5(i::text) AS t FROM generate_series(1, 400000) i", LIVE)
-    job = {"name": "demo", "kind": "pg_dump", "connection": site.values, "database": LIVE}
-    root = Path(spec["path"]).parents[1]
-    spec = dict(spec, path=str(root / "demo" / kinds.back_up(job, root)["id"]))
+    spec = dict(spec, path=str(back_up(site, repository)))
     site.execute(f"CREATE TABLESPACE small LOCATION '{place}'")
     original = side.create
 

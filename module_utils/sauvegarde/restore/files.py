@@ -121,7 +121,7 @@ def exchange(database, incoming, outgoing, fence=FENCE):
     """
     if not Path(incoming).exists():
         raise SauvegardeError(f"There is no file {incoming} to put in place.")
-    if Path(outgoing).exists():
+    if Path(outgoing).exists() and not (Path(database).exists() and Path(outgoing).samefile(database)):
         raise SauvegardeError(f"There already is a file {outgoing}.")
     started = time.monotonic()
     was = ""

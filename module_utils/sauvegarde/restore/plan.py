@@ -348,7 +348,7 @@ def check_confirmation(said, database, host, environment="", word="", targets=1,
             f"Said: {said!r}.",
             f"Look at the plan; if {expected} is what is to be replaced: {variable}_confirm={expected}",
         )
-    if expected not in named or len(named) - 1 < targets:
+    if expected not in named or len(set(named[1:])) < targets:
         raise SauvegardeError(
             f"The replacement of {expected} was not confirmed.",
             f"Said: {said!r}." if said else "Nothing was said.",

@@ -142,10 +142,11 @@ def _end_orphans(spec):
             _end_sessions(spec, each["side"])
 
 
-def clean(spec):
+def clean(spec, own=""):
     """Remove what killed and failed runs of this database left: side databases and unpacked files. Needs the lock.
 
-    A proven side database of a run that ended is no debris. Returns the names of what was dropped.
+    A proven side database of a run that ended is no debris. `own`: the caller's run, which is left alone. Returns the
+    names of what was dropped.
     """
     directory = Path(spec["directory"])
     proven = set()
@@ -153,7 +154,7 @@ def clean(spec):
     for each in state.runs(directory, spec["database"]):
         if each["status"] == state.READY:
             proven.add(each["side"])
-        else:
+        elif each["id"] != own:
             shutil.rmtree(str(directory / each["id"] / "work"), ignore_errors=True)
             # The lock is ours, so what says that it runs was killed.
             if each["status"] == state.RUNNING:
@@ -179,7 +180,6 @@ def fill(spec, identifier=None, held=False):
     with contextlib.ExitStack() as stack:
         if not held:
             stack.enter_context(state.hold(directory, spec["database"]))
-        dropped = clean(spec)
         identifier = identifier or archive.new_identifier(directory)
         name = names.side(spec["database"], identifier)
         with state.State(
@@ -191,9 +191,11 @@ def fill(spec, identifier=None, held=False):
             path=spec["path"],
             globals=spec["globals"],
             mark=mark(spec) if Path(spec["path"]).exists() else None,
-            cleaned=dropped,
         ) as run:
             try:
+                # Not before: whoever started it waits for its state, and a large database is not dropped in a moment.
+                run.update(step="clean")
+                run.update(cleaned=clean(spec, own=identifier))
                 with _maintenance(spec) as connection:
                     places = room.places(postgres.value(connection, "SHOW data_directory"))
                 with room.guarded(places, lambda: _end_sessions(spec, name)):
@@ -359,6 +361,7 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
     """
     directory = _folder(spec)
     with state.hold(directory, spec["database"]):
+        _settle(directory, spec)
         found = state.load(directory / identifier)
         if not found or found["status"] != state.READY or found["database"] != spec["database"]:
             raise SauvegardeError(
@@ -372,11 +375,18 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
                     raise SauvegardeError(f"There already is a database {spec['database']}.", fix="Name another.")
         if check:
             return {"side": found["side"]}
-        if files.is_file(spec["database"]):
-            result = files.into_place(spec["database"], found["side"], identifier)
-        else:
-            server = postgres.server(spec["connection"])
-            result = swap.into_place(server, spec["database"], found["side"], identifier, fence)
+        label = _label(directory, spec)
+        before = files.before if files.is_file(spec["database"]) else names.before
+        state.change(directory, identifier, swapped_at=label, swap={"kept": before(spec["database"], label)})
+        try:
+            if files.is_file(spec["database"]):
+                result = files.into_place(spec["database"], found["side"], label)
+            else:
+                server = postgres.server(spec["connection"])
+                result = swap.into_place(server, spec["database"], found["side"], label, fence)
+        except SauvegardeError:
+            state.change(directory, identifier, swapped_at="")
+            raise
         state.change(directory, identifier, status=state.SWAPPED, swap=result)
         _forget_copies(directory, found["path"], found.get("globals"))
         return dict(result, host=socket.gethostname(), lines=words.of_swap(found, result))
@@ -384,41 +394,76 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
 
 def _forget_copies(directory, *used):
     """Remove the copies that were brought here for a restore that is done, and those that no restore came for in a day;
-    never anything that lies elsewhere."""
+    never anything that lies elsewhere, nor what another database's restore reads or may be started from again."""
+    needed = {
+        path
+        for each in state.runs(directory)
+        if each["status"] in (state.RUNNING, state.READY)
+        for path in (each["path"], each.get("globals"))
+    }
     for place in (CARRIED, fetch.PLACE):
         for copy in (directory / place).glob("*"):
-            if str(copy) in used or copy.stat().st_mtime < time.time() - 86400:
+            old = copy.stat().st_mtime < time.time() - 86400
+            if str(copy) not in needed and (old or str(copy) in used):
                 if copy.is_dir():
                     shutil.rmtree(str(copy), ignore_errors=True)
                 else:
                     copy.unlink()
 
 
+def _label(directory, spec):
+    """The id of a swap that is made now: newer than all that is kept, since the way back leads to the newest, and than
+    every swap before, whenever its restore had begun and whatever the clock says."""
+    others = [each["id"] for each in list_kept(spec)]
+    others += [each.get("swapped_at", "") for each in state.runs(directory, spec["database"])]
+    return archive.new_identifier(directory, others=others)
+
+
+def _settle(directory, spec):
+    """Say of runs that were killed during their swap whether it happened: then the side database is gone."""
+    for each in state.runs(directory, spec["database"]):
+        if each["status"] == state.READY and each.get("swapped_at"):
+            if files.is_file(spec["database"]):
+                waits = Path(each["side"]).exists()
+            else:
+                with _maintenance(spec) as connection:
+                    waits = side.exists(connection, each["side"])
+            state.change(directory, each["id"], **({"swapped_at": ""} if waits else {"status": state.SWAPPED}))
+
+
 def put_back(spec, wanted="", check=False):
     """Swap a kept database back in: the newest, or the one named `wanted`. Returns swap.back's result."""
     directory = _folder(spec)
     with state.hold(directory, spec["database"]):
+        _settle(directory, spec)
+        label = _label(directory, spec)
         if files.is_file(spec["database"]):
-            if check:
-                return {"restored": files.chosen(spec["database"], wanted)}
-            result = files.back(spec["database"], archive.new_identifier(directory), wanted)
-            _went_back(directory, spec["database"], result["restored"])
-            return result
-        server = postgres.server(spec["connection"])
+            incoming = files.chosen(spec["database"], wanted)
+        else:
+            server = postgres.server(spec["connection"])
+            incoming = swap.chosen(server, spec["database"], wanted)
         if check:
-            return {"restored": swap.chosen(server, spec["database"], wanted)}
-        result = swap.back(server, spec["database"], archive.new_identifier(directory), wanted)
-        _went_back(directory, spec["database"], result["restored"])
+            return {"restored": incoming}
+        if files.is_file(spec["database"]):
+            result = files.back(spec["database"], label, incoming)
+        else:
+            result = swap.back(server, spec["database"], label, incoming)
+        _went_back(directory, spec["database"], label, result)
         return result
 
 
-def _went_back(directory, database, restored):
-    """Note in the run that had replaced what is live again, and in those after it, that its database is not live."""
+def _went_back(directory, database, label, result):
+    """Note in the run that had replaced what is live again, and in those after it, that its database is not live; and
+    where that is called now, since somebody may go forth to it again."""
+    aside = result["kept"]
+    live = state.swapped(directory, database)
+    while live:
+        state.change(directory, live["id"], status=state.BACK, aside=aside)
+        aside = live["swap"]["kept"]
+        live = state.swapped(directory, database) if aside != result["restored"] else {}
     for each in state.runs(directory, database):
-        if each["status"] == state.SWAPPED:
-            state.change(directory, each["id"], status=state.BACK)
-            if each["swap"]["kept"] == restored:
-                return
+        if each["status"] == state.BACK and each.get("aside") == result["restored"]:
+            state.change(directory, each["id"], status=state.SWAPPED, swapped_at=label, swap=result)
 
 
 def list_kept(spec):

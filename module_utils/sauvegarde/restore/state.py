@@ -150,7 +150,16 @@ def give_up(directory, database):
 
 
 def swapped(directory, database):
-    """The run whose database is the live one now; {} where none is, or where somebody went back to the one before."""
+    """The run whose database is the live one now; {} where none is, or where somebody went back to the one before.
+
+    One that was killed while it was swapped in counts: its database may be the live one.
+    """
     if not Path(directory).is_dir():
         return {}
-    return next((each for each in runs(directory, database) if each["status"] == SWAPPED), {})
+    found = [
+        each
+        for each in runs(directory, database)
+        if each["status"] == SWAPPED or (each["status"] == READY and each.get("swapped_at"))
+    ]
+    # Runs of an earlier version do not say when.
+    return max(found, key=lambda each: each.get("swapped_at", each["id"]), default={})
