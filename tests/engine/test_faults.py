@@ -16,6 +16,7 @@ import conftest
 import pytest
 from sauvegarde import archive, fingerprint, kinds, postgres
 from sauvegarde.errors import DAMAGED, LOCKED, LOGIN, SauvegardeError
+from sauvegarde.restore import run
 
 SIMPLE = """
 CREATE TABLE offers (id serial PRIMARY KEY, content text);
@@ -239,7 +240,8 @@ def test_the_canary_is_nowhere(cluster, filled, repository, login, monkeypatch):
     assert "canary" not in json.dumps(found)
 
 
-def test_the_callers_environment_decides_nothing(cluster, filled, repository, monkeypatch):
+def test_the_callers_environment_decides_nothing(cluster, filled, repository, tmp_path, monkeypatch):
+    """Fault 7, of a backup, a plan and a restore."""
     hostile = {
         "PGHOST": "/nonexistent",
         "PGDATABASE": "template1",
@@ -248,11 +250,29 @@ def test_the_callers_environment_decides_nothing(cluster, filled, repository, mo
     hostile.update(
         PGSERVICE="none", PGUSER="nobody", DATABASE_URL="postgres://prod/x", PGPASSWORD="x", PGSSLMODE="require"
     )
-    for name, value in hostile.items():
-        monkeypatch.setenv(name, value)
-    found = kinds.back_up(job(cluster, filled), repository)
+
+    def among_them(action, *arguments):
+        for name, value in hostile.items():
+            monkeypatch.setenv(name, value)
+        return action(*arguments)
+
+    found = among_them(kinds.back_up, job(cluster, filled), repository)
     assert found["source"]["database"] == filled
     assert set(found["fingerprint"]["tables"]) == {'"public"."offers"', '"public"."places"'}
+    wanted = {
+        "connection": cluster.values,
+        "path": str(repository / "demo" / found["id"]),
+        "database": filled,
+        "directory": str(tmp_path / "restores"),
+    }
+    planned = among_them(run.make_plan, wanted)
+    assert planned["obstacles"] == [] and planned["target"]["address"].startswith(cluster.values["host"])
+    done = among_them(run.fill, wanted)
+    try:
+        assert done["proof"]["rows"] == 3001
+        assert cluster.execute("SELECT count(*) FROM offers", done["side"]) == [(3000,)]
+    finally:
+        conftest._drop(cluster, done["side"])
 
 
 def test_a_writer_during_the_dump(cluster, filled, repository, tmp_path):

@@ -114,7 +114,7 @@ def test_every_form_loses_nothing(legacy, tmp_path, name, given):
     options = {"globals": str(GLOBALS)} if given else {"missing_roles": "create"}
     done = restore(legacy, tmp_path, form(legacy, tmp_path, name), **options)
     assert fingerprint(legacy) == (LEGACY / "fingerprint-9.6.tsv").read_text("utf-8")
-    assert done["notes"] == []
+    assert done["notes"] == [] and done["proof"]["by"] == "counting"
     if name in ("custom", "plain.gz"):
         assert_same_definitions(legacy)
         logins = dict(legacy.execute("SELECT rolname, rolcanlogin FROM pg_roles"))

@@ -1,10 +1,17 @@
 """An archive straight from a restic repository, on a host that knows nothing but the repository's own secrets."""
 
+import contextlib
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import conftest
 import pytest
-from sauvegarde import kinds, offsite, postgres
+from sauvegarde import archive, kinds, offsite, postgres
 from sauvegarde.errors import WRONG_KEY, SauvegardeError
 from sauvegarde.restore import fetch, run, side, state
 
@@ -68,6 +75,84 @@ def test_a_fetch_that_was_cut_starts_over(database, vault, tmp_path):
     (state.folder(directory) / path / "dump" / "toc.dat").write_bytes(b"rotten")
     again = fetch.from_restic(vault, directory, database)
     assert again["changed"] and not partial.exists()
+
+
+FETCH = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+from sauvegarde.restore import fetch
+pack, arguments = json.loads(sys.argv[2])
+original = fetch.offsite.restic
+def restic(repository, command, what):
+    if command[0] == "restore":
+        os.rename(pack, pack + ".aside")
+        os.mkfifo(pack)
+    return original(repository, command, what)
+fetch.offsite.restic = restic
+fetch.from_restic(*arguments)
+"""
+
+
+def children(pid):
+    """Processes that a process has started, and those that they have started."""
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [int(each) for each in found] + [more for each in found for more in children(each)]
+
+
+def test_a_fetch_that_is_killed_leaves_nothing_that_looks_whole(database, vault, tmp_path):
+    """Fault 28: what restic reads has no end, as over a link that was cut, until restic or its starter is killed."""
+    directory = tmp_path / "restores"
+    pack = max(Path(vault["repository"], "data").glob("*/*"), key=lambda each: each.stat().st_size)
+    values = json.dumps([str(pack), [vault, str(directory), database]])
+
+    def read():
+        """Whether restic has come to the pack."""
+        with contextlib.suppress(OSError):
+            os.close(os.open(str(pack) if pack.is_fifo() else "", os.O_WRONLY | os.O_NONBLOCK))
+            return True
+        return False
+
+    for victim in ("restic", "starter"):
+        fetching = subprocess.Popen([sys.executable, "-c", FETCH, conftest.ENGINE, values], stderr=subprocess.PIPE)
+        try:
+            conftest.wait_until(read)
+            (restic,) = children(fetching.pid)
+            os.kill(restic if victim == "restic" else fetching.pid, signal.SIGKILL)
+            _, said = fetching.communicate(timeout=60)
+            assert fetching.returncode != 0
+            if victim == "restic":
+                assert b"could not be fetched" in said and not list(directory.glob("fetched/.partial-*")), said
+            # It dies with whoever started it.
+            conftest.wait_until(lambda pid=restic: not Path(f"/proc/{pid}").exists())
+            assert not list(directory.glob("fetched/[!.]*"))
+        finally:
+            fetching.kill()
+            fetching.wait()
+            Path(f"{pack}.aside").replace(pack)
+    again = fetch.from_restic(vault, directory, database)
+    assert again["changed"] and not list(directory.glob("fetched/.partial-*"))
+    assert archive.verify_plain(Path(again["archive"]["path"]))
+
+
+def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_path, monkeypatch):
+    """Fault 12: refused where it can be foreseen; else the space is given back."""
+    cluster.execute("CREATE TABLE t AS SELECT i, repeat(md5(i::text), 100) FROM generate_series(1, 10000) i", database)
+    (tmp_path / "repository" / "demo").mkdir(mode=0o700, parents=True)
+    job = {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database, "host": "dead"}
+    path = tmp_path / "repository" / "demo" / kinds.back_up(job, tmp_path / "repository")["id"]
+    (tmp_path / "password").write_text(PASSWORD)
+    offsite._copy(dict(vault, password="", password_file=str(tmp_path / "password")), job, path)
+    with conftest.small_disk(tmp_path / "small", "24m") as small:
+        directory = small / "restores"
+        with pytest.raises(SauvegardeError, match="space"):
+            fetch.from_restic(vault, directory, database)
+        monkeypatch.setattr(archive, "require_space", lambda *_: None)
+        with pytest.raises(SauvegardeError, match="no space left on device"):
+            fetch.from_restic(vault, directory, database)
+        assert not list(directory.glob("fetched/*")) and archive.free_bytes(directory) > 20 * 2**20
 
 
 def test_a_wrong_password_is_said_and_kept_nowhere(database, vault, tmp_path):

@@ -272,7 +272,7 @@ def _fill(spec, run, name):
         # Its own tool, since it takes several tables at a time.
         vacuumdb = postgres.client("vacuumdb", number)
         process.run(
-            [vacuumdb.path, "--analyze-only", "--quiet", "-j", str(spec["jobs"])],
+            [vacuumdb.path, "-d", postgres.conninfo(name), "--analyze-only", "--quiet", "-j", str(spec["jobs"])],
             env=postgres.environment(server, name),
         )
         target.release()
