@@ -2,7 +2,7 @@
 """Carry a file or a folder between a host and the controller, through Ansible's own connection, piece by piece.
 
 Database hosts need no trust in one another, and nothing but a shell and the coreutils. A transfer that was cut goes on
-where it stopped.
+where it stopped. While it goes on, a line is printed every few seconds, as for a plan.
 """
 
 import base64
@@ -12,32 +12,31 @@ import shutil
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
-display = Display()
+from ansible.plugins.loader import action_loader
 
 PIECE = 16 * 1024 * 1024
 
 
-class ActionModule(ActionBase):
-    _requires_connection = True
+class ActionModule(action_loader.get("sauvegarde_plan", class_only=True)):
+    _carried = _all = 0  # bytes
 
-    def run(self, tmp=None, task_vars=None):
-        result = super().run(tmp, task_vars)
+    def _work(self, task_vars):
         arguments = self._task.args
         unknown = set(arguments) - {"src", "dest", "direction"}
         if unknown or not arguments.get("src") or not arguments.get("dest"):
             raise AnsibleActionFail("sauvegarde_transfer takes src, dest and direction (pull or push).")
         pull = arguments.get("direction", "pull") == "pull"
         if self._task.check_mode:
-            return dict(result, changed=True, bytes=0)
+            return {"changed": True, "bytes": 0}
         moved = (self._pull if pull else self._push)(arguments["src"], arguments["dest"])
-        return dict(result, changed=bool(moved), bytes=moved, dest=arguments["dest"])
+        return {"changed": bool(moved), "bytes": moved, "dest": arguments["dest"]}
+
+    def _so_far(self):
+        return f"{self._carried / 1e6:.1f} of {self._all / 1e6:.1f} MB, {super()._so_far()}"
 
     def _command(self, command, data=None):
         # find fails where it may not come back to the login's own folder, which is another user's.
-        answer = self._low_level_execute_command("cd / && " + command, in_data=data)
+        answer = self._patiently(self._low_level_execute_command, "cd / && " + command, in_data=data)
         if answer["rc"]:
             raise AnsibleActionFail("\n".join([command, answer["stdout"].strip(), answer["stderr"].strip()]))
         return answer["stdout"]
@@ -55,12 +54,16 @@ class ActionModule(ActionBase):
         """Whether both sides begin with the same `count` bytes: an older file of the same name is not continued."""
         if not count:
             return True
+        told = self._command(f"head -c {count} -- {shlex.quote(remote)} | sha256sum")
+        return told.split()[0] == self._patiently(self._digest, path, count)
+
+    @staticmethod
+    def _digest(path, count):
         digest = hashlib.sha256()
         with path.open("rb") as file:
             while count > file.tell():
                 digest.update(file.read(min(PIECE, count - file.tell())))
-        told = self._command(f"head -c {count} -- {shlex.quote(remote)} | sha256sum")
-        return told.split()[0] == digest.hexdigest()
+        return digest.hexdigest()
 
     def _pull(self, src, dest):
         files = self._there(src)
@@ -71,7 +74,8 @@ class ActionModule(ActionBase):
         root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         have = sum(each.stat().st_size for each in (root, *root.rglob("*")) if each.is_file())
         free = shutil.disk_usage(root.parent).free
-        self._require_space("the controller", dest, sum(files.values()) - have, free)
+        self._all = sum(files.values())
+        self._require_space("the controller", dest, self._all - have, free)
         for name, size in sorted(files.items()):
             target = root / name if name else root
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -79,6 +83,7 @@ class ActionModule(ActionBase):
             have = target.stat().st_size
             if have > size or not self._same(target, f"{src}/{name}" if name else src, have):
                 have = 0
+            self._carried += have
             with target.open("r+b") as file:
                 file.truncate(have)
                 file.seek(have)
@@ -89,6 +94,7 @@ class ActionModule(ActionBase):
                     file.write(piece)
                     have += len(piece)
                     moved += len(piece)
+                    self._carried += len(piece)
         return moved
 
     @staticmethod
@@ -110,15 +116,16 @@ class ActionModule(ActionBase):
         there = self._there(dest)
         parent = shlex.quote(str(Path(dest).parent))
         free = self._command(f"umask 077 && mkdir -p -- {parent} && df --output=avail -B1 -- {parent} | tail -n 1")
-        needed = sum(path.stat().st_size for path in files.values()) - sum(there.values())
-        self._require_space("the target", dest, needed, int(free))
+        self._all = sum(path.stat().st_size for path in files.values())
+        self._require_space("the target", dest, self._all - sum(there.values()), int(free))
         moved = 0
         for name, path in sorted(files.items()):
             target = shlex.quote(f"{dest}/{name}" if name else dest)
             size, have = path.stat().st_size, there.get(name, 0)
-            if name in there and (have > size or not self._same(path, f"{dest}/{name}" if name else dest, have)):
-                have = 0
-            elif name in there and have == size:
+            same = have <= size and self._same(path, f"{dest}/{name}" if name else dest, have)
+            have = have if same else 0
+            self._carried += have
+            if same and name in there and have == size:
                 continue
             if not have:
                 self._command(f'umask 077 && mkdir -p -- "$(dirname -- {target})" && : > {target}')
@@ -132,4 +139,5 @@ class ActionModule(ActionBase):
                         self._command(f"rm -f -- {target}")
                         raise
                     moved += len(piece)
+                    self._carried += len(piece)
         return moved

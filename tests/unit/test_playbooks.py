@@ -1,6 +1,11 @@
 """Playbooks through ansible-runner: what is told on the way, and what comes back."""
 
+import contextlib
+import os
+import re
 import sys
+import threading
+import time
 
 import pytest
 import yaml
@@ -15,14 +20,17 @@ LOCAL = {"all": {"hosts": {"here": {"ansible_connection": "local", "ansible_pyth
 def played(tmp_path):
     """Play tasks on this machine; returns (what came of it, what was told)."""
 
-    def run(*tasks, **options):
+    def run(*tasks, tell=None, **options):
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump(LOCAL))
         (tmp_path / "play.yml").write_text(
             yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": list(tasks)}])
         )
         told = []
         done = play(
-            tmp_path / "play.yml", tmp_path / "hosts.yml", lambda kind, text: told.append((kind, text)), **options
+            tmp_path / "play.yml",
+            tmp_path / "hosts.yml",
+            tell or (lambda kind, text: told.append((kind, text))),
+            **options,
         )
         return done, told
 
@@ -54,3 +62,35 @@ def test_a_playbook_that_cannot_be_read_is_a_failure(played):
     with pytest.raises(CommandFailed) as failure:
         played({"name": "Nothing", "no_such_module": {}})
     assert "no_such_module" in failure.value.why
+
+
+def test_a_module_that_takes_long_is_not_silent(tmp_path, played):
+    """Fault 35: a plan whose source has no end, until it was told of twice."""
+    source = tmp_path / "source"
+    os.mkfifo(source)
+    said, ended = [], threading.Event()
+
+    def end():
+        """Whoever opens the source finds it empty."""
+        while not ended.wait(0.05):
+            with contextlib.suppress(OSError):
+                os.close(os.open(source, os.O_WRONLY | os.O_NONBLOCK))
+
+    ending = threading.Thread(target=end)
+
+    def tell(kind, text):
+        if kind == "line":
+            said.append((time.monotonic(), text))
+            if len(said) == 2:
+                ending.start()
+
+    plan = {"path": str(source), "database": "x", "directory": str(tmp_path / "restores")}
+    try:
+        done, _ = played({"name": "Make the plan", "sauvegarde_plan": plan}, tell=tell)
+    finally:
+        ended.set()
+        if ending.ident:
+            ending.join()
+    assert "is damaged or cut short" in done.result("Make the plan")["lines"][0]
+    assert all(re.fullmatch(r"here: Make the plan, \d+ s", text) for _, text in said), said
+    assert said[1][0] - said[0][0] <= 10

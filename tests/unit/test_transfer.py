@@ -1,25 +1,30 @@
 """An archive carried through Ansible's connection: whole, resumed after a break, never half a file that looks whole."""
 
-import importlib.util
 import os
 import stat
 import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.plugins.loader import action_loader
 
-PLUGIN = Path(__file__).resolve().parents[2] / "plugins/action/sauvegarde_transfer.py"
-spec = importlib.util.spec_from_file_location("sauvegarde_transfer", str(PLUGIN))
-transfer = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(transfer)
+action_loader.add_directory(str(Path(__file__).resolve().parents[2] / "plugins/action"))
+Plugin = action_loader.get("sauvegarde_transfer", class_only=True)
+transfer = sys.modules[Plugin.__module__]
+waiting = sys.modules[Plugin.__mro__[1].__module__]
 
 
-class Link(transfer.ActionModule):
+class Link(Plugin):
     """The plugin with a host that is this machine; the link breaks at a given command."""
 
     def __init__(self, breaks_at=0):
         self.breaks_at, self.commands = breaks_at, []
+        self._host, self._task = "here", SimpleNamespace(name="Carry it")
+        self._started = self._said = time.monotonic()
 
     def _low_level_execute_command(self, command, in_data=None):
         self.commands.append(command)
@@ -74,9 +79,20 @@ def test_a_file_and_what_is_not_there(folder, tmp_path, way):
     target = tmp_path / "one" / "file"
     getattr(Link(), way)(str(folder / "dump" / "-1.dat"), str(target))
     assert target.read_bytes() == (folder / "dump" / "-1.dat").read_bytes()
+    getattr(Link(), way)(str(folder / "dump" / "empty"), str(target))
+    assert target.read_bytes() == b""
     for other in (9999, 4321, 1000):
         target.write_bytes(os.urandom(other))
         getattr(Link(), way)(str(folder / "dump" / "-1.dat"), str(target))
         assert target.read_bytes() == (folder / "dump" / "-1.dat").read_bytes(), "another file of the same name"
     with pytest.raises(AnsibleActionFail):
         getattr(Link(), way)(str(tmp_path / "nothing"), str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("way", ["_pull", "_push"])
+def test_it_says_how_far_it_is(tmp_path, way, monkeypatch, capsys):
+    monkeypatch.setattr(transfer, "PIECE", 1000000)
+    monkeypatch.setattr(waiting, "SAY", 0)
+    (tmp_path / "large").write_bytes(os.urandom(3000000))
+    getattr(Link(), way)(str(tmp_path / "large"), str(tmp_path / "there"))
+    assert "here: Carry it, 2.0 of 3.0 MB, 0 s" in capsys.readouterr().out
