@@ -19,6 +19,14 @@ options:
     description: Of the source's host, as O(environment_of_host); for RV(lines).
     type: str
     default: ""
+  address:
+    description: Of this host, as the inventory says it; for RV(lines).
+    type: str
+    default: ""
+  address_of_source:
+    description: Of the source's host, as O(address).
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -56,7 +64,8 @@ from ansible.module_utils.sauvegarde.restore import arguments, run, words
 
 
 def main():
-    specification = dict(arguments.RESTORE, environment_of_source={"type": "str", "default": ""})
+    places = ("environment_of_source", "address", "address_of_source")
+    specification = dict(arguments.RESTORE, **{name: {"type": "str", "default": ""} for name in places})
     specification.update(arguments.CONFIRMATION)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     wanted = module.params
@@ -64,7 +73,7 @@ def main():
         plan = run.make_plan(arguments.spec(wanted), said=wanted)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    lines = words.of_plan(plan, wanted["host"], wanted["environment_of_host"], wanted["environment_of_source"])
+    lines = words.of_plan(plan, wanted["host"], wanted["environment_of_host"], *(wanted[name] for name in places))
     module.exit_json(changed=False, plan=plan, lines=lines)
 
 

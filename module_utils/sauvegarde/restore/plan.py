@@ -358,5 +358,5 @@ def check_confirmation(said, database, host, environment="", word="", targets=1,
         raise SauvegardeError(
             f"{host} is production, and replacing its data asks for its own word.",
             f"Said: {word!r}." if word else "It was not said.",
-            f"{variable}_production='{SECURITY_WORD}'",
+            f"-e \"{variable}_production='{SECURITY_WORD}'\"",
         )

@@ -40,11 +40,12 @@ def of_kept(kept):
     return ["{}   {} ({})".format(_KEPT[each["kind"]], each["name"], size(each["bytes"])) for each in kept]
 
 
-def _place(host, environment, standby):
-    """' on db1 (production, standby)'; '' where nothing is known."""
+def _place(host, environment, standby, address=""):
+    """' on db1 (production, standby) at 192.0.2.1'; '' where nothing is known, no address that is the name itself."""
     known = [environment, {True: "standby", False: "primary", None: ""}[standby]]
     about = ", ".join(filter(None, known))
-    return (f" on {host}" if host else "") + (f" ({about})" if about else "")
+    at = address if address != host else ""
+    return (f" on {host}" if host else "") + (f" ({about})" if about else "") + (f" at {at}" if at else "")
 
 
 def _change(extension):
@@ -52,10 +53,10 @@ def _change(extension):
     return "{name} {source} → {target}".format(**dict(extension, target=extension["target"] or "not available"))
 
 
-def of_plan(plan, host="", environment="", environment_of_source=""):
+def of_plan(plan, host="", environment="", environment_of_source="", address="", address_of_source=""):
     """The plan as lines; a plan that could not be made has its obstacles only.
 
-    host: the target's name in the inventory; environment: its own and the source's, as the inventory says them.
+    host: the target's name in the inventory; environment and address: its own and the source's, as the inventory says.
     """
     lines = []
     if "target" in plan:
@@ -65,7 +66,7 @@ def of_plan(plan, host="", environment="", environment_of_source=""):
                 source["form"],
                 source["id"] or source["path"],
                 " of " + source["database"] if source["database"] else "",
-                _place(source["host"], environment_of_source, source["standby"]),
+                _place(source["host"], environment_of_source, source["standby"], address_of_source),
                 source["version"] or "unknown",
                 size(source["bytes"]),
             )
@@ -75,7 +76,7 @@ def of_plan(plan, host="", environment="", environment_of_source=""):
         lines.append(
             "Target: {}{}, {}, PostgreSQL {}".format(
                 target["database"],
-                _place(host or target["host"], environment, target["standby"]),
+                _place(host or target["host"], environment, target["standby"], address),
                 target["address"],
                 target["version"],
             )

@@ -1,5 +1,6 @@
 import contextlib
 import os
+import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,6 +77,14 @@ def asked(host, database, more):
 def restore(host, database, *options, **more):
     """Run a restore to its end."""
     return play(*options, variables=asked(host, database, more), playbook="playbooks/restore.yml")
+
+
+def go_back(done, **more):
+    """Type what a restore has printed for the way back, with what the inventory would say besides."""
+    (line,) = [each.strip() for each in done.output.splitlines() if each.strip().startswith("Back: ")]
+    _, command, playbook, *options = shlex.split(line)
+    assert command == "ansible-playbook", line
+    return play(*options, variables=more, playbook=playbook)
 
 
 def start_restore(host, database, **more):

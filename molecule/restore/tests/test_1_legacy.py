@@ -54,6 +54,7 @@ def test_nothing_is_lost(targets, legacy, name, given):
         more["restore_locale"] = "fr_FR.UTF-8"
     done = restore_everywhere(legacy, name, **more)
     assert done.code == 0, done.output
+    assert done.text.count(" by counting, in ") == len(targets)
     wanted = (legacy / "fingerprint-9.6.tsv").read_text("utf-8").strip("\n")
 
     def look(server):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import content, databases, forget, on_all, restore
+from conftest import content, databases, forget, go_back, on_all, restore
 from tests_support.hosts import play
 
 pytestmark = pytest.mark.usefixtures("archives")
@@ -77,12 +77,16 @@ def test_beside_itself(servers, archives):
 
 
 def test_over_itself_and_back_and_cleaned_up(servers):
-    """Another's live database, of the same version: swapped, back, forth, and what was kept removed by its name."""
+    """Another's live database, of the same version, in production: swapped, back by the command that was printed, and
+    what was kept removed by its name."""
     server = servers["db15"]
     server.sql("CREATE TABLE since AS SELECT 42 AS answer", "elpaso")
     live = content(server)
-    done = restore("db15", "elpaso", restore_source_host="db15", restore_point="2099-01-01")
+    production = {"sauvegarde_environment": "production"}
+    done = restore("db15", "elpaso", restore_source_host="db15", restore_point="2099-01-01",
+                   restore_production="overwrite production", **production)  # fmt: skip
     assert done.code == 0, done.output
+    assert "Target: elpaso on db15 (production, primary) at " in done.text
     assert any("since" in line for line in live) and not any("since" in line for line in content(server))
     (kept,) = [name for name in databases(server) if name.startswith("elpaso__")]
     assert f"{kept} is what was live" in done.text
@@ -97,7 +101,9 @@ def test_over_itself_and_back_and_cleaned_up(servers):
     said = {"restore_target": "db15", "restore_database": "elpaso", "restore_confirm": "elpaso@db15"}
     refused = play(variables=dict(said, restore_confirm="yes"), playbook="playbooks/rollback.yml")
     assert refused.code != 0 and "restore_confirm=elpaso@db15" in refused.text
-    back = play(variables=said, playbook="playbooks/rollback.yml")
+    refused = play(variables=dict(said, **production), playbook="playbooks/rollback.yml")
+    assert refused.code != 0 and "db15 is production" in refused.text
+    back = go_back(done, **production)
     assert back.code == 0, back.output
     assert content(server) == live
     (kept,) = [name for name in databases(server) if name.startswith("elpaso__")]

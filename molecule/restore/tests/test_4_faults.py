@@ -8,7 +8,7 @@ import os
 import time
 
 import pytest
-from conftest import ASLEEP, DIRECTORY, GO, Node, asked, databases, restore, start_restore
+from conftest import ASLEEP, DIRECTORY, GO, Node, asked, databases, go_back, restore, start_restore
 from tests_support.hosts import Server, play, start
 
 LIVE = "SELECT oid, (SELECT answer FROM live) FROM pg_database WHERE datname = 'endormi'"
@@ -42,9 +42,9 @@ def go(server):
     server.host.check_output(f"sudo -u postgres sh -c 'echo > {GO}'")
 
 
-def runs(server):
+def runs(server, directory=DIRECTORY):
     """States of the runs of this database, oldest first."""
-    texts = server.host.check_output(f"sudo sh -c 'for f in {DIRECTORY}/*/state.json; do cat $f; echo ---; done'")
+    texts = server.host.check_output(f"sudo sh -c 'for f in {directory}/*/state.json; do cat $f; echo ---; done'")
     found = [json.loads(text) for text in texts.split("---") if text.strip()]
     return [each for each in found if each["database"] == "endormi"]
 
@@ -213,12 +213,15 @@ def test_the_disk_fills_up_while_it_restores(small, leave):
     done = restore("db15", "endormi", restore_path=DUMP, **SMALL)
     assert done.code == 0, done.output
     assert small.sql("SELECT count(*) FROM late", "endormi") == "200000"
+    back = go_back(done)
+    assert back.code == 0, back.output
+    assert small.sql(LIVE, "endormi") == before and runs(small, "/mnt/small/restores")[-1]["status"] == "rolled back"
 
 
 def test_too_little_space_is_said_before(small, leave):
     leave(20 << 20)
     done = restore("db15", "endormi", restore_path=DUMP, **SMALL)
-    assert done.code != 0 and "There is too little space on /mnt/small" in done.text, done.output
+    assert done.code != 0 and "Stops: There is too little space on /mnt/small" in done.text, done.output
     assert "The restore needs about " in done.text and "__restore_" not in " ".join(databases(small))
 
 

@@ -39,7 +39,21 @@ def test_everything_that_stops_it_is_said_at_once(servers):
     ):
         assert words in said.replace("''", "'"), said
     assert said.count("Fix: ") >= 5
-    assert "elpaso on db15 (primary), PostgreSQL 15." in said and "Age:" in said
+    addresses = {name: server.host.backend.get_variables()["ansible_host"] for name, server in servers.items()}
+    assert f"elpaso on db15 (primary) at {addresses['db15']}, PostgreSQL 15." in said and "Age:" in said
+    assert f"Target: elpaso on db13 (primary) at {addresses['db13']}, " in said
+
+
+@pytest.mark.parametrize(
+    "options, more, words",
+    [
+        (["--limit=db17"], {"restore_source_host": "db15"}, "db15 was not asked for its archive"),
+        ([], {"restore_file": "/a/x", "restore_globals": "/b/x"}, "give them names that differ"),
+    ],
+)
+def test_what_cannot_come(options, more, words):
+    done = restore("db17", "elpaso", "--tags=plan", *options, **more)
+    assert done.code != 0 and words in done.text, done.output
 
 
 def test_a_server_elsewhere(servers):
@@ -90,21 +104,23 @@ def test_more_than_one_that_are_not_each_named():
 
 
 DAMAGES = {
-    "one bit": "f=$(ls $PWD/dump/*.zst | head -n 1); printf '\\377' | dd of=$f bs=1 seek=30 conv=notrunc status=none",
-    "no manifest": "rm manifest.json",
+    "one bit": (
+        "f=$(ls $PWD/dump/*.zst | head -n 1); printf '\\377' | dd of=$f bs=1 seek=30 conv=notrunc status=none",
+        "Stops: The archive is damaged: /var/lib/postgresql/sauvegarde/carried/db15-elpaso-{}",
+    ),
+    "no manifest": ("rm manifest.json", "Damaged: elpaso {}"),
 }
 
 
-@pytest.mark.parametrize("case", DAMAGES)
-def test_a_damaged_archive(servers, archives, case):
-    """Faults 16 and 17: never taken for whole, and said by its name."""
+@pytest.mark.parametrize("damage, words", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_archive(servers, archives, damage, words):
+    """Faults 16 and 17: never taken for whole, and said by its name, before anything is restored."""
     path, host = archives["db15"], servers["db15"].host
-    host.check_output(f"sudo cp -a {path} /var/backups/whole && sudo sh -ec %s", f"cd {path}; {DAMAGES[case]}")
+    host.check_output(f"sudo cp -a {path} /var/backups/whole && sudo sh -ec %s", f"cd {path}; {damage}")
     try:
         done = restore("db15", "elpaso", restore_source_host="db15", restore_point=path.rsplit("/", 1)[1])
         assert done.code != 0
-        assert "is damaged: " in done.text or "There is no archive of elpaso" in done.text, done.output
-        assert path.rsplit("/", 1)[1] in done.text
+        assert words.format(path.rsplit("/", 1)[1]) in done.text.split("TASK [Restore into")[0], done.output
     finally:
         host.check_output(f"sudo rm -rf {path} && sudo mv /var/backups/whole {path}")
 
