@@ -252,12 +252,14 @@ def run(keep=False):
         say(PLAY)
     else:
         destroy()
+        say("./sauvegarde demo --keep leaves the hosts, to go on playing.")
     return 0
 
 
 def summary(shown, seconds):
     """Print what was shown, and how long it took."""
-    table = Table("", "shown", "s", box=None, title=f"\nAll of it in {seconds:.0f} s")
+    console.print(f"\nAll of it in {seconds:.0f} s")
+    table = Table("", "shown", "s", box=None)
     for number, (_, took, sentence) in enumerate(shown, 1):
         table.add_row(str(number), sentence, f"{took:.0f}")
-    console.print(table)
+    console.print(table, soft_wrap=False)  # its sentences are folded, not cut

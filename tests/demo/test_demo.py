@@ -74,6 +74,10 @@ def test_the_demo_shows_every_step(whole_demo):
     count = len(demo.Demo.STEPS)
     assert [int(number) for number, _ in shown] == list(range(1, count + 1))
     assert output.count("✓") == count
+    steps, summary = re.split(r"^All of it in \d+ s$", output, maxsplit=1, flags=re.MULTILINE)
+    for sentence in re.findall(r"^✓ (.*) \(\d+ s\)$", steps, re.MULTILINE):
+        assert sentence[:30] in summary and sentence.split()[-1] in summary, sentence
+    assert demo.PLAY in summary
 
 
 def test_production_is_gone_and_its_data_are_there(whole_demo):
@@ -100,7 +104,9 @@ def test_the_list_of_the_runbook(runbook):
 def test_the_plan_of_the_runbook(runbook):
     demo.sql("standby", "TRUNCATE offers_offer CASCADE")
     told = runbook("3. Plan")
-    assert "standby" in told and "Age:" in told
+    said = " ".join(told.split())
+    assert re.search(r"Source: archive \S+ of elpaso on prod \(production, primary\), ", said), told
+    assert "Target: elpaso on standby (primary), " in said and "Age:" in said
     assert offers() == 0
 
 
@@ -135,3 +141,12 @@ def test_the_cleanup_of_the_runbook(runbook):
 def test_a_look_into_last_night(runbook):
     runbook("If production is not gone, but its data are")
     assert offers(f"{demo.DATABASE}_last_night") == OFFERS
+
+
+def test_without_keep_nothing_stays(whole_demo, monkeypatch, capsys):
+    """After all steps, none of which is taken here once more; the last test, since it takes the hosts away."""
+    monkeypatch.setattr(demo.Demo, "STEPS", ())
+    assert demo.run() == 0
+    said = capsys.readouterr().out
+    assert "All of it in 0 s" in said and "--keep leaves the hosts" in said and demo.PLAY not in said
+    assert not [one for one in demo.lab.hosts() if one["scenario"] == demo.SCENARIO]
