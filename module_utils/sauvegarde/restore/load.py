@@ -1,5 +1,8 @@
 """Fill the side database: what comes before the data, the data, what comes after; any error stops.
 
+Everything is loaded by a superuser and given to its owner by the dump's own ALTER … OWNER. Only plain SQL that names no
+owners is loaded as the database's owner.
+
 Between the first two, every function of the dump's that has no search_path of its own is given one, and loses it at the
 very end: a dump is restored with an empty search_path, in which a function that calls PostGIS unqualified fails inside
 indexes, CHECKs and materialized views.
