@@ -69,7 +69,9 @@ def test_it_goes_on_alone_and_is_found(cluster, spec):
     again = start(spec)
     assert (again["id"], again["started_now"]) == (first["id"], False), "the proven one is taken over"
     run.put_in_place(run.settled(spec), first["id"])
-    assert start(spec)["started_now"] is True, "a swapped one is not"
+    another = start(spec)
+    assert another["started_now"] is True, "a swapped one is not"
+    wait(spec, another["id"])
 
 
 def test_it_starts_at_once_however_long_its_clean_up_takes(cluster, spec):
