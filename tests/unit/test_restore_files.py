@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from sauvegarde.errors import LOCKED, SauvegardeError
-from sauvegarde.restore import files, run
+from sauvegarde.migrate import file
+from sauvegarde.restore import files, run, state
 
 ID, LATER = "20261124T030000Z", "20261124T040000Z"
 
@@ -116,3 +117,44 @@ def test_the_restores_doors_take_a_file(live):
     with pytest.raises(SauvegardeError, match="not a file kept"):
         run.remove_kept(spec, live)
     assert run.remove_kept(spec, kept) and not Path(kept).exists() and said(live) == "old"
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from sauvegarde.restore import run, state
+change = state.change
+def dying(directory, identifier, **values):
+    if values.get("status") == state.SWAPPED:
+        os.kill(os.getpid(), signal.SIGKILL)
+    change(directory, identifier, **values)
+state.change = dying
+run.put_in_place({"database": sys.argv[2], "connection": {}, "directory": ""}, sys.argv[3])
+"""
+
+
+def test_killed_before_it_could_say_so_a_masked_migration_is_still_known(tmp_path):
+    live = str(tmp_path / "db")
+    make(live, "old")
+    spec = {"database": live, "connection": {}, "path": "/carried", "mark": None}
+
+    def proven(masked):
+        found = file.reserve(spec)
+        make(found["side"], "new")
+        file.end(spec, found["id"], state.READY, masked)
+        return found["id"]
+
+    masked = proven(True)
+    engine = str(Path(run.__file__).parents[2])
+    assert subprocess.run([sys.executable, "-c", KILLED, engine, live, masked], check=False).returncode == -9
+    assert said(live) == "new" and file.is_masked(spec)
+    unmasked = proven(False)
+    assert file.is_masked(spec)
+    run.put_in_place(spec, unmasked)
+    assert not file.is_masked(spec)
+    run.put_back(spec)
+    assert file.is_masked(spec)
+    run.put_back(spec)
+    assert not file.is_masked(spec)
+    run.put_back(spec, min(each["name"] for each in run.list_kept(spec)))
+    assert said(live) == "old" and not file.is_masked(spec)

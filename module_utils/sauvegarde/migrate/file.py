@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import archive, kinds
 from ..kinds import sqlite
-from ..restore import files, state
+from ..restore import files, run, state
 
 _SAFETY = "safety"
 
@@ -51,7 +51,7 @@ def lock_in(spec):
 
 def reserve(spec):
     directory = _folder(spec)
-    state.give_up(directory, spec["database"])
+    run.give_up(directory, spec)
     for each in state.runs(directory, spec["database"]):
         if each["status"] == state.RUNNING:
             # The lock is the caller's, so what says that it runs was killed.

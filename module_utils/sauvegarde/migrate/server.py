@@ -84,7 +84,7 @@ def reserve(spec):
     The caller holds the lock.
     """
     directory = state.folder(spec["directory"])
-    state.give_up(directory, spec["database"])
+    run.give_up(directory, spec)
     run.clean(run.settled({key: spec[key] for key in ("connection", "database", "directory", "path")}))
     identifier = archive.new_identifier(directory)
     name = names.side(spec["database"], identifier)
@@ -135,7 +135,7 @@ def create(spec, name):
 def copy(spec, archive_of_live):
     """A side database that holds what the live one does: its archive, restored and proven. Returns as `reserve`."""
     values = {key: spec[key] for key in ("connection", "database", "directory")}
-    state.give_up(Path(spec["directory"]), spec["database"])
+    run.give_up(Path(spec["directory"]), spec)
     found = run.fill(dict(values, path=archive_of_live), held=True)
     # Proven as a copy; until what comes into it is proven too, nobody may swap it in.
     end(spec, found["id"], state.RUNNING)

@@ -431,6 +431,14 @@ def _settle(directory, spec):
             state.change(directory, each["id"], **({"swapped_at": ""} if waits else {"status": state.SWAPPED}))
 
 
+def give_up(directory, spec):
+    """Have what migrations proved and nobody swapped in cleared like what was killed: the next brings newer data."""
+    _settle(directory, spec)
+    for each in state.runs(directory, spec["database"]):
+        if each["status"] == state.READY and each.get("migration"):
+            state.change(directory, each["id"], status=state.KILLED)
+
+
 def put_back(spec, wanted="", check=False):
     """Swap a kept database back in: the newest, or the one named `wanted`. Returns swap.back's result."""
     directory = _folder(spec)

@@ -142,13 +142,6 @@ def change(directory, identifier, **values):
     files.write(path, dict(files.read(path), **values))
 
 
-def give_up(directory, database):
-    """Have what migrations proved and nobody swapped in cleared like what was killed: the next brings newer data."""
-    for each in runs(directory, database):
-        if each["status"] == READY and each.get("migration"):
-            change(directory, each["id"], status=KILLED)
-
-
 def swapped(directory, database):
     """The run whose database is the live one now; {} where none is, or where somebody went back to the one before.
 
