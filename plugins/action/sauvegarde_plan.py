@@ -12,10 +12,9 @@ from ansible.utils.display import Display
 
 display = Display()
 
-SAY = 5  # seconds without a line: less than any timeout of a terminal
-
 
 class ActionModule(ActionBase):
+    SAY = 5  # seconds after which a line is printed even if nothing has changed: less than any timeout of a terminal
     _requires_connection = True
 
     def run(self, tmp=None, task_vars=None):
@@ -33,10 +32,13 @@ class ActionModule(ActionBase):
             # The pool's thread knows nothing of this task.
             call = functools.partial(function, *arguments, **named)
             answer = pool.submit(contextvars.copy_context().run, call)
-            while not wait([answer], max(0, self._said + SAY - time.monotonic())).done:
-                self._said = time.monotonic()
-                display.display(f"    {self._host}: {self._task.name}, {self._so_far()}")
+            while not wait([answer], max(0, self._said + self.SAY - time.monotonic())).done:
+                self._say(f"{self._task.name}, {self._so_far()}")
         return answer.result()
+
+    def _say(self, line):
+        self._said = time.monotonic()
+        display.display(f"    {self._host}: {line}")
 
     def _so_far(self):
         return f"{time.monotonic() - self._started:.0f} s"

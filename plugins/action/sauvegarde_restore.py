@@ -12,25 +12,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
-display = Display()
+from ansible.plugins.loader import action_loader
 
 PAUSE = 2  # seconds between two looks; the first are sooner
-SAY = 5  # seconds after which a line is printed even if nothing has changed: less than any timeout of a terminal
 STALE = 10  # seconds without a heartbeat until the host is asked whether the run lives
 LOST = 300  # seconds without an answer until the host is given up; the restore goes on there
 
 
-class ActionModule(ActionBase):
+class ActionModule(action_loader.get("sauvegarde_plan", class_only=True)):
     MODULE = "sauvegarde_restore"
     DIRECTORY = "/var/lib/postgresql/sauvegarde"  # the module's own default
-    _requires_connection = True
 
-    def run(self, tmp=None, task_vars=None):
-        super().run(tmp, task_vars)
-        self._host = task_vars["inventory_hostname"]
+    def _work(self, task_vars):
         arguments = dict(self._task.args)
         result = self._module(arguments, task_vars)
         if result.get("failed") or self._task.check_mode or "id" not in result:
@@ -44,13 +37,13 @@ class ActionModule(ActionBase):
         self._say(state["line"])
         return dict(state, changed=changed)
 
-    def _say(self, line):
-        self._said = time.monotonic()
-        display.display(f"    {self._host}: {line}")
-
     def _module(self, arguments, task_vars):
-        return self._execute_module(
-            module_name=self.MODULE, module_args=arguments, task_vars=task_vars, wrap_async=False
+        return self._patiently(
+            self._execute_module,
+            module_name=self.MODULE,
+            module_args=arguments,
+            task_vars=task_vars,
+            wrap_async=False,
         )
 
     def _wait(self, arguments, state, task_vars):
@@ -60,7 +53,7 @@ class ActionModule(ActionBase):
         step, beat, pause = "", (0, time.monotonic()), 0.5
         with ThreadPoolExecutor(1) as asking:
             while state["status"] == "running":
-                if state["step"] != step or time.monotonic() - self._said >= SAY:
+                if state["step"] != step or time.monotonic() - self._said >= self.SAY:
                     step = state["step"]
                     self._say(state["line"])
                 time.sleep(pause)
@@ -81,7 +74,7 @@ class ActionModule(ActionBase):
             if answer is None:
                 # The pool's thread knows nothing of this task.
                 answer = asking.submit(contextvars.copy_context().run, self._ask, path)
-            if wait([answer], max(PAUSE, self._said + SAY - time.monotonic())).done:
+            if wait([answer], max(PAUSE, self._said + self.SAY - time.monotonic())).done:
                 try:
                     return answer.result()
                 except (AnsibleConnectionFailure, ValueError):

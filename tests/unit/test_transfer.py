@@ -15,7 +15,6 @@ from ansible.plugins.loader import action_loader
 action_loader.add_directory(str(Path(__file__).resolve().parents[2] / "plugins/action"))
 Plugin = action_loader.get("sauvegarde_transfer", class_only=True)
 transfer = sys.modules[Plugin.__module__]
-waiting = sys.modules[Plugin.__mro__[1].__module__]
 
 
 class Link(Plugin):
@@ -92,7 +91,7 @@ def test_a_file_and_what_is_not_there(folder, tmp_path, way):
 @pytest.mark.parametrize("way", ["_pull", "_push"])
 def test_it_says_how_far_it_is(tmp_path, way, monkeypatch, capsys):
     monkeypatch.setattr(transfer, "PIECE", 1000000)
-    monkeypatch.setattr(waiting, "SAY", 0)
+    monkeypatch.setattr(Plugin, "SAY", 0)
     (tmp_path / "large").write_bytes(os.urandom(3000000))
     getattr(Link(), way)(str(tmp_path / "large"), str(tmp_path / "there"))
     assert "here: Carry it, 2.0 of 3.0 MB, 0 s" in capsys.readouterr().out
