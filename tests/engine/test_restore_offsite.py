@@ -150,7 +150,8 @@ def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_pat
         with pytest.raises(SauvegardeError, match="space"):
             fetch.from_restic(vault, directory, database)
         monkeypatch.setattr(archive, "require_space", lambda *_: None)
-        with pytest.raises(SauvegardeError, match="no space left on device"):
+        # Old versions of restic end well all the same, with files that are cut short.
+        with pytest.raises(SauvegardeError, match=r"no space left on device|is damaged"):
             fetch.from_restic(vault, directory, database)
         assert not list(directory.glob("fetched/*")) and archive.free_bytes(directory) > 20 * 2**20
 
