@@ -234,15 +234,17 @@ def test_an_error_in_the_sites_code_is_told_word_for_word(sites, tmp_path):
     assert "No module named 'cap.nothing'" in caught.value.why
 
 
-def test_the_site_is_left_as_it_was(sites):
-    """Nothing is installed in the virtual environment, nothing written into the site."""
-    where = sites.new("sqlite", filled=True)
+def test_the_site_is_left_as_it_was(sites, tmp_path):
+    """Nothing is installed in the virtual environment, nothing written into the site: a copy that nobody ran yet."""
+    copy = tmp_path / "site"
+    shutil.copytree(str(SITE), str(copy), ignore=shutil.ignore_patterns("__pycache__"))
+    where = sites.new("sqlite", filled=True)._replace(path=str(copy))
     freeze = [where.python, "-m", "pip", "freeze"]
     before = subprocess.run(freeze, stdout=subprocess.PIPE, check=True).stdout
-    files = {path: path.stat().st_mtime_ns for path in SITE.rglob("*")}
+    files = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
     text_of(where)
     assert subprocess.run(freeze, stdout=subprocess.PIPE, check=True).stdout == before
-    assert {path: path.stat().st_mtime_ns for path in SITE.rglob("*")} == files
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == files
 
 
 def test_fingerprints_tell_a_change_and_only_a_change(sites):

@@ -44,8 +44,10 @@ _SENT += (
     "django.worker_write",
 )
 
-# Reads the modules from standard input and hands the rest of it to the worker. Isolated mode keeps PYTHONPATH and the
-# working directory out; the virtual environment's own packages stay in.
+# Isolated mode keeps PYTHONPATH and the working directory out; the virtual environment's own packages stay in. It keeps
+# out PYTHONDONTWRITEBYTECODE and PYTHONUTF8 too, so they are said as options (3.6 passes over the second one).
+_ISOLATED = ("-I", "-B", "-X", "utf8")
+# Reads the modules from standard input and hands the rest of it to the worker.
 _BOOTSTRAP = """
 import gc, importlib.abc, importlib.util, json, sys
 gc.disable()  # what is made until the site stands stays: looked through again and again, it would be found in use
@@ -189,7 +191,7 @@ def run(where, task, options, source=None, data=None, progress=None):
         "options": dict(options, database=where.database, name=where.name),
     }
     child = process.start(
-        [*as_user(where.user), where.python, "-I", "-c", _BOOTSTRAP],
+        [*as_user(where.user), where.python, *_ISOLATED, "-c", _BOOTSTRAP],
         env=environment(where),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
