@@ -112,13 +112,16 @@ from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 def export(module, site, wanted):
     parameters = module.params
-    done = sets.export(site, wanted, parameters["folder"], write=not module.check_mode, owner=site.user)
+    done = sets.export(site, wanted, parameters["folder"], not module.check_mode, owner=site.user, texts=module._diff)
     changed = [each for each in done if each["changed"]]
     result = {
         "changed": bool(changed),
         "sets": [{key: each[key] for key in ("name", "path", "changed", "objects")} for each in done],
-        "diff": [{"before": each["before"], "after": each["after"], "before_header": each["path"]} for each in changed],
     }
+    if module._diff:
+        result["diff"] = [
+            {"before": each["before"], "after": each["text"], "before_header": each["path"]} for each in changed
+        ]
     if parameters["commit"] and not module.check_mode:
         made = git.commit(
             parameters["folder"],

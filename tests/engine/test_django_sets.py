@@ -6,6 +6,8 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, manage, shell, sites_of, text_of
@@ -83,19 +85,70 @@ def test_the_files_are_stock_fixtures(sites, tmp_path):
 
 
 def test_import_brings_in_and_a_second_one_changes_nothing(sites, tmp_path):
+    """All of the sets, the one that is the whole site among them: its objects come twice."""
     source, target = sites.new("sqlite", filled=True), sites.new("pg")
-    sets.export(source, SETS[:4], tmp_path)
-    planned = sets.bring_in(target, SETS[:4], tmp_path, {"check_only": True})
+    sets.export(source, SETS, tmp_path)
+    planned = sets.bring_in(target, SETS, tmp_path, {"check_only": True})
     assert planned["changed"]
     assert "reference.place: 0 rows expected, 120 found." in [each["sentence"] for each in planned["differences"]]
-    assert sets.bring_in(target, SETS[:4], tmp_path)["changed"]
-    assert not sets.bring_in(target, SETS[:4], tmp_path)["changed"]
-    # A row that the sets do not have stays in a merge, and goes in a replacement.
+    done = sets.bring_in(target, SETS, tmp_path)
+    assert done["changed"] and done["differences"] == planned["differences"]
+    assert differences(fingerprint(source), fingerprint(target)) == []
+    assert not sets.bring_in(target, SETS, tmp_path)["changed"]
+    # A row that the sets do not have stays in a merge, and goes in a replacement; a check says so before.
     shell(target, "from reference.models import *\nTrade.objects.create(name='Autre')\nprint(1)")
-    sets.bring_in(target, SETS[:4], tmp_path)
+    assert not sets.bring_in(target, SETS[:4], tmp_path, {"check_only": True})["changed"]
+    assert not sets.bring_in(target, SETS[:4], tmp_path)["changed"]
+    planned = sets.bring_in(target, SETS[:4], tmp_path, {"check_only": True, "mode": "replace"})
+    assert [each["model"] for each in planned["differences"]] == ["reference.trade"]
     assert shell(target, "from reference.models import *\nprint(Trade.objects.filter(name='Autre').count())") == 1
     assert sets.bring_in(target, SETS[:4], tmp_path, {"mode": "replace"})["changed"]
     assert shell(target, "from reference.models import *\nprint(Trade.objects.filter(name='Autre').count())") == 0
+
+
+def test_the_sets_are_of_one_moment(sites, tmp_path, monkeypatch):
+    """What is written while they are read is in none of them: one dump makes them all."""
+    where, dumps = sites.new("pg", filled=True), []
+    stream = sets.dump.stream
+
+    def counted(*given, **named):
+        dumps.append(given[1])
+        return stream(*given, **named)
+
+    monkeypatch.setattr(sets.dump, "stream", counted)
+    sets.export(where, SETS, tmp_path)
+    assert len(dumps) == 1
+    with pytest.raises(SauvegardeError, match=r"names reference\.Colour, of which the site has nothing"):
+        sets.export(where, [*SETS, {"name": "x", "models": ["reference.Colour"]}], tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_link_in_the_sites_own_folder_leads_root_nowhere(sites, monkeypatch):
+    """Its owner puts one in the place of the file that was just written, to a file of root's."""
+    where = sites.new("sqlite", filled=True)
+    with tempfile.TemporaryDirectory() as folder:
+        secret, own = Path(folder) / "secret", Path(folder) / "own"
+        secret.write_text("root's own", encoding="utf-8")
+        secret.chmod(0o600)
+        Path(folder).chmod(0o755)
+        own.mkdir()
+        shutil.chown(str(own), "nobody")
+        path = own / "sites.json"
+
+        def swap(_folder):
+            path.unlink()
+            path.symlink_to(secret)
+
+        monkeypatch.setattr(sets.dump.archive, "sync", swap)
+        sets.export(where, SETS[3:4], own, owner="nobody")
+        assert path.is_symlink() and secret.owner() == "root"
+        # Nor is it read through the link, which a diff would show.
+        with pytest.raises(SauvegardeError, match="cannot be written"):
+            sets.export(where, SETS[3:4], own, owner="nobody", texts=True)
+        path.unlink()
+        monkeypatch.undo()
+        sets.export(where, SETS[3:4], own, owner="nobody")
+        assert path.owner() == "nobody" and path.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_commit_is_made_and_pushed_only_when_something_changed(sites, repository):

@@ -7,6 +7,7 @@ import lzma
 import os
 import queue
 import secrets
+import stat
 import threading
 from pathlib import Path
 
@@ -46,14 +47,14 @@ def options(values):
     return whole
 
 
-def stream(site, values, write, progress=None, prove=True):
+def stream(site, values, write, progress=None, prove=True, many=None):
     """Dump into the function `write` (bytes); what goes by is parsed, counted and, to `prove` something later,
-    fingerprinted ("fingerprint" is None without it).
+    fingerprinted ("fingerprint" is None without it). `many`: a dict that is filled before the first data come.
 
     Returns {"counts", "fingerprint", "many", "stock", "masked"}; raises where the parse does not agree with the worker.
     """
     whole = options(values)
-    with Check(whole["format"], prove) as check:
+    with Check(whole["format"], prove, many) as check:
         result = _checked(site, "dump", whole, None, write, check, progress)
         fingerprint = check.end()
     return _agreed(result, fingerprint, check.many)
@@ -106,8 +107,8 @@ def _agreed(result, fingerprint, many):
 class Check:
     """Parses a stream that goes by, in a thread of its own."""
 
-    def __init__(self, form, prove=True):
-        self.many = {}
+    def __init__(self, form, prove=True, many=None):
+        self.many = {} if many is None else many
         self._form = form
         self._pieces = queue.Queue(maxsize=8)
         self._left = b""
@@ -192,7 +193,8 @@ def replaced(path, mode=0o600):
     """A new binary file that takes the place of `path` when the block ends well, and goes when it does not."""
     path = Path(str(path))
     with contextlib.suppress(FileNotFoundError):
-        mode = path.stat().st_mode & 0o777
+        there = path.lstat().st_mode
+        mode = there & 0o777 if stat.S_ISREG(there) else mode  # a link's target has no say
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         with open(str(temporary), "w+b", opener=_new) as target:

@@ -44,7 +44,12 @@ class Fingerprint(Count):
         self._sums, self._names = {}, {}
 
     def add(self, entry):
+        super().add(entry)
         label = entry["model"].lower()
+        self._sums[label] = (self._sums.get(label, 0) + self.number(label, entry)) % _MODULUS
+
+    def number(self, label, entry):
+        """An object's own hash, as a number."""
         many = self._many.get(label, ())
         parts = [_encode(entry.get("pk"))]
         for name in self._sorted(label, entry["fields"]):
@@ -65,9 +70,7 @@ class Fingerprint(Count):
             else:
                 parts.append(f"{name}={value!r}")
         text = "\n".join(parts).encode("utf-8", "surrogatepass")
-        number = int.from_bytes(hashlib.md5(text).digest(), "big")
-        super().add(entry)
-        self._sums[label] = (self._sums.get(label, 0) + number) % _MODULUS
+        return int.from_bytes(hashlib.md5(text).digest(), "big")
 
     def _sorted(self, label, fields):
         """The fields' names in order; the same for nearly every object of a model."""
@@ -85,6 +88,29 @@ class Fingerprint(Count):
                 label: {"rows": rows, "hash": f"{self._sums[label]:032x}"} for label, rows in sorted(self._rows.items())
             },
         }
+
+
+class Objects(Fingerprint):
+    """Takes the objects of a load: of several with one key the last one counts, and what the database has besides them
+    can be `keep`t. Holds each object's hash by its key."""
+
+    def __init__(self, many):
+        super().__init__(many)
+        self._found = {}
+
+    def add(self, entry):
+        label = entry["model"].lower()
+        self._found.setdefault(label, {})[_encode(entry.get("pk"))] = self.number(label, entry)
+
+    def keep(self, entry):
+        """Take an object of the database unless the load overwrites it."""
+        if _encode(entry.get("pk")) not in self._found.get(entry["model"].lower(), ()):
+            self.add(entry)
+
+    def result(self):
+        self._rows = {label: len(found) for label, found in self._found.items()}
+        self._sums = {label: sum(found.values()) % _MODULUS for label, found in self._found.items()}
+        return super().result()
 
 
 def _number(match):

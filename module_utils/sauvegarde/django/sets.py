@@ -6,17 +6,17 @@ a change is a small difference. It is a list of JSON, which stock `loaddata` (an
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from ..acting import acting_as
 from ..errors import SauvegardeError
 from . import dump, fixture, load
-from .proof import ALGORITHM, Fingerprint, compare
+from .proof import ALGORITHM, Fingerprint, Objects, compare
 from .site import describe
 
-__all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "export", "load_if_needed"]
+__all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "export", "load_if_needed", "put", "read"]
 
 _OWN = ("auth.permission", "contenttypes.")
 # The seven of the seed's site.
@@ -78,58 +78,102 @@ def place(entry):
     return (not number, key if number else 0, json.dumps(entry["fields"] if key is None else key))
 
 
-def _read(site, each):
-    """(objects of the set as its file has them, fingerprint) from the database."""
-    pieces = []
-    result = dump.stream(site, _labels(each["models"], "jsonl"), pieces.append)
-    models = {}
-    for line in b"".join(pieces).split(b"\n"):
-        if line:
-            entry = json.loads(line.decode("utf-8"))
-            for name in result["many"].get(entry["model"], ()):
-                if name in entry["fields"]:
-                    entry["fields"][name] = sorted(entry["fields"][name], key=json.dumps)
-            models.setdefault(entry["model"], []).append(entry)
+def read(site, sets):
+    """The sets' texts, all from one snapshot: [{"name", "file", "text", "objects", "fingerprint", "many"}]."""
+    sets, entries, many = checked(sets), {}, {}
+
+    def take(entry):
+        for name in many.get(entry["model"], ()):
+            if name in entry["fields"]:
+                entry["fields"][name] = sorted(entry["fields"][name], key=json.dumps)
+        entries.setdefault(entry["model"], []).append(entry)
+
+    result = _stream(site, [label for each in sets for label in each["models"]], many, take)
     # The models in the site's order, so that what is pointed to comes before what points.
-    return [entry for entries in models.values() for entry in sorted(entries, key=place)], result
+    ordered = {model: sorted(some, key=place) for model, some in entries.items()}
+    done = []
+    for each in sets:
+        models = [model for model in many if any(_names(label, model) for label in each["models"])]
+        for label in each["models"]:
+            if not any(_names(label, model) for model in many):
+                raise SauvegardeError(
+                    "The fixture set {} names {}, of which the site has nothing.".format(each["name"], label),
+                    fix="Name an application or application.Model of the site.",
+                )
+        form, _ = fixture.kind_of(each["file"])
+        chosen = [entry for model in ordered if model in models for entry in ordered[model]]
+        tables = result["fingerprint"]["tables"]
+        done.append(
+            {
+                "name": each["name"],
+                "file": each["file"],
+                "text": render(chosen, form),
+                "objects": len(chosen),
+                "fingerprint": {"algorithm": ALGORITHM, "tables": {m: tables[m] for m in models if m in tables}},
+                "many": {model: many[model] for model in models},
+            }
+        )
+    return done
 
 
-def export(site, sets, folder, write=True, owner=""):
-    """Export the sets into the folder; a file whose content is the same is not touched.
+def _names(label, model):
+    """Whether a set's label (`app`, `app.Model`, `*`) names the model."""
+    label, model = label.lower(), model.lower()
+    return label in ("*", model, model.split(".")[0])
 
-    Returns [{"name", "path", "changed", "objects", "fingerprint", "many", "before", "after"}], the last two the texts.
-    `write=False` only says what would change; `owner`: whose the files shall be, where we are root.
+
+def _stream(site, labels, many, take):
+    """Hand each object of a dump to `take`; `many` is filled before the first one. Returns as `dump.stream`."""
+    rest = [b""]
+
+    def data(piece):
+        *lines, rest[0] = (rest[0] + piece).split(b"\n")
+        for line in lines:
+            if line:
+                take(json.loads(line.decode("utf-8")))
+
+    return dump.stream(site, _labels(labels, "jsonl"), data, many=many)
+
+
+def export(site, sets, folder, write=True, owner="", texts=False):
+    """Export the sets into the folder (see `put`)."""
+    return put(read(site, sets), folder, write, owner, texts)
+
+
+def put(made, folder, write=True, owner="", texts=False):
+    """Write what `read` gave into the folder; a file whose content is the same is not touched.
+
+    Returns `made`, each with "path" and "changed", and with `texts` "before", the text that was there. `write=False`
+    only says what would change. `owner`: whose the folder is, where we are root: it is read and written as that user,
+    who could have put a link there to what only root may touch.
     """
-    folder = Path(str(folder))
+    files = [[each["file"], each["text"]] for each in made]
+    found = acting_as(owner, _put, str(folder), files, write, texts)
+    return [dict(each, **more) for each, more in zip(made, found)]
+
+
+def _put(folder, files, write, texts):
+    folder = Path(folder)
     if not folder.is_dir():
         raise SauvegardeError(
             f"The folder for the fixtures does not exist: {folder}", fix="Create it, or correct its path."
         )
     done = []
-    for each in checked(sets):
-        entries, result = _read(site, each)
-        path = folder / each["file"]
-        form, _ = fixture.kind_of(path.name)
-        data = render(entries, form).encode("utf-8")
-        before = path.read_bytes() if path.exists() else b""
-        changed = before != data
-        if changed and write:
-            with dump.replaced(path, 0o644) as target:
-                target.write(data)
-            if owner and os.geteuid() == 0:
-                shutil.chown(str(path), owner)
-        done.append(
-            {
-                "name": each["name"],
-                "path": str(path),
-                "changed": changed,
-                "objects": len(entries),
-                "fingerprint": result["fingerprint"],
-                "many": result["many"],
-                "before": before.decode("utf-8", "replace"),
-                "after": data.decode("utf-8"),
-            }
-        )
+    for name, text in files:
+        path, data = folder / name, text.encode("utf-8")
+        try:
+            before = path.read_bytes() if path.exists() else b""
+            changed = before != data
+            if changed and write:
+                with dump.replaced(path, 0o644) as target:
+                    target.write(data)
+        except OSError as error:
+            raise SauvegardeError(
+                f"The fixture cannot be written: {path}", str(error), "Give its folder to the site's user."
+            ) from error
+        done.append({"path": str(path), "changed": changed})
+        if texts:
+            done[-1]["before"] = before.decode("utf-8", "replace")
     return done
 
 
@@ -162,8 +206,11 @@ def load_if_needed(site, paths, values, labels=None):
             values["models"] = sorted(before["many"])
         loaded = load.load(site, paths, values)
         if values.get("check_only"):
-            differences = compare(before["fingerprint"], wanted) if wanted is not None else []
-            return {"changed": True, "loaded": loaded, "differences": differences}
+            if not readable:
+                return {"changed": True, "loaded": loaded, "differences": []}
+            after = _after(site, paths, labels, before["many"], values.get("mode") == "replace")
+            differences = compare(before["fingerprint"], after)
+            return {"changed": bool(differences), "loaded": loaded, "differences": differences}
         differences = compare(before["fingerprint"], _fingerprint(site, labels)["fingerprint"])
         return {"changed": bool(differences), "loaded": loaded, "differences": differences}
 
@@ -196,6 +243,14 @@ def _scanned(paths, fingerprint):
     return fingerprint
 
 
+def _after(site, paths, labels, many, replace):
+    """The fingerprint that a load would leave: a merge keeps what the files do not have."""
+    brought = _scanned(paths, Objects(many))
+    if not replace and labels:
+        _stream(site, labels, {}, brought.keep)
+    return brought.result()
+
+
 def _fingerprint(site, labels):
     if not labels:
         return {"many": {}, "fingerprint": Fingerprint({}).result()}
@@ -203,8 +258,8 @@ def _fingerprint(site, labels):
 
 
 def _labels(labels, form):
-    """The options of a set's dump; `*` is the whole site but for what every site makes itself."""
-    if labels == ["*"]:
+    """The options of a dump of sets; `*` among them is the whole site but for what every site makes itself."""
+    if "*" in labels:
         return {"format": form}
     return {"labels": labels, "exclude": [], "format": form}
 

@@ -4,7 +4,6 @@ job: site (see django.site.Site); sets (see django.sets, by default the seven of
 where the files are to be committed: path, folder (inside it), user, name, email, message, push.
 """
 
-import tempfile
 from pathlib import Path
 
 from .. import archive, git
@@ -35,16 +34,14 @@ def dump(job, stage, facts, notify):
     """Each set's file into the archive, and into the repository where it changed."""
     where, described = facts["site"], facts["described"]
     tables, many = {}, {}
-    with tempfile.TemporaryDirectory() as folder:
-        for each in fixture_sets.export(where, facts["sets"], folder):
-            notify("set", name=each["name"], objects=each["objects"])
-            tables.update(each["fingerprint"]["tables"])
-            many.update(each["many"])
-            path = Path(each["path"])
-            with stage.writer(path.name) as target, path.open("rb") as source:
-                for piece in iter(lambda source=source: source.read(1 << 20), b""):
-                    target.write(piece)
-    committed = _publish(job, facts, notify)
+    made = fixture_sets.read(where, facts["sets"])
+    for each in made:
+        notify("set", name=each["name"], objects=each["objects"])
+        tables.update(each["fingerprint"]["tables"])
+        many.update(each["many"])
+        with stage.writer(each["file"]) as target:
+            target.write(each["text"].encode("utf-8"))
+    committed = _publish(job, made, notify)
     return {
         "source": {
             "site": where.path,
@@ -61,14 +58,14 @@ def dump(job, stage, facts, notify):
     }
 
 
-def _publish(job, facts, notify):
-    """Commit the sets' files; returns the new commit, or None where nothing changed."""
+def _publish(job, made, notify):
+    """Commit just what was archived; returns the new commit, or None where nothing changed."""
     values = dict(job.get("repository") or {})
     if not values:
         return None
     path, folder = Path(values.pop("path")), values.pop("folder", "fixtures")
     message = values.pop("message", "Update the fixtures")
-    done = fixture_sets.export(facts["site"], facts["sets"], path / folder, owner=values.get("user", ""))
+    done = fixture_sets.put(made, path / folder, owner=values.get("user", ""))
     files = [str(Path(each["path"]).relative_to(path)) for each in done]
     result = git.commit(path, files, message, **values)
     notify("committed", commit=result["committed"], pushed=result["pushed"])

@@ -7,13 +7,13 @@ LFS, where its data changed: path, file (inside it), user, name, email, message,
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
 from .. import archive, git
+from ..acting import acting_as
 from ..django.dump import replaced
 from ..errors import SauvegardeError
 
@@ -99,16 +99,19 @@ def _publish(job, plain, sums, notify):
         return None
     path, file = Path(values.pop("path")), _published(job)
     values.pop("file", None)
-    target = path / file
-    # The same data in other pages: the file that is there stays, so that LFS has no new object.
-    if _data_of(target) != sums:
-        with replaced(target, 0o644) as copy, plain.open("rb") as source:
-            shutil.copyfileobj(source, copy)
-        if values.get("user") and os.geteuid() == 0:
-            shutil.chown(str(target), values["user"])
+    with plain.open("rb") as source:
+        # As the folder's owner, who could have put a link there to what only root may touch.
+        acting_as(values.get("user", ""), _replace, str(path / file), source, sums)
     result = git.commit(path, [file], values.pop("message", f"Update {file}"), **values)
     notify("committed", commit=result["committed"], pushed=result["pushed"])
     return result["committed"]
+
+
+def _replace(path, source, sums):
+    # The same data in other pages: the file that is there stays, so that LFS has no new object.
+    if _data_of(path) != sums:
+        with replaced(path, 0o644) as copy:
+            shutil.copyfileobj(source, copy)
 
 
 def _data_of(path):

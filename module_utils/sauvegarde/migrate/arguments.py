@@ -58,7 +58,7 @@ def labels(parameters):
     found = list(parameters["labels"])
     for name in parameters["sets"]:
         found += known[name]
-    return found
+    return [] if "*" in found else found  # the whole site, as for sets.export
 
 
 def spec(parameters):
