@@ -98,7 +98,8 @@ def main():
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     sentences = "".join(each["sentence"] + "\n" for each in result["differences"])
-    module.exit_json(changed=result["changed"], diff={"prepared": sentences}, **(result["loaded"] or {}))
+    loaded = {key: value for key, value in (result["loaded"] or {}).items() if key in ("counts", "stock", "problems")}
+    module.exit_json(changed=result["changed"], diff={"prepared": sentences}, **loaded)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 import filecmp
 import gzip
+import json
 import lzma
 import os
 import queue
@@ -58,6 +59,19 @@ def stream(site, values, write, progress=None, prove=True, many=None):
         result = _checked(site, "dump", whole, None, write, check, progress)
         fingerprint = check.end()
     return _agreed(result, fingerprint, check.many)
+
+
+def parsed(take):
+    """A function for `stream` of the format jsonl that hands each object to `take`."""
+    rest = [b""]
+
+    def write(piece):
+        *lines, rest[0] = (rest[0] + piece).split(b"\n")
+        for line in lines:
+            if line:
+                take(json.loads(line.decode("utf-8")))
+
+    return write
 
 
 def masked(site, path, values, write, progress=None):

@@ -65,8 +65,8 @@ def load(site, sources, values, progress=None):
     """Load the sources in their order.
 
     Each source is a path, named like a fixture, or a tuple (binary file, format, name) for a pipe with plain text.
-    Returns {"counts", "stock", "skipped", "problems", "stopping", "mended", "written"}. Problems that the policy does
-    not mend raise, all listed, and nothing is written; with `check_only` they are returned.
+    Returns {"counts", "stock", "skipped", "problems", "stopping", "mended", "touched", "written"} (`worker_load.load`).
+    Problems that the policy does not mend raise, all listed, and nothing is written; `check_only` returns them.
     """
     whole = options(values)
     with contextlib.ExitStack() as stack:

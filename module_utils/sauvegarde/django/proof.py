@@ -90,6 +90,26 @@ class Fingerprint(Count):
         }
 
 
+class Part(Fingerprint):
+    """Takes some models' objects only ({model: names} in `known`), of them the named fields, and none of the objects
+    whose keys are in `without` ({model: keys})."""
+
+    def __init__(self, many, known, without):
+        super().__init__(many)
+        self._known = known
+        self._without = {label: {_encode(key) for key in keys} for label, keys in without.items()}
+        self.fields = {label: set() for label in known}  # all that the objects had
+
+    def add(self, entry):
+        label, fields = entry["model"].lower(), entry["fields"]
+        if label not in self._known:
+            return
+        self.fields[label].update(fields)
+        if _encode(entry.get("pk")) not in self._without.get(label, ()):
+            kept = {name: value for name, value in fields.items() if name in self._known[label]}
+            super().add(dict(entry, fields=kept))
+
+
 class Objects(Fingerprint):
     """Takes the objects of a load: of several with one key the last one counts, and what the database has besides them
     can be `keep`t. Holds each object's hash by its key."""

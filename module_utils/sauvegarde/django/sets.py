@@ -88,7 +88,8 @@ def read(site, sets):
                 entry["fields"][name] = sorted(entry["fields"][name], key=json.dumps)
         entries.setdefault(entry["model"], []).append(entry)
 
-    result = _stream(site, [label for each in sets for label in each["models"]], many, take)
+    labels = [label for each in sets for label in each["models"]]
+    result = dump.stream(site, _labels(labels, "jsonl"), dump.parsed(take), many=many)
     # The models in the site's order, so that what is pointed to comes before what points.
     ordered = {model: sorted(some, key=place) for model, some in entries.items()}
     done = []
@@ -120,19 +121,6 @@ def _names(label, model):
     """Whether a set's label (`app`, `app.Model`, `*`) names the model."""
     label, model = label.lower(), model.lower()
     return label in ("*", model, model.split(".")[0])
-
-
-def _stream(site, labels, many, take):
-    """Hand each object of a dump to `take`; `many` is filled before the first one. Returns as `dump.stream`."""
-    rest = [b""]
-
-    def data(piece):
-        *lines, rest[0] = (rest[0] + piece).split(b"\n")
-        for line in lines:
-            if line:
-                take(json.loads(line.decode("utf-8")))
-
-    return dump.stream(site, _labels(labels, "jsonl"), data, many=many)
 
 
 def export(site, sets, folder, write=True, owner="", texts=False):
@@ -247,7 +235,7 @@ def _after(site, paths, labels, many, replace):
     """The fingerprint that a load would leave: a merge keeps what the files do not have."""
     brought = _scanned(paths, Objects(many))
     if not replace and labels:
-        _stream(site, labels, {}, brought.keep)
+        dump.stream(site, _labels(labels, "jsonl"), dump.parsed(brought.keep), prove=False)
     return brought.result()
 
 

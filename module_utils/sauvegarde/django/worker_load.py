@@ -157,13 +157,13 @@ class Load:
                     for place, values in places.items():
                         if row[place] in values:
                             column = plan.columns[place]
-                            self._dangling(plan, row[0], column, row[place])
+                            self._dangling(plan, plan.shown(row[0]), column, row[place])
         for many, (plan, members) in bad_members.items():
             for chunk in many.lists():
                 for pk, values in chunk:
                     for value in values:
                         if value in members:
-                            self._dangling(plan, pk, many.column, value, may_be_empty=True)
+                            self._dangling(plan, plan.shown(pk), many.column, value, may_be_empty=True)
         self._tell_stock(bad, bad_members)
 
     def _tell_stock(self, bad, bad_members):
@@ -260,7 +260,7 @@ class Load:
                                 gone.setdefault((plan, attname), set()).add(row[place])
                 for many in plan.many.values():
                     many.gone = getattr(many, "gone", set()) | gone.get((plan, plan.columns[0].field.attname), set())
-            fresh = {}
+            fresh, lost = {}, {}
             for plan in self.plans.values():
                 for place, column in plan.relations:
                     known = bad.get(plan, {}).get(place, set())
@@ -269,9 +269,11 @@ class Load:
                         fresh.setdefault(plan, {})[place] = missing
                 for many in plan.many.values():
                     missing = self._missing(many.target, many.values)
-                    if missing:
+                    new = missing - bad_members.get(many, (plan, set()))[1]
+                    if new:
+                        lost[many] = (plan, new)
                         bad_members[many] = (plan, missing)
-            self._tell(fresh, {})
+            self._tell(fresh, lost)
             for plan, places in fresh.items():
                 for place, values in places.items():
                     bad.setdefault(plan, {}).setdefault(place, set()).update(values)
@@ -336,6 +338,7 @@ class Load:
             "problems": self.problems.listed,
             "stopping": self.problems.stopping,
             "mended": self.problems.mended,
+            "touched": self.problems.touched,
         }
 
 
@@ -367,8 +370,8 @@ def load(options, source, output):
 
     The source holds, for each file, a line of JSON {"name", "format", "parsed"}, then pieces with their length before
     them: lists of objects as `marshal` writes them, where it is parsed, and the file's text where only Django can.
-    Returns {"counts", "stock", "skipped", "problems", "stopping", "mended", "written"}; while anything is `stopping`,
-    nothing is written.
+    Returns {"counts", "stock", "skipped", "problems", "stopping", "mended", "touched": {model: keys of what was
+    mended}, "written"}; while anything is `stopping`, nothing is written.
     """
     loading = Load(options, output)
     for label in options["models"]:

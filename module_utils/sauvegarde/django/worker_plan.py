@@ -246,8 +246,20 @@ class Plan:
                 return f"the database has its own default for {column.name}"
         return ""
 
-    def _fast(self, key, fields):
+    def _key(self, key):
+        """The stored form of an object's key."""
         pk = self.columns[0].convert(key, key)
+        if pk != key:
+            self.load.problems.renamed(self.label, key, pk)
+        return pk
+
+    def shown(self, pk):
+        """A stored key as fixtures have it."""
+        column = self.columns[0]
+        return str(column.target.to_python(pk)) if column.kind == "UUIDField" else pk
+
+    def _fast(self, key, fields):
+        pk = self._key(key)
         if pk in self.stock_keys:
             raise Stock("it comes twice")
         row = [pk]
@@ -277,7 +289,7 @@ class Plan:
         fields = dict(entry["fields"])
         row = {}
         if key is not None:
-            row[0] = self.columns[0].convert(key, key)
+            row[0] = self._key(key)
         for place, column in enumerate(self.columns[1:], start=1):
             if column.name not in fields:
                 continue

@@ -39,6 +39,20 @@ class Problems:
         self.listed = []
         self.stopping = 0
         self.mended = 0
+        self._touched = {}
+
+    @property
+    def touched(self):
+        """{model: keys} of the objects that are not stored as they came, or not at all."""
+        return {model: list(keys.values()) for model, keys in self._touched.items()}
+
+    def touch(self, model, pk):
+        self._touched.setdefault(model, {})[json.dumps(pk)] = pk
+
+    def renamed(self, model, pk, now):
+        """The object's key is stored as another one; where that is a problem's doing, it is found by both."""
+        if json.dumps(pk) in self._touched.get(model, ()):
+            self.touch(model, now)
 
     def mark(self):
         """Where the list stands, for `back`."""
@@ -56,6 +70,8 @@ class Problems:
             self.stopping += 1
         else:
             self.mended += 1
+            if kind != "unknown" and action != "keep":
+                self.touch(model, pk)
         if len(self.listed) < _LISTED:
             self.listed.append(
                 {"kind": kind, "model": model, "pk": pk, "field": field, "detail": detail, "action": action}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import archive, kinds
 from ..acting import acting_as
-from ..django import dump, load, proof, site
+from ..django import dump, fixture, load, proof, site
 from ..errors import LOCKED, SauvegardeError
 from ..restore import detached, state
 from . import plan
@@ -133,7 +133,7 @@ def _fill(spec, where, found, run):
             run.update(step="load")
             loaded = _load(spec, beside, found, manifest, run)
             run.update(step="prove")
-            proven = prove(beside, found, manifest)
+            proven = prove(spec, beside, found, manifest, loaded["touched"])
             if others is not None:
                 _same(others, _others(beside, found))
             run.update(step="properties")
@@ -150,7 +150,7 @@ def _fill(spec, where, found, run):
         "migrations": migrated["applied"],
         "mended": loaded["mended"],
         "stock": loaded["stock"],
-        "notes": [f"left out: the setting {each}, which this server does not know" for each in finished["skipped"]],
+        "notes": _notes(proven, finished["skipped"]),
         "archive": {key: manifest[key] for key in ("id", "host", "started", "ended", "bytes")},
         "bytes": finished["bytes"],
         "seconds": round(time.monotonic() - begun, 1),
@@ -173,9 +173,25 @@ def _load(spec, where, found, manifest, run):
 
     if spec["labels"]:
         # The archive may hold more than is asked for.
-        values["exclude"] = [label for label in manifest["source"]["many"] if label not in found["selected"]]
-    source = Path(spec["path"]) / (manifest["source"]["file"] + archive.SUFFIX)
-    return load.load(where, [source], values, progress)
+        values["exclude"] = [
+            label for label in manifest["source"]["many"] if label in found["models"] and label not in found["selected"]
+        ]
+    return load.load(where, [_data(spec, manifest)], values, progress)
+
+
+def _data(spec, manifest):
+    """The carried archive's fixture."""
+    return Path(spec["path"]) / (manifest["source"]["file"] + archive.SUFFIX)
+
+
+def _notes(proven, skipped):
+    """What a person should know of what is not there as it was, one a line."""
+    notes = [f"left out: the setting {each}, which this server does not know" for each in skipped]
+    for label, fields in sorted(proven["left_out"].items()):
+        notes.append("{}: only one side knows {}".format(label, ", ".join(fields)))
+    for label, count in sorted(proven["mended"].items()):
+        notes.append(f"{label}: {count} mended or left out, as the policy says; all others are proven")
+    return notes
 
 
 def _others(where, found):
@@ -200,23 +216,49 @@ def _common(found, manifest):
     return [label for label in found["selected"] if label in manifest["source"]["many"]]
 
 
-def prove(where, found, manifest):
+def prove(spec, where, found, manifest, touched):
     """Compare what is in the database with what the archive says was sent, per model; raises where they differ.
 
-    Returns {"by", "rows", "models": {label: {"rows", "hash"}}}.
+    A model that differs is compared once more over the fields that both sides know and without the objects that the
+    policy has mended (`touched`: {model: keys}), which are listed. Returns {"by", "rows", "models": {label: {"rows",
+    "hash"}}, "left_out": {label: fields}, "mended": {label: objects}}.
     """
     options = manifest["source"]["options"]
     values = {key: options[key] for key in ("natural_foreign", "natural_primary") if key in options}
     labels = _common(found, manifest)
-    result = dump.stream(where, dict(values, labels=labels, format="jsonl"), lambda piece: None)
+    arrived = dump.stream(where, dict(values, labels=labels, format="jsonl"), lambda piece: None)["fingerprint"]
     tables = manifest["fingerprint"]["tables"]
-    expected = {label: tables[label] for label in tables if label in labels}
-    differences = proof.compare({"tables": expected}, result["fingerprint"])
+    sent = {"tables": {label: tables[label] for label in tables if label in labels}}
+    left_out = {}
+    differences = proof.compare(sent, arrived)
+    if differences:
+        values.update(labels=[each["model"] for each in differences], format="jsonl")
+        differences, left_out = _in_common(spec, where, found, manifest, values, touched)
     if differences:
         raise SauvegardeError(
             "What arrived is not what was sent: the live database was not touched.",
             "\n".join(each["sentence"] for each in differences),
             "Compare the code of both sites: a field that is written or read in its own way differs.",
         )
-    arrived = result["fingerprint"]["tables"]
-    return {"by": proof.ALGORITHM, "rows": sum(each["rows"] for each in arrived.values()), "models": arrived}
+    return {
+        "by": proof.ALGORITHM,
+        "rows": sum(each["rows"] for each in arrived["tables"].values()),
+        "models": arrived["tables"],
+        "left_out": left_out,
+        "mended": {label: len(keys) for label, keys in touched.items()},
+    }
+
+
+def _in_common(spec, where, found, manifest, values, touched):
+    """(differences, {label: fields of one side only}) of the models that `values` names, over what both sides have."""
+    known = {label: found["models"][label]["fields"] for label in values["labels"]}
+    sent = proof.Part(manifest["source"]["many"], known, touched)
+    with contextlib.ExitStack() as stack:
+        for entry in fixture.objects(*load.opened(stack, _data(spec, manifest))):
+            sent.add(entry)
+    many = {}
+    arrived = proof.Part(many, sent.fields, touched)
+    dump.stream(where, values, dump.parsed(arrived.add), prove=False, many=many)
+    left_out = {label: sorted(sent.fields[label] ^ fields) for label, fields in arrived.fields.items() if fields}
+    differences = proof.compare(sent.result(), arrived.result())
+    return differences, {label: fields for label, fields in left_out.items() if fields}

@@ -68,6 +68,16 @@ def look(where, policy, key, labels, masked, about):
         try:
             given = read(about["path"])
             found["archive"] = "{job} {id} of {host}".format(**given)
+            if found["vendor"] not in _FITTING.get(given["kind"], (found["vendor"],)):
+                obstacles.append(
+                    SauvegardeError(
+                        "The archive is of another engine than the site's: {} for {}.".format(
+                            given["kind"], found["vendor"]
+                        ),
+                        "It is read through the site, which would look for it in its own database.",
+                        "Take a migrate_source whose site is on that engine, or an archive of the kind dumpdata.",
+                    )
+                )
         except SauvegardeError as error:
             obstacles.append(error)
         if masked and about["environment"] not in SEEING:
@@ -209,3 +219,4 @@ def _forget(values, restored):
 
 
 _OPENED = {"dumpdata": _fixture, "sqlite": _sqlite, "pg_dump": _database}
+_FITTING = {"sqlite": ("sqlite",), "pg_dump": ("postgresql",)}  # whose site can open it

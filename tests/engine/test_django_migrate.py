@@ -1,0 +1,230 @@
+"""Migrations of a site's data: what leaves a source, what a plan says, and what a side database is proven to hold."""
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of
+from sauvegarde import archive, kinds
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.migrate import arguments, plan, run, source
+
+pytestmark = pytest.mark.skipif(not SITE.exists(), reason="the sample site is not here")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+LIVE = {"path": "", "mark": None, "keeper": "", "connection": {}, "server_directory": "", "environment": "production"}
+CHANGED = """
+from django.db import migrations, models
+
+class Migration(migrations.Migration):
+    dependencies = [("reference", "0001_initial")]
+    operations = [
+        migrations.RemoveField("place", "inhabitants"),
+        migrations.AddField("trade", "colour", models.CharField(max_length=9, default="red")),
+    ]
+"""
+# Values that only SQLite takes, in rows that it does not look at.
+WRONG = (
+    "from django.db import connection\n"
+    "cursor = connection.cursor()\n"
+    "cursor.execute('PRAGMA foreign_keys = OFF')\n"
+    'cursor.execute("INSERT INTO reference_trade (name, comment, created, updated)'
+    " VALUES ('Long', 'six ch', '2020-05-06 07:08:09', '2020-05-06 07:08:09')\")\n"
+    "cursor.execute(\"UPDATE offers_offer SET trade_id = 'Nobody' WHERE id = 5\")\n"
+    "print(1)"
+)
+
+
+@pytest.fixture(scope="module")
+def sites(cluster, tmp_path_factory):
+    return sites_of(ENVIRONMENTS[0], cluster, tmp_path_factory)
+
+
+@pytest.fixture()
+def changed(sites, tmp_path):
+    """The site with newer code, on a file that is not there yet: a field less, a field more."""
+    code = tmp_path / "site"
+    shutil.copytree(str(SITE), str(code), ignore=shutil.ignore_patterns("__pycache__"))
+    (code / "reference/migrations/0002_changed.py").write_text(CHANGED, encoding="utf-8")
+    models = code / "reference/models.py"
+    lines = models.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if not line.startswith("    inhabitants")]
+    lines.insert(lines.index("class Trade(Dated):") + 1, "    colour = models.CharField(max_length=9, default='red')")
+    models.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return new(sites, tmp_path)._replace(path=str(code))
+
+
+def new(sites, folder, **variables):
+    """The site on a file that is not there yet."""
+    (folder / "data").mkdir()
+    where = sites.new("sqlite")
+    env_file = folder / "new.env"
+    values = dict(variables, SITE_ENV="/nonexistent", DATABASE_URL=f"sqlite:///{folder}/data/new.sqlite3")
+    env_file.write_text("".join(f"{key}={value}\n" for key, value in values.items()), encoding="utf-8")
+    return where._replace(env_file=str(env_file))
+
+
+def sent(where, tmp_path, about=LIVE, **values):
+    """The archive that leaves the source."""
+    return source.make(where, tmp_path / "out", dict(source.options(None, "", [], False), **values), about)
+
+
+def look(where, about=LIVE):
+    return source.look(where, None, "", [], False, about)
+
+
+def specification(where, tmp_path, **values):
+    return dict({"site": where._asdict(), "directory": str(tmp_path / "in")}, **values)
+
+
+def fill(where, made, tmp_path, **values):
+    """(the run's final state, the site on its side database)."""
+    spec = run.settled(specification(where, tmp_path, path=made["path"], **values))
+    identifier = archive.new_identifier(run.state.folder(spec["directory"]))
+    done = run.fill(spec, identifier, plan.survey(where, spec["labels"]))
+    return done, where._replace(name=done["side"])
+
+
+def test_what_only_one_side_knows_is_left_out_and_all_else_is_proven(sites, changed, tmp_path):
+    where = sites.new("sqlite", filled=True)
+    made = sent(where, tmp_path)
+    told = plan.lines(run.make_plan(specification(changed, tmp_path), look(where)))
+    assert any(line.startswith("Stops:") and "field reference.place.inhabitants" in line for line in told)
+    assert any("The source does not know reference.trade: colour" in line for line in told)
+    assert any("the source's lacks: reference.0002_changed" in line for line in told)
+    with pytest.raises(SauvegardeError, match="cannot be loaded"):
+        fill(changed, made, tmp_path)
+    told = plan.lines(run.make_plan(specification(changed, tmp_path, unknown="skip"), look(where)))
+    assert not any(line.startswith("Stops:") for line in told)
+    done, side = fill(changed, made, tmp_path, unknown="skip")
+    assert done["proof"]["left_out"] == {"reference.place": ["inhabitants"], "reference.trade": ["colour"]}
+    assert "reference.place: only one side knows inhabitants" in done["notes"]
+    assert {entry["fields"].pop("colour") for entry in objects(side, "reference.trade")} == {"red"}
+    assert objects(side, "reference.trade", "colour") == objects(where, "reference.trade")
+    assert objects(side, "reference.place") == objects(where, "reference.place", "inhabitants")
+    # The proof is one of all that is left.
+    manifest = kinds.verify(made["path"])
+    spec = run.settled(specification(changed, tmp_path, path=made["path"]))
+    change(side, "UPDATE reference_place SET code = '999' WHERE rowid = 3")
+    with pytest.raises(SauvegardeError) as caught:
+        run.prove(spec, side, plan.survey(side), manifest, {})
+    assert caught.value.why == "reference.place: 120 rows, but not the same content."
+
+
+def test_what_a_policy_mends_is_listed_and_all_else_is_proven(sites, tmp_path):
+    where, target = sites.new("sqlite", filled=True), new(sites, tmp_path)
+    shell(where, WRONG)
+    made = sent(where, tmp_path)
+    with pytest.raises(SauvegardeError, match="2 problems"):
+        fill(target, made, tmp_path)
+    policy = {"too_long": "cut", "foreign_key": "drop"}
+    done, side = fill(target, made, tmp_path, policy=policy)
+    assert done["proof"]["mended"] == {"reference.trade": 1, "offers.offer": 1}
+    assert "offers.offer: 1 mended or left out, as the policy says; all others are proven" in done["notes"]
+    trades = {entry["pk"]: entry["fields"]["comment"] for entry in objects(side, "reference.trade")}
+    assert trades["Long"] == "six c"
+    assert objects(side, "offers.offer") == [e for e in objects(where, "offers.offer") if e["pk"] != 5]
+    manifest = kinds.verify(made["path"])
+    spec = run.settled(specification(target, tmp_path, path=made["path"]))
+    touched = {"reference.trade": ["Long"], "offers.offer": [5]}
+    assert run.prove(spec, side, plan.survey(side), manifest, touched)["mended"] == done["proof"]["mended"]
+    change(side, "DELETE FROM offers_offer WHERE id = 6")
+    with pytest.raises(SauvegardeError) as caught:
+        run.prove(spec, side, plan.survey(side), manifest, touched)
+    assert caught.value.why == "offers.offer: 119 rows expected, 118 found."
+
+
+def test_the_plan_says_when_code_and_data_disagree(sites, tmp_path):
+    where = sites.new("sqlite", filled=True, SITE_EXTRA_APPS="jobs")
+    target = sites.new("sqlite", filled=True)
+    change(target._replace(name=database(target)), "DELETE FROM django_migrations WHERE app = 'people'")
+    told = plan.lines(run.make_plan(specification(target, tmp_path), look(where)))
+    lacks = "The target's live database lacks migrations; the new one gets them: people.0001_initial"
+    assert any(lacks in line for line in told)
+    assert any("The source's code has migrations that the target's lacks: jobs.0001_initial" in line for line in told)
+    assert any(line.startswith("Stops:") and "model jobs.place" in line for line in told)
+    # On the source's side it stops.
+    found = look(target)["obstacles"]
+    assert [each["what"] for each in found] == ["The source's code and data disagree: migrations are not applied."]
+    assert found[0]["why"] == "people.0001_initial"
+
+
+def test_a_set_of_the_whole_site_is_the_whole_site():
+    values = {"labels": [], "sets": ["trades", "all"], "fixture_sets": [{"name": "all", "models": ["*"]}]}
+    values["fixture_sets"].append({"name": "trades", "models": ["reference.Trade"]})
+    assert arguments.labels(values) == []
+    assert arguments.labels(dict(values, sets=["trades"])) == ["reference.Trade"]
+
+
+@needs_root
+def test_an_archive_of_a_file_leaves_as_the_file_would(sites, tmp_path):
+    """A copy of an SQLite file is opened through the site; one of another engine is refused before."""
+    where = sites.new("sqlite", filled=True)
+    root = tmp_path / "root"
+    for name in ("file", "data"):
+        (root / name).mkdir(mode=0o700, parents=True)
+    kept = kinds.back_up({"name": "file", "kind": "sqlite", "path": database(where)}, str(root))
+    fixture = kinds.back_up({"name": "data", "kind": "dumpdata", "site": where._asdict()}, str(root))
+    expected = fingerprint(where)
+    change(where._replace(name=database(where)), "UPDATE reference_place SET inhabitants = 7")
+    assert differences(expected, fingerprint(where)) != []
+    for name, made in (("file", kept), ("data", fixture)):
+        about = dict(LIVE, path=str(root / name / made["id"]))
+        assert look(where, about)["obstacles"] == []
+        left = sent(where, tmp_path, about)["manifest"]
+        assert differences(expected, left["fingerprint"]) == []
+        obstacles = look(sites.new("pg", filled=True), about)["obstacles"]
+        assert [each["what"] for each in obstacles] == (
+            ["The archive is of another engine than the site's: sqlite for postgresql."] if name == "file" else []
+        )
+    other = dict(LIVE, path=str(root / "data" / fixture["id"]))
+    target, _ = fill(new(sites, tmp_path), sent(where, tmp_path, other), tmp_path)
+    assert differences(expected, fingerprint(where._replace(name=target["side"]))) == []
+
+
+@needs_root
+def test_from_postgresql_to_postgresql(sites, cluster, tmp_path):
+    """Over a live database: a side one beside it, with the live one's settings, and nothing written to the live one."""
+    where, target = sites.new("pg", filled=True), sites.new("pg", filled=True)
+    shell(where, "from reference.models import *\nprint(Place.objects.filter(code='007').update(inhabitants=7))")
+    live = database(target)
+    cluster.execute(f"ALTER DATABASE {live} SET work_mem = '5MB'")
+    before = fingerprint(target)
+    folder = cluster.folder / "restores"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o700)
+    shutil.chown(str(folder), cluster.user)
+    values = {"server_directory": str(folder), "connection": cluster.values, "keeper": cluster.user}
+    made = sent(where, tmp_path)
+    told = run.make_plan(specification(target, tmp_path, **values), look(where))
+    assert told["obstacles"] == [] and told["database"] == live
+    done, side = fill(target, made, tmp_path, **values)
+    assert done["proof"]["models"] == made["manifest"]["fingerprint"]["tables"]
+    assert done["safety"] and differences(before, fingerprint(target)) == []
+    assert differences(fingerprint(where), fingerprint(side)) == []
+    assert cluster.execute("SHOW work_mem", done["side"]) == [("5MB",)]
+
+
+def objects(where, label, without=""):
+    """The model's objects, in order, without one of their fields."""
+    found = json.loads(text_of(where, labels=[label], exclude=[]).decode())
+    for entry in found:
+        entry["fields"].pop(without, None)
+    return found
+
+
+def database(where):
+    """The name of the database of the site's environment file."""
+    lines = Path(where.env_file).read_text(encoding="utf-8").splitlines()
+    url = next(line for line in lines if line.startswith("DATABASE_URL="))
+    return url[len("DATABASE_URL=sqlite:///") :] if "sqlite" in url else url.split("?")[0].rpartition("/")[2]
+
+
+def change(where, statement):
+    """Change a site's file behind the site's back."""
+    with contextlib.closing(sqlite3.connect(where.name)) as connection:
+        connection.execute(statement)
+        connection.commit()
