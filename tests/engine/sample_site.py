@@ -26,7 +26,10 @@ CANARY = "Zéphyrine Canaribel"
 
 
 def interpreter(name, *packages):
-    """The virtual environment's Python for `DJANGO:DRIVER`, made where it is missing; skips where pip cannot."""
+    """The virtual environment's Python for `DJANGO:DRIVER`, made where it is missing.
+
+    Where pip cannot, it skips, unless SAUVEGARDE_DJANGO asked for it: what did not run then is a failure.
+    """
     version, driver = name.split(":")
     parts = [version, driver, *packages, f"py{sys.version_info[0]}{sys.version_info[1]}"]
     folder = VENVS / "-".join(parts)
@@ -55,7 +58,8 @@ def interpreter(name, *packages):
         for command in commands:
             made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
             if made.returncode:
-                pytest.skip(f"no virtual environment with {name}: {made.stdout.decode()[-300:]}")
+                end = pytest.fail if os.environ.get("SAUVEGARDE_DJANGO") else pytest.skip
+                end(f"no virtual environment with {name}: {made.stdout.decode()[-300:]}")
         ready.write_text("", encoding="ascii")
     return str(folder / "bin" / "python")
 

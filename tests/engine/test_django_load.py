@@ -239,6 +239,16 @@ def test_everything_wrong_is_listed_before_anything_is_written(sites, tmp_path, 
     assert shell(where, "from reference.models import *\nprint(Trade.objects.count() + Place.objects.count())") == 0
 
 
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_numbers_that_no_integer_holds_are_listed(every, kind, tmp_path):
+    where = every.new(kind)
+    path = write(tmp_path / "far.json", [place("Loin", inhabitants=2**70), place("Près", code="2", inhabitants=2)])
+    assert problems(where, path) == {("out_of_range", "reference.place", "Loin", "inhabitants"): "stop"}
+    load.load(where, [path], {"policy": {"out_of_range": "empty"}})
+    code = "from reference.models import *\nprint(json.dumps([p.inhabitants for p in Place.objects.order_by('name')]))"
+    assert shell(where, code) == [None, 2]
+
+
 def test_null_characters_are_listed_for_postgresql_only(sites, tmp_path):
     path = write(tmp_path / "nul.json", [trade("a\0b"), place("c", code="d\0")])
     found = problems(sites.new("pg"), path)

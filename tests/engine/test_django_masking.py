@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from sample_site import CANARY, ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of
+from sample_site import CANARY, ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of, write
 from sauvegarde.django import dump, load, masking, site
 from sauvegarde.errors import SauvegardeError
+from sauvegarde.migrate import plan
 
 pytestmark = pytest.mark.skipif(not SITE.exists(), reason="the sample site is not here")
 KEY = "00112233445566778899aabbccddeeff"
@@ -29,6 +30,33 @@ def policy(production):
     made["models"]["offers.rawoffer"]["content"] = {"mask": "text"}
     made["password"] = "développement"
     return json.loads(json.dumps(made))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_version_describes_masks_and_loads(cluster, tmp_path_factory, tmp_path, environment):
+    """Description, drafted policy, masked dump, load with a policy that mends, sequences, and a migration's survey."""
+    every = sites_of(environment, cluster, tmp_path_factory)
+    source, target = every.new("sqlite", filled=True), every.new("pg")
+    policy = masking.starting_policy(site.describe(source)["models"])
+    path = tmp_path / "masked.jsonl.gz"
+    values = {"policy": json.loads(json.dumps(policy)), "key": KEY, "format": "jsonl"}
+    sent = dump.to_file(source, values, path, prove=True)
+    assert sent["masked"] and sent["counts"]["auth.user"] == 30
+    load.load(target, [path], {"mode": "replace"})
+    assert differences(sent["fingerprint"], fingerprint(target)) == []
+    long = {"name": "T", "comment": "six ch", "created": "2020-05-06T07:08:09Z", "updated": "2020-05-06T07:08:09Z"}
+    mended = write(tmp_path / "long.json", [{"model": "reference.trade", "pk": long.pop("name"), "fields": long}])
+    assert load.load(target, [mended], {"policy": {"too_long": "cut"}})["touched"] == {"reference.trade": ["T"]}
+    code = (
+        "from reference.models import *\n"
+        "print(json.dumps([Trade.objects.get(pk='T').comment, Source.objects.create(name='NEUF').pk]))"
+    )
+    assert shell(target, code) == ["six c", 4]
+    for where, vendor in ((source, "sqlite"), (target, "postgresql")):
+        found = plan.survey(where)
+        assert found["vendor"] == vendor and found["applied"] == found["migrations"] != []
+        assert set(sent["counts"]) <= set(found["selected"]) and "offers_offer" in found["tables"]
+        assert found["models"]["reference.trade"]["fields"]["comment"]["max_length"] == 5
 
 
 def test_the_starting_policy_knows_the_site(production):

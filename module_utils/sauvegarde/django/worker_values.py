@@ -182,9 +182,13 @@ class Column:
         if not isinstance(self.target, models.IntegerField):
             return (None, None)  # SQLite has a range for fields of every kind
         try:
-            return self.connection.ops.integer_field_range(self.kind)
+            found = self.connection.ops.integer_field_range(self.kind)
         except KeyError:
             return (None, None)
+        # Older Djangos know none for SQLite, whose own integers have 8 bytes: its driver takes nothing beyond.
+        if self.connection.vendor == "sqlite" and found == (None, None):
+            return (-(2**63), 2**63 - 1)
+        return found
 
     def _quick(self):
         """The shortest way for the field's values: its conversions, or what they come to for the commonest kinds."""
