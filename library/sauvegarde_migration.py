@@ -63,9 +63,16 @@ safety:
   returned: when it is ready
   type: str
 proof:
-  description: How it was proven, the rows, and per model C(rows) and C(hash).
+  description:
+    - How it was proven, the rows, and per model C(rows) and C(hash); C(left_out), per model the fields that only one side
+      has, and C(mended), per model the objects that O(policy) has changed or dropped. All else is equal to what was sent.
   returned: when it is ready
   type: dict
+notes:
+  description: The same and what else is not as it was, in sentences.
+  returned: when it is ready
+  type: list
+  elements: str
 masked:
   description: Whether the data were masked at their source.
   returned: when it is ready

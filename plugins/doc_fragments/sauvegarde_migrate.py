@@ -64,7 +64,7 @@ options:
   policy:
     description:
       - What to do about values that the target does not take, as in M(sauvegarde_loaddata); what it does not name stops
-        the migration.
+        the migration. Objects that it mends are listed, and all others proven.
     type: dict
     default: {}
   unknown:
