@@ -18,11 +18,11 @@ options:
     choices: [exported, imported]
     default: exported
   folder:
-    description: Where the files are.
+    description: Where the files are. It belongs to the site's user, who reads and writes there.
     type: path
     required: true
   sets:
-    description: The sets; the seven of El Géo Paso without it.
+    description: The sets, all read from one snapshot and held in memory; the seven of El Géo Paso without it.
     type: list
     elements: dict
     suboptions:

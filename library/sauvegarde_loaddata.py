@@ -21,6 +21,7 @@ options:
   mode:
     description:
       - C(merge) as C(loaddata); other rows stay. C(replace) leaves the fixtures' models with just the fixtures' rows.
+      - What C(replace) removes goes by SQL; listeners to C(pre_delete) and C(post_delete) are not called.
     type: str
     choices: [merge, replace]
     default: merge
@@ -28,7 +29,8 @@ options:
     description:
       - What to do about C(too_long) (stop, cut, keep), C(out_of_range) (stop, empty, drop), C(nul) (stop, strip),
         C(null) (stop, drop), C(foreign_key) (stop, empty, drop), C(invalid) (stop, drop) and C(unknown) (stop, skip).
-      - What it does not name stops the load.
+      - What it does not name stops the load. Whatever it says, so do natural keys that nothing has, and references that
+        lead nowhere from objects which take Django's own way.
     type: dict
     default: {}
   exclude:

@@ -19,7 +19,7 @@ _LEAST = 64 * 1024 * 1024  # bytes asked for where there is no last archive to g
 
 
 def preflight(job, directory, last):
-    """The site answers in its own environment, its migrations are applied, the archive has room."""
+    """The site answers in its own environment, the archive has room. Migrations that are not applied only warn."""
     where = sites.site(job.get("site") or {})
     options = dumping.options(_options(job))
     described = sites.describe(where)
