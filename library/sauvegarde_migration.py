@@ -64,8 +64,9 @@ safety:
   type: str
 proof:
   description:
-    - How it was proven, the rows, and per model C(rows) and C(hash); C(left_out), per model the fields that only one side
-      has, and C(mended), per model the objects that O(policy) has changed or dropped. All else is equal to what was sent.
+    - How it was proven, the rows, and per model C(rows) and C(hash); C(left_out), per model the fields that only one
+      side has, and C(mended), per model the number of objects that O(policy) has changed or dropped.
+    - All else is equal to what was sent.
   returned: when it is ready
   type: dict
 notes:

@@ -33,9 +33,9 @@ options:
     default: ""
   archive:
     description:
-      - An archive's folder on this host, of the kind pg_dump, sqlite or dumpdata, in place of the live site. The first two
-        must be of the site's own engine. A database is restored beside the live one on this host's server for it, and
-        dropped again.
+      - An archive's folder on this host, of the kind pg_dump, sqlite or dumpdata, in place of the live site.
+      - The first two must be of the site's own engine. A database is restored beside the live one on this host's server
+        for it, and dropped again.
     type: path
     default: ""
   keeper:
