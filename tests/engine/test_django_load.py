@@ -393,7 +393,11 @@ def test_whatever_stock_reads_is_loaded_where_needed(sites, tmp_path):
     path = write(tmp_path / "unknown.json", unknown)
     with pytest.raises(SauvegardeError, match="the site has no such model"):
         sets.load_if_needed(where, [path], {})
-    assert sets.load_if_needed(where, [path], {"policy": {"unknown": "skip"}})["changed"]
+    skipping = {"policy": {"unknown": "skip"}}
+    planned = sets.load_if_needed(where, [path], dict(skipping, check_only=True))["differences"]
+    assert [each["model"] for each in planned] == ["reference.trade"]
+    assert sets.load_if_needed(where, [path], skipping)["differences"] == planned
+    assert not sets.load_if_needed(where, [path], dict(skipping, check_only=True))["changed"]
     code = (
         "from reference.models import *\nfrom django.contrib.auth.models import Permission\n"
         "print(json.dumps([sorted(t.pk for t in Trade.objects.all()), Permission.objects.filter(pk=999).count()]))"

@@ -111,8 +111,8 @@ class Part(Fingerprint):
 
 
 class Objects(Fingerprint):
-    """Takes the objects of a load: of several with one key the last one counts, and what the database has besides them
-    can be `keep`t. Holds each object's hash by its key."""
+    """Takes the objects of a load, of the models in `many` only: of several with one key the last one counts, and what
+    the database has besides them can be `keep`t. Holds each object's hash by its key."""
 
     def __init__(self, many):
         super().__init__(many)
@@ -120,7 +120,8 @@ class Objects(Fingerprint):
 
     def add(self, entry):
         label = entry["model"].lower()
-        self._found.setdefault(label, {})[_encode(entry.get("pk"))] = self.number(label, entry)
+        if label in self._many:
+            self._found.setdefault(label, {})[_encode(entry.get("pk"))] = self.number(label, entry)
 
     def keep(self, entry):
         """Take an object of the database unless the load overwrites it."""
