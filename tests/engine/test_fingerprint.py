@@ -8,6 +8,7 @@ import subprocess
 import psycopg2
 import pytest
 from sauvegarde import archive, databases, fingerprint, kinds, postgres
+from sauvegarde.restore import run
 
 
 def take(cluster, database, **more):
@@ -238,7 +239,7 @@ def test_commands_by_hand(cluster, database, repository, tmp_path, form):
     connection.close()
 
 
-def test_rules_of_a_collation_by_hand(cluster, repository, tmp_path):
+def test_rules_of_a_collation_come_back(cluster, repository, tmp_path):
     if int(cluster.execute("SHOW server_version_num")[0][0]) < 160000:
         pytest.skip("ICU's rules came with PostgreSQL 16")
     options = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'fr' ICU_RULES '&z < a'"
@@ -247,6 +248,11 @@ def test_rules_of_a_collation_by_hand(cluster, repository, tmp_path):
         manifest = kinds.back_up(job(cluster, "rules"), repository)
         cluster.execute("DROP DATABASE rules")
         psql(cluster, manifest["restore_by_hand"]["local"], repository / "demo" / manifest["id"])
+        assert cluster.execute("SELECT 'z' < 'a'", "rules") == [(True,)]
+        cluster.execute("DROP DATABASE rules")
+        spec = {"path": str(repository / "demo" / manifest["id"]), "database": "rules"}
+        spec = run.settled(dict(spec, connection=cluster.values, directory=str(tmp_path / "runs")))
+        run.put_in_place(spec, run.fill(spec)["id"])
         assert cluster.execute("SELECT 'z' < 'a'", "rules") == [(True,)]
     finally:
         cluster.execute("DROP DATABASE IF EXISTS rules")

@@ -91,7 +91,7 @@ def adjusted(wanted, options, live=None):
         if options.get(key):
             found[key] = options[key]
     if options.get("locale"):
-        found.update(provider="libc", collate=options["locale"], ctype=options["locale"], locale="")
+        found.update(provider="libc", collate=options["locale"], ctype=options["locale"], locale="", icu_rules=None)
     return found
 
 

@@ -18,6 +18,7 @@ UNSAID = {
     "collate": "",
     "ctype": "",
     "locale": "",
+    "icu_rules": None,
     "connection_limit": -1,
     "is_template": False,
     "comment": None,
@@ -46,6 +47,7 @@ def properties_of_dump(database, tool):
         collate=database.get("lc_collate", both),
         ctype=database.get("lc_ctype", both),
         locale=locale if provider in ("icu", "builtin") else "",
+        icu_rules=database.get("icu_rules"),
     )
     if tool >= 110000:
         found.update(
@@ -95,6 +97,8 @@ def create(connection, name, wanted):
     provider = wanted["provider"]
     if provider == "icu" and number >= 150000:
         parts.append(sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(wanted["locale"])))
+        if wanted.get("icu_rules"):  # from 16 on; where the source has them, the target is no older
+            parts.append(sql.SQL("ICU_RULES {}").format(sql.Literal(wanted["icu_rules"])))
     elif provider == "builtin" and number >= 170000:
         parts.append(sql.SQL("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(sql.Literal(wanted["locale"])))
     elif provider and number >= 150000:
