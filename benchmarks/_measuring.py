@@ -175,8 +175,10 @@ def _steps(began):
 
 
 def main(measure):
-    """measure(cluster, engine, folder) on a filled database, its result as the last line. Arguments: the engine's
-    folder, and how often the rows are in the database."""
+    """measure(cluster, engine, folder, times) on a filled database, its result as the last line.
+
+    Arguments of the script: the engine's folder, and how often the rows are in the database (`times`, 1).
+    """
     engine, times = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1
     folder = Path(tempfile.mkdtemp(prefix="sauvegarde-bench-", dir="/var/tmp"))
     shutil.chown(str(folder), "postgres")
@@ -195,6 +197,6 @@ def main(measure):
             share = _database.texts(cluster.connect()) / size
             if times == 1 and not 0.75 < share < 0.85:
                 raise SystemExit(f"the two tables of text are {share:.0%} of it: the recipe says four fifths")
-            say(json.dumps(measure(cluster, engine, work)))
+            say(json.dumps(measure(cluster, engine, work, times)))
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)

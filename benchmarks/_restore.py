@@ -52,7 +52,7 @@ def forget(cluster):
     connection.close()
 
 
-def measure(cluster, engine, folder):
+def measure(cluster, engine, folder, _times):
     dumps = folder / "dumps"
     dumps.mkdir()
     directory = f"pg_dump -Fd -j{JOBS} -f dump.directory"
