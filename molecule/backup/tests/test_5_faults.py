@@ -141,8 +141,14 @@ def small_disk(one, megabytes):
 @pytest.mark.parametrize("megabytes, words", [(1, "Not enough space"), (50, "No space left on device")])
 def test_the_disk_is_full(one, untouched, megabytes, words):
     """Fault 12: refused before, where that can be known; otherwise while dumping, and the space is given back."""
+    # What compresses behind the dump gives space back while it goes on, so somebody else takes all of that.
+    taken = f"{FOLDER}/.taken"
+    script = f"""{one.launcher} run elpaso & run=$!
+        until grep -qs '"files"' {PROGRESS}; do kill -0 $run || break; sleep 0.02; done 2>/dev/null
+        while kill -0 $run; do head -c 100M /dev/zero >> {taken}; sleep 0.01; done 2>/dev/null
+        wait $run; code=$?; rm -f {taken}; exit $code"""
     with small_disk(one, megabytes):
-        run = one.run("run", "elpaso")
+        run = one.host.run("sudo sh -c %s", script)
         assert run.rc == 1 and words in run.stderr, run.stderr
         assert one.root(f"ls -A {FOLDER}; df --output=used {FOLDER} | tail -1").strip() == "0"
 
