@@ -133,6 +133,7 @@ def test_a_transfer_is_cut_and_continued(server, tmp_path):
     """Fault 28."""
     large = tmp_path / "large"
     with large.open("wb") as file:
+        file.write(b"\0")  # no plain SQL, whatever comes behind it
         for _ in range(20):
             file.write(os.urandom(8 << 20))
     place = f"{DIRECTORY}/carried/large"
