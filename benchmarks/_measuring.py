@@ -147,6 +147,7 @@ def in_a_process(code, *arguments):
 def back_up(cluster, engine, root, repository=None):
     """A whole run of a job, as cron starts it, into new folders below ROOT, and offsite where a repository is given:
     its times in seconds, its size, its peak memory in MB, the archive's path."""
+    # Not there the first time; one that could not be removed makes mkdir fail.
     for name in ("archives", "state", "settings"):
         shutil.rmtree(str(root / name), ignore_errors=True)
     for name in ("archives/bench", "state", "settings/jobs", "settings/offsite/root"):
@@ -194,7 +195,8 @@ def main(measure):
             say(f"database: {size / 1e6:.0f} MB on disk, made in {taken:.0f} s; {os.cpu_count()} processors")
             if size < 1_000_000_000:
                 raise SystemExit("the database is smaller than 1 GB")
-            share = _database.texts(cluster.connect()) / size
+            with contextlib.closing(cluster.connect()) as connection:
+                share = _database.texts(connection) / size
             if times == 1 and not 0.75 < share < 0.85:
                 raise SystemExit(f"the two tables of text are {share:.0%} of it: the recipe says four fifths")
             say(json.dumps(measure(cluster, engine, work, times)))

@@ -104,7 +104,7 @@ def _work(job, steps, report, tell):
             steps(step)
             value = action()
             steps.done()
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - whatever it is, the archive is published
             report["problems"].append(_error(error).as_dict())
             steps.done("failed", error=str(error))
         return value
@@ -481,7 +481,7 @@ def run(name, configuration):
         jobs.become(job["user"])
         with _locked(job):
             code = _supervise(job)["exit_code"]
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is in the journal before it goes on
         problem = _error(error)
         code = problem.exit_code
         journal.log(name, "run", "failed", exit_code=code, error=str(problem))

@@ -213,7 +213,7 @@ def test(wanted):
         reports = Path(folder)
         for name in [name for name in wanted if name not in with_hosts]:
             heading(name)
-            parts.append(timed(name, reports, *((lint,) if name == "lint" else (unit, reports))))
+            parts.append(timed(name, reports, lint) if name == "lint" else timed(name, reports, unit, reports))
         for name in with_hosts:
             prepare(name)
         if len(with_hosts) == 1:

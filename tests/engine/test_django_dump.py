@@ -12,7 +12,6 @@ from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, manage, sh
 from sauvegarde.django import dump, site
 from sauvegarde.errors import SauvegardeError
 
-pytestmark = pytest.mark.skipif(not SITE.exists(), reason="the sample site is not here")
 STOCK = ["--exclude", "contenttypes", "--exclude", "auth.permission"]
 SOME = ["reference", "pages.Article", "auth"]
 NATURAL = [*STOCK, "--natural-foreign"]

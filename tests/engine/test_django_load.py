@@ -17,7 +17,6 @@ import pytest
 from sample_site import (
     ENVIRONMENTS,
     ROOT,
-    SITE,
     differences,
     fingerprint,
     manage,
@@ -30,7 +29,6 @@ from sample_site import (
 from sauvegarde.django import load, sets
 from sauvegarde.errors import SauvegardeError
 
-pytestmark = pytest.mark.skipif(not SITE.exists(), reason="the sample site is not here")
 WHEN = "2020-05-06T07:08:09.123Z"
 
 

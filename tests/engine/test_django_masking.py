@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from sample_site import CANARY, ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of, write
+from sample_site import CANARY, ENVIRONMENTS, differences, fingerprint, shell, sites_of, text_of, write
 from sauvegarde.django import dump, load, masking, site
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import plan
 
-pytestmark = pytest.mark.skipif(not SITE.exists(), reason="the sample site is not here")
 KEY = "00112233445566778899aabbccddeeff"
 
 

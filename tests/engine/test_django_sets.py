@@ -10,13 +10,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, manage, shell, sites_of, text_of
+from sample_site import ENVIRONMENTS, differences, fingerprint, manage, shell, sites_of, text_of
 from sauvegarde import archive, kinds
 from sauvegarde import git as git_of_ours
 from sauvegarde.django import load, sets
 from sauvegarde.errors import SauvegardeError
 
-pytestmark = pytest.mark.skipif(not SITE.exists(), reason="the sample site is not here")
 SETS = [
     {"name": "contracts", "models": ["reference.Contract", "reference.ContractVariation"]},
     {"name": "trades", "file": "metiers.json", "models": ["reference.Trade", "reference.TradeVariation"]},
