@@ -1,6 +1,7 @@
 """Loads into a Django site: the result of stock, after everything that could fail was told, or nothing at all."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
@@ -8,6 +9,7 @@ import lzma
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 import zipfile
@@ -95,6 +97,29 @@ def test_a_load_equals_the_stock_one_row_for_row(every, kind, tmp_path):
     changed = text_of(stock)
     assert changed != expected
     assert text_of(ours) == changed
+
+
+@pytest.mark.parametrize(("there", "event"), [(0, "INSERT"), (120, "UPDATE")])
+def test_no_load_into_sqlite_makes_a_reference_to_nothing(sites, filled, there, event):
+    """Looked for at the end where more is loaded than is there, row by row otherwise; in tables that Django does not
+    know, too. What led nowhere before is nobody's fault.
+    """
+    where = sites.new("sqlite", filled=bool(there))
+    with contextlib.closing(sqlite3.connect(str(sites.folder / Path(where.env_file).stem))) as connection:
+        count = "SELECT (SELECT count(*) FROM offers_rawoffer), (SELECT count(*) FROM noted)"
+        connection.executescript(
+            "CREATE TABLE noted (id INTEGER PRIMARY KEY, trade TEXT REFERENCES reference_trade);"
+            "INSERT INTO noted VALUES (1, 'gone long ago');"
+            f"CREATE TRIGGER noting AFTER {event} ON offers_rawoffer BEGIN"
+            " INSERT INTO noted (trade) VALUES ('never there'); END"
+        )
+        with pytest.raises(SauvegardeError, match="refused it, and nothing was written") as caught:
+            load.load(where, [filled], {})
+        assert "foreign key" in caught.value.why.lower()
+        assert connection.execute(count).fetchone() == (there, 1)
+        connection.execute("DROP TRIGGER noting")
+        load.load(where, [filled], {})
+        assert connection.execute(count).fetchone() == (120, 1)
 
 
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])

@@ -2,12 +2,15 @@
 
 Three steps. The stream is read once: every value is converted and checked, rows are set aside in files that have no
 name. Then, in one transaction and under locks, references are checked against the files' rows and the database.
-Only then something is written: COPY into PostgreSQL, many rows a statement into SQLite.
+Only then something is written: COPY into PostgreSQL, many rows a statement into SQLite. Before the end the database
+itself looks every reference of the written tables up.
 
 An object takes the stock way (Django's deserializer and `save(raw=True)`) where only that gives the stock result: its
 model inherits from another table, has listeners, fields of its own making, or the object refers by natural keys.
 """
 
+import collections
+import contextlib
 import datetime
 import decimal
 import json
@@ -45,6 +48,7 @@ class Load:
         self.naturals = {}
         self.excluded = parse_apps_and_model_labels(options["exclude"])
         self._known = {}
+        self._broken = None  # what pointed nowhere before, where that is looked at in the end only
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -100,6 +104,46 @@ class Load:
             else:
                 # A statement that changes no row takes SQLite's write lock.
                 cursor.execute(f"DELETE FROM {names[0]} WHERE 0 = 1")
+
+    @contextlib.contextmanager
+    def transaction(self):
+        """One transaction, the tables locked.
+
+        SQLite looks a row's references up as it is written, an eighth of all the time, and can be told only before a
+        transaction not to. Where the load brings more than there is, one look at the whole database, before and after,
+        costs less and finds the same.
+        """
+        with contextlib.ExitStack() as stack:
+            worth = self.connection.vendor == "sqlite" and self._brought() > self._size()
+            at_the_end = worth and self.connection.disable_constraint_checking()
+            if at_the_end:
+                stack.callback(self.connection.enable_constraint_checking)
+            stack.enter_context(transaction.atomic(using=self.using))
+            self.lock()
+            self._broken = self._violations() if at_the_end else None
+            yield
+
+    def _brought(self):
+        return sum(plan.spool.size for plan in self.plans.values())
+
+    def _size(self):
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+            return cursor.fetchone()[0]
+
+    def _violations(self):
+        """Every row of the SQLite database that points nowhere: (table, its number, parent, number of the key)."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("PRAGMA foreign_key_check")
+            return collections.Counter(cursor.fetchall())
+
+    def _check_references(self, tables):
+        """By the database itself, as stock does; raises for these tables, and for what the load broke in others."""
+        if self._broken is not None:
+            found = self._violations()
+            tables = {row[0] for row in found if row[0] in tables} | {row[0] for row in found - self._broken}
+        if tables:
+            self.connection.check_constraints(table_names=sorted(tables))
 
     def tables(self, plan):
         return [plan.table] + [many.through._meta.db_table for many in plan.many.values()]
@@ -297,7 +341,7 @@ class Load:
             item.save_deferred_fields(using=self.using)
         tables = [name for plan in self.plans.values() for name in self.tables(plan)]
         tables += [parent._meta.db_table for plan in self.plans.values() for parent in plan.model._meta.parents]
-        self.connection.check_constraints(table_names=list(dict.fromkeys(tables)))
+        self._check_references(set(tables))
         loaded = [plan.model for plan in self.plans.values() if plan.spool.count or plan.counts["stock"]]
         with self.connection.cursor() as cursor:
             for statement in self.connection.ops.sequence_reset_sql(no_style(), loaded):
@@ -382,8 +426,7 @@ def load(options, source, output):
         plan.flush()
     written = False
     try:
-        with transaction.atomic(using=loading.using):
-            loading.lock()
+        with loading.transaction():
             bad, bad_members = loading.check()
             loading.mend(bad, bad_members)
             if not loading.problems.stopping and not options["check_only"]:

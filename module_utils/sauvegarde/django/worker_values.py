@@ -6,6 +6,7 @@ import ipaddress
 import json
 import marshal
 import re
+import struct
 import tempfile
 import uuid
 
@@ -79,13 +80,16 @@ class Problems:
         return action
 
 
+_SIZE = struct.Struct(">Q")
+
+
 class Spool:
     """Rows set aside, in order, in a file without a name."""
 
     def __init__(self, folder):
         self._file = tempfile.TemporaryFile(dir=folder or None)  # noqa: SIM115 - lives as long as the load
         self._rows = []
-        self.count = 0
+        self.count = self.size = 0  # rows, and bytes of those in the file
 
     def add(self, row):
         self.extend([row])
@@ -98,7 +102,9 @@ class Spool:
 
     def _flush(self):
         if self._rows:
-            marshal.dump(self._rows, self._file)
+            piece = marshal.dumps(self._rows)
+            self._file.write(_SIZE.pack(len(piece)) + piece)
+            self.size += len(piece)
             self._rows = []
 
     def chunks(self):
@@ -108,7 +114,9 @@ class Spool:
         end = self._file.tell()
         self._file.seek(0)
         while self._file.tell() < end:
-            yield marshal.load(self._file)
+            (size,) = _SIZE.unpack(self._file.read(_SIZE.size))
+            # marshal's own `load` asks the file for every value of its own.
+            yield marshal.loads(self._file.read(size))
         self._file.seek(end)
 
 
