@@ -21,7 +21,8 @@ options:
   mode:
     description:
       - C(merge) as C(loaddata); other rows stay. C(replace) leaves the fixtures' models with just the fixtures' rows.
-      - What C(replace) removes goes by SQL; listeners to C(pre_delete) and C(post_delete) are not called.
+      - Listeners to C(pre_delete) and C(post_delete) hear of each row that C(replace) removes, and of no other. Nothing
+        cascades, and rows of other models that would then lead nowhere stop the load.
     type: str
     choices: [merge, replace]
     default: merge
@@ -64,7 +65,9 @@ counts:
   returned: when something was loaded
   type: dict
 stock:
-  description: The models whose objects took Django's own way, each with C(objects) and C(why).
+  description:
+    - The models whose objects took Django's own way, each with C(objects) and C(why). Those whose removed rows took it,
+      because somebody listens to that, are among them.
   returned: when something was loaded
   type: dict
 problems:

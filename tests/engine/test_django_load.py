@@ -19,6 +19,7 @@ import pytest
 from sample_site import (
     ENVIRONMENTS,
     ROOT,
+    SITE,
     differences,
     fingerprint,
     manage,
@@ -209,6 +210,55 @@ def test_replace_leaves_just_what_the_file_has(sites, filled, tmp_path, kind):
     other = sites.new(kind)
     load.load(other, [write(tmp_path / "all.json", keep + fewer)], {})
     assert differences(fingerprint(other), result) == []
+
+
+LISTENERS = """
+from django.db.models.signals import post_delete, pre_delete
+from offers.models import Offer
+
+@receiver(pre_delete, sender=Offer)
+def offer_goes(sender, instance, using=None, **kwargs):
+    # What points to it is still there, as in stock.
+    BannerLog.objects.using(using).create(banner=1000 * instance.places.count() + instance.pk)
+
+@receiver(post_delete, sender=Banner)
+def banner_gone(sender, instance, using=None, **kwargs):
+    BannerLog.objects.using(using).create(banner=-instance.pk)
+"""
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_listeners_hear_of_what_a_replacement_removes_and_of_nothing_else(every, tmp_path, kind):
+    code = tmp_path / "site"
+    shutil.copytree(str(SITE), str(code), ignore=shutil.ignore_patterns("__pycache__"))
+    with (code / "pages/models.py").open("a", encoding="utf-8") as models:
+        models.write(LISTENERS)
+    plain, listening = every.new(kind, filled=True), every.new(kind, filled=True)._replace(path=str(code))
+    values = {"labels": ["offers", "pages.Banner"], "exclude": []}
+    entries = json.loads(text_of(plain, **values).decode())
+    entries = [each for each in entries if each["pk"] > 2]  # the first offers, their raw ones, and two of three banners
+    # The keys that are left swap what must be unique: their rows are written anew, and nobody hears of a deletion.
+    raws = [each for each in entries if each["model"] == "offers.rawoffer"]
+    raws[0]["fields"]["guid"], raws[1]["fields"]["guid"] = raws[1]["fields"]["guid"], raws[0]["fields"]["guid"]
+    path = write(tmp_path / "fewer.json", entries)
+    assert "offers.offer" not in load.load(plain, [path], {"mode": "replace"})["stock"]
+    log = "from pages.models import BannerLog\nprint(json.dumps(sorted(b.banner for b in BannerLog.objects.all())))"
+    before = shell(listening, log)
+    told = load.load(listening, [path], {"mode": "replace", "check_only": True})["stock"]
+    assert shell(listening, log) == before
+    assert load.load(listening, [path], {"mode": "replace"})["stock"] == told
+    deleted = "has a listener to {}, so Django deletes what goes"
+    assert told["offers.offer"] == {"objects": 0, "why": deleted.format("pre_delete")}
+    assert told["pages.banner"] == {
+        "objects": 1,
+        "why": "has a listener to pre_save; " + deleted.format("post_delete"),
+    }
+    heard = shell(listening, log)
+    assert sorted([*before, -1, -2, 2001, 2002]) == heard
+    assert text_of(listening, **values) == text_of(plain, **values)
+    # A merge removes nothing, and says nothing.
+    assert "offers.offer" not in load.load(listening, [path], {})["stock"]
+    assert shell(listening, log) == heard
 
 
 def test_replace_refuses_to_leave_rows_that_point_nowhere(sites, filled, tmp_path):

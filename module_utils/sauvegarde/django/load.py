@@ -20,6 +20,7 @@ DEFAULTS = {
     "policy": {},
     "exclude": [],
     "models": [],
+    "tell_deletions": True,
     "check_only": False,
     # Not /tmp, which may be memory: as much as the largest fixture waits there, in files without a name.
     "spool": "/var/tmp",

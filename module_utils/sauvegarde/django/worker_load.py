@@ -7,6 +7,7 @@ itself looks every reference of the written tables up.
 
 An object takes the stock way (Django's deserializer and `save(raw=True)`) where only that gives the stock result: its
 model inherits from another table, has listeners, fields of its own making, or the object refers by natural keys.
+Rows that a replacement removes are deleted by Django where somebody listens to that.
 """
 
 import collections
@@ -24,6 +25,7 @@ from django.core.management.color import no_style
 from django.core.management.utils import parse_apps_and_model_labels
 from django.core.serializers.python import Deserializer as PythonDeserializer
 from django.db import DatabaseError, connections, router, transaction
+from django.db.models.deletion import Collector
 
 from ..errors import FAILED, LOCKED, SauvegardeError
 from .worker_plan import Plan, constrained
@@ -348,11 +350,36 @@ class Load:
                 cursor.execute(statement)
 
     def _remove(self, writer):
+        # Before anything else goes: a listener may look at what points to its row.
+        for plan in reversed(list(self.plans.values())):
+            if self._told_of_deletions(plan):
+                self._remove_by_django(plan)
         quote = self.connection.ops.quote_name
         # Those that point to others last named go first, for tables whose constraints do not wait.
         for plan in reversed(list(self.plans.values())):
             for table in reversed(self.tables(plan)):
                 writer.execute(f"DELETE FROM {quote(table)}")
+
+    def _told_of_deletions(self, plan):
+        """The deletion signal that somebody listens to, if listeners are to be told; else an empty text."""
+        return plan.deletion_listener if self.replacing and self.options["tell_deletions"] else ""
+
+    def _remove_by_django(self, plan):
+        """Delete the rows that no file has, each with its signals. What points to them stays for its own plan: nothing
+        cascades out of the replaced models. Rows that the files have are only written anew: nobody deletes them."""
+        quote, key = self.connection.ops.quote_name, plan.columns[0]
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SELECT {quote(key.field.column)} FROM {quote(plan.table)}")
+            gone = Keys(key._plain(row[0]) for row in cursor).without(plan.keys)
+        for chunk in _chunks(sorted(gone)):
+            collector = Collector(using=self.using)
+            rows = list(plan.model._base_manager.using(self.using).filter(pk__in=chunk))
+            collector.collect(rows, collect_related=False, keep_parents=True)
+            for many in plan.many.values():
+                # As Django: after `pre_delete`, before the rows themselves.
+                pairs = many.through._base_manager.using(self.using)
+                collector.fast_deletes.append(pairs.filter(**{many.source.name + "__in": rows}))
+            collector.delete()
 
     def _save_stock(self, plan):
         """Django's own way; returns the objects with references to what is not there yet."""
@@ -370,13 +397,18 @@ class Load:
                 deferred.append(item)
         return deferred
 
+    def _why_stock(self, plan):
+        """Sentences: why objects of the model took the stock way, or its rows were removed by it."""
+        signal = self._told_of_deletions(plan)
+        return sorted(plan.why) + ([f"has a listener to {signal}, so Django deletes what goes"] if signal else [])
+
     def result(self):
         return {
             "counts": {plan.label: plan.counts["fast"] + plan.counts["stock"] for plan in self.plans.values()},
             "stock": {
-                plan.label: {"objects": plan.counts["stock"], "why": "; ".join(sorted(plan.why))}
-                for plan in self.plans.values()
-                if plan.counts["stock"]
+                plan.label: {"objects": plan.counts["stock"], "why": "; ".join(why)}
+                for plan, why in ((plan, self._why_stock(plan)) for plan in self.plans.values())
+                if why
             },
             "skipped": self.skipped,
             "problems": self.problems.listed,
@@ -410,7 +442,8 @@ def _chunks(values):
 
 def load(options, source, output):
     """Load fixtures. `options`: mode (merge or replace), policy, exclude, models (whose rows a replacement covers
-    though no file names them), check_only, spool (folder for what waits), lock_timeout in seconds.
+    though no file names them), tell_deletions (whether listeners hear of rows that a replacement removes), check_only,
+    spool (folder for what waits), lock_timeout in seconds.
 
     The source holds, for each file, a line of JSON {"name", "format", "parsed"}, then pieces with their length before
     them: lists of objects as `marshal` writes them, where it is parsed, and the file's text where only Django can.

@@ -69,6 +69,7 @@ class Plan:
         self.load, self.model = load, model
         self.label = model._meta.label_lower
         self.reason = self._reason()
+        self.deletion_listener = self._deletion_listener()
         fields = [model._meta.pk] + [
             field
             for field in model._meta.local_concrete_fields
@@ -139,6 +140,11 @@ class Plan:
             if field.remote_field.symmetrical:
                 return f"its field {field.name} goes both ways"
         return ""
+
+    def _deletion_listener(self):
+        """The first of the deletion signals that somebody listens to, or an empty text."""
+        names = [name for name in ("pre_delete", "post_delete") if getattr(signals, name).has_listeners(self.model)]
+        return names[0] if names and not self.model._meta.auto_created else ""  # as Django, which sends none for these
 
     def add(self, entry):
         self._waiting.append(entry)
