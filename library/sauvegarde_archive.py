@@ -1,10 +1,10 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE)
-"""Choose the archive to restore."""
+"""Choose the archive to restore or to migrate from."""
 
 DOCUMENTATION = r"""
 module: sauvegarde_archive
-short_description: Choose the archive to restore, and bring it from a restic repository
+short_description: Choose the archive to restore or to migrate from, and bring it from a restic repository
 description:
   - Without O(repository), chooses among the archives kept on this host.
   - With it, chooses among those of the restic repository and brings the chosen one below O(directory), every file
@@ -12,9 +12,17 @@ description:
 author: Sauvegarde
 options:
   database:
-    description: Name of the database that was dumped.
+    description:
+      - What was dumped, as the list shows it; the name of a database, the path of an SQLite file, or a site's folder.
+      - Required without O(job).
     type: str
-    required: true
+    default: ""
+  kinds:
+    description: Only archives of these kinds. A restore takes C(pg_dump).
+    type: list
+    elements: str
+    choices: [pg_dump, sqlite, dumpdata, fixtures]
+    default: [pg_dump]
   point:
     description: V(latest), an archive's id, or a time in UTC; then the nearest archive at or before it.
     type: str
@@ -104,7 +112,7 @@ archive:
   returned: always
   type: dict
 globals:
-  description: The catalog's entry of the roles that go with it, kept on this host; null where there are none.
+  description: The catalog's entry of the roles that go with a database, kept on this host; null where there are none.
   returned: always
   type: dict
 passed:
@@ -127,7 +135,13 @@ from ansible.module_utils.sauvegarde.restore import fetch
 def main():
     module = AnsibleModule(
         argument_spec={
-            "database": {"type": "str", "required": True},
+            "database": {"type": "str", "default": ""},
+            "kinds": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["pg_dump", "sqlite", "dumpdata", "fixtures"],
+                "default": ["pg_dump"],
+            },
             "point": {"type": "str", "default": "latest"},
             "job": {"type": "str", "default": ""},
             "source_host": {"type": "str", "default": ""},
@@ -156,7 +170,9 @@ def main():
         supports_check_mode=True,
     )
     wanted = module.params
-    choice = (wanted["database"], wanted["point"], wanted["job"], wanted["source_host"])
+    if not wanted["database"] and not wanted["job"]:
+        module.fail_json(msg="Name the database, or the job whose archives they are.")
+    choice = [wanted[name] for name in ("database", "point", "job", "source_host", "kinds")]
     try:
         if wanted["repository"]:
             opened = dict(wanted["repository"], **wanted["secrets"])

@@ -33,7 +33,8 @@ options:
     default: ""
   archive:
     description:
-      - An archive's folder on this host, of the kind pg_dump, sqlite or dumpdata, in place of the live site.
+      - An archive's folder on this host, of the kind pg_dump, sqlite, dumpdata or fixtures, in place of the live site,
+        whose own database need not be there. It may be in its plain form, as it comes out of a repository.
       - The first two must be of the site's own engine. A database is restored beside the live one on this host's server
         for it, and dropped again.
     type: path
@@ -145,6 +146,8 @@ def main():
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     manifest = made["manifest"]
+    for sentence in made["warnings"]:
+        module.warn(sentence)
     module.exit_json(
         changed=True,
         path=made["path"],

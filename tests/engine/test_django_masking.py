@@ -125,7 +125,7 @@ def test_an_archive_is_masked_as_the_live_site_is(production, policy, tmp_path):
     pieces = []
     path = tmp_path / "data.json"
     path.write_bytes(text_of(production))
-    result = dump.masked(production, path, {"policy": policy, "key": KEY}, pieces.append)
+    result = dump.converted(production, [path], {"policy": policy, "key": KEY}, pieces.append)
     assert result["masked"]
     assert json.loads(b"".join(pieces).decode()) == json.loads(live.decode())
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of
 from sauvegarde import archive, kinds
+from sauvegarde.django import masking, site
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import arguments, plan, run, source
 
+KEY = "00112233445566778899aabbccddeeff"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 LIVE = {"path": "", "mark": None, "keeper": "", "connection": {}, "server_directory": "", "environment": "production"}
 CHANGED = """
@@ -71,8 +73,8 @@ def sent(where, tmp_path, about=LIVE, **values):
     return source.make(where, tmp_path / "out", dict(source.options(None, "", [], False), **values), about)
 
 
-def look(where, about=LIVE):
-    return source.look(where, None, "", [], False, about)
+def look(where, about=LIVE, labels=()):
+    return source.look(where, None, "", list(labels), False, about)
 
 
 def specification(where, tmp_path, **values):
@@ -158,30 +160,111 @@ def test_a_set_of_the_whole_site_is_the_whole_site():
     assert arguments.labels(dict(values, sets=["trades"])) == ["reference.Trade"]
 
 
-@needs_root
-def test_an_archive_of_a_file_leaves_as_the_file_would(sites, tmp_path):
-    """A copy of an SQLite file is opened through the site; one of another engine is refused before."""
-    where = sites.new("sqlite", filled=True)
-    root = tmp_path / "root"
-    for name in ("file", "data"):
+def archived(where, root, **jobs):
+    """An archive of each job, all of the site; {job: (its folder, the same in the form that repositories hold)}."""
+    made = {}
+    for name, values in jobs.items():
         (root / name).mkdir(mode=0o700, parents=True)
-    kept = kinds.back_up({"name": "file", "kind": "sqlite", "path": database(where)}, str(root))
-    fixture = kinds.back_up({"name": "data", "kind": "dumpdata", "site": where._asdict()}, str(root))
-    expected = fingerprint(where)
-    change(where._replace(name=database(where)), "UPDATE reference_place SET inhabitants = 7")
-    assert differences(expected, fingerprint(where)) != []
-    for name, made in (("file", kept), ("data", fixture)):
-        about = dict(LIVE, path=str(root / name / made["id"]))
-        assert look(where, about)["obstacles"] == []
-        left = sent(where, tmp_path, about)["manifest"]
-        assert differences(expected, left["fingerprint"]) == []
-        obstacles = look(sites.new("pg", filled=True), about)["obstacles"]
-        assert [each["what"] for each in obstacles] == (
-            ["The archive is of another engine than the site's: sqlite for postgresql."] if name == "file" else []
-        )
-    other = dict(LIVE, path=str(root / "data" / fixture["id"]))
-    target, _ = fill(new(sites, tmp_path), sent(where, tmp_path, other), tmp_path)
-    assert differences(expected, fingerprint(where._replace(name=target["side"]))) == []
+        path = root / name / kinds.back_up(dict(values, name=name, site=where._asdict()), str(root))["id"]
+        archive.expand(path, root / (name + "-plain"))
+        made[name] = path, root / (name + "-plain")
+    return made
+
+
+SETS = [
+    {"name": "trades", "models": ["reference.Trade", "reference.TradeVariation"]},
+    {"name": "reference", "file": "reference.jsonl", "models": ["reference"]},
+]
+
+
+@needs_root
+def test_each_kind_of_archive_leaves_as_the_live_site_would_have(sites, tmp_path):
+    """From this host or out of a repository, the site's own database being gone; of another engine it is refused."""
+    where = sites.new("sqlite", filled=True)
+    file = database(where)
+    made = archived(
+        where,
+        tmp_path / "root",
+        file={"kind": "sqlite", "path": file},
+        data={"kind": "dumpdata"},
+        sets={"kind": "fixtures", "sets": SETS},
+    )
+    expected, some = fingerprint(where), fingerprint(where, labels=["reference"])
+    Path(file).rename(file + ".gone")
+    assert [each["what"] for each in look(where)["obstacles"]] == ["The source's database cannot be asked."]
+    for name, form, labels in (
+        ("file", 1, []),
+        ("data", 0, []),
+        ("data", 1, ["reference"]),
+        ("sets", 1, ["reference"]),
+    ):
+        about = dict(LIVE, path=str(made[name][form]))
+        assert look(where, about, labels)["obstacles"] == []
+        left = sent(where, tmp_path, about, labels=labels)
+        # A set may be among others; each object leaves once, and what was not asked for stays.
+        assert differences(some if labels else expected, left["manifest"]["fingerprint"]) == []
+        if (name, form) == ("data", 0):
+            target, _ = fill(new(sites, tmp_path), left, tmp_path)
+            assert differences(expected, fingerprint(where._replace(name=target["side"]))) == []
+    assert not Path(file).exists() and list(Path("/var/tmp").glob("sauvegarde-opened-*")) == []
+    for name, told in (
+        ("file", ["The archive is of another engine than the site's: sqlite for postgresql."]),
+        ("data", []),
+    ):
+        about = dict(LIVE, path=str(made[name][0]))
+        assert [each["what"] for each in look(sites.new("pg"), about)["obstacles"]] == told
+    # Its checksums are compared before anything of it is used.
+    data = made["data"][1] / "data.json"
+    data.write_bytes(data.read_bytes().replace(b"Cartographe", b"Cartographo"))
+    with pytest.raises(SauvegardeError, match="The archive is damaged"):
+        sent(where, tmp_path, dict(LIVE, path=str(data.parent)))
+
+
+def test_an_archive_of_a_part_or_of_other_code_is_not_taken_for_the_site(sites, changed, tmp_path):
+    where = sites.new("sqlite", filled=True, SITE_EXTRA_APPS="jobs")
+    shell(where, "from jobs.models import Source\nprint(Source.objects.create(name='S').pk)")
+    policy = json.loads(json.dumps(masking.starting_policy(site.describe(where)["models"])))
+    made = archived(
+        where,
+        tmp_path / "root",
+        part={"kind": "dumpdata", "dumpdata": {"labels": ["reference", "jobs"]}},
+        rows={"kind": "dumpdata", "dumpdata": {"labels": ["reference.Trade"], "pks": ["Cartographe"]}},
+        masked={"kind": "dumpdata", "dumpdata": {"policy": policy, "key": KEY}},
+        file={"kind": "sqlite", "path": database(where)},
+    )
+
+    def seen(name, labels=(), by=where):
+        return look(by, dict(LIVE, path=str(made[name][0])), list(labels))
+
+    missing = seen("part")["obstacles"]
+    assert [each["what"].split(";")[0] for each in missing] == ["The archive does not hold all that would be moved"]
+    assert "auth.user" in missing[0]["why"] and "reference.trade" not in missing[0]["why"]
+    assert seen("part", ["reference"])["obstacles"] == []
+    assert seen("rows", ["reference.Trade"])["obstacles"][0]["why"] == "The job took chosen rows only."
+    for environment, refused in (("repository", 0), ("production", 0), ("development", 1), ("", 1)):
+        given = dict(LIVE, path=str(made["file"][0]), environment=environment)
+        told = [each["what"] for each in source.look(where, policy, KEY, [], True, given)["obstacles"]]
+        assert told == ["An archive that must be masked is not opened here."] * refused
+    # Whose people are invented already is known, whatever is done with it next.
+    assert seen("masked")["is_masked"] and not seen("part", ["reference"])["is_masked"]
+    about = dict(LIVE, path=str(made["masked"][0]))
+    assert sent(where, tmp_path, about)["manifest"]["source"]["masked"]
+    # Code that does not know all of it, and code that is newer.
+    less = sites.new("sqlite")
+    unknown = "The archive holds models that the source's code does not know."
+    assert [each["why"] for each in seen("masked", by=less)["obstacles"] if each["what"] == unknown] == ["jobs.source"]
+    with pytest.raises(SauvegardeError, match="which the site's code does not know"):
+        sent(less, tmp_path, about)
+    with pytest.raises(SauvegardeError, match="migrations are not applied"):
+        sent(changed, tmp_path, dict(LIVE, path=str(made["file"][0])))
+    change(
+        less._replace(name=database(less)),
+        "INSERT INTO django_migrations VALUES (999, 'old', '0001_gone', '2020-01-01')",
+    )
+    told = plan.lines(run.make_plan(specification(where, tmp_path), look(less)))
+    assert any(
+        "migrations that its code lacks; what they added does not come along: old.0001_gone" in line for line in told
+    )
 
 
 @needs_root

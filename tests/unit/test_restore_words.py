@@ -48,6 +48,22 @@ def test_a_name_is_not_cut_at_its_own_brackets():
         choose.one(ENTRIES, "elpas")
 
 
+def test_other_kinds_only_where_they_are_asked_for():
+    data = {**entry("20261127T030000Z"), "kind": "dumpdata", "source": "/srv/site", "job": "site"}
+    file = {**entry("20261128T030000Z"), "kind": "sqlite", "source": "/srv/db.sqlite3", "job": "file"}
+    both, kinds = [*ENTRIES, data, file], ("pg_dump", "sqlite", "dumpdata")
+    for database, job, wanted in (("/srv/site", "", data), ("", "site", data), ("/srv/db.sqlite3", "", file)):
+        assert choose.one(both, database, job=job, kinds=kinds) == wanted
+        with pytest.raises(SauvegardeError, match=database or "the job site"):
+            choose.one(both, database, job=job)
+    assert choose.one(both, "elpaso", kinds=kinds)["id"] == "20261123T030000Z"
+    # Of one file each archive is whole; of a site's data another job may hold another part.
+    assert choose.one([*both, {**file, "job": "g"}], "/srv/db.sqlite3", kinds=kinds)["id"] == file["id"]
+    with pytest.raises(SauvegardeError, match="part, site") as told:
+        choose.one([*both, {**data, "job": "part"}], "/srv/site", kinds=kinds)
+    assert "migrate_job" in told.value.fix
+
+
 def test_two_hosts_are_not_guessed_between():
     both = [*ENTRIES, {**entry("20261123T040000Z"), "host": "b"}]
     with pytest.raises(SauvegardeError) as told:

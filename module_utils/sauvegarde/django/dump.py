@@ -74,18 +74,12 @@ def parsed(take):
     return write
 
 
-def masked(site, path, values, write, progress=None):
-    """Mask a fixture (an archive's) into the function `write`, by the site's models. Only for a host that may see it.
-
-    `values`: policy, key, and the format and indent to write. Returns as `stream`.
-    """
+def converted(site, paths, values, write, progress=None):
+    """As `stream`, but out of fixtures (an archive's), by the site's models; its database is not asked."""
     whole = options(values)
-    if not whole["policy"]:
-        raise SauvegardeError("There is nothing to mask with.", fix="Give the policy.")
     with contextlib.ExitStack() as stack, Check(whole["format"]) as check:
-        source, form, _ = load.opened(stack, path)
-
-        result = _checked(site, "mask", dict(whole, source_format=form), source, write, check, progress)
+        source = load.Framed([load.opened(stack, path) for path in paths])
+        result = _checked(site, "convert", whole, source, write, check, progress)
         fingerprint = check.end()
     return _agreed(result, fingerprint, check.many)
 

@@ -72,7 +72,7 @@ def load(site, sources, values, progress=None):
     whole = options(values)
     with contextlib.ExitStack() as stack:
         parts = [opened(stack, source) for source in sources]
-        result = run(site, "load", whole, source=_Framed(parts), progress=progress)
+        result = run(site, "load", whole, source=Framed(parts), progress=progress)
     if result["stopping"] and not whole["check_only"]:
         raise SauvegardeError(
             "The fixture cannot be loaded: {} problem{}; nothing was written.".format(
@@ -129,7 +129,7 @@ class _Finished:
         return data
 
 
-class _Framed:
+class Framed:
     """The sources as the worker wants them: for each a line that names it, then pieces behind their lengths.
 
     What can be parsed here is, while the worker looks at what came before: its pieces are lists of objects.

@@ -291,6 +291,6 @@ def completed(what, values, defaults):
     return dict(defaults, **values)
 
 
-def describe(where):
-    """The site in plain values, as `worker_models.describe` gives them."""
-    return run(where, "describe", {})
+def describe(where, asked=True):
+    """The site in plain values, as `worker_models.describe` gives them; its database is `asked`, or may be missing."""
+    return run(where, "describe", {"asked": asked})

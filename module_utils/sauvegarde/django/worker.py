@@ -80,7 +80,7 @@ def _task(name):
         return getattr(worker_migrate, name)
     from . import worker_dump
 
-    return {"dump": worker_dump.dump, "mask": worker_dump.mask}[name]
+    return {"dump": worker_dump.dump, "convert": worker_dump.convert}[name]
 
 
 def _use(options):

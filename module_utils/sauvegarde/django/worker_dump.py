@@ -22,7 +22,6 @@ from django.db.models.manager import BaseManager
 from django.db.models.query import ModelIterable, QuerySet
 
 from ..errors import SauvegardeError
-from . import fixture
 from .masking import Empty, Masking
 from .worker_direct import direct
 from .worker_models import description, hidden_attribute, raw_numbers, selected, snapshot
@@ -432,21 +431,39 @@ def dump(options, source, output):
     return {"counts": counts, "stock": stock, "masked": masking is not None}
 
 
-def mask(options, source, output):
-    """The fixture on the source, masked: for an archive, on a host that may see it. Returns as `dump`, and "many"."""
-    masking = _masking(options, [])
-    many = _many(apps.get_models())
-    output.progress(many=many)
+def convert(options, source, output):
+    """The chosen models' objects of the fixtures on the source (as `worker_load.parts` has them), masked where there is
+    a policy. Of a model that several of them hold, those of the first one count. `options` and result: as `dump`.
+    """
+    from .worker_load import entries, parts  # only here: what a dump does not need, it does not wait for
+
+    using = options["database"]
+    chosen = selected(options["labels"], options["exclude"], using, options["natural_foreign"])
+    labels = {model._meta.label_lower for model in chosen}
+    known = {model._meta.label_lower for model in apps.get_models()}
+    masking = _masking(options, sorted(labels))
+    output.progress(many=_many(chosen))
     style = Style(options["format"], options["indent"])
     writer = Writer(style, output)
-    counts = {}
-    for entry in fixture.objects(source, options["source_format"], "the archive"):
-        masked = masking.entry(entry)
-        if masked is not None:
-            writer.add([style.entry(masked).encode("utf-8")])
-            counts[entry["model"]] = counts.get(entry["model"], 0) + 1
+    counts, done = {}, set()
+    for part in parts(source):
+        here = set()
+        for entry in entries(*part, using):
+            label = entry["model"].lower()
+            if label not in labels and not options["labels"] and label not in known:
+                raise SauvegardeError(
+                    f"The archive holds objects of {label}, which the site's code does not know.",
+                    fix="Bring the code to that of the archive, or name the models to move.",
+                )
+            if label in labels and label not in done:
+                here.add(label)
+                masked = masking.entry(entry, options["natural_foreign"]) if masking else entry
+                if masked is not None:
+                    writer.add([style.entry(masked).encode("utf-8")])
+                    counts[label] = counts.get(label, 0) + 1
+        done |= here
     writer.end()
-    return {"counts": counts, "stock": {}, "masked": True}
+    return {"counts": counts, "stock": {}, "masked": masking is not None}
 
 
 def _many(chosen):

@@ -453,8 +453,8 @@ def load(options, source, output):
     loading = Load(options, output)
     for label in options["models"]:
         loading.plan(apps.get_model(label))
-    for part in _parts(source):
-        loading.read(_entries(*part, loading.using))
+    for part in parts(source):
+        loading.read(entries(*part, loading.using))
     for plan in list(loading.plans.values()):
         plan.flush()
     written = False
@@ -478,7 +478,7 @@ def load(options, source, output):
     return dict(loading.result(), written=written)
 
 
-def _parts(source):
+def parts(source):
     """(name, format, whether it is parsed, an iterator of its pieces) of each file inside the source."""
     while True:
         line = source.readline()
@@ -511,7 +511,8 @@ def _cut_off():
     return SauvegardeError("The fixtures were cut off on their way: nothing was written.")
 
 
-def _entries(name, form, parsed, pieces, using):
+def entries(name, form, parsed, pieces, using):
+    """The objects of one of the `parts`, as a JSON fixture holds them."""
     if not parsed:
         yield from _by_django(name, form, b"".join(pieces).decode("utf-8"), using)
     for piece in pieces:

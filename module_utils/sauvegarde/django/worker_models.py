@@ -27,7 +27,7 @@ def describe(options, source, output):
     """The site in plain values: versions, database, models and their fields, migrations not applied.
 
     {"django", "python", "database": {"vendor", "name", "server"}, "models": {label: …as `masking.Masking` wants it…},
-     "unapplied": [names], "unknown_tables": []}
+     "unapplied": [names], none where the database is not to be `asked`}
     """
     using = options.get("database", "default")
     connection = connections[using]
@@ -36,7 +36,7 @@ def describe(options, source, output):
         "python": platform.python_version(),
         "database": {"vendor": connection.vendor, "engine": connection.settings_dict["ENGINE"]},
         "models": description(using),
-        "unapplied": _unapplied(connection),
+        "unapplied": _unapplied(connection) if options["asked"] else [],
     }
 
 

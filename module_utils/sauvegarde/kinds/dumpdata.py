@@ -1,8 +1,8 @@
 """The `dumpdata` kind: a Django site's data as one fixture, as stock `dumpdata` writes it.
 
 job: site (see django.site.Site), and `dumpdata`: the options of the dump (see django.dump.DEFAULTS); a key for masking
-comes as `key_file`, a file with its hexadecimal digits. `fixture`: an archive's, which is masked in place of the site's
-database.
+comes as `key_file`, a file with its hexadecimal digits. `archive`: {"files": an archive's fixtures, which are read in
+place of the site's database, "masked": whether they already were}.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ def preflight(job, directory, last):
     """The site answers in its own environment, the archive has room. Migrations that are not applied only warn."""
     where = sites.site(job.get("site") or {})
     options = dumping.options(_options(job))
-    described = sites.describe(where)
+    described = sites.describe(where, asked=not job.get("archive"))
     archive.require_space(directory, int(last["stored_bytes"] * 1.2) if last else _LEAST)
     return {"site": where, "options": options, "described": described}
 
@@ -47,8 +47,9 @@ def dump(job, stage, facts, notify):
         def told(event):
             notify("model", **event)
 
-        if job.get("fixture"):
-            result = dumping.masked(where, job["fixture"], options, target.write, told)
+        given = job.get("archive")
+        if given:
+            result = dumping.converted(where, given["files"], options, target.write, told)
         else:
             result = dumping.stream(where, options, target.write, told)
     warnings = []
@@ -60,7 +61,7 @@ def dump(job, stage, facts, notify):
             "settings": where.settings,
             "database": described["database"],
             "options": {key: value for key, value in options.items() if key not in ("key", "policy")},
-            "masked": result["masked"],
+            "masked": result["masked"] or bool(given and given["masked"]),
             "counts": result["counts"],
             "stock": result["stock"],
             "many": result["many"],

@@ -73,6 +73,8 @@ def make(where, spec, source):
     elif spec["labels"]:
         warn("What is written to the live database from now until the swap will not be in the new one.")
     if source:
+        for sentence in source["warnings"]:
+            warn(sentence)
         _compare(source, found, stop, warn, spec["unknown"])
         if source["is_masked"] and spec["environment_of_host"] == "production":
             say = warn if spec["labels"] else stop

@@ -58,17 +58,28 @@ def look(spec, tables):
             }
             with contextlib.closing(postgres.connect(server, spec["database"])) as inside:
                 live["others"] = [name for (name,) in postgres.query(inside, _OTHERS, {"known": tables})]
-        role = postgres.value(connection, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (spec["role"],))
         return {
             "version": "PostgreSQL " + target["version"],
             "postgis": available.get("postgis", ""),
             "standby": target["standby"],
             "live": live,
             "kept": swap.kept(connection, spec["database"]),
-            "obstacles": swap.obstacles(connection, spec["database"])
-            + ([] if role else ["The server has no role {}, whom the site logs in as.".format(spec["role"])]),
+            "obstacles": swap.obstacles(connection, spec["database"]) + _role(connection, spec),
             "free": archive.free_bytes(state.folder(spec["directory"])),
         }
+
+
+def _role(connection, spec):
+    if postgres.value(connection, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (spec["role"],)):
+        return []
+    return ["The server has no role {}, whom the site logs in as.".format(spec["role"])]
+
+
+def opening(spec):
+    """Sentences: why the server cannot take an archive beside its live database."""
+    with _maintenance(spec) as connection:
+        standby = postgres.properties(connection)["standby"]
+        return (["The server is a standby."] if standby else []) + _role(connection, spec)
 
 
 def lock_in(spec):

@@ -16,7 +16,7 @@ from ..django import dump, masking, site
 from ..errors import SauvegardeError
 from ..kinds import sqlite
 from ..restore import run, side, state
-from . import plan
+from . import plan, server
 
 JOB = "outgoing"
 PRODUCTION = "production"
@@ -41,64 +41,104 @@ def options(policy, key, labels, masked):
 
 def look(where, policy, key, labels, masked, about):
     """The source in plain values: the site's survey (`worker_migrate.survey`), whether what leaves is `masked`, whether
-    what is there `is_masked` already, and `obstacles`. Changes nothing.
+    what is there `is_masked` already, `warnings` and `obstacles`. Changes nothing.
 
     `about`: as `make` has it, with `environment`, this host's.
     """
     found = site.run(where, "survey", {"labels": list(labels), "exclude": list(dump.EXCLUDE)})
-    obstacles = []
-    if found["applied"] is None:
-        obstacles.append(
-            SauvegardeError(
-                "The source's database cannot be asked.",
-                found["refused"] or "{} does not exist.".format(found["name"]),
-                "Correct the site's environment file.",
-            )
-        )
-    missing = sorted(set(found["migrations"]) - set(found["applied"] or found["migrations"]))
-    if missing:
-        obstacles.append(
-            SauvegardeError(
-                "The source's code and data disagree: migrations are not applied.",
-                ", ".join(missing),
-                "Run the site's migrate on the source.",
-            )
-        )
+    obstacles, given, found["warnings"] = [], None, []
     if about["path"]:
-        try:
-            given = read(about["path"])
-            found["archive"] = "{job} {id} of {host}".format(**given)
-            if found["vendor"] not in _FITTING.get(given["kind"], (found["vendor"],)):
-                obstacles.append(
-                    SauvegardeError(
-                        "The archive is of another engine than the site's: {} for {}.".format(
-                            given["kind"], found["vendor"]
-                        ),
-                        "It is read through the site, which would look for it in its own database.",
-                        "Take a migrate_source whose site is on that engine, or an archive of the kind dumpdata.",
-                    )
-                )
-        except SauvegardeError as error:
-            obstacles.append(error)
         if masked and about["environment"] not in SEEING:
             obstacles.append(
                 SauvegardeError(
                     "An archive that must be masked is not opened here.",
-                    f"This host is {about['environment']!r}; personal data do not leave production's hosts.",
+                    "This host is {!r}; personal data do not leave production's hosts.".format(about["environment"]),
                     "Take a host of production or of its repository as migrate_source.",
                 )
             )
+        try:
+            given = read(about["path"])
+            found["archive"] = "{job} {id} of {host}".format(**given)
+            obstacles += _of_archive(where, found, given, labels, about)
+        except SauvegardeError as error:
+            obstacles.append(error)
+    else:
+        obstacles += _of_site(found, "Run the site's migrate on the source.")
+        found["warnings"] = _ahead(found)
     if masked:
         try:
             check(policy, key, found)
         except SauvegardeError as error:
             obstacles.append(error)
-    found["is_masked"] = False
-    if found["applied"] is not None:
+    found["is_masked"] = bool(given and given["source"].get("masked"))
+    if found["applied"] is not None and not found["is_masked"]:
         module, named, keeper = plan.place(found, where.user, about)
         with contextlib.suppress(SauvegardeError):  # nobody keeps it here, so no migration came here either
             found["is_masked"] = acting_as(keeper, module.is_masked, named)
     return dict(found, host=os.uname().nodename, masked=masked, obstacles=[each.as_dict() for each in obstacles])
+
+
+def _of_site(found, fix):
+    """What keeps a database's data from leaving; `fix` is what to do about migrations that it lacks."""
+    if found["applied"] is None:
+        why = found["refused"] or "{} does not exist.".format(found["name"])
+        fix = "Correct the site's environment file, or name an archive to take the data from."
+        return [SauvegardeError("The source's database cannot be asked.", why, fix)]
+    missing = sorted(set(found["migrations"]) - set(found["applied"]))
+    if not missing:
+        return []
+    what = "The source's code and data disagree: migrations are not applied."
+    return [SauvegardeError(what, ", ".join(missing), fix)]
+
+
+def _ahead(found):
+    """A warning where the database is newer than the code, which then does not see all that is in it."""
+    more = sorted(set(found["applied"] or ()) - set(found["migrations"]))
+    what = "The source's database has migrations that its code lacks; what they added does not come along: {}."
+    return [what.format(", ".join(more))] if more else []
+
+
+def _of_archive(where, found, given, labels, about):
+    """What keeps an archive's data from leaving, as far as its manifest tells. Whether the site's own database is there
+    does not matter."""
+    if given["kind"] in _ENGINES:
+        if found["vendor"] != _ENGINES[given["kind"]]:
+            return [
+                SauvegardeError(
+                    "The archive is of another engine than the site's: {} for {}.".format(
+                        given["kind"], found["vendor"]
+                    ),
+                    "It is read through the site, which would look for it in its own database.",
+                    "Take a migrate_source whose site is on that engine, or an archive of the kind dumpdata.",
+                )
+            ]
+        module, named, keeper = plan.place(found, where.user, about)
+        return [
+            SauvegardeError("The archive cannot be opened here.", sentence, "Mend that on the source.")
+            for sentence in (acting_as(keeper, module.opening, named) if module is server else ())
+        ]
+    obstacles = []
+    held, options = given["source"]["many"], given["source"].get("options", {})
+    unknown = sorted(set(given["fingerprint"]["tables"]) - set(found["models"]))
+    if unknown and not labels:
+        obstacles.append(
+            SauvegardeError(
+                "The archive holds models that the source's code does not know.",
+                ", ".join(unknown),
+                "Bring the code to that of the archive, or name the models to move (migrate_labels, migrate_sets).",
+            )
+        )
+    missing = [label for label in found["selected"] if label not in held]
+    chosen = "The job took chosen rows only." if options.get("pks") else ""
+    if missing or chosen:
+        obstacles.append(
+            SauvegardeError(
+                "The archive does not hold all that would be moved; the target would lose the rest.",
+                chosen or ", ".join(missing),
+                "Name the models that it holds (migrate_labels, migrate_sets), or take another archive.",
+            )
+        )
+    return obstacles
 
 
 def check(policy, key, found):
@@ -123,25 +163,31 @@ def make(where, root, values, about, progress=kinds.silent):
 
     `values`: as `options` gives them. `about`: {"path": of the archive, '' for the live site, "keeper": OS user of the
     server that a database's archive is restored on, "connection", "server_directory": as the restore's}. Returns
-    {"path", "manifest"}.
+    {"path", "manifest", "warnings": what an opened database told}.
     """
     root = state.folder(root)
     folder = state.folder(root / JOB)
-    job = {"name": JOB, "kind": "dumpdata", "dumpdata": values}
+    job, warnings = {"name": JOB, "kind": "dumpdata", "dumpdata": values}, []
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock.hold(root / (JOB + ".lock"), "A migration out of this host"))
         for left in [*(folder / each for each in archive.identifiers(folder)), *Path(_PLACE).glob(_PREFIX + "*")]:
             shutil.rmtree(str(left))
         if about["path"]:
             given = read(about["path"])
-            if given["kind"] == "dumpdata" and not values.get("policy"):
-                path = folder / given["id"]
-                shutil.copytree(str(about["path"]), str(path))
-                return {"path": str(path), "manifest": kinds.verify(path)}
-            where, job["fixture"] = stack.enter_context(_OPENED[given["kind"]](where, given, about))
+            where, files = stack.enter_context(_OPENED[given["kind"]](where, given, about))
+            if files:
+                job["archive"] = {"files": files, "masked": given["source"].get("masked", False)}
+                natural = ("natural_foreign", "natural_primary")  # as its own objects are
+                options = given["source"].get("options", {})
+                job["dumpdata"] = dict(values, **{key: options[key] for key in natural if key in options})
+            else:
+                found = plan.survey(where)
+                for error in _of_site(found, "Take an archive of the code's own time, or the code of that time."):
+                    raise error
+                warnings = _ahead(found)
         job["site"] = where._asdict()
         made = kinds.back_up(job, root, progress)
-    return {"path": str(folder / made["id"]), "manifest": made}
+    return {"path": str(folder / made["id"]), "manifest": made, "warnings": warnings}
 
 
 def read(path):
@@ -169,10 +215,16 @@ def _give(folder, account):
 
 
 @contextlib.contextmanager
-def _fixture(where, given, about):
-    """A fixture: read through the site's models."""
-    path = Path(about["path"]) / given["source"]["file"]
-    yield where, str(path) if path.exists() else str(path) + archive.SUFFIX
+def _fixtures(where, given, about):
+    """Fixtures, checked: read through the site's models."""
+    path = Path(about["path"])
+    names = [each["path"] for each in given["files"]]
+    if (path / names[0]).exists():
+        archive.verify_plain(path)
+    else:
+        kinds.verify(path)
+        names = [name + archive.SUFFIX for name in names]
+    yield where, [str(path / name) for name in names]
 
 
 @contextlib.contextmanager
@@ -199,6 +251,8 @@ def _database(where, given, about):
         give()
         values = {"connection": about["connection"], "directory": about["server_directory"]}
         values.update(path=str(copy), database=given["source"]["database"] + "__opened", mode="beside")
+        # Of those whom grants and tables name: they go again, too.
+        values["missing_roles"] = "create"
         restored = acting_as(keeper, _restored, values)
         try:
             yield where._replace(name=restored["side"]), None
@@ -216,7 +270,9 @@ def _restored(values):
 def _forget(values, restored):
     with contextlib.closing(side.maintenance(postgres.server(values["connection"]))) as connection:
         side.drop(connection, restored["side"])
+        for role in restored["roles_made"]:
+            postgres.execute(connection, "DROP ROLE IF EXISTS " + postgres.quoted(role))
 
 
-_OPENED = {"dumpdata": _fixture, "sqlite": _sqlite, "pg_dump": _database}
-_FITTING = {"sqlite": ("sqlite",), "pg_dump": ("postgresql",)}  # whose site can open it
+_OPENED = {"dumpdata": _fixtures, "fixtures": _fixtures, "sqlite": _sqlite, "pg_dump": _database}
+_ENGINES = {"sqlite": "sqlite", "pg_dump": "postgresql"}  # whose site can open it

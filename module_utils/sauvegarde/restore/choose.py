@@ -39,32 +39,41 @@ def roles_for(entries, entry):
     return before[-1] if before else (found[0] if found else None)
 
 
-def one(entries, database, point="latest", job="", host=""):
-    """The entry of the catalog to restore: of the whole databases named `database`, verified, at or before `point`.
+# Two archives of one database by two jobs are worth the same; of a site's data each job may hold another part.
+_WHOLE = ("pg_dump", "sqlite")
+
+
+def one(entries, database, point="latest", job="", host="", kinds=("pg_dump",)):
+    """The entry of the catalog to restore: of the `kinds`, verified, at or before `point`, and of what the catalog
+    calls `database`: a database's name, an SQLite file's path, a site's folder; '' for whatever the job has.
 
     `job` and `host` narrow it down; archives of one name from two hosts are not guessed between.
     """
+    what = database or f"the job {job}"
     asked = [each for each in entries if (not job or each["job"] == job) and (not host or each["host"] == host)]
     whole = [
         each
         for each in asked
-        if each["verified"] and each["kind"] == "pg_dump" and each["source"].rsplit(" (", 1)[0] == database
+        if each["verified"] and each["kind"] in kinds and database in ("", each["source"].rsplit(" (", 1)[0])
     ]
     # What a damaged one is of, nobody can say.
     damaged = ["Damaged: {job} {id}. {problem}".format(**each) for each in asked if each["verified"] is False]
     if not whole:
         there = ", ".join(sorted({each["source"] for each in entries if each["source"]})) or "none"
         raise SauvegardeError(
-            f"There is no archive of {database} here.",
+            f"There is no archive of {what} here.",
             "\n".join([f"There are some of: {there}.", *damaged]),
             "Look at the list (playbooks/list.yml), on other hosts and in the offsite repositories too.",
         )
     hosts = sorted({each["host"] for each in whole})
     if len(hosts) > 1:
         raise SauvegardeError(
-            f"Several hosts have a database {database}: " + ", ".join(hosts) + ".",
-            fix="Say which: restore_source_host, or restore_of_host with a repository.",
+            f"Several hosts have archives of {what}: " + ", ".join(hosts) + ".",
+            fix="Say which: restore_source_host, or restore_of_host (migrate_of_host) with a repository.",
         )
+    jobs = sorted({each["job"] for each in whole})
+    if len(jobs) > 1 and any(each["kind"] not in _WHOLE for each in whole):
+        raise SauvegardeError(f"Several jobs archive {what}: " + ", ".join(jobs) + ".", fix="Say which: migrate_job.")
     whole.sort(key=lambda each: each["id"])
     if point == "latest":
         return whole[-1]
@@ -72,7 +81,7 @@ def one(entries, database, point="latest", job="", host=""):
     found = [each for each in whole if each["id"] == until or (each["id"] < until and until != point)]
     if not found:
         raise SauvegardeError(
-            f"There is no archive of {database} at {point}.",
+            f"There is no archive of {what} at {point}.",
             "\n".join(["The oldest is {}, the newest {}.".format(whole[0]["id"], whole[-1]["id"]), *damaged]),
             "Name one of those that the list shows.",
         )

@@ -15,10 +15,10 @@ from . import choose, state
 PLACE = "fetched"
 
 
-def _chosen(entries, database, point, job, host):
+def _chosen(entries, database, point, job, host, kinds):
     """{changed, archive, globals, names, passed}: the chosen entries of the catalog, what their copies are called, and
     the damaged archives that would have been chosen before it."""
-    entry = choose.one(entries, database, point, job, host)
+    entry = choose.one(entries, database, point, job, host, kinds)
     passed = [
         each
         for each in entries
@@ -27,15 +27,15 @@ def _chosen(entries, database, point, job, host):
         and each["id"] > entry["id"]
         and (point == "latest" or each["id"] <= choose.label(point))
     ]
-    roles = choose.roles_for(entries, entry)
+    roles = choose.roles_for(entries, entry) if entry["kind"] == "pg_dump" else None
     # The host's name is a part of it: cron starts the same job on many hosts in the same second.
     names = [re.sub(r"[^\w.-]", "_", "{host}-{job}-{id}".format(**each)) for each in (entry, roles) if each]
     return {"changed": False, "archive": entry, "globals": roles, "names": names, "passed": passed}
 
 
-def from_host(root, database, point="latest", job="", host=""):
-    """_chosen()'s answer from this host's own archives under `root`."""
-    return _chosen(catalog.local(root, host or socket.gethostname()), database, point, job, host)
+def from_host(root, database, point="latest", job="", host="", kinds=("pg_dump",)):
+    """_chosen()'s answer from this host's own archives under `root`; the rest as `choose.one` takes it."""
+    return _chosen(catalog.local(root, host or socket.gethostname()), database, point, job, host, kinds)
 
 
 @contextlib.contextmanager
@@ -53,18 +53,18 @@ def with_secrets(repository, directory):
         yield found
 
 
-def from_restic(repository, directory, database, point="latest", job="", host="", check=False):
+def from_restic(repository, directory, database, point="latest", job="", host="", kinds=("pg_dump",), check=False):
     """The same from a restic repository; what was chosen lies below the run's directory then, every file checked.
 
     repository: as offsite's, or with its secrets as text (see with_secrets). A fetch that was cut starts over; one
     that was whole is used again.
     """
     with with_secrets(repository, directory) as opened:
-        return _from_restic(opened, directory, database, point, job, host, check)
+        return _from_restic(opened, directory, check, database, point, job, host, kinds)
 
 
-def _from_restic(repository, directory, database, point, job, host, check):
-    found = _chosen(catalog.remote(repository), database, point, job, host)
+def _from_restic(repository, directory, check, *choice):
+    found = _chosen(catalog.remote(repository), *choice)
     if not check:
         place = state.folder(directory) / PLACE
         place.mkdir(mode=0o700, exist_ok=True)

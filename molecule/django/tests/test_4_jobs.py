@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import KEY, SITE, migrate
+from conftest import KEY, RUNS, SITE, migrate
 from tests_support.hosts import play
 
 BARE, CLONE = "/srv/cap/bare.git", "/srv/cap/clone"
@@ -98,13 +98,14 @@ def test_they_are_imported_where_that_is_confirmed(prod, sets):
 
 @pytest.fixture(scope="module")
 def archived(prod, sets, policy):
-    """Each of the jobs has run once: {job: the folder of its archive}, and what production held, masked."""
+    """Each of the jobs has run once: {job: the folder of its archive}, and what production held, plain and masked."""
     held = prod.dumped(), prod.dumped(policy=policy, key=KEY)
     prod.shell("from jobs.models import Place\ntold = Place.objects.filter(code='01').update(scale='PAYS')", IN_SETS)
     run = play(variables={"backup_hosts": "prod"}, playbook="playbooks/backup.yml")
     assert run.code == 0, run.output
-    found = {name: prod.root(f"ls -d /var/backups/sauvegarde/{name}/*Z").split() for name in ("cap", "site", "sets")}
-    assert [len(each) for each in found.values()] == [1, 1, 1]
+    jobs = ("cap", "site", "copy", "sets")
+    found = {name: prod.root(f"ls -d /var/backups/sauvegarde/{name}/*Z").split() for name in jobs}
+    assert [len(each) for each in found.values()] == [1] * len(jobs)
     # What is only in the live database now is in no archive.
     prod.shell("from pages.models import Article\nArticle.objects.update(title='after the archives')\ntold = None")
     return {name: paths[0] for name, paths in found.items()}, *held
@@ -133,11 +134,38 @@ def test_a_job_publishes_what_it_archives(prod, archived):
     assert '"PAYS"' in text and git(prod, "show HEAD:fixtures/places.json") == text.strip()
 
 
-def test_the_archive_of_a_site_leaves_masked(dev, archived, policy):
-    paths, _, masked = archived
-    run = migrate("prod", "dev", migrate_archive=paths["site"], migrate_policy=policy, migrate_key=KEY)
+def left_behind(prod):
+    """What a migration has not removed from its source."""
+    return prod.root(f"ls -d {RUNS}/fetched {RUNS}/outgoing/*Z /var/tmp/sauvegarde-opened-* 2>/dev/null || true")
+
+
+def test_the_archive_of_a_site_comes_out_of_a_repository_and_leaves_masked(dev, prod, archived, policy):
+    _, _, masked = archived
+    said = {"migrate_repository": "attic", "migrate_job": "site", "migrate_policy": policy, "migrate_key": KEY}
+    run = migrate("prod", "dev", **said)
     assert run.code == 0, run.output
     assert dev.report()["masked"] and dev.dumped() == masked
+    assert "canari-Zéphyr-grenier" not in run.output and left_behind(prod) == ""
+
+
+def test_so_does_the_copy_of_a_file_whose_site_has_lost_it(dev, prod, archived, policy):
+    more = prod.module("sauvegarde_site_info", site=COPY, policy=policy)["unclassified"]["models"]
+    both = dict(policy, models=dict(policy["models"], **more))
+    held = prod.dumped(site=COPY, policy=both, key=KEY)
+    said = {"migrate_repository": "attic", "migrate_database": "/srv/cap/data/copy.sqlite3", "django_site": COPY}
+    said.update(migrate_policy=both, migrate_key=KEY, migrate_confirm="copy.sqlite3@dev")
+    dev.root("umask 077; cp -p /srv/cap/site/.env /srv/cap/copy.env")  # with its owner and its mode
+    dev.root(
+        "printf 'DATABASE_URL=sqlite:////srv/cap/data/copy.sqlite3\nSITE_EXTRA_APPS=jobs,cms\n' > /srv/cap/copy.env"
+    )
+    prod.root("mv /srv/cap/data/copy.sqlite3 /srv/cap")
+    planned = migrate("prod", "dev", "--tags", "plan", confirm=False, **said)
+    assert planned.code == 0 and "copy.sqlite3 on dev" in planned.text and "Stops:" not in planned.text
+    assert left_behind(prod) == ""
+    run = migrate("prod", "dev", confirm=False, **said)
+    assert run.code == 0, run.output
+    assert dev.dumped(site=COPY) == held and "jobs.place" in held
+    assert left_behind(prod) == "" and "copy.sqlite3" not in prod.root("ls /srv/cap/data")
 
 
 def test_an_archive_comes_out_of_a_repository_and_leaves_masked(dev, prod, server, archived, policy):
@@ -149,7 +177,7 @@ def test_an_archive_comes_out_of_a_repository_and_leaves_masked(dev, prod, serve
     assert int(dev.root("ls /srv/cap/data | grep -c __before_")) == int(before) + 1
     assert dev.report()["masked"] and dev.dumped() == masked
     assert "canari-Zéphyr-restic" not in run.output
-    assert prod.root("ls /var/lib/sauvegarde/migrations | grep fetched || true") == ""
+    assert left_behind(prod) == ""
     assert server.sql("SELECT count(*) FROM pg_database WHERE datname LIKE '%opened%'") == "0"
 
 
