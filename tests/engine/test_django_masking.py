@@ -1,10 +1,11 @@
 """Masking at the source: what leaves a site under a policy."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from sample_site import CANARY, ENVIRONMENTS, differences, fingerprint, shell, sites_of, text_of, write
+from sample_site import CANARY, ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of, write
 from sauvegarde.django import dump, load, masking, site
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import plan
@@ -128,6 +129,37 @@ def test_an_archive_is_masked_as_the_live_site_is(production, policy, tmp_path):
     result = dump.converted(production, [path], {"policy": policy, "key": KEY}, pieces.append)
     assert result["masked"]
     assert json.loads(b"".join(pieces).decode()) == json.loads(live.decode())
+
+
+LENT = """
+Profile.natural_key = lambda self: self.user.natural_key()
+Subscription.natural_key = lambda self: ("at " + self.email,)
+"""
+
+
+def test_a_natural_key_that_another_model_lends_gives_nobody_away(production, policy, tmp_path):
+    code = tmp_path / "site"
+    shutil.copytree(str(SITE), str(code), ignore=shutil.ignore_patterns("__pycache__"))
+    with (code / "people/models.py").open("a", encoding="utf-8") as models:
+        models.write(LENT)
+    where = production._replace(path=str(code))
+    described = site.describe(where)["models"]
+    assert described["people.profile"]["natural_key"] == [["auth.user", "username"]]
+    assert described["auth.permission"]["natural_key"] == [
+        ["auth.permission", "codename"],
+        ["contenttypes.contenttype", "app_label"],
+        ["contenttypes.contenttype", "model"],
+    ]
+    assert described["people.subscription"]["natural_key"] == []
+    masked = json.loads(text_of(where, policy=policy, key=KEY).decode())
+    names = {each["fields"]["username"] for each in masked if each["model"] == "auth.user"}
+    given = [each["fields"]["profile"] for each in masked if each["model"] == "people.subscription"]
+    followed = [each[0] for each in given if each]
+    assert followed and set(followed) <= names
+    path = write(tmp_path / "data.json", json.loads(text_of(where).decode()))
+    pieces = []
+    dump.converted(where, [path], {"policy": policy, "key": KEY}, pieces.append)
+    assert json.loads(b"".join(pieces).decode()) == masked
 
 
 def test_a_field_that_the_policy_does_not_know_stops_everything(production, policy, tmp_path):

@@ -24,7 +24,7 @@ def model(natural_key=None, **fields):
 
 SITE = {
     "auth.user": model(
-        natural_key=["username"],
+        natural_key=[["auth.user", "username"]],
         username=dict(field(), unique=True, max_length=150),
         email=field("EmailField"),
         last_login=dict(field("DateTimeField"), null=True),
@@ -166,6 +166,42 @@ def test_objects_of_an_archive_are_masked_and_references_follow():
         masking.entry({"model": "auth.user", "pk": 1, "fields": {"nickname": "zoe"}})
     with pytest.raises(SauvegardeError, match="does not know"):
         masking.entry({"model": "pages.new", "pk": 1, "fields": {}})
+
+
+PROFILED = dict(
+    SITE,
+    **{
+        # Its key is its user's name; a note points to it by that.
+        "people.profile": model([["auth.user", "username"]], user=dict(field(), relation=["auth.user", "id"])),
+        "people.note": model(profile=dict(field(), relation=["people.profile", "id"])),
+    },
+)
+
+
+def profiled(**more):
+    models = {"people.profile": {"id": "keep", "user": "keep"}, "people.note": {"id": "keep", "profile": "keep"}}
+    return {"models": dict(POLICY["models"], **models, **more)}
+
+
+def test_a_natural_key_that_another_model_lends_is_masked_as_there():
+    masking = Masking(profiled(), PROFILED, KEY, list(PROFILED))
+    note = {"model": "people.note", "pk": 1, "fields": {"profile": ["zoe"]}}
+    assert masking.entry(note)["fields"]["profile"] == [mask("username", "zoe", unique=True, max_length=150)]
+
+
+def test_what_a_relation_would_give_away_stops():
+    """Of a model that is not in the policy, or whose natural key cannot be told apart from what is masked."""
+    less = {label: rules for label, rules in profiled()["models"].items() if label != "auth.user"}
+    with pytest.raises(SauvegardeError) as caught:
+        Masking({"models": less}, PROFILED, KEY, ["people.profile", "people.note"])
+    assert caught.value.why.splitlines() == [
+        "people.profile.user: it points to auth.user, which the policy says nothing about",
+        "people.note.profile: it points to auth.user, which the policy says nothing about",
+    ]
+    computed = dict(PROFILED, **{"people.profile": dict(PROFILED["people.profile"], natural_key=[])})
+    with pytest.raises(SauvegardeError) as caught:
+        Masking(profiled(), computed, KEY, list(computed))
+    assert "people.note.profile: the natural key of people.profile is masked in a way" in caught.value.why
 
 
 def test_a_value_that_does_not_fit_its_mask_is_not_shown():

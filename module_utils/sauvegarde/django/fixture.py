@@ -14,6 +14,8 @@ from ..errors import DAMAGED, SauvegardeError
 # By the ending of a file's name, as stock `loaddata` reads them; zst is ours.
 COMPRESSIONS = ("gz", "bz2", "xz", "lzma", "zip", "zst")
 FORMATS = ("json", "jsonl", "xml", "yaml", "yml")
+# Models whose numbers depend on the order in which applications were installed: they mean nothing elsewhere.
+NUMBERED = ("auth.permission", "contenttypes.contenttype")
 
 _READ = 1 << 18
 _BETWEEN = re.compile(r"[ \t\r\n]*([,\]]?)[ \t\r\n]*")

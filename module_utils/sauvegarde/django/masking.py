@@ -21,6 +21,7 @@ import re
 from typing import NamedTuple, Optional
 
 from ..errors import SauvegardeError
+from .fixture import NUMBERED
 
 KEEP, EMPTY, DROP = "keep", "empty", "drop"
 
@@ -232,7 +233,7 @@ class Masking:
     """A policy, checked against a description of the models, and its masks ready for use.
 
     `description`: {label: {"fields": {name: {"type", "null", "unique", "max_length", "pk", "relation": [label, field]
-    or None, "many": bool, "empty"}}, "natural_key": [field name, …] or None}} as `site.describe` gives it.
+    or None, "many": bool, "empty"}}, "natural_key": [[label, field name], …] or None}} as `site.describe` gives it.
     `key`: bytes, the secret. `labels`: the models that will be dumped.
     """
 
@@ -278,9 +279,9 @@ class Masking:
         return Mask(action["mask"], self.key, field, f"{label}.{name}", self.password)
 
     def natural(self, label):
-        """The masks of a model's natural key, one (or None) for each part of it."""
-        names = self.description[label.lower()]["natural_key"] or []
-        return [self.mask(label, name) if name else None for name in names]
+        """The masks of a model's natural key, one (or None) for each part of it, which may be another model's."""
+        parts = self.description.get(label.lower(), {}).get("natural_key") or []
+        return [self.mask(*part) if part[0] not in NUMBERED else None for part in parts]
 
     def _check(self, labels):
         problems = []
@@ -319,17 +320,30 @@ class Masking:
         if action == KEEP:
             if relation and self.drops(relation[0]):
                 return f"it points to {relation[0]}, whose rows are dropped: empty it, or drop these rows too"
-            natural = self.description[relation[0]]["natural_key"] if relation else None
-            if natural == [] and self._masked_any(relation[0]):
-                return f"the natural key of {relation[0]} is masked in a way that cannot be followed"
-            return ""
+            return self._pointed(relation[0]) if relation and relation[0] not in NUMBERED else ""
         if isinstance(action, dict) and list(action) == ["mask"] and action["mask"] in MASKS:
             return "a relation cannot be masked: mask what it points to" if relation else ""
         return f"“{action}” is not an action"
 
-    def _masked_any(self, label):
+    def _pointed(self, label):
+        """What is wrong with a kept relation to the model: its key, or its natural key, would leave with it."""
+        natural = self.description[label]["natural_key"] if label in self.description else None
+        for other in [label, *(part[0] for part in natural or ())]:
+            if not isinstance(self.models.get(other), dict) and other not in NUMBERED:
+                return f"it points to {other}, which the policy says nothing about"
+        if natural == [] and self._masked_any(label, set()):
+            return f"the natural key of {label} is masked in a way that cannot be followed"
+        return ""
+
+    def _masked_any(self, label, seen):
+        """Whether anything of the model's objects, or of what they point to, is masked."""
         rules = self.models.get(label)
-        return isinstance(rules, dict) and any(action != KEEP for action in rules.values())
+        if label in seen or not isinstance(rules, dict):
+            return False
+        seen.add(label)
+        relations = [facts["relation"][0] for facts in self.description[label]["fields"].values() if facts["relation"]]
+        own = any(action != KEEP for action in rules.values())
+        return own or any(self._masked_any(each, seen) for each in relations)
 
     def entry(self, entry, natural_foreign=True):
         """A fixture's object, masked; None where its rows are dropped. For streams that come from an archive."""
@@ -371,7 +385,7 @@ class Masking:
     def _natural_value(self, label, value):
         if not isinstance(value, list):
             return value
-        masks = self.natural(label) if label in self.models else []
+        masks = self.natural(label)
         return [masks[i](part) if i < len(masks) and masks[i] else part for i, part in enumerate(value)]
 
 

@@ -14,11 +14,10 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models.query_utils import DeferredAttribute
 
 from ..errors import SauvegardeError
+from .fixture import NUMBERED
 
 _EMPTY = {"DecimalField": "0", "UUIDField": "00000000-0000-0000-0000-000000000000", "DurationField": "P0DT00H00M00S"}
 _EMPTY.update({"DateField": "1970-01-01", "DateTimeField": "1970-01-01T00:00:00Z", "TimeField": "00:00:00"})
-# Their numbers depend on the order in which applications were installed: they mean nothing elsewhere.
-_NUMBERED = ("auth.permission", "contenttypes.contenttype")
 _ZERO = ("IntegerField", "BigIntegerField", "SmallIntegerField", "PositiveIntegerField", "PositiveSmallIntegerField")
 _ZERO += ("PositiveBigIntegerField", "FloatField")
 
@@ -45,7 +44,7 @@ def description(using):
     return {
         model._meta.label_lower: {
             "pk": model._meta.pk.name,
-            "natural_key": natural_fields(model),
+            "natural_key": _places(natural_parts(model)),
             "fields": {field.name: _field(field) for field in stored_fields(model)},
         }
         for model in apps.get_models()
@@ -99,30 +98,38 @@ def hidden_attribute(model, field):
     )
 
 
-def natural_fields(model):
-    """The fields that the model's natural key is made of, None for a part that is none of them.
-
-    None where the model has no natural key; an empty list where it cannot be told.
+def natural_parts(model):
+    """Where each part of the model's natural key comes from: (label, field, whether it is the object's own). None where
+    the model has no natural key; an empty list where it cannot be told, as of what is computed.
     """
     if not hasattr(model, "natural_key"):
         return None
     marks = {}
-    probe = model()
-    for field in model._meta.concrete_fields:
-        if field.remote_field is None:
-            marks[field.name] = str(uuid.uuid4())
-            probe.__dict__[field.attname] = marks[field.name]
-    # A part that comes from a relation (a permission's content type) follows its own model's policy, not this one's.
-    for field in model._meta.concrete_fields:
-        if field.remote_field is not None and hasattr(field.related_model, "natural_key"):
-            with contextlib.suppress(Exception):
-                setattr(probe, field.name, field.related_model())
     try:
-        key = probe.natural_key()
+        key = _marked(model, marks, ()).natural_key()
     except Exception:  # noqa: BLE001 - a method of the site's, run on an object that is not real
         return []
-    names = {mark: name for name, mark in marks.items()}
-    return [names.get(part) if isinstance(part, str) else None for part in key]
+    parts = [marks.get(part) if isinstance(part, str) else None for part in key]
+    return [] if None in parts else parts
+
+
+def _marked(model, marks, above):
+    """An object of which each field, and each field of what it points to, holds a mark of its own."""
+    probe = model()
+    for field in model._meta.concrete_fields:
+        related = field.related_model if field.remote_field is not None else None
+        if hasattr(related, "natural_key") and above.count(related) < 2:  # a tree's objects point to their like
+            with contextlib.suppress(Exception):
+                setattr(probe, field.name, _marked(related, marks, (*above, model)))
+        mark = str(uuid.uuid4())
+        marks[mark] = (field.model._meta.label_lower, field.name, not above)
+        probe.__dict__[field.attname] = mark
+    return probe
+
+
+def _places(parts):
+    """[[label, field]] of natural_parts()'s."""
+    return None if parts is None else [list(part[:2]) for part in parts]
 
 
 def _unapplied(connection):
@@ -188,12 +195,12 @@ def raw_numbers(chosen, natural_foreign, natural_primary):
     """Sentences that say where a dump of these models would hold numbers of permissions or content types."""
     problems = []
     for model in chosen:
-        if model._meta.label_lower in _NUMBERED and not natural_primary:
+        if model._meta.label_lower in NUMBERED and not natural_primary:
             problems.append(f"{model._meta.label_lower}: its rows' own numbers")
         if not natural_foreign:
             problems += [
                 f"{model._meta.label_lower}.{field.name}: numbers of {field.related_model._meta.label_lower}"
                 for field in stored_fields(model)
-                if field.related_model is not None and field.related_model._meta.label_lower in _NUMBERED
+                if field.related_model is not None and field.related_model._meta.label_lower in NUMBERED
             ]
     return problems

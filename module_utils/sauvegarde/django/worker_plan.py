@@ -7,7 +7,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.db.models import signals
 
-from .worker_models import hidden_attribute, natural_fields
+from .worker_models import hidden_attribute, natural_parts
 from .worker_values import Column, Dropped, Invalid, Keys, Spool, Stock
 
 _TOGETHER = 100  # objects looked at together
@@ -84,7 +84,8 @@ class Plan:
         self.natural = {
             name for name in self.known if self._takes_natural_keys(model._meta.get_field(name).remote_field)
         }
-        self.natural_names = natural_fields(model)
+        # None for a part that another object has.
+        self.natural_names = [name if own else None for _, name, own in natural_parts(model) or ()]
         self.natural_keys = set()
         # The columns that others may point to, with all their values: the key, and what `to_field` names.
         pointed = {relation.field.target_field for relation in model._meta.related_objects if not relation.many_to_many}
