@@ -108,6 +108,11 @@ def test_free_text_loses_addresses_and_telephones_and_keeps_the_rest():
     assert masked.startswith("Écrire à ") and masked.endswith("), salaire 35 000 € pour 2024.")
     assert mask("email", "zoe.reelle+x@cartes.real.fr") in masked
     assert mask("scrub", {"a": ["x@y.fr", 5, None]})["a"][1:] == [5, None]
+    assert mask("scrub", {"x@y.fr": 1}) == {mask("email", "x@y.fr"): 1}
+    for phone in ("+44 20 7946 0958", "+1 (212) 555-0100", "+33 (0)6 12 34 56 78"):
+        assert phone[3:] not in mask("scrub", f"appelez {phone}.") and mask("scrub", phone)[0] == "+"
+    for kept in ("+5 % en 2024", "de 1 000 000 à 2 000 000", "2024-05-06"):
+        assert mask("scrub", kept) == kept
 
 
 def test_unique_fields_get_unique_values_and_the_same_for_the_same():
@@ -221,6 +226,12 @@ def test_the_starting_policy_recognises_what_is_personal_and_knows_every_field()
     assert policy["sessions.session"] == "drop"
     assert policy["auth.user"]["email"] == {"mask": "email"}
     assert policy["auth.user"]["username"] == {"mask": "username"}
+    titled = dict(SITE, **{"pages.title": model(title=dict(field(), max_length=160), code=dict(field(), max_length=9))})
+    assert starting_policy(titled)["models"]["pages.title"] == {
+        "id": "keep",
+        "title": {"mask": "scrub"},
+        "code": "keep",
+    }
     assert policy["pages.page"] == {"id": "keep", "body": {"mask": "scrub"}, "author": "keep"}
     Masking({"models": policy}, SITE, KEY, list(SITE))
 

@@ -27,7 +27,8 @@ KEEP, EMPTY, DROP = "keep", "empty", "drop"
 
 _SYLLABLES = ("ba", "bel", "cha", "do", "fa", "gan", "ju", "ka", "lo", "mer", "na", "nor", "pa", "ré", "ri", "sa", "vé")
 _EMAIL = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
-_PHONE = re.compile(r"(?<![\w.])(?:\+\d{1,3}[ .]?(?:\(0\))?|0)\d(?:[ .-]?\d{2}){4}(?!\w)")
+# French ones, and whatever begins with a country's number.
+_PHONE = re.compile(r"(?<![\w.])(?:0\d(?:[ .-]?\d{2}){4}|\+\d{1,3}(?:[ .-]?\(0\))?(?:[ .()-]{0,2}\d){7,12})(?!\w)")
 _DATE = re.compile(r"(\d{4})-\d{2}-\d{2}(.*)", re.DOTALL)
 _ITERATIONS = 260000
 
@@ -172,7 +173,7 @@ class Mask:
     def _masked(self, value, attempt):
         try:
             if self.how == "scrub":
-                return self._fit(_inside(value, self._scrubbed))
+                return self._fit(_inside(value, self._scrubbed, self._scrubbed))
             if self.how == "text":
                 return self._fit(_inside(value, lambda text: _letters(self._digest(text, attempt), text)))
             if self.how == "password":
@@ -208,14 +209,14 @@ class Mask:
         )
 
 
-def _inside(value, mask):
-    """The mask applied to a text, or to every text inside a JSON value."""
+def _inside(value, mask, of_names=str):
+    """The mask applied to a text, or to every text inside a JSON value; `of_names`: that of its objects' names."""
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, list):
-        return [_inside(item, mask) for item in value]
+        return [_inside(item, mask, of_names) for item in value]
     if isinstance(value, dict):
-        return {name: _inside(item, mask) for name, item in value.items()}
+        return {of_names(name): _inside(item, mask, of_names) for name, item in value.items()}
     return value
 
 
@@ -414,6 +415,7 @@ _BY_NAME = [
     (r"street|address|adresse|(\A|_)rue(\Z|_)|iban|siret|ssn|passport", "text"),
     (r"post_?code|postal|zip", "digits"),
 ]
+_LONG = 100
 _NUMBERS = ("IntegerField", "BigIntegerField", "SmallIntegerField", "PositiveIntegerField", "PositiveBigIntegerField")
 
 
@@ -477,6 +479,8 @@ def _start(field, name, models):
                 return {"mask": "number"}
             elif field.get("text"):
                 return {"mask": how}
-    if field["type"] in ("TextField", "JSONField"):
+    # Wherever there is room for a sentence.
+    long = field["type"] == "CharField" and not field["pk"] and (field["max_length"] or _LONG) >= _LONG
+    if long or field["type"] in ("TextField", "JSONField"):
         return {"mask": "scrub"}
     return KEEP
