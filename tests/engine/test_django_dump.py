@@ -157,8 +157,10 @@ def test_a_dump_to_a_full_disk_leaves_the_old_file(sites, tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(SauvegardeError, match="No space"):
         dump.to_file(where, {}, path)
+    with pytest.raises(SauvegardeError, match="No such file"):
+        dump.to_file(where, {}, tmp_path / "nowhere/data.json")
     assert path.read_text(encoding="utf-8") == "the last good one"
     assert [each.name for each in tmp_path.iterdir()] == ["data.json"]
 

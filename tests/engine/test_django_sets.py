@@ -144,6 +144,10 @@ def test_a_link_in_the_sites_own_folder_leads_root_nowhere(sites, monkeypatch):
         # Nor is it read through the link, which a diff would show.
         with pytest.raises(SauvegardeError, match="cannot be written"):
             sets.export(where, SETS[3:4], own, owner="nobody", texts=True)
+        # Nor by an import.
+        with pytest.raises(SauvegardeError, match="The fixture cannot be read") as caught:
+            sets.bring_in(where._replace(user="nobody"), SETS[3:4], own)
+        assert "Permission denied" in caught.value.why
         path.unlink()
         monkeypatch.undo()
         sets.export(where, SETS[3:4], own, owner="nobody")

@@ -183,11 +183,18 @@ def to_file(site, values, path, progress=None, write=True, prove=False):
     values = dict(values, format=form)
     if not write:
         return dict(stream(site, values, lambda piece: None, progress, prove), path=str(path), bytes=0, changed=True)
-    with replaced(path) as target:
-        with compressed(target, compression) as sink:
-            result = stream(site, values, sink.write, progress, prove)
-        target.flush()
-        changed = not path.exists() or not filecmp.cmp(str(path), target.name, shallow=False)
+    try:
+        with replaced(path) as target:
+            with compressed(target, compression) as sink:
+                result = stream(site, values, sink.write, progress, prove)
+            target.flush()
+            changed = not path.exists() or not filecmp.cmp(str(path), target.name, shallow=False)
+    except OSError as error:
+        raise SauvegardeError(
+            f"The dump could not be written: {path}",
+            str(error),
+            "Correct the path, or free space there; a file that was there before is as it was.",
+        ) from error
     return dict(result, path=str(path), bytes=path.stat().st_size, changed=changed)
 
 

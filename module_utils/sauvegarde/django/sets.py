@@ -10,11 +10,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from .. import process
 from ..acting import acting_as
 from ..errors import SauvegardeError
 from . import dump, fixture, load
 from .proof import ALGORITHM, Fingerprint, Objects, compare
-from .site import describe
+from .site import as_user, describe
 
 __all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "export", "load_if_needed", "put", "read"]
 
@@ -166,10 +167,26 @@ def _put(folder, files, write, texts):
 
 
 def bring_in(site, sets, folder, values=None):
-    """Load the sets' files, all in one transaction. Returns as `load_if_needed`."""
+    """Load the sets' files, all in one transaction. Returns as `load_if_needed`.
+
+    Where we are root, they are read as the site's user, whose the folder is (see `put`).
+    """
     sets, folder = checked(sets), Path(str(folder))
     labels = [label for each in sets for label in each["models"]]
-    return load_if_needed(site, [folder / each["file"] for each in sets], values or {}, labels)
+    with contextlib.ExitStack() as stack:
+        files = [folder / each["file"] for each in sets]
+        reader = as_user(site.user)
+        if reader:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
+            files = [_read_by(reader, path, place / path.name) for path in files]
+        return load_if_needed(site, files, values or {}, labels)
+
+
+def _read_by(reader, path, copy):
+    """A copy that another user has read, where that user may."""
+    with copy.open("wb") as target:
+        process.run([*reader, "cat", "--", str(path)], stdout=target, what=f"The fixture cannot be read: {path}")
+    return copy
 
 
 def load_if_needed(site, paths, values, labels=None):
