@@ -212,6 +212,15 @@ def test_replace_leaves_just_what_the_file_has(sites, filled, tmp_path, kind):
     assert differences(fingerprint(other), result) == []
 
 
+def with_listeners(where, folder, listeners):
+    """The site with code that listens."""
+    code = folder / "site"
+    shutil.copytree(str(SITE), str(code), ignore=shutil.ignore_patterns("__pycache__"))
+    with (code / "pages/models.py").open("a", encoding="utf-8") as models:
+        models.write(listeners)
+    return where._replace(path=str(code))
+
+
 LISTENERS = """
 from django.db.models.signals import post_delete, pre_delete
 from offers.models import Offer
@@ -229,11 +238,7 @@ def banner_gone(sender, instance, using=None, **kwargs):
 
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
 def test_listeners_hear_of_what_a_replacement_removes_and_of_nothing_else(every, tmp_path, kind):
-    code = tmp_path / "site"
-    shutil.copytree(str(SITE), str(code), ignore=shutil.ignore_patterns("__pycache__"))
-    with (code / "pages/models.py").open("a", encoding="utf-8") as models:
-        models.write(LISTENERS)
-    plain, listening = every.new(kind, filled=True), every.new(kind, filled=True)._replace(path=str(code))
+    plain, listening = every.new(kind, filled=True), with_listeners(every.new(kind, filled=True), tmp_path, LISTENERS)
     values = {"labels": ["offers", "pages.Banner"], "exclude": []}
     entries = json.loads(text_of(plain, **values).decode())
     entries = [each for each in entries if each["pk"] > 2]  # the first offers, their raw ones, and two of three banners
@@ -259,6 +264,38 @@ def test_listeners_hear_of_what_a_replacement_removes_and_of_nothing_else(every,
     # A merge removes nothing, and says nothing.
     assert "offers.offer" not in load.load(listening, [path], {})["stock"]
     assert shell(listening, log) == heard
+
+
+CHANGES = """
+from django.db.models.signals import m2m_changed
+from offers.models import Offer
+
+@receiver(m2m_changed, sender=Offer.technologies.through)
+def technologies_changed(sender, instance, action, pk_set, using=None, **kwargs):
+    for pk in pk_set if action in ("post_add", "post_remove") else ():
+        number = 1000 * instance.pk + pk
+        BannerLog.objects.using(using).create(banner=number if action == "post_add" else -number)
+"""
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_listeners_hear_how_a_replacement_changes_a_list(sites, tmp_path, kind):
+    plain, listening = sites.new(kind, filled=True), with_listeners(sites.new(kind, filled=True), tmp_path, CHANGES)
+    values = {"labels": ["offers"], "exclude": []}
+    entries = json.loads(text_of(plain, **values).decode())
+    offers = {each["pk"]: each["fields"] for each in entries if each["model"] == "offers.offer"}
+    removed, added = offers[7]["technologies"][0], next(n for n in range(1, 99) if n not in offers[7]["technologies"])
+    offers[7]["technologies"] = [*offers[7]["technologies"][1:], added]
+    without = offers[8].pop("technologies")
+    entries = [each for each in entries if each["pk"] != 9]
+    path = write(tmp_path / "changed.json", entries)
+    log = "from pages.models import BannerLog\nprint(json.dumps([b.banner for b in BannerLog.objects.all()]))"
+    before = shell(listening, log)
+    told = load.load(listening, [path], {"mode": "replace"})["stock"]["offers.offer"]
+    assert told == {"objects": 119, "why": "its field technologies has a listener to m2m_changed"}
+    load.load(plain, [path], {"mode": "replace"})
+    assert text_of(listening, **values) == text_of(plain, **values) and without
+    assert sorted(shell(listening, log)) == sorted([*before, 7000 + added, -7000 - removed])
 
 
 def test_replace_refuses_to_leave_rows_that_point_nowhere(sites, filled, tmp_path):

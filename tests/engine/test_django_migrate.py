@@ -147,6 +147,10 @@ def test_the_plan_says_when_code_and_data_disagree(sites, tmp_path):
     assert any(lacks in line for line in told)
     assert any("The source's code has migrations that the target's lacks: jobs.0001_initial" in line for line in told)
     assert any(line.startswith("Stops:") and "model jobs.place" in line for line in told)
+    told = plan.lines(run.make_plan(specification(target, tmp_path, labels=["auth.Permission"]), look(where)))
+    assert any(line.startswith("Stops:  Nothing would be moved.") for line in told)
+    with pytest.raises(SauvegardeError, match="too_long: burn"):
+        run.make_plan(specification(target, tmp_path, policy={"too_long": "burn"}), look(where))
     # On the source's side it stops.
     found = look(target)["obstacles"]
     assert [each["what"] for each in found] == ["The source's code and data disagree: migrations are not applied."]

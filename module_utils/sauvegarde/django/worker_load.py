@@ -357,8 +357,12 @@ class Load:
         quote = self.connection.ops.quote_name
         # Those that point to others last named go first, for tables whose constraints do not wait.
         for plan in reversed(list(self.plans.values())):
-            for table in reversed(self.tables(plan)):
-                writer.execute(f"DELETE FROM {quote(table)}")
+            for many in reversed(list(plan.many.values())):
+                if many.listened and self.options["tell_deletions"]:
+                    self._remove_pairs(writer, plan, many)
+                else:
+                    writer.execute(f"DELETE FROM {quote(many.through._meta.db_table)}")
+            writer.execute(f"DELETE FROM {quote(plan.table)}")
 
     def _told_of_deletions(self, plan):
         """The deletion signal that somebody listens to, if listeners are to be told; else an empty text."""
@@ -380,6 +384,26 @@ class Load:
                 pairs = many.through._base_manager.using(self.using)
                 collector.fast_deletes.append(pairs.filter(**{many.source.name + "__in": rows}))
             collector.delete()
+
+    def _remove_pairs(self, writer, plan, many):
+        """Remove pairs of which an end goes. The others wait for `set()`, which tells listeners how a list changes."""
+        quote, source = self.connection.ops.quote_name, Column(plan, many.source)
+        entries = (each for each in plan.stock_entries() if many.field.name in each["fields"])
+        kept = Keys(_converted(plan.columns[0], each.get("pk")) for each in entries)
+        others = self.plans.get(many.related)
+        gone = []
+        names = [quote(field.column) for field in (many.through._meta.pk, many.source, many.target)]
+        table = quote(many.through._meta.db_table)
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT {} FROM {}".format(", ".join(names), table))
+            for key, one, other in cursor:
+                left = others is None or many.column._plain(other) in others.keys
+                if source._plain(one) not in kept or not left:
+                    gone.append(key)
+        for chunk in _chunks(gone):
+            writer.execute(
+                "DELETE FROM {} WHERE {} IN ({})".format(table, names[0], ", ".join(["%s"] * len(chunk))), chunk
+            )
 
     def _save_stock(self, plan):
         """Django's own way; returns the objects with references to what is not there yet."""

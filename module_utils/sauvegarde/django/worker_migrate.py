@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import django
-from django.conf import settings
 from django.core.management import call_command
 from django.db import OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
@@ -25,7 +24,6 @@ def survey(options, source, output):
     values = connection.settings_dict
     found = {
         "django": django.get_version(),
-        "time_zone": settings.TIME_ZONE,
         "vendor": connection.vendor,
         "engine": values["ENGINE"],
         "name": _path(values["NAME"]) if connection.vendor == "sqlite" else values["NAME"],

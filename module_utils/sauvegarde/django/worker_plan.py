@@ -24,6 +24,7 @@ class Many:
         self.column = Column(plan, self.target)
         self.column.name = field.name
         self.related = field.remote_field.model
+        self.listened = signals.m2m_changed.has_listeners(self.through)
         self.spool = Spool(plan.load.folder)
         self.values, self.sources = Keys(), Keys()
         self.last = _Last()

@@ -68,6 +68,8 @@ def make(where, spec, source):
                 + ", ".join(live["others"])
                 + "."
             )
+    if not found["selected"]:
+        stop("Nothing would be moved.", "Every site makes its own permissions and content types.", "Name other models.")
     if spec["labels"] and not live:
         stop("There is no live database that the named models could go into.", "", "Migrate the whole site first.")
     elif spec["labels"]:

@@ -45,6 +45,7 @@ def settled(spec):
             "Unknown migration settings: " + ", ".join(unknown), fix="Known: " + ", ".join(sorted(DEFAULTS))
         )
     found = dict(DEFAULTS, **spec)
+    load.options({"policy": found["policy"]})  # before anything is made
     if found["path"] and found["mark"] is None:
         found["mark"] = [found["path"], archive.read(found["path"])["id"], found["labels"]]
     return found
