@@ -271,6 +271,34 @@ def test_an_archive_of_a_part_or_of_other_code_is_not_taken_for_the_site(sites, 
     )
 
 
+LEFT = """
+SELECT datname FROM pg_database WHERE datname LIKE '%opened%'
+UNION SELECT rolname FROM pg_roles WHERE rolname = 'reader_gone'
+"""
+
+
+@needs_root
+def test_a_dump_is_opened_where_neither_its_database_nor_its_roles_are(sites, cluster, tmp_path):
+    """As on a host that takes the place of a dead one: what had to be made for it goes again."""
+    where = sites.new("pg", filled=True)
+    live, expected = database(where), fingerprint(where)
+    cluster.execute("CREATE ROLE reader_gone")
+    cluster.execute("GRANT SELECT ON reference_place TO reader_gone", live)
+    made = archived(where, tmp_path / "root", db={"kind": "pg_dump", "connection": cluster.values, "database": live})
+    cluster.execute(f"DROP DATABASE {live}")
+    cluster.execute("DROP ROLE reader_gone")
+    about = dict(LIVE, path=str(made["db"][1]), connection=cluster.values)
+    about.update(keeper="root", server_directory=str(tmp_path / "restores"))
+    assert look(where, about)["obstacles"] == []
+    assert differences(expected, sent(where, tmp_path, about)["manifest"]["fingerprint"]) == []
+    assert cluster.execute(LEFT) == []
+    env_file = tmp_path / "stranger.env"
+    lines = Path(where.env_file).read_text(encoding="utf-8")
+    env_file.write_text(lines.replace("//postgres@", "//stranger@"), encoding="utf-8")
+    told = look(where._replace(env_file=str(env_file)), about)["obstacles"]
+    assert [each["why"] for each in told] == ["The server has no role stranger, whom the site logs in as."]
+
+
 @needs_root
 def test_from_postgresql_to_postgresql(sites, cluster, tmp_path):
     """Over a live database: a side one beside it, with the live one's settings, and nothing written to the live one."""
