@@ -106,7 +106,7 @@ def make_plan(spec, said=None):
             with tempfile.TemporaryDirectory(dir=str(directory), prefix=".plan-") as work, _maintenance(spec) as asked:
                 ready = source.prepare(found, work)
                 contents = source.inspect(ready, source.reader(ready, asked.server_version))
-        made = plan.make(server, spec["database"], found, plan.need(found, contents), _options(spec))
+        made = plan.make(server, spec["database"], found, plan.need(found, contents), _options(spec), contents)
     except SauvegardeError as error:
         made = {"obstacles": [error.as_dict()], "warnings": []}
     if said and said["confirm"] and spec["mode"] == "swap":
@@ -231,7 +231,7 @@ def _fill(spec, run, name):
     run.update(step="plan")
     wanted = plan.need(given, contents)
     options = _options(spec)
-    planned = plan.make(server, spec["database"], given, wanted, options)
+    planned = plan.make(server, spec["database"], given, wanted, options, contents)
     if planned["obstacles"]:
         found = planned["obstacles"]
         raise SauvegardeError(
