@@ -430,6 +430,13 @@ def test_killed_before_it_could_say_that_it_has_swapped(site, spec):
         assert child.wait() == -signal.SIGKILL
     assert count(site) == 3000 and run.ready(spec) is None
     assert state.swapped(spec["directory"], LIVE)["id"] == first["id"]
+    kept = run.list_kept(spec)[0]["name"]
+    written = {each: each.read_bytes() for each in Path(spec["directory"]).rglob("*") if each.is_file()}
+    assert run.put_back(spec, check=True) == {"restored": kept}
+    with pytest.raises(SauvegardeError) as told:
+        run.put_in_place(spec, first["id"], check=True)
+    assert "Its state is swapped" in told.value.why
+    assert {each: each.read_bytes() for each in Path(spec["directory"]).rglob("*") if each.is_file()} == written
     site.execute("INSERT INTO offers (title) VALUES ('since')", LIVE)
     run.put_in_place(spec, run.fill(spec)["id"])
     assert count(site) == 3000
