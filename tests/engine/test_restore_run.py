@@ -347,22 +347,25 @@ def test_a_writing_client_sees_a_short_gap_and_never_half_a_database(site, spec)
 
 
 SWAPPER = """
-import json, os, signal, sys
+import json, os, signal, sys, threading
 sys.path.insert(0, sys.argv[1])
 from sauvegarde import postgres
 from sauvegarde.restore import run, state
 wanted, identifier, where, how = json.loads(sys.argv[2])
 renames = []
+def end():
+    os.kill(os.getpid(), how)
+    threading.Event().wait()  # another thread may have to take the signal first
 execute, change = postgres.execute, state.change
 def counting(connection, statement, parameters=None):
     if "RENAME" in str(statement):
         renames.append(1)
         if where == "renames" and len(renames) == 2:
-            os.kill(os.getpid(), how)
+            end()
     execute(connection, statement, parameters)
 def saying(directory, identifier, **values):
     if where == "state" and values.get("status") == state.SWAPPED:
-        os.kill(os.getpid(), how)
+        end()
     change(directory, identifier, **values)
 postgres.execute, state.change = counting, saying
 run.put_in_place(run.settled(wanted), identifier)
