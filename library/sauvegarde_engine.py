@@ -136,6 +136,7 @@ def _restore():
         fetch,
         files,
         load,
+        load_as,
         names,
         plan,
         proof,

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""Wait for an archive that is fetched, as for a plan."""
+"""Wait for an archive that is fetched."""
 
 from ansible.plugins.loader import action_loader
 
 
-class ActionModule(action_loader.get("sauvegarde_plan", class_only=True)):
+class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
     pass

@@ -19,7 +19,7 @@ STALE = 10  # seconds without a heartbeat until the host is asked whether the ru
 LOST = 300  # seconds without an answer until the host is given up; the restore goes on there
 
 
-class ActionModule(action_loader.get("sauvegarde_plan", class_only=True)):
+class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
     MODULE = "sauvegarde_restore"
     DIRECTORY = "/var/lib/postgresql/sauvegarde"  # the module's own default
 

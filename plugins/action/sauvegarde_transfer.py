@@ -17,7 +17,7 @@ from ansible.plugins.loader import action_loader
 PIECE = 16 * 1024 * 1024
 
 
-class ActionModule(action_loader.get("sauvegarde_plan", class_only=True)):
+class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
     _carried = _all = 0  # bytes
 
     def _work(self, task_vars):

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from sauvegarde import postgres
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import run, side, state
+from sauvegarde.restore import run, side, state, words
 
 SHARED = Path(os.environ.get("SAUVEGARDE_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 LEGACY = SHARED / "legacy"
 DUMP, PLAIN, GLOBALS = LEGACY / "elpaso-9.6.dump", LEGACY / "elpaso-9.6.sql.gz", LEGACY / "globals-9.6.sql"
 ROLES = ("geotribu", "lecture", "elgeopaso-db-uzr")
+OWNERS = "not loaded as its owner but as the superuser: it belongs to several roles: geotribu, postgres"
 
 
 @pytest.fixture()
@@ -114,7 +115,7 @@ def test_every_form_loses_nothing(legacy, tmp_path, name, given):
     options = {"globals": str(GLOBALS)} if given else {"missing_roles": "create"}
     done = restore(legacy, tmp_path, form(legacy, tmp_path, name), **options)
     assert fingerprint(legacy) == (LEGACY / "fingerprint-9.6.tsv").read_text("utf-8")
-    assert done["notes"] == [] and done["proof"]["by"] == "counting"
+    assert done["notes"] == [OWNERS] and done["proof"]["by"] == "counting"
     if name in ("custom", "plain.gz"):
         assert_same_definitions(legacy)
         logins = dict(legacy.execute("SELECT rolname, rolcanlogin FROM pg_roles"))
@@ -289,6 +290,8 @@ def test_roles_and_locale_that_are_missing_are_planned(legacy, tmp_path):
     said = " ".join(each["what"] for each in found["obstacles"])
     assert "geotribu, lecture" in said and "xx_XX.UTF-8" in said
     assert all(each["fix"] for each in found["obstacles"])
+    assert "It belongs to several roles: geotribu, postgres." in [each["why"] for each in found["warnings"]]
+    assert any(line.startswith("Age:    unknown") for line in words.of_plan(found))
     assert databases(legacy) == {"postgres", "template0", "template1"}
 
 
@@ -320,14 +323,18 @@ def test_a_function_in_an_index_finds_postgis_in_a_schema_of_its_own(legacy, tmp
         assert legacy.execute("SELECT count(*) FROM gis.spatial_ref_sys WHERE srid = 990001", "there") == [(1,)]
 
 
-@pytest.mark.parametrize("option", ["--clean", "--create", "--no-owner", "--inserts", "--encoding=LATIN9"])
+OPTIONS = ["--clean", "--create", "--no-owner", "--inserts", "--encoding=LATIN9", "--use-set-session-authorization"]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
 def test_options_of_pg_dump_in_plain_dumps(cluster, database, tmp_path, option):
     cluster.execute(
+        "CREATE ROLE lecture;"
         'CREATE TABLE "a;b -- c" ("é" int PRIMARY KEY, t text); INSERT INTO "a;b -- c"'
         " SELECT i, repeat('é;' || chr(10) || chr(92) || '.' || chr(10) || '''', i % 7) FROM generate_series(1, 500) i;"
         "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $x$"
         " SELECT E'\\'; --\n-- Name: x; Type: TABLE; Schema: y; Owner: z\n'"
-        " $x$; SELECT lo_from_bytea(77, repeat('z', 3000000)::bytea);"
+        " $x$; SELECT lo_from_bytea(77, repeat('z', 3000000)::bytea); ALTER LARGE OBJECT 77 OWNER TO lecture;"
         'CREATE RULE "-- r" AS ON DELETE TO "a;b -- c" DO ALSO (SELECT 1; SELECT 2)',
         database,
     )
@@ -338,5 +345,7 @@ def test_options_of_pg_dump_in_plain_dumps(cluster, database, tmp_path, option):
     assert cluster.execute(ask, "copy") == cluster.execute(ask, database)
     assert cluster.execute("SELECT f()", "copy") == cluster.execute("SELECT f()", database)
     assert cluster.execute("SELECT length(lo_get(77))", "copy") == [(3000000,)]
+    owner = cluster.execute("SELECT pg_get_userbyid(lomowner) FROM pg_largeobject_metadata", "copy")
+    assert owner == [("postgres" if option == "--no-owner" else "lecture",)]
     forget(cluster)
     shutil.rmtree(str(tmp_path / "restores"))

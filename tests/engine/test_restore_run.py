@@ -347,22 +347,25 @@ def test_a_writing_client_sees_a_short_gap_and_never_half_a_database(site, spec)
 
 
 SWAPPER = """
-import json, os, signal, sys
+import json, os, signal, sys, threading
 sys.path.insert(0, sys.argv[1])
 from sauvegarde import postgres
 from sauvegarde.restore import run, state
 wanted, identifier, where, how = json.loads(sys.argv[2])
 renames = []
+def end():
+    os.kill(os.getpid(), how)
+    threading.Event().wait()  # another thread may have to take the signal first
 execute, change = postgres.execute, state.change
 def counting(connection, statement, parameters=None):
     if "RENAME" in str(statement):
         renames.append(1)
         if where == "renames" and len(renames) == 2:
-            os.kill(os.getpid(), how)
+            end()
     execute(connection, statement, parameters)
 def saying(directory, identifier, **values):
     if where == "state" and values.get("status") == state.SWAPPED:
-        os.kill(os.getpid(), how)
+        end()
     change(directory, identifier, **values)
 postgres.execute, state.change = counting, saying
 run.put_in_place(run.settled(wanted), identifier)
@@ -430,6 +433,13 @@ def test_killed_before_it_could_say_that_it_has_swapped(site, spec):
         assert child.wait() == -signal.SIGKILL
     assert count(site) == 3000 and run.ready(spec) is None
     assert state.swapped(spec["directory"], LIVE)["id"] == first["id"]
+    kept = run.list_kept(spec)[0]["name"]
+    written = {each: each.read_bytes() for each in Path(spec["directory"]).rglob("*") if each.is_file()}
+    assert run.put_back(spec, check=True) == {"restored": kept}
+    with pytest.raises(SauvegardeError) as told:
+        run.put_in_place(spec, first["id"], check=True)
+    assert "Its state is swapped" in told.value.why
+    assert {each: each.read_bytes() for each in Path(spec["directory"]).rglob("*") if each.is_file()} == written
     site.execute("INSERT INTO offers (title) VALUES ('since')", LIVE)
     run.put_in_place(spec, run.fill(spec)["id"])
     assert count(site) == 3000

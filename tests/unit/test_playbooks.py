@@ -3,12 +3,14 @@
 import contextlib
 import os
 import re
+import sqlite3
 import sys
 import threading
 import time
 
 import pytest
 import yaml
+from sauvegarde.restore import files
 
 from sauvegarde_cli.playbooks import play
 from sauvegarde_cli.system import CommandFailed
@@ -94,3 +96,26 @@ def test_a_module_that_takes_long_is_not_silent(tmp_path, played):
     assert "is damaged or cut short" in done.result("Make the plan")["lines"][0]
     assert all(re.fullmatch(r"here: Make the plan, \d+ s", text) for _, text in said), said
     assert said[1][0] - said[0][0] <= 10
+
+
+def test_a_swap_that_waits_for_others_is_not_silent(tmp_path, played):
+    """Fault 35: somebody holds the live file until a line was told."""
+    live = tmp_path / "db"
+    kept = files.before(str(live), "20261124T030000Z")
+    for path in (live, kept):
+        with contextlib.closing(sqlite3.connect(str(path))) as connection:
+            connection.execute("CREATE TABLE t (x)")
+    holder = sqlite3.connect(str(live), isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN EXCLUSIVE")
+    said = []
+
+    def tell(kind, text):
+        if kind == "line":
+            said.append(text)
+            holder.rollback()
+
+    swap = {"database": str(live), "state": "before", "confirm": "db@here", "host": "here"}
+    with contextlib.closing(holder):
+        done, _ = played({"name": "Go back", "sauvegarde_swap": swap}, tell=tell)
+    assert done.result("Go back")["restored"] == kept
+    assert len(said) == 1 and re.fullmatch(r"here: Go back, \d s", said[0]), said

@@ -111,6 +111,7 @@ def test_the_restores_doors_take_a_file(live):
     files.into_place(live, files.side(live, ID), ID)
     spec = {"database": live, "connection": {}, "directory": "/nonexistent"}
     assert run.put_back(spec, check=True) == {"restored": files.before(live, ID)}
+    assert not Path(files.directory(live)).exists(), "a check writes nothing"
     run.put_back(spec)
     assert said(live) == "old"
     kept = run.list_kept(spec)[0]["name"]
@@ -148,6 +149,12 @@ def test_killed_before_it_could_say_so_a_masked_migration_is_still_known(tmp_pat
     engine = str(Path(run.__file__).parents[2])
     assert subprocess.run([sys.executable, "-c", KILLED, engine, live, masked], check=False).returncode == -9
     assert said(live) == "new" and file.is_masked(spec)
+    folder = Path(files.directory(live))
+    written = {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+    assert run.put_back(spec, check=True)["restored"]
+    with pytest.raises(SauvegardeError, match="Its state is swapped"):
+        run.put_in_place(spec, masked, check=True)
+    assert {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()} == written
     unmasked = proven(False)
     assert file.is_masked(spec)
     run.put_in_place(spec, unmasked)

@@ -111,6 +111,17 @@ def test_what_cannot_be_trusted_is_refused(body, end, words):
     assert words in str(told.value)
 
 
+def test_owners_that_the_session_says_are_those_of_the_headers():
+    body = b"SET SESSION AUTHORIZATION 'o';\n\n" + header("a", "TABLE") + b"CREATE TABLE a ();\n\n\n"
+    body += b"SET SESSION AUTHORIZATION DEFAULT;\n\n" + header("b", "ACL", owner="p")
+    granted = b"SET SESSION AUTHORIZATION o;\nGRANT SELECT ON TABLE a TO q;\nRESET SESSION AUTHORIZATION;\n"
+    assert [piece.text.strip() for piece in pieces(body + granted) if isinstance(piece, script.Sql)] == [
+        b"CREATE TABLE a ();",
+        granted.strip(),
+    ]
+    assert contents.scan(io.BytesIO(HEAD + body + END)).by_session
+
+
 def test_the_trailer_inside_rows_is_no_end():
     rows = b"COPY t (a) FROM stdin;\n--\n-- PostgreSQL database dump complete\n--\n"
     with pytest.raises(SauvegardeError):

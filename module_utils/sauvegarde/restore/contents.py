@@ -8,9 +8,9 @@ import shutil
 import tempfile
 from typing import Any, Dict, NamedTuple
 
-from .script import CHUNK, Copy, Entry, Fact, Script, Setting, Sql
+from . import load_as
+from .script import CHUNK, IDENTIFIER, Copy, Entry, Fact, Script, Setting, Sql, unquoted
 
-IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 QUALIFIED = re.compile(rf"({IDENTIFIER})(?:\.({IDENTIFIER}))?")
 _EXTENSION = re.compile(rf"CREATE EXTENSION (?:IF NOT EXISTS )?({IDENTIFIER})(?: WITH)?(?: SCHEMA ({IDENTIFIER}))?")
 _OWNER = re.compile(rf"^ALTER .* OWNER TO ({IDENTIFIER});$", re.MULTILINE)
@@ -31,8 +31,8 @@ _DATABASE_SETTING = re.compile(
     rf"^ALTER (?:ROLE ({IDENTIFIER}) IN )?DATABASE {IDENTIFIER} SET ({IDENTIFIER}) TO (.*);$", re.MULTILINE | re.DOTALL
 )
 _ON = re.compile(
-    r"^(?:GRANT|REVOKE) .*? ON (TABLE|SEQUENCE|FUNCTION|PROCEDURE|AGGREGATE|TYPE|DOMAIN) "
-    rf"({IDENTIFIER}(?:\.{IDENTIFIER})?)",
+    r"^(?:GRANT|REVOKE) .*? ON (TABLE|SEQUENCE|FUNCTION|PROCEDURE|AGGREGATE|TYPE|DOMAIN|SCHEMA|LARGE OBJECT) "
+    rf"({IDENTIFIER}(?:\.{IDENTIFIER})?|\d+)",
     re.MULTILINE,
 )
 _RASTER = re.compile(r'\braster\b|"raster"')
@@ -40,13 +40,6 @@ _RASTER = re.compile(r'\braster\b|"raster"')
 DEFINING = ("TABLE", "FOREIGN TABLE")
 # Words that stand where a role's name can, and name none.
 NO_ROLE = ("public", "current_user", "session_user", "current_role", "default")
-
-
-def unquoted(identifier):
-    """The name that an SQL identifier stands for."""
-    if identifier.startswith('"'):
-        return identifier[1:-1].replace('""', '"')
-    return identifier
 
 
 def identifiers(text):
@@ -74,9 +67,12 @@ class Contents(NamedTuple):
     settings    name of each setting the dump sets → the values it is set to, as SQL
     redundant   entries that make what every new database has: the schema public, in dumps from before 15
     merged      Rows of tables that the dump does not define: an extension's own tables, whose rows are merged
-    granted     (entry, object's type, schema, name) of every GRANT or REVOKE on one table, sequence, function …
-    grants      text of the GRANTs on schemas, which post-data needs before its own place in a plain dump
+    granted     (entry, object's type, schema, name) of every GRANT or REVOKE on one table, function, schema …
+    grants      (entry, text) of the GRANTs on schemas and of public's owner, needed before their place in a plain dump
+    demands     load_as.demands of all entries
+    used        the extensions' schemas, and public, that definitions mention
     unowned     no entry names an owner (pg_dump --no-owner)
+    by_session  Script.owners_by_session
     size        bytes of the dump as SQL
     """
 
@@ -95,12 +91,27 @@ class Contents(NamedTuple):
     merged: list
     granted: list
     grants: list
+    demands: list
+    used: set
     unowned: bool
+    by_session: bool
     size: int
 
     def names(self, *kinds):
         """(schema, name) of every entry of these kinds, in order."""
         return [(entry.schema, entry.name) for entry in self.entries if entry.kind in kinds]
+
+    def defined(self):
+        """(schema, name) of everything that the dump makes in a schema, functions without their arguments."""
+        return {
+            (entry.schema, entry.name.split("(")[0])
+            for entry in self.entries
+            if entry.kind not in ("ACL", "COMMENT", "TABLE DATA", "SEQUENCE SET")
+        }
+
+    def passed_over(self, entry, schemas):
+        """Whether the entry is left out of every load: what it makes is there already, schemas by these names too."""
+        return unwanted(entry, schemas) or entry in self.redundant
 
 
 class Spooled(NamedTuple):
@@ -186,9 +197,9 @@ def scan(stream, told=None):
     script = Script(stream)
     defined = set()
     facts = {"server": "", "tool": ""}
-    entries, grants, merged, granted = [], [], [], []
+    entries, grants, merged, granted, demands = [], [], [], [], []
     extensions, owners, rows, database, settings = {}, {}, {}, {}, {}
-    names, redundant = set(), set()
+    names, redundant, used = set(), set(), set()
     raster = unowned = False
     for piece in script:
         if isinstance(piece, Fact):
@@ -215,17 +226,23 @@ def scan(stream, told=None):
         elif isinstance(piece, Sql) and piece.entry is not None and not piece.entry.kind.endswith("DATA"):
             entry, said = piece.entry, script.decode(piece.text)
             _roles(said, names)
+            demands += load_as.demands(entry, said)
+            if entry.kind not in ("ACL", "COMMENT"):
+                bare = said.replace('"', "")
+                used.update(name for name in {"public", *extensions.values()} if name.replace('"', "") + "." in bare)
             if about_database(entry):
                 _database(entry, said, database)
             elif entry.kind == "SCHEMA" and "CREATE SCHEMA public;" in said.splitlines():
                 redundant.add(entry)
+            elif entry.kind == "SCHEMA" and entry.name == "public":
+                grants.append((entry, piece.text))
             elif entry.kind == "EXTENSION":
                 found = _EXTENSION.search(said)
                 if found:
                     extensions[unquoted(found.group(1))] = unquoted(found.group(2) or "public")
             elif entry.kind == "ACL":
                 if re.search(r"^GRANT .* ON SCHEMA ", said, re.MULTILINE):
-                    grants.append(piece.text)
+                    grants.append((entry, piece.text))
                 for kind, target in set(_ON.findall(said)):
                     granted.append((entry, kind, *identifiers(target)))
             elif entry.kind == "COMMENT" and entry.name == "EXTENSION postgis" and "raster" in said:
@@ -255,6 +272,9 @@ def scan(stream, told=None):
         merged=merged,
         granted=granted,
         grants=grants,
+        demands=demands,
+        used=used - {"pg_catalog"},
         unowned=unowned,
+        by_session=script.owners_by_session,
         size=script.read,
     )

@@ -1,7 +1,9 @@
 """Fill the side database: what comes before the data, the data, what comes after; any error stops.
 
-Everything is loaded by a superuser and given to its owner by the dump's own ALTER … OWNER. Only plain SQL that names no
-owners is loaded as the database's owner.
+The session is a superuser's. Where all of the dump belongs to one role that can load it, which `load_as` decides, the
+session takes that role (SET ROLE, pg_restore --role) for all but what is there already, like the schema public. Else
+everything is loaded as the superuser and given to its owners by the dump's own ALTER … OWNER, and a note says why.
+Plain SQL that names no owners is loaded as the database's owner.
 
 Between the first two, every function of the dump's that has no search_path of its own is given one, and loses it at the
 very end: a dump is restored with an empty search_path, in which a function that calls PostGIS unqualified fails inside
@@ -17,8 +19,9 @@ from psycopg2 import sql
 
 from .. import postgres, process
 from ..errors import SauvegardeError
+from . import load_as
 from . import source as sources
-from .contents import QUALIFIED, identifiers, unwanted
+from .contents import DEFINING, QUALIFIED, identifiers
 from .script import DATA, Copy, Entry, Script, Setting, Sql
 
 # For the load's own sessions: nothing here outlives it. What must be on disk is synced by the last checkpoint.
@@ -30,6 +33,7 @@ SESSION = {
     "row_security": "off",
     "default_transaction_read_only": "off",
     "check_function_bodies": "off",
+    "lc_messages": "C",  # whether a privilege was missing is read from an error's words
 }
 
 
@@ -44,18 +48,23 @@ def session(connection):
     return settings
 
 
+def _named(entry):
+    """The entry as pg_restore's list names it."""
+    return "{} {} {} {}".format(entry.kind, entry.schema or "-", entry.name, entry.owner)
+
+
 class Target:
     """One side database being filled.
 
     server: a postgres.Server; name: the database; contents: of the dump; owner: whose everything becomes where the
-    dump names no owners; told(**state) hears of each step. `notes` collects what was left out, and why.
+    dump names no owners; told(**state) hears of each step. `role` is whom the dump is loaded as, '' for the superuser.
+    `notes` collects what was left out, or done otherwise than it should be, and why.
     """
 
     def __init__(self, server, name, contents, owner="", search_path="", told=None):
         self.server = server
         self.name = name
         self.contents = contents
-        self.owner = owner if contents.unowned else ""
         self.search_path = search_path
         self.told = told or (lambda **_: None)
         self.notes = []
@@ -75,22 +84,68 @@ class Target:
         }
         self.absent = self._absent()
         self._altered = []
+        self._acting = ""
+        self.way = load_as.choose(contents, self._schemas, load_as.superusers(self.connection), owner)
+        self.role = self.way.role
+        self._as_superuser_because(self.way.why)
+        self._first = {_named(entry) for entry in self.way.first}
+        self._last = {_named(entry) for entry in self.way.last}
+        # Rows and values of what the dump does not define are an extension's.
+        self._filled = {
+            "{} {} {} {}".format(kind, *entry[1:])
+            for entry in contents.entries
+            for kind, of in (("TABLE DATA", DEFINING), ("SEQUENCE SET", ("SEQUENCE",)))
+            if entry.kind in of
+        }
+        self._dropped = {_named(entry) for entry in contents.entries if self.skips(entry)}
 
     def close(self):
         self.connection.close()
+
+    # As whom
+
+    def _as_superuser_because(self, why):
+        if why:
+            self.role = ""
+            self.notes.append("not loaded as its owner but as the superuser: " + why)
+
+    def _is_superusers(self, names):
+        """Whether an entry, as pg_restore's list names it, is loaded by the superuser, whoever loads the rest."""
+        if names in self._first or names in self._last:
+            return True
+        return names.startswith(("TABLE DATA ", "SEQUENCE SET ")) and names not in self._filled
+
+    def _decide(self):
+        """Before the dump's own definitions, and after what is there already: whether its owner may load them."""
+        if self.role and not self.contents.unowned:
+            self._as_superuser_because(load_as.lacks(self.connection, self.way, self.contents))
+
+    def _fix(self, said):
+        """What to do about an error that a superuser would not have met."""
+        if not self.role or not re.search("permission denied|must be ", said):
+            return ""
+        return (
+            "The dump is loaded as its owner. Where only a superuser can do what it does, make the owner one while the"
+            " restore takes: ALTER ROLE {0} SUPERUSER, then ALTER ROLE {0} NOSUPERUSER."
+        ).format(postgres.quoted(self.role))
+
+    def _become(self, role):
+        """Have what follows on this connection done as the role, or as the superuser where it is ''."""
+        if role != self._acting:
+            statement = sql.SQL("SET ROLE {}").format(sql.Identifier(role)) if role else "RESET ROLE"
+            postgres.execute(self.connection, statement)
+            self._acting = role
 
     # What is left out
 
     def _absent(self):
         """Entries about objects that neither the dump nor the extensions made here define."""
         absent = set()
-        defined = {
-            (entry.schema, entry.name.split("(")[0])
-            for entry in self.contents.entries
-            if entry.kind not in ("ACL", "COMMENT", "TABLE DATA", "SEQUENCE SET")
-        }
+        defined = self.contents.defined()
         for entry, kind, schema, name in self.contents.granted:
-            if (schema, name) not in defined and not self._made_by_extension(kind, schema, name):
+            if kind in ("SCHEMA", "LARGE OBJECT") or (schema, name) in defined:
+                continue
+            if not self._made_by_extension(kind, schema, name):
                 absent.add(entry)
                 self.notes.append(f"left out: privileges on {kind} {schema}.{name}, which no longer exists")
         for entry in self.contents.entries:
@@ -112,14 +167,14 @@ class Target:
         return bool(postgres.value(self.connection, statement.format(catalog), (schema, name)))
 
     def skips(self, entry):
-        return entry is not None and (
-            unwanted(entry, self._schemas) or entry in self.absent or entry in self.contents.redundant
-        )
+        return entry is not None and (self.contents.passed_over(entry, self._schemas) or entry in self.absent)
 
     # Between the dump's definitions and its data
 
     def ready_for_data(self):
-        """After the definitions: extensions' rows merged, functions able to find what they call."""
+        """After the definitions, as the superuser: extensions' rows merged, functions able to find what they call."""
+        if self.role and not self.contents.unowned:
+            self._as_superuser_because(load_as.lacks_of_its_own(self.connection, self.role))
         for rows in self.contents.merged:
             self._merge(rows)
         path = self._path()
@@ -207,40 +262,46 @@ class Target:
     def from_archive(self, source, tool, jobs):
         """Load an archive with the target's own pg_restore, `jobs` tables and indexes at a time."""
         base = [tool.path, "-d", postgres.conninfo(self.name), "--exit-on-error"]
-        if source.form != "tar":  # which cannot be read in parallel
-            base += ["-j", str(jobs)]
         if not self._has_tablespaces():
             base.append("--no-tablespaces")
         options = " ".join("-c {}={}".format(*each) for each in sorted(self.settings.items()))
         env = postgres.environment(self.server, self.name, PGOPTIONS=options)
+        # A tar archive cannot be read in parallel.
+        parallel = ["-j", str(jobs)] if source.form != "tar" else []
         with tempfile.TemporaryDirectory() as folder:
-            chosen = Path(folder) / "list"
-            lines = [line for line, names in sources.listing(source, tool) if not self._skips_line(names)]
-            chosen.write_text("\n".join(lines) + "\n", "utf-8")
+
+            def load(lines, what, *more):
+                chosen = Path(folder) / "list"
+                chosen.write_text("\n".join(lines) + "\n", "utf-8")
+                try:
+                    process.run([*base, *more, "-L", str(chosen), source.path], env=env, what=what)
+                except SauvegardeError as error:
+                    raise SauvegardeError(error.what, error.why, self._fix(error.why), error.exit_code) from error
+
+            first, own, last = [], [], []
+            for line, names in sources.listing(source, tool):
+                if not self._skips_line(names):
+                    others = last if names in self._last else first
+                    (others if self.way.role and self._is_superusers(names) else own).append(line)
+            # Without a section: privileges have none, and count to the one of whatever comes before them in the list.
+            if first:
+                load(first, "The restore stopped at what is there before the dump.")
+            self._decide()
             for section in ("pre-data", "data", "post-data"):
                 self.told(step=section)
                 if section == "data":
                     self.ready_for_data()
-                process.run(
-                    [*base, "--section", section, "-L", str(chosen), source.path],
-                    env=env,
-                    what=f"The restore stopped in the section {section}.",
-                )
+                role = ["--role", self.role] if self.role else []
+                what = f"The restore stopped in the section {section}."
+                load(own, what, *parallel, *role, "--section", section)
+            if last:
+                load(last, "The restore stopped at the default privileges of other roles.")
 
     def _skips_line(self, names):
         if names.startswith(("EXTENSION - ", "COMMENT - EXTENSION ")):
             return True
-        if not hasattr(self, "_dropped"):
-            defined = {entry[1:] for entry in self.contents.entries if entry.kind in ("TABLE", "FOREIGN TABLE")}
-            self._loaded = {"TABLE DATA {} {} {}".format(*each) for each in defined}
-            self._dropped = {
-                "{} {} {} {}".format(entry.kind, entry.schema or "-", entry.name, entry.owner)
-                for entry in self.contents.entries
-                if self.skips(entry)
-            }
-        if names.startswith("TABLE DATA ") and names not in self._loaded:
-            return True
-        return names in self._dropped
+        # Rows of an extension's own tables are merged.
+        return names in self._dropped or (names.startswith("TABLE DATA ") and names not in self._filled)
 
     def _has_tablespaces(self):
         used = {value.strip("'\" ") for value in self.contents.settings.get("default_tablespace", ())} - {""}
@@ -255,20 +316,24 @@ class Target:
         """Load plain SQL, piece by piece. The stream is what `source.script` gives."""
         script = Script(stream)
         tablespaces = self._has_tablespaces()
-        started = False
+        decided = started = False
         section = "pre-data"
         self.told(step=section)
-        if self.owner:
-            postgres.execute(self.connection, sql.SQL("SET ROLE {}").format(sql.Identifier(self.owner)))
         for piece in script:
             if isinstance(piece, Entry):
+                if not decided:
+                    decided = True
+                    self._grant(self.way.first)
+                    self._decide()
                 moved = _section(piece, section)
                 if moved != section:
                     section = moved
                     self.told(step=section)
                     if not started:
                         started = True
-                        self._as_superuser(self._between)
+                        self._between()
+                role = self.role or (piece.owner if self.contents.by_session else "")
+                self._become("" if self._is_superusers(_named(piece)) else role)
             elif isinstance(piece, Setting):
                 self._set(piece, tablespaces)
             elif isinstance(piece, Sql):
@@ -282,20 +347,19 @@ class Target:
                         text.decode(script.encoding), rows, 1 << 20
                     ),
                 )
-        postgres.execute(self.connection, "RESET ROLE")
+        self._become("")
 
     def _between(self):
+        self._become("")
+        # An index is built as the table's owner, who needs USAGE on the schema of what the index calls.
+        self._grant({entry for entry, _ in self.contents.grants})
         self.ready_for_data()
-        # A plain dump has its privileges at its end, but an index is built as the table's owner, who needs USAGE on the
-        # schema of what the index calls.
-        for text in self.contents.grants:
-            postgres.execute(self.connection, text)
 
-    def _as_superuser(self, action):
-        postgres.execute(self.connection, "RESET ROLE")
-        action()
-        if self.owner:
-            postgres.execute(self.connection, sql.SQL("SET ROLE {}").format(sql.Identifier(self.owner)))
+    def _grant(self, entries):
+        """Run those of the entries that are grants on schemas, which a plain dump has at its end only."""
+        for entry, text in self.contents.grants:
+            if entry in entries:
+                postgres.execute(self.connection, text)
 
     def _skips_sql(self, piece):
         if piece.entry is not None:
@@ -330,7 +394,7 @@ class Target:
                 action(cursor)
         except psycopg2.Error as error:
             where = "{} {}.{}".format(entry.kind, entry.schema or "-", entry.name) if entry else "its first lines"
-            raise postgres.database_error(error, f"The restore stopped at {where}.") from error
+            raise postgres.database_error(error, f"The restore stopped at {where}.", self._fix(str(error))) from error
 
 
 _AFTER = (

@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from .. import archive, databases, postgres
 from ..errors import SauvegardeError
-from . import files, roles, room, side, swap
+from . import files, load_as, roles, room, side, swap
 
 # What a database takes while it is restored, by its size at the source: data, its indexes' sorts, the WAL in between.
 ROOM = 1.3
@@ -95,8 +95,8 @@ def adjusted(wanted, options, live=None):
     return found
 
 
-def make(server, database, source, wanted, options):
-    """The plan, as plain values.
+def make(server, database, source, wanted, options, contents=None):
+    """The plan, as plain values. contents: the dump's, where it was read.
 
     options: mode ('swap' or 'beside'), given (roles.Globals), missing_roles ('refuse' or 'create'), owner, encoding,
     locale (each '' for the source's own), directory (where the run works), rate (bytes a second of an earlier run, 0).
@@ -164,6 +164,11 @@ def make(server, database, source, wanted, options):
                 "The server's own are taken.",
                 "restore_locale",
             )
+        if contents is not None:
+            there = set(contents.extensions.values()) - {"public"}
+            way = load_as.choose(contents, there, load_as.superusers(connection), properties["owner"])
+            if way.why:
+                warn("It will be loaded as the superuser, not as its owner.", f"{way.why[0].upper()}{way.why[1:]}.")
         for setting in side.unknown_settings(connection, properties):
             warn(f"The setting {setting} is left out.", "PostgreSQL {} does not know it.".format(target["version"]))
     finally:

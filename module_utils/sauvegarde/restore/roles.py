@@ -10,8 +10,7 @@ from psycopg2 import sql
 
 from .. import archive, postgres
 from ..errors import SauvegardeError
-from .contents import IDENTIFIER, unquoted
-from .script import quoting
+from .script import IDENTIFIER, quoting, unquoted
 
 NAME = "globals.sql"
 _ROLE = re.compile(rf"(?:CREATE|ALTER) (?:ROLE|USER) ({IDENTIFIER})( IN DATABASE ({IDENTIFIER}))?")

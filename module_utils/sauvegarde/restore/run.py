@@ -106,7 +106,7 @@ def make_plan(spec, said=None):
             with tempfile.TemporaryDirectory(dir=str(directory), prefix=".plan-") as work, _maintenance(spec) as asked:
                 ready = source.prepare(found, work)
                 contents = source.inspect(ready, source.reader(ready, asked.server_version))
-        made = plan.make(server, spec["database"], found, plan.need(found, contents), _options(spec))
+        made = plan.make(server, spec["database"], found, plan.need(found, contents), _options(spec), contents)
     except SauvegardeError as error:
         made = {"obstacles": [error.as_dict()], "warnings": []}
     if said and said["confirm"] and spec["mode"] == "swap":
@@ -231,7 +231,7 @@ def _fill(spec, run, name):
     run.update(step="plan")
     wanted = plan.need(given, contents)
     options = _options(spec)
-    planned = plan.make(server, spec["database"], given, wanted, options)
+    planned = plan.make(server, spec["database"], given, wanted, options, contents)
     if planned["obstacles"]:
         found = planned["obstacles"]
         raise SauvegardeError(
@@ -343,8 +343,13 @@ def ready(spec):
 
 
 def _folder(spec):
-    """The private folder of the runs; a file's are beside it, where its keeper can write."""
-    return state.folder(files.directory(spec["database"]) if files.is_file(spec["database"]) else spec["directory"])
+    """Where the runs are; a file's are beside it, where its keeper can write."""
+    return Path(files.directory(spec["database"]) if files.is_file(spec["database"]) else spec["directory"])
+
+
+def _hold(spec):
+    """The lock of the database's restores, as a context manager, in the folder of the runs, which it makes."""
+    return state.hold(state.folder(_folder(spec)), spec["database"])
 
 
 def confirm_swap(spec, identifier, said):
@@ -360,21 +365,11 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
     check: only say which run would be swapped in. The absolute path of an SQLite file is a database too.
     """
     directory = _folder(spec)
-    with state.hold(directory, spec["database"]):
+    if check:
+        return {"side": _proven(directory, spec, identifier)["side"]}
+    with _hold(spec):
         _settle(directory, spec)
-        found = state.load(directory / identifier)
-        if not found or found["status"] != state.READY or found["database"] != spec["database"]:
-            raise SauvegardeError(
-                f"The run {identifier} has no proven database of {spec['database']} to swap in.",
-                "Its state is " + (found["status"] if found else "missing") + ".",
-                "Run the restore again.",
-            )
-        if found["mode"] == "beside":
-            with _maintenance(spec) as connection:
-                if side.exists(connection, spec["database"]):
-                    raise SauvegardeError(f"There already is a database {spec['database']}.", fix="Name another.")
-        if check:
-            return {"side": found["side"]}
+        found = _proven(directory, spec, identifier)
         label = _label(directory, spec)
         before = files.before if files.is_file(spec["database"]) else names.before
         state.change(directory, identifier, swapped_at=label, swap={"kept": before(spec["database"], label)})
@@ -390,6 +385,23 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
         state.change(directory, identifier, status=state.SWAPPED, swap=result)
         _forget_copies(directory, found["path"], found.get("globals"))
         return dict(result, host=socket.gethostname(), lines=words.of_swap(found, result))
+
+
+def _proven(directory, spec, identifier):
+    """The state of a run whose side database can be put in place; refuses where it cannot."""
+    found = state.load(directory / identifier)
+    found.update(_settled(spec, found))
+    if found.get("status") != state.READY or found["database"] != spec["database"]:
+        raise SauvegardeError(
+            f"The run {identifier} has no proven database of {spec['database']} to swap in.",
+            "Its state is " + (found["status"] if found else "missing") + ".",
+            "Run the restore again.",
+        )
+    if found["mode"] == "beside":
+        with _maintenance(spec) as connection:
+            if side.exists(connection, spec["database"]):
+                raise SauvegardeError(f"There already is a database {spec['database']}.", fix="Name another.")
+    return found
 
 
 def _forget_copies(directory, *used):
@@ -419,16 +431,25 @@ def _label(directory, spec):
     return archive.new_identifier(directory, others=others)
 
 
+def _settled(spec, found):
+    """What is to be changed in the state of a run that was killed during its swap: the side database is gone where that
+    happened."""
+    if found.get("status") != state.READY or not found.get("swapped_at"):
+        return {}
+    if files.is_file(spec["database"]):
+        waits = Path(found["side"]).exists()
+    else:
+        with _maintenance(spec) as connection:
+            waits = side.exists(connection, found["side"])
+    return {"swapped_at": ""} if waits else {"status": state.SWAPPED}
+
+
 def _settle(directory, spec):
-    """Say of runs that were killed during their swap whether it happened: then the side database is gone."""
+    """Say of runs that were killed during their swap whether it happened. Needs the lock."""
     for each in state.runs(directory, spec["database"]):
-        if each["status"] == state.READY and each.get("swapped_at"):
-            if files.is_file(spec["database"]):
-                waits = Path(each["side"]).exists()
-            else:
-                with _maintenance(spec) as connection:
-                    waits = side.exists(connection, each["side"])
-            state.change(directory, each["id"], **({"swapped_at": ""} if waits else {"status": state.SWAPPED}))
+        changes = _settled(spec, each)
+        if changes:
+            state.change(directory, each["id"], **changes)
 
 
 def give_up(directory, spec):
@@ -440,22 +461,26 @@ def give_up(directory, spec):
 
 
 def put_back(spec, wanted="", check=False):
-    """Swap a kept database back in: the newest, or the one named `wanted`. Returns swap.back's result."""
+    """Swap a kept database back in: the newest, or the one named `wanted`. Returns swap.back's result.
+
+    check: only say which one.
+    """
+    is_file = files.is_file(spec["database"])
+    server = None if is_file else postgres.server(spec["connection"])
+
+    def chosen():
+        return files.chosen(spec["database"], wanted) if is_file else swap.chosen(server, spec["database"], wanted)
+
+    if check:
+        return {"restored": chosen()}
     directory = _folder(spec)
-    with state.hold(directory, spec["database"]):
+    with _hold(spec):
         _settle(directory, spec)
         label = _label(directory, spec)
-        if files.is_file(spec["database"]):
-            incoming = files.chosen(spec["database"], wanted)
+        if is_file:
+            result = files.back(spec["database"], label, chosen())
         else:
-            server = postgres.server(spec["connection"])
-            incoming = swap.chosen(server, spec["database"], wanted)
-        if check:
-            return {"restored": incoming}
-        if files.is_file(spec["database"]):
-            result = files.back(spec["database"], label, incoming)
-        else:
-            result = swap.back(server, spec["database"], label, incoming)
+            result = swap.back(server, spec["database"], label, chosen())
         _went_back(directory, spec["database"], label, result)
         return result
 
@@ -486,7 +511,7 @@ def remove_kept(spec, name, check=False):
     """Drop a kept database by its whole name; whether it was there. check: only say."""
     if check:
         return name in [each["name"] for each in list_kept(spec)]
-    with state.hold(_folder(spec), spec["database"]):
+    with _hold(spec):
         if files.is_file(spec["database"]):
             return files.remove(spec["database"], name)
         return swap.remove(postgres.server(spec["connection"]), spec["database"], name)

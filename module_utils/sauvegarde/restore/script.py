@@ -1,8 +1,8 @@
 """Read the plain SQL that pg_dump (or pg_restore -f) writes, piece by piece, in constant memory.
 
 The script is never given to psql: its pieces go to the server through a driver, so no psql command in it is run,
-entries can be left out or sent elsewhere, and a file that stops early is noticed. Its SQL runs as a superuser all the
-same: only dumps that are trusted may be restored.
+entries can be left out or sent elsewhere, and a file that stops early is noticed. Its SQL runs in a superuser's session
+all the same: only dumps that are trusted may be restored.
 """
 
 import re
@@ -14,10 +14,13 @@ from ..errors import SauvegardeError
 
 CHUNK = 1 << 20
 
+IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 HEADER = re.compile(
     rb"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*); Schema: (.*); Owner: (.*?)(?:; Tablespace: .*)?\r?\n"
 )
 SETTING = re.compile(rb"SET ([a-z_.]+) (?:=|TO) .*;\r?\n")
+# How --use-set-session-authorization says the owner of what follows, which the headers say too.
+_AUTHORIZATION = re.compile(rb"SET SESSION AUTHORIZATION (?:E?'.*'|DEFAULT);\r?\n")
 COPY = re.compile(rb"COPY .* FROM stdin;\r?\n", re.IGNORECASE)
 # What a server would take from, or give to, a file or a program of its own host.
 _OTHER_COPY = re.compile(rb"COPY\s|\s*COPY\b.*\b(?:FROM|TO)\s+PROGRAM\b", re.IGNORECASE)
@@ -69,6 +72,13 @@ class Fact(NamedTuple):
 
     name: str
     value: str
+
+
+def unquoted(identifier):
+    """The name that an SQL identifier stands for."""
+    if identifier.startswith('"'):
+        return identifier[1:-1].replace('""', '"')
+    return identifier
 
 
 def _cut_short(why):
@@ -199,11 +209,12 @@ class Script:
     """Iterate over the pieces of a plain dump: Fact, Setting, Entry, Sql, Copy.
 
     After the last piece `complete` is True; a script without its closing line raises instead. `read` counts bytes.
+    `owners_by_session`: what the entries make has no ALTER … OWNER, and belongs to whoever makes it.
     """
 
     def __init__(self, stream):
         self._lines = _Lines(stream)
-        self.complete = False
+        self.complete = self.owners_by_session = False
         self._connected = b""
         self.encoding = "utf-8"
 
@@ -238,6 +249,9 @@ class Script:
                 elif SETTING.match(line):
                     entry_next = entry
                     pieces = [self._setting(line)]
+                elif _AUTHORIZATION.match(line):
+                    self.owners_by_session = True
+                    continue
                 elif COPY.match(line):
                     entry_next = entry
                     pieces = [Copy(entry, line, Rows(self._lines))]

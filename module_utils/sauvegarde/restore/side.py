@@ -6,7 +6,8 @@ import psycopg2
 from psycopg2 import sql
 
 from .. import databases, postgres
-from .contents import IDENTIFIER, text, unquoted
+from .contents import text
+from .script import IDENTIFIER, unquoted
 
 MAINTENANCE = "postgres"
 _ON_DATABASE = re.compile(rf" ON DATABASE {IDENTIFIER} ")

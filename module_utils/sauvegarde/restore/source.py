@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import re
 import shutil
 import tempfile
 import zlib
@@ -12,10 +13,12 @@ from typing import NamedTuple, Optional
 from .. import archive, manifest, postgres, process
 from ..errors import DAMAGED, SauvegardeError
 from . import contents
+from .script import Entry
 
 CHUNK = 1 << 20
 
 _COMPRESSIONS = ((b"\x1f\x8b", "gz"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zst"), (b"BZh", "bz2"))
+_LARGE_OBJECT = re.compile(r"(BLOB|BLOB METADATA|BLOBS) - ([\d.]+|BLOBS) (.*)")
 _OPEN = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
 
 
@@ -232,7 +235,11 @@ def inspect(source, tool, told=None):
     with script(source, tool, "-C", "-s") as stream:
         found = contents.scan(stream, told)
     tables = {"TABLE DATA {} {} {}".format(*entry[1:]) for entry in found.entries if entry.kind in contents.DEFINING}
-    lines = [line for line, names in listing(source, tool) if names.startswith("TABLE DATA ") and names not in tables]
+    listed = listing(source, tool)
+    # The pass above leaves out large objects, whose owners count too.
+    large = (_LARGE_OBJECT.match(names) for _, names in listed)
+    found.entries.extend(Entry(each.group(1), "", each.group(2), each.group(3)) for each in large if each)
+    lines = [line for line, names in listed if names.startswith("TABLE DATA ") and names not in tables]
     if not lines:
         return found
     with tempfile.NamedTemporaryFile("w") as chosen:

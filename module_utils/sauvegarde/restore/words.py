@@ -73,6 +73,8 @@ def of_plan(plan, host="", environment="", environment_of_source="", address="",
         )
         if plan["lost"] is not None:
             lines.append("Age:    {}; what was written since is not in it".format(duration(plan["lost"])))
+        else:
+            lines.append("Age:    unknown, the dump does not say it; what was written since is not in it")
         lines.append(
             "Target: {}{}, {}, PostgreSQL {}".format(
                 target["database"],

@@ -87,8 +87,8 @@ def go_back(done, **more):
     return play(*options, variables=more, playbook=playbook)
 
 
-def start_restore(host, database, **more):
-    return start(variables=asked(host, database, more), playbook="playbooks/restore.yml")
+def start_restore(host, database, *options, **more):
+    return start(*options, variables=asked(host, database, more), playbook="playbooks/restore.yml")
 
 
 def databases(server):

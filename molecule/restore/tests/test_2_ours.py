@@ -1,11 +1,14 @@
 """Our own archives: 9.6 to 15, 13 to 15 to 17, beside itself, over itself and back, by time."""
 
+import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import content, databases, forget, go_back, on_all, restore
-from tests_support.hosts import play
+from tests_support.hosts import ROOT, play
 
 pytestmark = pytest.mark.usefixtures("archives")
 JOBS = yaml.safe_load((Path(__file__).parents[1] / "group_vars/backup.yml").read_text())["backup_jobs"]
@@ -18,11 +21,21 @@ def clean(servers):
 
 
 def test_from_9_6_to_15(servers):
+    """On its way it lies on the controller, where old copies go and others' stay."""
+    copies = ROOT / ".restore"
+    for name, days in (("forgotten", 2), ("forgotten too", 3), ("of another", 0)):
+        (copies / name).mkdir(parents=True)
+        (copies / name / "dump").touch()
+        os.utime(copies / name, times=(0, time.time() - days * 86400))
     done = restore("db15", "elpaso", restore_source_host="db96", restore_target_database="ancien",
                    restore_confirm="ancien@db15")  # fmt: skip
     assert done.code == 0, done.output
     assert content(servers["db15"], "ancien") == content(servers["db96"])
     assert "rows, " in done.text and "by fingerprint" in done.text
+    assert "not loaded as its owner" not in done.text
+    left = {each.name for each in copies.iterdir()}
+    assert "of another" in left and not left & {"forgotten", "forgotten too"} and "db96-elpaso" not in str(left)
+    shutil.rmtree(copies / "of another")
 
 
 def test_9_6_over_itself_while_somebody_is_in(servers):
@@ -46,6 +59,7 @@ def test_from_13_to_15_to_17(servers):
     first = restore("db15", "elpaso", restore_source_host="db13", restore_target_database="treize",
                     restore_confirm="treize@db15")  # fmt: skip
     assert first.code == 0, first.output
+    assert "it belongs to several roles" in first.text, "the topology is the superuser's"
     assert content(servers["db15"], "treize") == content(servers["db13"])
     jobs = [*JOBS, {"name": "treize", "kind": "pg_dump", "schedule": "0 0 29 2 *", "database": "treize"}]
     made = play("--limit=db15", "--tags=backup-preflight,backup-configure", variables={"backup_jobs": jobs})
@@ -104,7 +118,7 @@ def test_over_itself_and_back_and_cleaned_up(servers):
     refused = play(variables=dict(said, **production), playbook="playbooks/rollback.yml")
     assert refused.code != 0 and "db15 is production" in refused.text
     back = go_back(done, **production)
-    assert back.code == 0, back.output
+    assert back.code == 0 and f"{kept} is elpaso again; what was live is elpaso__before_" in back.text, back.output
     assert content(server) == live
     (kept,) = [name for name in databases(server) if name.startswith("elpaso__")]
     cleanup = play(variables=dict(said, restore_kept="elpaso"), playbook="playbooks/cleanup.yml")

@@ -217,6 +217,11 @@ def test_the_disk_fills_up_while_it_restores(small, leave):
     back = go_back(done)
     assert back.code == 0, back.output
     assert small.sql(LIVE, "endormi") == before and runs(small, "/mnt/small/restores")[-1]["status"] == "rolled back"
+    (kept,) = [name for name in databases(small) if "__before_" in name]
+    said = {"restore_target": "db15", "restore_database": "endormi", "restore_kept": kept, **SMALL}
+    gone = play(variables=said, playbook="playbooks/cleanup.yml")
+    assert gone.code == 0 and gone.changed()["db15"] == 1, gone.output
+    assert databases(small) == ["endormi", "postgres"]
 
 
 def test_too_little_space_is_said_before(small, leave):

@@ -49,6 +49,7 @@ def test_everything_that_stops_it_is_said_at_once(servers):
     [
         (["--limit=db17"], {"restore_source_host": "db15"}, "db15 was not asked for its archive"),
         ([], {"restore_file": "/a/x", "restore_globals": "/b/x"}, "give them names that differ"),
+        (["--check"], {"restore_source_host": "db15"}, "--check brings no archive to the target"),
     ],
 )
 def test_what_cannot_come(options, more, words):

@@ -3,7 +3,7 @@ knows. These run last."""
 
 import threading
 
-from conftest import Node, content, databases, restore
+from conftest import Node, content, databases, restore, start_restore
 from tests_support.hosts import play
 
 HOSTILE = '-l\'Été "99 %" $(id)'
@@ -12,8 +12,8 @@ GONE = {"restore_repository": "vault", "restore_of_host": "db13"}
 
 
 def test_restored_from_the_repository_alone(servers, archives):
-    """Faults 25, 29, 33 and 19: onto a server that knows neither the roles nor the backups, under a name that nothing
-    may trip over, and no secret is said on the way."""
+    """Faults 25, 29, 33, 35 and 19: onto a server that knows neither the roles nor the backups, under a name that
+    nothing may trip over, from a repository that is silent for a while, and no secret is said on the way."""
     server = servers["db17"]
     wanted = content(servers["db13"])
     server.sql('DROP ROLE IF EXISTS "géo ""tribu""", lectrice')
@@ -34,13 +34,23 @@ def test_restored_from_the_repository_alone(servers, archives):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
+    stall = "until pkill --signal STOP --exact restic; do sleep 0.02; done"
+    server.host.check_output("sudo systemd-run --quiet --collect --unit=stall sh -c %s", stall)
     try:
-        done = restore("db17", "elpaso", "-vvv", "--diff", **GONE, restore_target_database=HOSTILE,
-                       restore_confirm=f"{HOSTILE}@db17")  # fmt: skip
+        playing = start_restore("db17", "elpaso", "-vvv", "--diff", **GONE, restore_target_database=HOSTILE,
+                                restore_confirm=f"{HOSTILE}@db17")  # fmt: skip
+        fetching = "Fetch the archive from the restic repository"
+        playing.wait_for(f"db17: {fetching}, ")
+        server.host.check_output("sudo pkill --signal CONT --exact restic")
+        done = playing.end()
     finally:
         stop.set()
         watcher.join()
     assert done.code == 0, done.output
+    begun, said = (
+        next(when for when, line in playing.lines if words in line) for words in (f"TASK [{fetching}", f"{fetching}, ")
+    )
+    assert said - begun <= 10
     assert content(server, HOSTILE) == wanted
     assert HOSTILE in databases(server)
     assert server.sql(ROLE) == role

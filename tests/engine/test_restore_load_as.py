@@ -1,0 +1,142 @@
+"""A dump that belongs to one role is loaded as that role, and comes back to the letter; else the superuser loads it."""
+
+import subprocess
+
+import pytest
+from sauvegarde import kinds, postgres
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.restore import run, side
+
+OWNER, READER = "-ow'n\"er é", "re ader"
+# What a superuser owns, then what the owner makes. The function says as whom it is run: in a CHECK, a domain and a
+# generated column.
+SITE = """
+CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; REVOKE EXECUTE ON FUNCTION ext.skeys(ext.hstore) FROM PUBLIC;
+GRANT USAGE ON SCHEMA ext TO {owner}; GRANT CREATE ON SCHEMA public TO {owner};
+COMMENT ON SCHEMA public IS 'changed';
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {reader};
+SET ROLE {owner};
+CREATE FUNCTION loader() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+  IF current_database() ~ '__restore_' AND current_setting('is_superuser') <> 'off' THEN
+    RAISE 'run as %', current_user;
+  END IF;
+  RETURN true;
+END $$;
+CREATE SCHEMA "sh op";
+GRANT USAGE ON SCHEMA "sh op" TO {reader};
+ALTER DEFAULT PRIVILEGES IN SCHEMA "sh op" GRANT SELECT ON TABLES TO {reader};
+CREATE DOMAIN "sh op".price AS numeric CHECK (loader());
+CREATE TYPE "sh op".size AS ENUM ('s', 'l');
+CREATE TABLE offers (id serial PRIMARY KEY, title text CHECK (loader()), tags ext.hstore);
+INSERT INTO offers (title, tags) SELECT n, ext.hstore('n', n::text) FROM generate_series(1, 100) n;
+CREATE TABLE "sh op"."t é" (offer int REFERENCES offers, price "sh op".price, size "sh op".size);
+INSERT INTO "sh op"."t é" SELECT n, n, 's' FROM generate_series(1, 50) n;
+COMMENT ON TABLE "sh op"."t é" IS 'l''été'; COMMENT ON COLUMN offers.title IS 'a title';
+REVOKE ALL ON FUNCTION loader() FROM PUBLIC; GRANT SELECT (title) ON offers TO {reader};
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql SET work_mem TO '8MB' AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER touched BEFORE UPDATE ON offers FOR EACH ROW EXECUTE PROCEDURE touch();
+CREATE TABLE twice (n int, m int GENERATED ALWAYS AS (n + loader()::int) STORED); INSERT INTO twice (n) VALUES (1);
+CREATE VIEW titles AS SELECT title FROM offers; CREATE RULE nothing AS ON DELETE TO titles DO INSTEAD NOTHING;
+CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM offers; CREATE INDEX ON counted (count);
+CREATE TEXT SEARCH CONFIGURATION "sh op".fr (COPY = french);
+CREATE PUBLICATION news FOR TABLE offers;
+ALTER TABLE offers ENABLE ROW LEVEL SECURITY; CREATE POLICY all_of_it ON offers TO {reader} USING (true);
+SELECT lo_from_bytea(4242, '\\x00ff10'); COMMENT ON LARGE OBJECT 4242 IS 'large';
+GRANT SELECT ON LARGE OBJECT 4242 TO {reader};
+"""
+
+
+@pytest.fixture()
+def site(cluster):
+    for role in (OWNER, READER):
+        cluster.execute(f"CREATE ROLE {postgres.quoted(role)}")
+    cluster.execute(f"CREATE DATABASE site TEMPLATE template0 OWNER {postgres.quoted(OWNER)}")
+    cluster.execute(SITE.format(owner=postgres.quoted(OWNER), reader=postgres.quoted(READER)), "site")
+    yield cluster
+    connection = cluster.connect()
+    for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^(site|copy)'"):
+        side.drop(connection, name)
+    for role in (OWNER, READER):
+        postgres.execute(connection, f"DROP ROLE {postgres.quoted(role)}")
+    connection.close()
+
+
+def dumped(cluster, database):
+    """All that pg_dump says of a database, as SQL."""
+    done = subprocess.run(
+        [str(cluster.binaries / "pg_dump")],
+        env=postgres.environment(cluster.server, database),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return [line for line in done.stdout.decode("utf-8").splitlines() if "restrict" not in line]
+
+
+def restore(cluster, folder, form):
+    """A restore of the site's dump, as it is now, in a form of pg_dump's or as an archive of ours; its last state."""
+    if form == "archive":
+        (folder / "demo").mkdir(mode=0o700, exist_ok=True)
+        job = {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": "site"}
+        path = folder / "demo" / kinds.back_up(job, folder)["id"]
+    else:
+        path = folder / form
+        cluster.run("pg_dump", "-F" + form[0], "-f", path, database="site")
+    spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(folder / "restores")}
+    if form != "archive":
+        spec["owner"] = OWNER
+    done = run.fill(dict(spec, jobs=2))
+    run.put_in_place(run.settled(spec), done["id"])
+    return done
+
+
+def test_the_dumps_code_is_run_as_its_owner_and_nothing_is_lost(site, tmp_path):
+    before = dumped(site, "site")
+    for form in ("archive", "custom", "plain"):
+        done = restore(site, tmp_path, form)
+        assert done["notes"] == [], form
+        assert dumped(site, "copy") == before, form
+
+
+REASONS = {
+    "it belongs to several roles: {owner}, postgres": ("CREATE TABLE another ()", ("custom",)),
+    "{owner} may not write functions in the language internal": (
+        "CREATE FUNCTION plus(int, int) RETURNS int LANGUAGE internal AS 'int4pl';"
+        "ALTER FUNCTION plus(int, int) OWNER TO {quoted}",
+        ("plain", "archive"),
+    ),
+    "the dump leaves {owner} without all the privileges on what it owns": (
+        "DROP TABLE twice; REVOKE INSERT ON offers FROM {quoted}",
+        ("custom",),
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_where_its_owner_cannot_the_superuser_loads_it_and_says_why(site, tmp_path, reason):
+    statement, forms = REASONS[reason]
+    site.execute(statement.format(quoted=postgres.quoted(OWNER)), "site")
+    # Now it stops whoever is no superuser.
+    ((body,),) = site.execute("SELECT pg_get_functiondef('loader'::regproc)", "site")
+    site.execute(body.replace("<> 'off'", "<> 'on'"), "site")
+    before = dumped(site, "site")
+    for form in forms:
+        done = restore(site, tmp_path, form)
+        assert done["notes"] == ["not loaded as its owner but as the superuser: " + reason.format(owner=OWNER)]
+        assert dumped(site, "copy") == before, form
+
+
+def test_what_only_a_superuser_can_do_stops_it_with_a_way_out(site, tmp_path):
+    site.execute(
+        "CREATE FUNCTION reads() RETURNS boolean LANGUAGE sql AS"
+        " $$ SELECT current_database() = 'site' OR pg_read_file('PG_VERSION') <> '' $$;"
+        f"ALTER FUNCTION reads() OWNER TO {postgres.quoted(OWNER)}; ALTER TABLE offers ADD CHECK (reads())",
+        "site",
+    )
+    with pytest.raises(SauvegardeError) as told:
+        restore(site, tmp_path, "custom")
+    assert "permission denied for function pg_read_file" in told.value.why
+    assert f"ALTER ROLE {postgres.quoted(OWNER)} SUPERUSER" in told.value.fix
+    site.execute(f"ALTER ROLE {postgres.quoted(OWNER)} SUPERUSER")
+    site.execute("CREATE OR REPLACE FUNCTION loader() RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'", "site")
+    before = dumped(site, "site")
+    assert restore(site, tmp_path, "plain")["notes"] == [] and dumped(site, "copy") == before

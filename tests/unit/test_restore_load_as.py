@@ -1,0 +1,136 @@
+"""As whom a dump is loaded, as far as the dump itself decides it. No server."""
+
+import io
+
+import pytest
+from sauvegarde.restore import contents, load_as
+from test_restore_script import END, HEAD, header
+
+SITE = [
+    header("gis", "SCHEMA", "-", "postgres"),
+    b"CREATE SCHEMA gis;\n",
+    header("shop", "SCHEMA", "-"),
+    b"CREATE SCHEMA shop;\n",
+    header("public", "SCHEMA", "-", "postgres"),
+    b"CREATE SCHEMA public;\n",
+    header("SCHEMA public", "COMMENT", "-", "postgres"),
+    b"COMMENT ON SCHEMA public IS 'x';\n",
+    header("postgis", "EXTENSION", "-", ""),
+    b"CREATE EXTENSION postgis WITH SCHEMA gis;\n",
+    header("t", "TABLE", "shop"),
+    b"CREATE TABLE shop.t (a int);\nALTER TABLE shop.t OWNER TO o;\n",
+    header("f(integer)", "FUNCTION", "shop"),
+    b"CREATE FUNCTION shop.f(integer) RETURNS integer\n    LANGUAGE plpgsql IMMUTABLE\n    SET work_mem TO '8MB'\n"
+    b"    AS $$\n    LANGUAGE c\n    SET role TO 'x'\n$$;\n",
+    header("t", "TABLE DATA", "shop", data="Data for "),
+    b"COPY shop.t (a) FROM stdin;\n1\n\\.\n",
+    header("spatial_ref_sys", "TABLE DATA", "gis", "postgres", data="Data for "),
+    b"COPY gis.spatial_ref_sys (srid) FROM stdin;\n1\n\\.\n",
+    header("topology_id_seq", "SEQUENCE SET", "gis", "postgres"),
+    b"SELECT pg_catalog.setval('gis.topology_id_seq', 1, false);\n",
+    header("t t_fkey", "FK CONSTRAINT", "shop"),
+    b"ALTER TABLE ONLY shop.t\n    ADD CONSTRAINT t_fkey FOREIGN KEY (a) REFERENCES gis.spatial_ref_sys(srid);\n",
+    # Privileges as 9.6 and as later versions name them.
+    header("public", "ACL", "-", "postgres"),
+    b"REVOKE ALL ON SCHEMA public FROM PUBLIC;\nGRANT ALL ON SCHEMA public TO o;\n",
+    header("SCHEMA gis", "ACL", "-", "postgres"),
+    b"GRANT USAGE ON SCHEMA gis TO o;\n",
+    header("shop", "ACL", "-"),
+    b"GRANT USAGE ON SCHEMA shop TO r;\n",
+    header("TABLE t", "ACL", "shop"),
+    b"GRANT SELECT ON TABLE shop.t TO r;\n",
+    header("FUNCTION f(integer)", "ACL", "shop"),
+    b"REVOKE ALL ON FUNCTION shop.f(integer) FROM PUBLIC;\n",
+    header("TABLE spatial_ref_sys", "ACL", "gis", "postgres"),
+    b"GRANT SELECT ON TABLE gis.spatial_ref_sys TO r;\n",
+    header("LANGUAGE plpgsql", "ACL", "-", "postgres"),
+    b"GRANT ALL ON LANGUAGE plpgsql TO r;\n",
+    header("5", "ACL", "-"),
+    b"GRANT SELECT ON LARGE OBJECT 5 TO r;\n",
+    header("DEFAULT PRIVILEGES FOR TABLES", "DEFAULT ACL", "shop"),
+    b"ALTER DEFAULT PRIVILEGES FOR ROLE o IN SCHEMA shop GRANT SELECT ON TABLES TO r;\n",
+    header("DEFAULT PRIVILEGES FOR TABLES", "DEFAULT ACL", "-", "postgres"),
+    b"ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT SELECT ON TABLES TO r;\n",
+]
+
+
+def scanned(*more, site=SITE):
+    return contents.scan(io.BytesIO(HEAD + b"".join([*site, *more]) + END))
+
+
+def choose(found, superusers=("postgres",), owner="o"):
+    return load_as.choose(found, {"gis"}, set(superusers), owner)
+
+
+def test_what_is_there_and_what_is_of_others_is_the_superusers():
+    found = scanned()
+    way = choose(found)
+    assert (way.role, way.why) == ("o", "")
+    assert {(each.kind, each.name) for each in way.first} == {
+        ("COMMENT", "SCHEMA public"),
+        ("TABLE DATA", "spatial_ref_sys"),
+        ("SEQUENCE SET", "topology_id_seq"),
+        ("ACL", "public"),
+        ("ACL", "SCHEMA gis"),
+        ("ACL", "TABLE spatial_ref_sys"),
+        ("ACL", "LANGUAGE plpgsql"),
+    }
+    assert [each.owner for each in way.last] == ["postgres"]
+    assert {each.owner for each in way.own} == {"o"}
+    assert sorted(each[1:] for each in found.demands) == [
+        ("language", "plpgsql"),
+        ("references", "gis.spatial_ref_sys"),
+        ("setting", "work_mem"),
+    ]
+    assert found.used == {"gis"}
+
+
+ROUTINE = "CREATE {} shop.g(integer) RETURNS integer\n    LANGUAGE {}\n    AS $$x$$;\n"
+DEMANDING = {
+    "several roles: o, other": ("u", "TABLE", "other", "CREATE TABLE shop.u ();\n"),
+    "the event trigger shop.watch": ("watch", "EVENT TRIGGER", "o", "CREATE EVENT TRIGGER watch;\n"),
+    "the cast shop.CAST (a AS b)": ("CAST (a AS b)", "CAST", "", "CREATE CAST (a AS b);\n"),
+    "the shell type shop.b": ("b", "SHELL TYPE", "o", "CREATE TYPE shop.b;\n"),
+    "g(integer) is LEAKPROOF": ("g(integer)", "FUNCTION", "o", ROUTINE.format("FUNCTION", "sql IMMUTABLE LEAKPROOF")),
+    "g(integer) has a support": ("g(integer)", "FUNCTION", "o", ROUTINE.format("FUNCTION", "sql COST 1 SUPPORT gis.s")),
+    "a(integer) keeps its state": (
+        "a(integer)",
+        "AGGREGATE",
+        "o",
+        "CREATE AGGREGATE shop.a(integer) (\n    SFUNC = shop.f,\n    STYPE = internal\n);\n",
+    ),
+    "p is of all tables": ("p", "PUBLICATION", "o", "CREATE PUBLICATION p FOR ALL TABLES WITH (publish = 'insert');\n"),
+    "u hides rows": (
+        "u",
+        "TABLE",
+        "o",
+        "CREATE TABLE shop.u ();\n\nALTER TABLE ONLY shop.u FORCE ROW LEVEL SECURITY;\n",
+    ),
+    "in the name of several": (
+        "TABLE t",
+        "ACL",
+        "o",
+        "SET SESSION AUTHORIZATION r;\nGRANT SELECT ON TABLE shop.t TO s;\nRESET SESSION AUTHORIZATION;\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("why", DEMANDING)
+def test_what_an_ordinary_role_cannot_load_is_said(why):
+    name, kind, owner, text = DEMANDING[why]
+    found = scanned(header(name, kind, "shop", owner), text.encode())
+    way = choose(found)
+    assert why in way.why and way == load_as.Way("", way.why)
+    if owner == "o":
+        assert choose(found, superusers=("postgres", "o")).role == "o", "a superuser can"
+
+
+def test_a_dump_that_names_no_owners_is_the_databases_owners():
+    site = [header("t", "TABLE", "shop", "-"), b"CREATE TABLE shop.t ();\n"]
+    site += [header("SCHEMA public", "ACL", "-", "-"), b"GRANT ALL ON SCHEMA public TO r;\n"]
+    way = choose(scanned(site=site), owner="of the database")
+    assert way.role == "of the database" and [each.kind for each in way.first] == ["ACL"]
+
+
+def test_an_empty_dump_belongs_to_nobody():
+    assert choose(scanned(site=[]), owner="") == load_as.Way("", "")
