@@ -23,8 +23,11 @@ _MARK = ".secrets-"  # no name of a job begins so
 def place(name="", owner=0):
     """A folder of the user `owner` (uid) alone, called `name`, below /run/sauvegarde. Only root can make it."""
     path = RUN / name
-    RUN.mkdir(exist_ok=True)
-    RUN.chmod(0o711)
+    mask = os.umask(0)  # at no moment closed to the users of other jobs, who look for their own folders
+    try:
+        RUN.mkdir(mode=0o711, exist_ok=True)
+    finally:
+        os.umask(mask)
     if os.path.lexists(str(path)) and path.lstat().st_uid != owner:  # the job was another user's before
         shutil.rmtree(str(path))
     path.mkdir(mode=0o700, exist_ok=True)
@@ -44,8 +47,11 @@ def _locked(folder, how):
 
 def clear(where):
     """Remove what killed users of the place have left in it."""
-    for each in Path(where).glob(_MARK + "*"):
-        with contextlib.suppress(OSError):  # in use, or just gone; whoever puts something there tells what is wrong
+    left = []
+    with contextlib.suppress(OSError):  # not there; whoever puts something there tells what is wrong
+        left = [each for each in Path(where).iterdir() if each.name.startswith(_MARK)]
+    for each in left:
+        with contextlib.suppress(OSError):  # in use, or just gone
             descriptor = _locked(each, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 shutil.rmtree(str(each))
