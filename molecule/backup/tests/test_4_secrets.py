@@ -46,7 +46,7 @@ def test_what_opens_a_repository_is_root_s_alone(backups):
 
 def test_so_it_is_on_the_repository_s_own_host(repository_host):
     vault = repository_host.host
-    told = vault.check_output(f"sudo stat -c '%%U:%%G %%a' /etc/sauvegarde/forget {FORGOTTEN}")
+    told = vault.check_output(f"sudo stat -c '%U:%G %a' /etc/sauvegarde/forget {FORGOTTEN}")
     assert told.split("\n") == ["root:root 700", "root:root 600"]
     refused = vault.run(f"sudo -u restic-rest-server cat {FORGOTTEN}")
     assert refused.rc != 0 and "Permission denied" in refused.stderr
