@@ -150,13 +150,13 @@ def back_up(cluster, engine, root, repository=None):
     # Not there the first time; one that could not be removed makes mkdir fail.
     for name in ("archives", "state", "settings"):
         shutil.rmtree(str(root / name), ignore_errors=True)
-    for name in ("archives/bench", "state", "settings/jobs", "settings/offsite/root"):
+    for name in ("archives/bench", "state", "settings/jobs", "settings/offsite"):
         (root / name).mkdir(parents=True, mode=0o700)
     job = {"name": "bench", "kind": "pg_dump", "user": "root", "host": "bench", "connection": cluster.connection}
     job.update(database="bench", root=str(root / "archives"), state=str(root / "state"))
     if repository:
         job["offsite"] = [repository["name"]]
-        (root / "settings/offsite/root" / "{name}.json".format(**repository)).write_text(json.dumps(repository))
+        (root / "settings/offsite" / "{name}.json".format(**repository)).write_text(json.dumps(repository))
     (root / "settings/jobs/bench.json").write_text(json.dumps(job))
     began = time.time()
     start = time.monotonic()

@@ -58,9 +58,7 @@ def measure(cluster, engine, folder, _times):
     directory = f"pg_dump -Fd -j{JOBS} -f dump.directory"
     for line in ("pg_dump | gzip > dump.sql.gz", "pg_dump -Fc -f dump.custom", directory):
         cluster.shell("{bin}/" + line, dumps)
-    password = folder / "password"
-    password.write_text("bench")
-    repository = {"name": "vault", "repository": str(folder / "vault"), "password_file": str(password)}
+    repository = {"name": "vault", "repository": str(folder / "vault"), "password": "bench"}
     back_up(cluster, engine, folder, repository)
     parallel = f"pg_restore -j{JOBS} of -Fd"
     ways = {

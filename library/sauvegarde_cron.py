@@ -8,6 +8,7 @@ short_description: Keep the cron file of the backup jobs
 description:
   - Writes one file for all jobs, as cron wants it. With an empty list the file goes.
   - Every schedule is checked before anything is written.
+  - Root starts every line, as nobody else can read what opens the repositories; the engine goes on as the job's user.
 author: Sauvegarde
 options:
   path:
@@ -30,10 +31,6 @@ options:
         required: true
       schedule:
         description: Five fields as in crontab(5), or C(hourly), C(daily), C(weekly), C(monthly).
-        type: str
-        required: true
-      user:
-        description: OS user that it runs as.
         type: str
         required: true
       action:
@@ -63,7 +60,6 @@ EXAMPLES = r"""
     jobs:
       - job: elpaso
         schedule: daily
-        user: sauvegarde
 """
 
 RETURN = r"""
@@ -87,7 +83,6 @@ def main():
     job = {
         "job": {"type": "str", "required": True},
         "schedule": {"type": "str", "required": True},
-        "user": {"type": "str", "required": True},
         "action": {"type": "str", "default": "run", "choices": ["run", "forget"]},
     }
     module = AnsibleModule(

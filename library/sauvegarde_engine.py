@@ -60,6 +60,7 @@ def _engine():
         acting,
         archive,
         catalog,
+        credentials,
         databases,
         errors,
         fingerprint,

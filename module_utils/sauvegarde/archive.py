@@ -256,6 +256,12 @@ class Stage:
         with self._lock:
             self._files[path] = {"path": path, "bytes": size, "stored_bytes": stored}
 
+    def discard(self, path):
+        """Take a finished file back, to write it anew."""
+        with self._lock:
+            del self._files[path]
+        (self.path / (path + SUFFIX)).unlink()
+
     @property
     def files(self):
         """The files so far, as the manifest lists them."""

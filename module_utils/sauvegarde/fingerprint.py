@@ -246,7 +246,7 @@ def _digest(names, rows, high, low):
     return hashlib.md5(json.dumps([names, rows, high, low]).encode("ascii")).hexdigest()
 
 
-def _sum(texts):
+def sum_texts(texts):
     """The same sum over texts in memory: {rows, hash}."""
     rows, high, low = 0, 0, 0
     for text in texts:
@@ -257,7 +257,7 @@ def _sum(texts):
 
 def _srids(rows, listed):
     """{rows, hash, list} of spatial_ref_sys rows."""
-    entry = _sum(json.dumps([row[key] for key in sorted(row)]) for row in rows)
+    entry = sum_texts(json.dumps([row[key] for key in sorted(row)]) for row in rows)
     entry["list"] = sorted(listed)
     return entry
 
@@ -288,7 +288,7 @@ def large_objects(connection):
                 offset += _LARGE_OBJECT_CHUNK
 
     try:
-        entry = _sum(texts())
+        entry = sum_texts(texts())
     except psycopg2.Error as error:
         raise postgres.database_error(
             error,

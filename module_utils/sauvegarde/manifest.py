@@ -161,11 +161,13 @@ SCHEMA = {
         },
         "fingerprint": {
             "type": ["object", "null"],
+            "description": "Null in archives of globals that were made before these had one.",
             "required": ["algorithm", "tables"],
             "properties": {
                 "algorithm": _TEXT,
                 "tables": {
                     "type": "object",
+                    "description": "Of globals: roles, memberships, role_settings, tablespaces, databases, passwords.",
                     "additionalProperties": {
                         "type": "object",
                         "required": ["rows", "hash"],

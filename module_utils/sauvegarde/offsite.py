@@ -4,11 +4,14 @@ A snapshot is tagged `sauvegarde`, `job=…`, `id=…` and holds the manifest at
 rebuilt from the repository alone. restic encrypts; its own check runs after every copy and before anything is
 forgotten.
 
-repository: {name, repository (as restic takes it), password_file, environment (restic's own variables for its
-backend), ssh_key and ssh_known_hosts (paths, for sftp; empty for ssh's defaults), forget (false where the repository
-is append-only and its own host tidies it)}, and `cache`, a folder of this user's.
+repository: {name, repository (as restic takes it), password, environment (restic's own variables for its backend),
+ssh_key and ssh_known_hosts (texts, for sftp; empty for ssh's defaults), forget (false where the repository is
+append-only and its own host tidies it)}; `private`, a folder of this user's for what opens it (credentials.py);
+`cache`, another, and `turn`, an open file, where there are some.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import pwd
@@ -18,7 +21,7 @@ import shutil
 import tempfile
 import time
 
-from . import archive, jobs, manifest, process, retention
+from . import archive, credentials, jobs, manifest, process, retention
 from .errors import FAILED, LOCKED, NO_REPOSITORY, WRONG_KEY, SauvegardeError
 from .journal import redact
 
@@ -26,6 +29,7 @@ TAG = "sauvegarde"
 STAGE = ".partial-offsite"  # a name that archive.clean removes
 COMPRESSES = (0, 14)
 _PATIENCE, _PAUSE = 900, 10  # seconds to wait for another's lock on the repository, and between two tries
+_LOOKS = 4  # a second apart, at a repository that somebody else may be making
 _LABEL = re.compile(r"\d{8}T\d{6}Z\Z")
 _RETRIES = 8  # about half a minute: enough for a network's hiccup
 _SFTP = re.compile(r"sftp:(?://)?(?:(?P<user>[^@/:]+)@)?(?P<host>\[[^\]]+\]|[^/:]+)(?::(?P<port>\d+)(?=/))?[:/]")
@@ -89,22 +93,24 @@ def restic(repository, arguments, what, cwd=None, wait=_PATIENCE):
 
     `wait`: seconds, 0 for not at all.
     """
-    argv = [process.find("restic"), *_options(repository), *arguments]
     until = time.monotonic() + wait
+    program = process.find("restic")
     while True:
-        result = _patiently(argv, _environment(repository), cwd)
-        if result.status == 0:
-            return result
-        code = _code(result)
-        if code != LOCKED or time.monotonic() >= until:
-            raise SauvegardeError(
-                "{} (repository {})".format(what, repository["name"]),
-                redact(f"restic ended with status {result.status}\n{result.stderr}"),
-                _FIXES.get(code, ""),
-                code,
-            )
-        # Takes only locks whose process is gone, or that nobody renewed for half an hour.
-        process.run([*argv[: -len(arguments)], "unlock"], env=_environment(repository), checked=False)
+        with credentials.revealed(repository) as opened:
+            argv, environment = [program, *_options(opened)], _environment(opened)
+            result = _patiently([*argv, *arguments], environment, cwd)
+            if result.status == 0:
+                return result
+            code = _code(result)
+            if code != LOCKED or time.monotonic() >= until:
+                raise SauvegardeError(
+                    "{} (repository {})".format(what, repository["name"]),
+                    redact(f"restic ended with status {result.status}\n{result.stderr}"),
+                    _FIXES.get(code, ""),
+                    code,
+                )
+            # Takes only locks whose process is gone, or that nobody renewed for half an hour.
+            process.run([*argv, "unlock"], env=environment, checked=False)
         time.sleep(_PAUSE)
 
 
@@ -146,16 +152,47 @@ def ensure(repository, known):
     """Have the repository: made when it is not there yet. `known`: it was there before, so its absence is an alarm, and
     a new one in its place would be taken for it by every job.
     """
+    if _opens(repository, known):
+        return
+    with _turn(repository):
+        if _opens(repository, known):
+            return
+        try:
+            restic(repository, ["init"], "The repository is not there and cannot be made.")
+        except SauvegardeError:
+            # Another host may have begun to make it in the same moment, and be about to end.
+            for _ in range(_LOOKS):
+                if _opens(repository, known):
+                    return
+                time.sleep(1)
+            raise
+
+
+def _opens(repository, known):
+    """Whether it is there; any other error than that it is not raises, and that one too where it is `known`."""
     try:
         restic(repository, ["cat", "config"], "The repository cannot be opened.")
-        return
+        return True
     except SauvegardeError as error:
-        if error.exit_code != NO_REPOSITORY:
-            raise
-        if known:
+        if error.exit_code == NO_REPOSITORY and not known:
+            return False
+        if error.exit_code == NO_REPOSITORY:
             error.fix += " If it is gone for good, give a new one another name."
-            raise
-    restic(repository, ["init"], "The repository is not there and cannot be made.")
+        raise
+
+
+@contextlib.contextmanager
+def _turn(repository):
+    """One run of this host after the other: two `restic init` at once can each leave a key, one of which fits nothing,
+    and the repository may never open again.
+    """
+    if "turn" in repository:
+        fcntl.flock(repository["turn"], fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if "turn" in repository:
+            fcntl.flock(repository["turn"], fcntl.LOCK_UN)
 
 
 def _tagged(repository, host, job):

@@ -1,7 +1,8 @@
 """One run of a job, from cron, from a playbook or by hand: `python3 -I /usr/local/lib/sauvegarde/run run JOB`.
 
 lock → ping → hooks → the kind's dump, read back and published → retention → offsite → state, metrics, ping. Whoever is
-killed, and when: the last good archive stays, the next run clears what is left.
+killed, and when: the last good archive stays, the next run clears what is left. Root starts it, who alone can read what
+opens the repositories; all the rest is done as the job's user.
 
 Two processes: a small one that holds the lock, keeps the time and says what came of it, even when the other was
 killed; and the worker, which does the work as the job's user and dies with the first. It tells what it has done as it
@@ -28,7 +29,22 @@ import time
 import traceback
 from pathlib import Path
 
-from . import VERSION, archive, catalog, hooks, jobs, journal, lock, metrics, offsite, ping, remote, retention, state
+from . import (
+    VERSION,
+    archive,
+    catalog,
+    credentials,
+    hooks,
+    jobs,
+    journal,
+    lock,
+    metrics,
+    offsite,
+    ping,
+    remote,
+    retention,
+    state,
+)
 from .errors import CANCELLED, DAMAGED, OK, PARTIAL, TIMEOUT, SauvegardeError
 
 _PR_SET_PDEATHSIG = 1
@@ -88,9 +104,11 @@ def _locked(job):
 # --- the worker
 
 
-def _work(job, steps, report, tell):
+def _work(job, repositories, steps, report, tell):
     """Everything that can fail. Fills `report` (_NOTHING's keys) and calls `tell` whenever it says more, so that what
     is told is true whenever this ends; an error before the archive is published raises.
+
+    repositories: jobs.repositories of the job, apart from it: kinds and hooks are none the wiser.
     """
     from . import kinds  # here, so that the process that only waits stays small
 
@@ -134,7 +152,7 @@ def _work(job, steps, report, tell):
             report["warnings"] += offsite.warnings()
     tell()
     for name in job["offsite"]:
-        report["offsite"][name] = attempt("offsite", lambda name=name: _offsite(job, name, steps))
+        report["offsite"][name] = attempt("offsite", lambda name=name: _offsite(job, repositories[name], steps))
         tell()
 
 
@@ -142,10 +160,10 @@ def _directory(job):
     return archive.job_directory(job["root"], job["name"])
 
 
-def _offsite(job, name, steps):
-    repository = jobs.repository(name, job["user"], job["configuration"])
-    repository["cache"] = str(Path(job["state"]) / "cache")
-    return offsite.synchronise(repository, job, steps, _known(job, name))
+def _offsite(job, repository, steps):
+    if isinstance(repository, SauvegardeError):
+        raise repository
+    return offsite.synchronise(repository, job, steps, _known(job, repository["name"]))
 
 
 def _known(job, name):
@@ -214,7 +232,7 @@ def _stop(_number, _frame):
     raise _Stopped
 
 
-def _in_worker(job, channel, parent):
+def _in_worker(job, repositories, channel, parent):
     """The whole life of the worker; never returns. Its report goes through the channel as lines of JSON, each the whole
     of what there is to say so far; the last one has `ended`.
     """
@@ -233,7 +251,7 @@ def _in_worker(job, channel, parent):
         signal.signal(signal.SIGTERM, _stop)
         os.nice(int(job["nice"]))
         try:
-            _work(job, Steps(job), report, tell)
+            _work(job, repositories, Steps(job), report, tell)
         except _Stopped:
             report["stopped"] = True
         except Exception as error:  # noqa: BLE001 - whatever it was is told, by the process that waits
@@ -331,11 +349,12 @@ def _labels(job):
         return []
 
 
-def _supervise(job):
+def _supervise(job, repositories):
     path, progress = (Path(job["state"]) / name for name in ("state.json", "progress.json"))
     state.clean(path)
     state.clean(progress)
     remote.clean(job["state"])
+    _clear(job)
     if job["metrics"]:
         state.clean(metrics.path(job["metrics"], job["name"]))
     current = state.read(path)
@@ -351,11 +370,12 @@ def _supervise(job):
     pid = os.fork()
     if pid == 0:
         os.close(read)
-        _in_worker(job, write, parent)
+        _in_worker(job, repositories, write, parent)
     _lead(pid)
     os.close(write)
     with os.fdopen(read, "rb", buffering=0) as channel:
         report = _wait(job, pid, channel.fileno())
+    _clear(job)  # after a worker that was killed
     report["archive"] = report["archive"] or _published(job, before)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a second signal does not keep the first one's failure from being told
@@ -365,21 +385,34 @@ def _supervise(job):
     return outcome
 
 
+def _clear(job):
+    """What a killed run has left of what opens repositories goes, whether this one copies anything or not."""
+    for each in (job["state"], credentials.RUN / job["name"]):
+        credentials.clear(each)
+
+
 def _keep(job, current, outcome):
     """Write the state down. Where that is impossible the run has one more problem, and all that is told besides."""
+    try:
+        _write(job, current)
+        with contextlib.suppress(OSError):  # not there, or what _write would have met first
+            (Path(job["state"]) / "progress.json").unlink()
+    except SauvegardeError as error:
+        outcome["problems"].append(error.as_dict())
+        outcome["exit_code"] = _exit_code(outcome["id"], outcome["problems"])
+
+
+def _write(job, current):
     folder = Path(job["state"])
     try:
         state.write(folder / "state.json", current)
-        if (folder / "progress.json").exists():
-            (folder / "progress.json").unlink()
     except OSError as error:
-        problem = SauvegardeError(
+        raise SauvegardeError(
             f"The job's state cannot be written: {folder}",
             str(error),
             "Free some space there, or give the folder back to the job's user (the backup role does).",
-        )
-        outcome["problems"].append(problem.as_dict())
-        outcome["exit_code"] = _exit_code(outcome["id"], outcome["problems"])
+            PARTIAL,
+        ) from error
 
 
 def _record(job, current, report, began, ended):
@@ -478,9 +511,10 @@ def run(name, configuration):
     try:
         job = jobs.load(name, configuration)
         tolerated = job["allow_failure"]
+        repositories = jobs.repositories(job)
         jobs.become(job["user"])
         with _locked(job):
-            code = _supervise(job)["exit_code"]
+            code = _supervise(job, repositories)["exit_code"]
     except Exception as error:  # whatever it is, it is in the journal before it goes on
         problem = _error(error)
         code = problem.exit_code
@@ -500,12 +534,15 @@ def _verify(arguments):
     with _locked(job):
         lines = verify(job)
         good = all(line["verified"] for line in lines)
-        path = Path(job["state"]) / "state.json"
-        current = state.read(path)
+        current = state.read(Path(job["state"]) / "state.json")
         current["last_verify"] = {"ended": time.time(), "success": good}
         current["available"] = sum(1 for line in lines if line["verified"])
-        state.write(path, current)
         _metrics(job, current)
+        untold = None
+        try:
+            _write(job, current)
+        except SauvegardeError as error:
+            untold = error
     for line in lines:
         journal.log(job["name"], "verify", "ok" if line["verified"] else "failed", id=line["id"], error=line["problem"])
     if arguments.json:
@@ -513,6 +550,10 @@ def _verify(arguments):
     for line in lines:
         if not line["verified"]:
             print(line["problem"], file=sys.stderr)
+    if untold is not None:
+        if good:
+            raise untold
+        print(untold, file=sys.stderr)
     return OK if good else DAMAGED
 
 
@@ -532,8 +573,9 @@ def _prune(arguments):
 
 def _forget(arguments):
     settings = jobs.forgetting(arguments.repository, arguments.configuration)
-    jobs.become(settings["user"])
     name = settings["name"]
+    settings["private"] = jobs.private(settings["state"], "forget-" + name, settings["user"])
+    jobs.become(settings["user"])
     began = time.time()
     try:
         with lock.hold(Path(settings["state"]) / "lock", f"The tidying of {name}"):
@@ -548,9 +590,7 @@ def _forget(arguments):
 
 
 def _list(arguments):
-    """Every archive in the given folder (the configured ones' without it) and in every repository this user can
-    open.
-    """
+    """Every archive in the configured folders and, where that is asked for, in every repository."""
     entries, problems = collect(arguments.configuration, arguments.offsite)
     print(json.dumps({"archives": entries, "problems": problems}, indent=1, ensure_ascii=False))
     return PARTIAL if problems else OK
@@ -569,13 +609,15 @@ def collect(configuration=jobs.CONFIGURATION, with_offsite=True, root=None, host
     host = host or next((job["host"] for job in known), socket.gethostname())
     roots = sorted({job["root"] for job in known} | ({root} if root else set()))
     entries = [line for each in roots for line in catalog.local(each, host)]
-    filled = {(name, job["user"]): Path(job["state"]) / "manifests" / name for job in known for name in job["offsite"]}
-    asked = [(jobs.repository, (name, user), cache) for (name, user), cache in filled.items()]
-    asked += [(jobs.forgetting, (name,), None) for name in jobs.forgetting_names(configuration)]
-    for settings, words, cache in asked if with_offsite else []:
+    filled = {name: Path(job["state"]) for job in known for name in job["offsite"]}
+    asked = [(jobs.repository, name, folder / "manifests" / name) for name, folder in filled.items()]
+    asked += [(jobs.forgetting, name, None) for name in jobs.forgetting_names(configuration)]
+    for read, name, cache in asked if with_offsite else []:
         try:
             seen = {line["path"] for line in entries}
-            found = catalog.remote(settings(*words, configuration=configuration), cache)
+            settings = read(name, configuration)
+            private = jobs.private(settings.get("state", filled.get(name)))
+            found = catalog.remote(dict(settings, private=private), cache)
             entries += [line for line in found if line["path"] not in seen]
         except SauvegardeError as error:
             problems.append(error.as_dict())

@@ -89,9 +89,9 @@ class Cluster:
         )
 
 
-@pytest.fixture(scope="session")
-def cluster():
-    """A running server, the same for the whole session."""
+@contextlib.contextmanager
+def running():
+    """A new empty cluster whose server runs for the block."""
     binaries = _folder()
     if binaries is None:
         pytest.skip("no PostgreSQL server binaries under /usr/lib/postgresql")
@@ -111,6 +111,13 @@ def cluster():
             found.stop("immediate")
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A running server, the same for the whole session."""
+    with running() as found:
+        yield found
 
 
 @pytest.fixture()

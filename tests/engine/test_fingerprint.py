@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 
+import conftest
 import psycopg2
 import pytest
 from sauvegarde import archive, databases, fingerprint, kinds, postgres
+from sauvegarde.kinds import globals as globals_kind
 from sauvegarde.restore import run
 
 
@@ -199,6 +201,89 @@ def test_globals(cluster, database, repository):
         assert cluster.execute("SHOW work_mem", database) == [("7MB",)]
     finally:
         cluster.execute(f"DROP ROLE IF EXISTS {role}")
+
+
+SEVERAL = """
+CREATE ROLE "Été o'x" LOGIN PASSWORD 'secret' CONNECTION LIMIT 7 VALID UNTIL '2031-01-02 03:04:05+02';
+CREATE ROLE readers NOLOGIN; COMMENT ON ROLE readers IS 'ceux qui lisent';
+GRANT readers TO "Été o'x" WITH ADMIN OPTION;
+ALTER ROLE "Été o'x" SET work_mem TO '7MB'; ALTER ROLE "Été o'x" SET search_path TO a, "b c";
+"""
+CHANGES = {
+    """ALTER ROLE "Été o'x" CONNECTION LIMIT 8""": "roles",
+    "COMMENT ON ROLE readers IS NULL": "roles",
+    """REVOKE ADMIN OPTION FOR readers FROM "Été o'x\"""": "memberships",
+    """ALTER ROLE "Été o'x" SET work_mem TO '8MB'""": "role_settings",
+    """ALTER ROLE "Été o'x" PASSWORD 'another'""": "passwords",
+    "ALTER DATABASE postgres CONNECTION LIMIT 9": "databases",
+    "GRANT CREATE ON DATABASE postgres TO readers": "databases",
+    "ALTER DATABASE postgres SET work_mem TO '9MB'": "databases",
+}
+
+
+@pytest.fixture()
+def several(cluster):
+    """Roles with all that roles can have."""
+    cluster.execute(SEVERAL)
+    yield
+    cluster.execute("""DROP ROLE "Été o'x"; DROP ROLE readers""")
+
+
+def of_globals(cluster, passwords=True):
+    connection = cluster.connect()
+    try:
+        fingerprint.pin(connection)
+        return globals_kind.take(connection, passwords)[0]
+    finally:
+        connection.close()
+
+
+def test_the_fingerprint_of_globals_in_another_cluster(cluster, several, repository):
+    manifest = kinds.back_up({"name": "demo", "kind": "globals", "connection": cluster.values}, repository)
+    sums = manifest["fingerprint"]
+    assert sums == of_globals(cluster) and sums["tables"]["passwords"]["rows"] == 1
+    assert "passwords" not in of_globals(cluster, passwords=False)["tables"]
+    with conftest.running() as other:
+        psql(other, manifest["restore_by_hand"]["local"], repository / "demo" / manifest["id"])
+        there = of_globals(other)
+        for name in ("roles", "memberships", "role_settings", "passwords", "tablespaces"):
+            assert there["tables"][name] == sums["tables"][name], name
+        for statement, name in CHANGES.items():
+            other.execute(statement)
+            now = of_globals(other)
+            assert [each["object"] for each in fingerprint.compare(there, now)] == [f"table {name}"], statement
+            there = now
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_role_is_altered_while_the_globals_are_dumped(cluster, several, repository, monkeypatch, tmp_path, times):
+    """Once, and all the time: what is archived is of one moment, or nothing is."""
+    real, count = postgres.client, tmp_path / "count"
+
+    def client(name, number):
+        found = real(name, number)
+        path = tmp_path / name
+        limit = f'"ALTER ROLE readers CONNECTION LIMIT $(wc -l < {count})"'
+        lines = [f'{found.path} "$@" || exit', f"echo >> {count}"]
+        lines.append(f"[ $(wc -l < {count}) -gt {times} ] || {cluster.binaries}/psql -Xqc {limit}")
+        path.write_text("\n".join(["#!/bin/bash", *lines, ""]))
+        path.chmod(0o755)
+        return found._replace(path=str(path))
+
+    monkeypatch.setattr(postgres, "client", client)
+    job = {"name": "demo", "kind": "globals", "connection": cluster.values}
+    if times > 1:
+        with pytest.raises(postgres.SauvegardeError, match="changed whenever") as caught:
+            kinds.back_up(job, repository)
+        assert caught.value.why == "Not what they were before: roles."
+        assert not list((repository / "demo").iterdir())
+        return
+    manifest = kinds.back_up(job, repository)
+    assert count.read_text() == "\n\n" and manifest["fingerprint"] == of_globals(cluster)
+    path = repository / "demo" / manifest["id"]
+    kinds.verify(path)
+    text = subprocess.run(["zstd", "-dcq", str(path / "globals.sql.zst")], stdout=subprocess.PIPE, check=True).stdout
+    assert re.search(rb"ALTER ROLE readers WITH .* CONNECTION LIMIT 1;", text)
 
 
 def test_globals_cut_off(cluster, repository, monkeypatch, tmp_path):

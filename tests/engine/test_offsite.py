@@ -1,36 +1,50 @@
 """The offsite copy with the real restic: copied, checked, forgotten, and listed from the repository alone."""
 
+import contextlib
+import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
 
+import conftest
 import pytest
-from sauvegarde import archive, catalog, offsite, runner
+from sauvegarde import archive, catalog, credentials, jobs, offsite, runner
 from sauvegarde.errors import FAILED, NO_REPOSITORY, OK, PARTIAL, WRONG_KEY, SauvegardeError
-from test_runner import USER, Host
+from test_runner import USER, Host, _children
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
+PASSWORD = "c4nary-of-the-repository"
 
 
 @pytest.fixture()
 def host(tmp_path):
     tmp_path.chmod(0o755)
     found = Host(tmp_path)
-    folder = tmp_path / "etc" / "offsite" / USER
-    folder.mkdir(parents=True)
-    (folder / "password").write_text("c4nary-of-the-repository\n")
-    vault = {"name": "vault", "repository": str(tmp_path / "vault"), "password_file": str(folder / "password")}
-    write(folder / "vault.json", vault)
-    found.vault, found.settings = vault, folder / "vault.json"
+    folder = tmp_path / "etc" / "offsite"
+    folder.mkdir()
+    found.vault = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD, "users": [USER]}
+    found.vault["private"] = str(tmp_path / "private")
+    (tmp_path / "private").mkdir()
+    found.settings = folder / "vault.json"
+    write(found.settings, found.vault)
     found.configure(offsite=["vault"])
     return found
 
 
 def write(path, values):
-    import json
-
     path.write_text(json.dumps(values))
+
+
+def another_job(host):
+    """A second one, `other`, that copies the same to the same repository."""
+    job = dict(host.configure(offsite=["vault"]), name="other", state=str(host.folder / "other"))
+    Path(job["state"]).mkdir()
+    (host.root / "other").mkdir(mode=0o700)
+    write(host.folder / "etc" / "jobs" / "other.json", job)
+    return job
 
 
 def told(_step, **_values):
@@ -82,25 +96,104 @@ def test_what_was_missed_is_caught_up_and_forgotten_by_the_same_retention(host):
 
 def test_a_wrong_key_and_a_repository_that_is_gone(host):
     assert host.run()[0] == OK
-    (host.settings.parent / "password").write_text("another")
+    write(host.settings, dict(host.vault, password="another"))
     code, _, err = host.run()
     assert code == PARTIAL and "wrong password" in err and "another" not in err.replace("another user", "")
     with pytest.raises(SauvegardeError) as caught:
-        offsite.check(host.vault)
+        offsite.check(dict(host.vault, password="another"))
     assert caught.value.exit_code == WRONG_KEY
-    (host.settings.parent / "password").write_text("c4nary-of-the-repository\n")
+    write(host.settings, host.vault)
     (host.folder / "vault").rename(host.folder / "unmounted")
     code, _, err = host.run()
     assert code == PARTIAL and not (host.folder / "vault").exists(), "an empty mount point gets no new repository"
-    other = dict(host.configure(offsite=["vault"]), name="other", state=str(host.folder / "other"))
-    Path(other["state"]).mkdir()
-    (host.root / "other").mkdir(mode=0o700)
-    write(host.folder / "etc" / "jobs" / "other.json", other)
+    another_job(host)
     code, _, err = host.run("run", "other")
     assert code == PARTIAL and "another name" in err and not (host.folder / "vault").exists(), "nor by a new job"
     with pytest.raises(SauvegardeError) as caught:
         offsite.ensure(host.vault, known=True)
     assert caught.value.exit_code == NO_REPOSITORY
+
+
+def test_two_new_jobs_at_once_make_one_repository(host):
+    """Each would make it: what two of restic's init leave may never open again."""
+    another_job(host)
+    both = [host.start("run", name) for name in ("demo", "other")]
+    assert [each.communicate(timeout=300)[1] for each in both] == ["", ""]
+    assert [each.returncode for each in both] == [OK, OK]
+    assert len(offsite.restic(host.vault, ["list", "keys", "--no-lock"], "x").text.split()) == 1
+    assert {line["job"] for line in offsite.snapshots(host.vault)} == {"demo", "other"}
+
+
+def test_another_host_makes_the_repository_in_the_same_moment(host, monkeypatch):
+    original = offsite.restic
+
+    def slower(repository, arguments, *more, **options):
+        if arguments == ["init"]:
+            original(repository, arguments, "x")
+        return original(repository, arguments, *more, **options)
+
+    monkeypatch.setattr(offsite, "restic", slower)
+    offsite.ensure(host.vault, known=False)
+    assert offsite.snapshots(host.vault) == []
+
+
+def private_files(host):
+    """What opens the repository, in files: wherever a run may put them."""
+    places = [credentials.RUN / "demo", host.state]
+    return [each for place in places if place.is_dir() for each in place.glob(".secrets-*")]
+
+
+def stopped(run):
+    """Whether restic, which the run has started, has been stopped while what opens the repository lies in files."""
+    for each in (child for worker in _children(run.pid) for child in _children(worker)):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"/restic") and b"version" not in words:
+                os.kill(each, signal.SIGSTOP)
+                return Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return False
+
+
+@pytest.mark.parametrize("victim", ["run", "worker"])
+def test_what_opens_the_repository_is_in_files_only_while_restic_runs(host, victim):
+    """Whoever is killed then: the next run has cleared it. Hooks see none of it."""
+    seen = host.folder / "seen"
+    words = f"ls -l /proc/self/fd; env; ls -A {host.state} {credentials.RUN}/demo"
+    hook = ["/bin/sh", "-c", f"({words}) >> {seen} 2>&1; true"]
+    host.configure(offsite=["vault"], before=[hook], after=[hook])
+    process = host.start("run", "demo")
+    conftest.wait_until(lambda: stopped(process))
+    (folder,) = private_files(host)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [(each.name, each.stat().st_mode & 0o777) for each in folder.iterdir()] == [("password", 0o600)]
+    if victim == "run":
+        process.kill()
+        process.communicate(timeout=60)
+        assert private_files(host) == [folder], "nobody was left who could have cleared it"
+    else:
+        (worker,) = _children(process.pid)
+        os.kill(worker, signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == PARTIAL and "was killed" in err
+        assert private_files(host) == [], "whoever waited for it has cleared it"
+    host.configure(before=[hook], after=[hook])
+    conftest.wait_until(lambda: host.run()[0] == OK)
+    assert private_files(host) == [], "even by a run that copies nothing"
+    assert "SAUVEGARDE_RESULT=success" in seen.read_text()
+    assert not [word for word in ("secrets", "RESTIC", "vault", PASSWORD) if word in seen.read_text()]
+
+
+def test_a_job_s_own_settings_give_its_user_no_more(host):
+    """Root reads them, and they are that user's to change: another's repository, or another user, is refused."""
+    write(host.settings, dict(host.vault, users=["somebody"]))
+    job = dict(host.configure(offsite=["vault"]), configuration=str(host.folder / "etc"))
+    assert set(jobs.repositories(job)["vault"]) > {"password", "turn"} or USER != "root"
+    refused = jobs.repositories(dict(job, user="nobody"))["vault"]
+    assert isinstance(refused, SauvegardeError) and "is not for jobs of nobody" in refused.what
+    if USER == "root":
+        shutil.chown(str(host.folder / "etc" / "jobs" / "demo.json"), "nobody")
+        code, _, err = host.run()
+        assert code == FAILED and "The settings of the job demo are not its user's" in err and host.labels() == []
 
 
 def test_nothing_is_forgotten_in_a_damaged_repository(host):
@@ -204,12 +297,10 @@ def test_an_old_restic_is_said(monkeypatch):
 
 
 def test_the_list_shows_both_places_and_says_what_it_could_not_read(host):
-    import json
-
     assert host.run()[0] == OK
     code, out, _ = host.run("list", "--offsite")
     assert code == OK and [line["where"] for line in json.loads(out)["archives"]] == ["local", "vault"]
-    (host.settings.parent / "password").write_text("another")
+    write(host.settings, dict(host.vault, password="another"))
     code, out, _ = host.run("list", "--offsite")
     assert code == PARTIAL and json.loads(out)["problems"][0]["exit_code"] == WRONG_KEY
     assert [line["where"] for line in json.loads(out)["archives"]] == ["local"]

@@ -24,9 +24,7 @@ def vault(cluster, database, repository, tmp_path):
     """A repository with an archive of the database and one of the roles; the host that made them is gone."""
     cluster.execute("CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 5000) i", database)
     cluster.execute("CREATE ROLE only_there LOGIN PASSWORD 'canary'; ALTER TABLE t OWNER TO only_there", database)
-    password = tmp_path / "password"
-    password.write_text(PASSWORD)
-    there = {"name": "vault", "repository": str(tmp_path / "vault"), "password_file": str(password)}
+    there = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD, "private": str(tmp_path)}
     (repository / "roles").mkdir(mode=0o700)
     offsite.ensure(there, False)
     for name, kind in (("demo", "pg_dump"), ("roles", "globals")):
@@ -34,7 +32,6 @@ def vault(cluster, database, repository, tmp_path):
         path = repository / name / kinds.back_up(job, repository)["id"]
         offsite._copy(there, job, path)
     shutil.rmtree(str(repository))
-    password.unlink()
     cluster.execute("DROP TABLE t; DROP ROLE only_there", database)
     yield {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD}
     connection = cluster.connect()
@@ -143,8 +140,7 @@ def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_pat
     (tmp_path / "repository" / "demo").mkdir(mode=0o700, parents=True)
     job = {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database, "host": "dead"}
     path = tmp_path / "repository" / "demo" / kinds.back_up(job, tmp_path / "repository")["id"]
-    (tmp_path / "password").write_text(PASSWORD)
-    offsite._copy(dict(vault, password="", password_file=str(tmp_path / "password")), job, path)
+    offsite._copy(dict(vault, private=str(tmp_path)), job, path)
     with conftest.small_disk(tmp_path / "small", "24m") as small:
         directory = small / "restores"
         with pytest.raises(SauvegardeError, match="space"):

@@ -139,6 +139,12 @@ def test_a_state_that_cannot_be_written_hides_nothing(host):
         (label,) = host.labels()
         assert code == PARTIAL and "state cannot be written" in err and f"The archive {label} is good" in err
         assert "No space left" in err and host.samples()["last_run_exit_code"] == PARTIAL
+        code, out, err = host.run("verify", "--json", "demo")
+        assert code == PARTIAL and "state cannot be written" in err and "Traceback" not in err
+        assert [line["verified"] for line in json.loads(out)] == [True] and host.samples()["last_verify_success"] == 1
+        next((host.directory / label).glob("*.zst")).write_bytes(b"")
+        code, _, err = host.run("verify", "demo")
+        assert code == DAMAGED and "Set aside as" in err and "state cannot be written" in err
         (folder / "filling").unlink()
         assert host.run() == (OK, "", "")
 

@@ -52,7 +52,7 @@ def test_words_are_spread_and_steady(word):
 
 
 def crontab(**changes):
-    entry = dict({"job": "offers", "schedule": "1 2 * * *", "user": "postgres", "action": "run"}, **changes)
+    entry = dict({"job": "offers", "schedule": "1 2 * * *", "action": "run"}, **changes)
     return schedule.crontab([entry], "db1", "/usr/local/lib/sauvegarde/run", header=["Kept by Ansible"])
 
 
@@ -60,7 +60,7 @@ def test_the_file_is_as_cron_wants_it():
     text = crontab()
     assert text.endswith("\n") and not text.endswith("\n\n")
     assert text.splitlines()[-1] == (
-        "1 2 * * * postgres umask 077; exec /usr/bin/python3 -I /usr/local/lib/sauvegarde/run run offers"
+        "1 2 * * * root umask 077; exec /usr/bin/python3 -I /usr/local/lib/sauvegarde/run run offers"
     )
     assert "\nMAILTO=root\n" in text and "\nLC_ALL=C.UTF-8\n" in text and "\nPATH=/usr/local/sbin:" in text
 
@@ -69,7 +69,7 @@ def test_the_line_runs_as_cron_runs_it(tmp_path):
     """Fault 22: the very line, with nothing in the environment but what the file sets."""
     runner = tmp_path / "run"
     runner.write_text("import os, sys\nprint(sys.argv[1:], sys.flags.isolated, oct(os.umask(0)), sorted(os.environ))\n")
-    entry = {"job": "offers", "schedule": "* * * * *", "user": "postgres", "action": "run"}
+    entry = {"job": "offers", "schedule": "* * * * *", "action": "run"}
     text = schedule.crontab([entry], "db1", str(runner), mailto="")
     settings = [line for line in text.splitlines() if "=" in line.split(" ")[0]]
     command = text.splitlines()[-1].split(" ", 6)[6]
@@ -88,8 +88,6 @@ def test_the_line_runs_as_cron_runs_it(tmp_path):
         {"job": "a b"},
         {"job": "$(x)"},
         {"job": "a\nb"},
-        {"user": "root x"},
-        {"user": "a\n"},
         {"action": ";"},
     ],
 )

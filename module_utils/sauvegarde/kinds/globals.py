@@ -1,12 +1,53 @@
 """The `globals` kind: roles, tablespaces and settings of a whole cluster, and the properties of each of its databases.
 
+pg_dumpall looks through no snapshot: what it writes counts where the fingerprint before it and after it is the same.
+
 job: connection (see postgres.Server).
 """
 
-from .. import archive, databases, postgres, process
+import hashlib
+import json
+
+from .. import archive, databases, fingerprint, postgres, process
 from ..errors import SauvegardeError
 
 _TRAILER = b"-- PostgreSQL database cluster dump complete"
+_ATTEMPTS = 5
+
+# What every version from 9.6 on has and pg_dumpall writes, by the name of its sum; a row is summed as JSON. Who granted
+# a membership is left out, as only 16 began to keep it right.
+_SUMMED = {
+    "roles": "SELECT rolname::text, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,"
+    " rolbypassrls, rolconnlimit, rolvaliduntil::text, shobj_description(oid, 'pg_authid')"
+    " FROM pg_roles WHERE rolname !~ '^pg_'",
+    "memberships": "SELECT r.rolname::text, m.rolname::text, bool_or(a.admin_option) FROM pg_auth_members a"
+    " JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member"
+    " WHERE NOT (r.rolname ~ '^pg_' AND m.rolname ~ '^pg_') GROUP BY 1, 2",
+    "role_settings": "SELECT r.rolname::text, unnest(s.setconfig) FROM pg_db_role_setting s"
+    " JOIN pg_roles r ON r.oid = s.setrole WHERE s.setdatabase = 0 AND r.rolname !~ '^pg_'",
+    "tablespaces": "SELECT t.spcname::text, pg_get_userbyid(t.spcowner)::text, pg_tablespace_location(t.oid),"
+    " ARRAY(SELECT o COLLATE \"C\" FROM unnest(t.spcoptions) o ORDER BY 1), shobj_description(t.oid, 'pg_tablespace'),"
+    " ARRAY(SELECT DISTINCT concat(CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END, '=',"
+    " a.privilege_type, CASE WHEN a.is_grantable THEN '*' END) COLLATE \"C\""
+    " FROM aclexplode(coalesce(t.spcacl, acldefault('t', t.spcowner))) a ORDER BY 1)"
+    " FROM pg_tablespace t WHERE t.spcname !~ '^pg_'",
+}
+_PASSWORDS = "SELECT rolname::text, rolpassword FROM pg_authid WHERE rolname !~ '^pg_' AND rolpassword IS NOT NULL"
+_DATABASES = "SELECT datname::text FROM pg_database WHERE datname <> 'template0' ORDER BY 1"
+# Of databases.properties: not what later versions have added.
+_OF_DATABASES = (
+    "owner",
+    "encoding",
+    "collate",
+    "ctype",
+    "tablespace",
+    "connection_limit",
+    "allow_connections",
+    "is_template",
+    "comment",
+    "settings",
+    "role_settings",
+)
 
 
 def preflight(job, directory, last):
@@ -39,7 +80,53 @@ def dump(job, stage, facts, notify):
     """globals.sql by pg_dumpall, databases.sql from the catalog."""
     server = postgres.server(job.get("connection"))
     maintenance = job.get("database", "postgres")
+    connection = postgres.connect(server, maintenance)
+    try:
+        fingerprint.pin(connection)
+        sums, found = take(connection, facts["passwords"])
+        for _ in range(_ATTEMPTS):
+            before = sums
+            notify("globals")
+            _dump(stage, facts, server, maintenance)
+            sums, found = take(connection, facts["passwords"])
+            changed = [name for name in sums["tables"] if sums["tables"][name] != before["tables"][name]]
+            if not changed:
+                break
+            stage.discard("globals.sql")
+        else:
+            raise SauvegardeError(
+                f"The globals changed whenever they were dumped, {_ATTEMPTS} times.",
+                "Not what they were before: {}.".format(", ".join(changed)),
+                "Start the job when nobody changes roles, tablespaces or databases.",
+            )
+    finally:
+        connection.close()
+    with stage.writer("databases.sql") as target:
+        for name, values in found.items():
+            target.write(f"-- {_comment(values)}\n".encode())
+            for statement in databases.statements(name, values):
+                target.write((statement + ";\n").encode("utf-8"))
     warnings = []
+    if not facts["passwords"]:
+        warnings.append("Roles are without their passwords: the dump role may not read pg_authid.")
+    return {
+        "source": {"server": facts["server"], "databases": found, "passwords": facts["passwords"]},
+        "tools": {"pg_dumpall": facts["client"].version, **archive.tools()},
+        "fingerprint": sums,
+        "restore_by_hand": {
+            "local": [
+                "# As the superuser of the new cluster. Roles that exist already are said and skipped.",
+                "zstd -dcq globals.sql.zst | psql -X -d postgres",
+                "# What belongs to each database, once the databases exist:",
+                "zstd -dcq databases.sql.zst | psql -X -d postgres",
+            ],
+            "plain": ["psql -X -d postgres -f globals.sql", "psql -X -d postgres -f databases.sql"],
+        },
+        "warnings": warnings,
+    }
+
+
+def _dump(stage, facts, server, maintenance):
     arguments = [
         facts["client"].path,
         "--globals-only",
@@ -48,8 +135,6 @@ def dump(job, stage, facts, notify):
     ]
     if not facts["passwords"]:
         arguments.append("--no-role-passwords")
-        warnings.append("Roles are without their passwords: the dump role may not read pg_authid.")
-    notify("globals")
     tail = b""
     with stage.writer("globals.sql") as target, process.start(
         arguments, env=postgres.environment(server, maintenance), stdout=process.PIPE
@@ -62,34 +147,38 @@ def dump(job, stage, facts, notify):
         raise SauvegardeError(
             "pg_dumpall's output has no end: it was cut off.", f"Its last line is missing: {_TRAILER}"
         )
-    connection = postgres.connect(server, maintenance)
+
+
+def take(connection, passwords):
+    """(the fingerprint of the globals, {database: its properties}), as one snapshot has them.
+
+    connection: pinned (fingerprint.pin). The sums are {rows, hash} of roles, memberships, role_settings, tablespaces,
+    databases and, where `passwords` says that the role may read them, of passwords: what the server keeps of them goes
+    in by its hash.
+    """
+    postgres.execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     try:
-        names = postgres.query(
-            connection, "SELECT datname::text FROM pg_catalog.pg_database WHERE datname <> 'template0' ORDER BY 1"
-        )
+        rows = {name: postgres.query(connection, statement) for name, statement in _SUMMED.items()}
+        names = postgres.query(connection, _DATABASES)
         found = {name: databases.properties(connection, name) for (name,) in names}
+        if passwords:
+            kept = postgres.query(connection, _PASSWORDS)
+            rows["passwords"] = [(name, hashlib.sha256(text.encode("utf-8")).hexdigest()) for name, text in kept]
     finally:
-        connection.close()
-    with stage.writer("databases.sql") as target:
-        for name, values in found.items():
-            target.write(f"-- {_comment(values)}\n".encode())
-            for statement in databases.statements(name, values):
-                target.write((statement + ";\n").encode("utf-8"))
-    return {
-        "source": {"server": facts["server"], "databases": found, "passwords": facts["passwords"]},
-        "tools": {"pg_dumpall": facts["client"].version, **archive.tools()},
-        "fingerprint": None,
-        "restore_by_hand": {
-            "local": [
-                "# As the superuser of the new cluster. Roles that exist already are said and skipped.",
-                "zstd -dcq globals.sql.zst | psql -X -d postgres",
-                "# What belongs to each database, once the databases exist:",
-                "zstd -dcq databases.sql.zst | psql -X -d postgres",
-            ],
-            "plain": ["psql -X -d postgres -f globals.sql", "psql -X -d postgres -f databases.sql"],
-        },
-        "warnings": warnings,
-    }
+        postgres.execute(connection, "ROLLBACK")
+    rows["databases"] = [[name, *_of_database(values)] for name, values in found.items()]
+    sums = {name: fingerprint.sum_texts(json.dumps(row, sort_keys=True) for row in each) for name, each in rows.items()}
+    return {"algorithm": fingerprint.ALGORITHM, "tables": sums}, found
+
+
+def _of_database(values):
+    grants = values["acl"]
+    if grants is None:  # the default, which becomes explicit where it is given back
+        of_all = [(None, "CONNECT"), (None, "TEMPORARY")]
+        granted = of_all + [(values["owner"], each) for each in ("CONNECT", "CREATE", "TEMPORARY")]
+        grants = [{"grantee": to, "privilege": privilege, "grantable": False} for to, privilege in granted]
+    told = {(each["grantee"] or "", each["privilege"], each["grantable"]) for each in grants}
+    return [*(values[key] for key in _OF_DATABASES), sorted(told)]
 
 
 def _comment(values):

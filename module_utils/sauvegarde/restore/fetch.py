@@ -1,14 +1,10 @@
 """Find an archive on this host, or bring it here straight from a restic repository, the source's host being dead."""
 
-import contextlib
 import re
 import shutil
 import socket
-import tempfile
-from pathlib import Path
 
 from .. import archive, catalog, offsite
-from .. import state as files
 from ..errors import SauvegardeError
 from . import choose, state
 
@@ -38,33 +34,14 @@ def from_host(root, database, point="latest", job="", host="", kinds=("pg_dump",
     return _chosen(catalog.local(root, host or socket.gethostname()), database, point, job, host, kinds)
 
 
-@contextlib.contextmanager
-def with_secrets(repository, directory):
-    """The repository as offsite takes it, from one whose secrets are given as text: `password`, `ssh_key` and
-    `ssh_known_hosts` lie in private files for the block: all that a new host needs is what was kept elsewhere."""
-    found = {key: value for key, value in repository.items() if value}
-    with tempfile.TemporaryDirectory(dir=str(state.folder(directory))) as folder:
-        for name in ("password", "ssh_key", "ssh_known_hosts"):
-            text = found.pop(name, "")
-            if text:
-                path = Path(folder) / name
-                files.replace(path, text.rstrip("\n") + "\n", sync=False)
-                found["password_file" if name == "password" else name] = str(path)
-        yield found
-
-
 def from_restic(repository, directory, database, point="latest", job="", host="", kinds=("pg_dump",), check=False):
     """The same from a restic repository; what was chosen lies below the run's directory then, every file checked.
 
-    repository: as offsite's, or with its secrets as text (see with_secrets). A fetch that was cut starts over; one
-    that was whole is used again.
+    repository: as offsite's: all that a new host needs is what was kept elsewhere. A fetch that was cut starts over;
+    one that was whole is used again.
     """
-    with with_secrets(repository, directory) as opened:
-        return _from_restic(opened, directory, check, database, point, job, host, kinds)
-
-
-def _from_restic(repository, directory, check, *choice):
-    found = _chosen(catalog.remote(repository), *choice)
+    repository = dict(repository, private=str(state.folder(directory)))
+    found = _chosen(catalog.remote(repository), database, point, job, host, kinds)
     if not check:
         place = state.folder(directory) / PLACE
         place.mkdir(mode=0o700, exist_ok=True)

@@ -57,6 +57,23 @@ def test_a_failure_that_may_pass_is_told_to_nobody(backups):
     assert backups.metrics("tolerated")["last_run_success"] == 0
 
 
+def test_a_client_older_than_the_server_is_refused(backups, server):
+    """Fault 6: clients 13 and 15 meet 17 over the network, which lets them in; with its own the same job succeeds."""
+    wait(lambda: backups.state("newest").get("last_run"))
+    run, left = backups.state("newest")["last_run"], backups.root("ls -A /var/backups/sauvegarde/newest")
+    if backups.name == "db17":
+        assert run["exit_code"] == 0 and left and backups.manifest("newest")["tools"]["pg_dump"].startswith("17")
+        return
+    tool = f"/usr/lib/postgresql/{server.version}/bin/pg_dump"
+    version = backups.host.check_output(f"{tool} --version").split()[2]
+    (problem,) = run["problems"]
+    assert run["exit_code"] == 1 and problem["what"].endswith("is as new as the server, which is 17."), problem
+    assert version in problem["why"] and "postgresql-client-17" in problem["fix"] and left == ""
+    login = "PGPASSFILE=/etc/sauvegarde/passfiles/newest LC_ALL=C"
+    refused = backups.host.run(f"sudo -u sauvegarde env {login} {tool} -w -h db17 -U sauvegarde postgres")
+    assert refused.rc == 1 and "server version mismatch" in refused.stderr and refused.stdout == "", "nor would it have"
+
+
 def test_mail_comes_from_failures_only(everyone):
     one = everyone["db17"]
     wait(lambda: "refused the login" in one.root("cat /var/tmp/mails"))
@@ -81,7 +98,7 @@ def test_cron_had_nothing_to_complain_of(backups):
     assert backups.root("find /etc/cron.d -name '*sauvegarde*' -printf '%f %u %m'") == "sauvegarde root 644"
     journal = backups.journal("-u cron")
     assert "bad minute" not in journal and "Error" not in journal
-    assert "(sauvegarde) CMD (umask 077; exec /usr/bin/python3 -I /usr/local/lib/sauvegarde/run run elpaso)" in journal
+    assert "(root) CMD (umask 077; exec /usr/bin/python3 -I /usr/local/lib/sauvegarde/run run elpaso)" in journal
 
 
 def test_a_step_is_a_line_in_the_journal(backups):

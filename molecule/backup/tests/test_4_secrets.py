@@ -1,12 +1,23 @@
 """A canary password is nowhere but in the files that are for it: fault 19."""
 
 import pytest
+from conftest import wait
 
 testinfra_hosts = ["ansible://backup"]
 WATCHED = """
 {launcher} run {job} & run=$!
 while kill -0 $run 2>/dev/null; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; done
 wait $run
+"""
+SETTINGS, FORGOTTEN = "/etc/sauvegarde/offsite/vault.json", "/etc/sauvegarde/forget/db15.json"
+# Stopped first: what it was given stays as long as restic does.
+KILLED = """
+{launcher} run elpaso 2>/dev/null & run=$!
+until pid=$(pgrep -u sauvegarde -x restic | head -n 1); test -n "$pid" && kill -STOP $pid &&
+    grep -q '^State:.T' /proc/$pid/status && {lying} | grep -q password
+do kill -0 $run || exit 9; test -z "$pid" || kill -CONT $pid; done 2>/dev/null
+kill -9 $run; wait $run 2>/dev/null
+{lying}
 """
 # The command that looks for it is in the journal as well, so it is written otherwise there.
 CANARY = "canar[y]-Zephyr"
@@ -22,10 +33,49 @@ def test_in_no_process_list_while_a_job_runs(backups, job, tool):
 def test_in_no_file_but_its_own(backups):
     where = "/etc /home /root /run /srv /tmp /usr/local /var/backups /var/lib /var/log /var/spool /var/tmp"
     found = backups.root(f"grep -rlsa {CANARY} {where}; true").split()
-    own = {"offsite/sauvegarde/vault.password", "passfiles/globals", "pings/elpaso"}
-    if backups.name in ("db15", "db17"):
-        own.add("offsite/sauvegarde/vault.json")  # its address has the server's password in it
+    own = {"offsite/vault.json", "passfiles/globals", "pings/elpaso"}
     assert set(found) == {f"/etc/sauvegarde/{name}" for name in own}
+
+
+def test_what_opens_a_repository_is_root_s_alone(backups):
+    told = backups.root(f"stat -c '%U:%G %a' /etc/sauvegarde/offsite {SETTINGS}; ls /etc/sauvegarde/offsite")
+    assert told.split("\n") == ["root:root 700", "root:root 600", "vault.json"]
+    refused = backups.host.run(f"sudo -u sauvegarde cat {SETTINGS}")
+    assert refused.rc != 0 and "Permission denied" in refused.stderr
+
+
+def test_so_it_is_on_the_repository_s_own_host(repository_host):
+    vault = repository_host.host
+    told = vault.check_output(f"sudo stat -c '%U:%G %a' /etc/sauvegarde/forget {FORGOTTEN}")
+    assert told.split("\n") == ["root:root 700", "root:root 600"]
+    refused = vault.run(f"sudo -u restic-rest-server cat {FORGOTTEN}")
+    assert refused.rc != 0 and "Permission denied" in refused.stderr
+
+
+def test_the_job_s_user_makes_archives_and_no_copies(everyone):
+    one = everyone["db17"]
+    before, offsite = one.labels(), one.offsite()
+    run = one.host.run(f"sudo -u sauvegarde {one.launcher} run elpaso")
+    new = one.labels()[-1]
+    assert run.rc == 3 and f"{new} is good" in run.stderr and "Fix: Run it as root" in run.stderr, run.stderr
+    assert new > before[-1] and one.offsite() == offsite
+    assert one.run("run", "elpaso").rc == 0
+    assert one.offsite()[-2:] == one.labels()[-2:] and new in one.offsite(), "the next run has caught up"
+
+
+def test_what_a_killed_run_leaves_is_gone_after_the_next(everyone):
+    """Killed with all that it has started, while restic runs: till then it lies in memory, for the job's user alone."""
+    one = everyone["db13"]
+    lying = "find /run/sauvegarde -mindepth 2 -printf '%u %m %f\\n'"
+    assert one.root(lying) == "", "whatever has run before"
+    seen = [line.split() for line in one.root(KILLED.format(launcher=one.launcher, lying=lying)).splitlines()]
+    assert {(owner, mode) for owner, mode, _ in seen} == {("sauvegarde", "600"), ("sauvegarde", "700")}
+    assert {name for _, mode, name in seen if mode == "600"} == {"password", "ssh_key", "ssh_known_hosts"}
+    told = one.root("stat -f -c %T /run/sauvegarde/elpaso; stat -c '%U %a' /run/sauvegarde/elpaso")
+    assert told.split("\n") == ["tmpfs", "sauvegarde 700"]
+    # What is slow to die still holds the lock.
+    wait(lambda: one.run("run", "elpaso").rc == 0)
+    assert one.root(lying) == ""
 
 
 def test_in_no_archive(backups):
