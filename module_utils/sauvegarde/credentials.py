@@ -13,26 +13,70 @@ import tempfile
 from pathlib import Path
 
 from . import state
-from .errors import SauvegardeError
+from .errors import LOCKED, SauvegardeError
 
 RUN = Path("/run/sauvegarde")
 _TEXTS = {"password": "password_file", "ssh_key": "ssh_key", "ssh_known_hosts": "ssh_known_hosts"}
 _MARK = ".secrets-"  # no name of a job begins so
 
 
-def place(name="", owner=0):
-    """A folder of the user `owner` (uid) alone, called `name`, below /run/sauvegarde. Only root can make it."""
-    path = RUN / name
+@contextlib.contextmanager
+def _alone():
+    """One after the other for whoever makes or removes places. Only root can, who alone can read this folder."""
     mask = os.umask(0)  # at no moment closed to the users of other jobs, who look for their own folders
     try:
         RUN.mkdir(mode=0o711, exist_ok=True)
     finally:
         os.umask(mask)
-    if os.path.lexists(str(path)) and path.lstat().st_uid != owner:  # the job was another user's before
-        shutil.rmtree(str(path))
-    path.mkdir(mode=0o700, exist_ok=True)
-    os.chown(str(path), owner, -1)
+    descriptor = _locked(RUN, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def place(name="", owner=0):
+    """A folder of the user `owner` (uid) alone, called `name`, below /run/sauvegarde. Only root can make it.
+
+    One that another user has, since the job was that one's before, is replaced, unless a run still uses it.
+    """
+    path = RUN / name
+    with _alone():
+        if os.path.lexists(str(path)) and path.lstat().st_uid != owner:
+            _remove(path)
+        if not path.is_dir():
+            path.mkdir(mode=0o700)
+            os.chown(str(path), owner, -1)
     return str(path)
+
+
+def remove(name):
+    """Remove a place, if there is one that no run uses. Only root can."""
+    with _alone():
+        if os.path.lexists(str(RUN / name)):
+            _remove(RUN / name)
+
+
+def _remove(path):
+    try:
+        descriptor = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _in_use(path) from None
+    try:
+        clear(path)
+        if any(each.name.startswith(_MARK) for each in path.iterdir()):
+            raise _in_use(path)
+        shutil.rmtree(str(path))
+    finally:
+        os.close(descriptor)
+
+
+def _in_use(path):
+    return SauvegardeError(
+        f"What opens the repositories lies in {path} for a run that goes on.",
+        fix="Wait for its end, then do this again.",
+        exit_code=LOCKED,
+    )
 
 
 def _locked(folder, how):
