@@ -32,6 +32,7 @@ DEFAULTS = {
     "offsite": [],
 }
 REQUIRED = ("name", "kind", "user", "host", "root", "state")
+_ROOT_S = ("MAIL", "SUDO_", "XDG_", "SSH_", "DBUS_", "GIT_")  # the beginnings of variables that are of one user
 
 
 def _read(path, what):
@@ -160,7 +161,7 @@ def _account(user):
 
 
 def become(user):
-    """Go on as `user` for good. Only root can; anybody else must be that user already."""
+    """Go on as `user` for good, at home there. Only root can; anybody else must be that user already."""
     entry = _account(user)
     if os.geteuid() == entry.pw_uid:
         return
@@ -170,3 +171,7 @@ def become(user):
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
     os.chdir("/")
+    # libpq and git look for settings in HOME, and fail where they may not look.
+    for variable in [each for each in os.environ if each.startswith(_ROOT_S)]:
+        del os.environ[variable]
+    os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)

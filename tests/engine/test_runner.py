@@ -26,12 +26,12 @@ USER = "root" if os.geteuid() == 0 else __import__("pwd").getpwuid(os.geteuid())
 class Host:
     """A host's folders with one job: the copy of a SQLite database."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, job="demo"):
+        self.folder, self.job = folder, job
         self.root, self.state, self.metrics = folder / "archives", folder / "state", folder / "metrics"
         for each in (self.root, self.state, self.metrics, folder / "etc" / "jobs", folder / "etc" / "pings"):
             each.mkdir(parents=True, mode=0o755)
-        self.directory = self.root / "demo"
+        self.directory = self.root / job
         self.directory.mkdir(mode=0o700)
         self.database = folder / "-o$(id)'é \"% db.sqlite3"  # fault 33
         with sqlite3.connect(str(self.database)) as connection:
@@ -43,7 +43,7 @@ class Host:
     def configure(self, **changes):
         job = dict(
             {
-                "name": "demo",
+                "name": self.job,
                 "kind": "sqlite",
                 "user": USER,
                 "host": "db1",
@@ -54,7 +54,7 @@ class Host:
             },
             **changes,
         )
-        (self.folder / "etc" / "jobs" / "demo.json").write_text(json.dumps(job))
+        (self.folder / "etc" / "jobs" / f"{self.job}.json").write_text(json.dumps(job))
         return dict(jobs.DEFAULTS, **job)
 
     def argv(self, *words):
@@ -66,7 +66,7 @@ class Host:
         )
 
     def run(self, *words):
-        process = self.start(*(words or ("run", "demo")))
+        process = self.start(*(words or ("run", self.job)))
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
@@ -74,7 +74,7 @@ class Host:
         return state.read(self.state / "state.json")
 
     def samples(self):
-        text = (self.metrics / "sauvegarde_demo.prom").read_text()
+        text = (self.metrics / f"sauvegarde_{self.job}.prom").read_text()
         lines = [line for line in text.splitlines() if not line.startswith("#")]
         return {line.split("{")[0].replace("sauvegarde_backup_", ""): float(line.rsplit(" ", 1)[1]) for line in lines}
 
@@ -482,6 +482,23 @@ def test_unknown_jobs_and_broken_settings(host):
     host.configure(kind="nonsense")
     code, _, err = host.run()
     assert code == FAILED and "nonsense" in err
+
+
+@pytest.mark.skipif(USER != "root", reason="only root becomes somebody else")
+def test_a_job_is_at_home_with_its_user(host):
+    """What libpq and git look for in root's home they may not even look for."""
+    script = LAUNCHER.replace("from sauvegarde.runner import main; sys.exit(main())", "") + (
+        "import json, os; from sauvegarde import jobs; jobs.become('nobody'); print(json.dumps(dict(os.environ)))"
+    )
+    given = {"PATH": "/usr/bin", "HOME": "/root", "USER": "root", "LOGNAME": "root", "TZ": "UTC"}
+    roots = {"MAIL": "/var/mail/root", "SUDO_USER": "me", "XDG_CONFIG_HOME": "/root/.config", "GIT_DIR": "/root"}
+    out = subprocess.run(
+        [sys.executable, "-I", "-c", script], env=dict(given, **roots), stdout=subprocess.PIPE, check=True, timeout=60
+    ).stdout
+    told = json.loads(out.decode())
+    home = __import__("pwd").getpwnam("nobody").pw_dir
+    assert (told["HOME"], told["USER"], told["LOGNAME"], told["TZ"]) == (home, "nobody", "nobody", "UTC")
+    assert not set(roots).intersection(told)
 
 
 def test_the_list_is_json(host):
