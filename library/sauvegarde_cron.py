@@ -8,7 +8,7 @@ short_description: Keep the cron file of the backup jobs
 description:
   - Writes one file for all jobs, as cron wants it. With an empty list the file goes.
   - Every schedule is checked before anything is written.
-  - Root starts every line, as nobody else can read what opens the repositories; the engine goes on as the job's user.
+  - Root starts every line, as nobody else can read the jobs' settings; the engine goes on as the job's user.
 author: Sauvegarde
 options:
   path:

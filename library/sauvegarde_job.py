@@ -9,7 +9,7 @@ description:
   - Starts the job exactly as cron does, as its own user and with the host's copy of the engine.
   - It is detached, so that it goes on when the connection breaks. An action plugin of the same name waits for its end
     and shows how far it is.
-  - Run it as root; the job's own user can make archives, but no offsite copies.
+  - Run it as root, who alone can read the job's settings.
 author: Sauvegarde
 options:
   name:

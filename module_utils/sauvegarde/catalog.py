@@ -8,13 +8,10 @@ too, with where "server" and verified null: nothing ever compared what was live.
 
 import contextlib
 import os
-import re
 from pathlib import Path
 
 from . import archive, manifest, offsite, state
 from .errors import SauvegardeError
-
-_SNAPSHOT = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def source(found):
@@ -104,18 +101,16 @@ def remote(repository, cache=None):
 
 
 def _forget(cache, there):
-    """Remove what was kept of snapshots that are gone. Root does this in a folder of the job's user, who can lead it
-    elsewhere: by these names nobody calls anything else.
-    """
+    """Remove what was kept of snapshots that are gone."""
     for each in Path(str(cache)).glob("*.json") if cache else []:
-        if _SNAPSHOT.match(each.stem) and each.stem not in there:
+        if each.stem not in there:
             with contextlib.suppress(OSError):
                 each.unlink()
 
 
 def _manifest(repository, snapshot, kept):
     if kept is not None:
-        with contextlib.suppress(SauvegardeError):  # not there yet, damaged, or another user's: asked for anew
+        with contextlib.suppress(SauvegardeError):  # not there yet, or damaged: asked for anew
             return manifest.load(kept)
     text = offsite.manifest_text(repository, snapshot["snapshot"])
     found = manifest.loads(text, "snapshot {} of {}".format(snapshot["snapshot"], repository["name"]))

@@ -3,20 +3,20 @@
 Keys: name, kind, user, host (the inventory's name), root (of the archives), state (folder of its own), timeout
 (seconds, 0 for none), nice, allow_failure, retention, before and after (lists of commands), metrics (folder, or
 empty), offsite (names of repositories) and what the kind needs (kinds/*.py). The address of the ping, which is a
-secret, is in /etc/sauvegarde/pings/NAME. These files are the job's user's, who can change what they say: root, who
-reads them too, does nothing for them that this user may not.
+secret, is in /etc/sauvegarde/pings/NAME. A repository is /etc/sauvegarde/offsite/NAME.json, with all that opens it
+(offsite.py) and `manifests`, a folder of root's for those that it has been asked for (catalog.py).
 
-A repository is /etc/sauvegarde/offsite/NAME.json, with all that opens it (offsite.py) and `users`, whose jobs may copy
-to it. Only root can read it.
+All these files are root's alone, who does what they say, and reads them before going on as the job's user.
 """
 
+import contextlib
 import json
 import os
 import pwd
 import re
 from pathlib import Path
 
-from . import credentials, retention
+from . import credentials, retention, state
 from .errors import SauvegardeError
 
 CONFIGURATION = "/etc/sauvegarde"
@@ -32,15 +32,14 @@ DEFAULTS = {
     "offsite": [],
 }
 REQUIRED = ("name", "kind", "user", "host", "root", "state")
+AS_ROOT = "Run it as root, as cron does: the settings are root's alone."
 _ROOT_S = ("MAIL", "SUDO_", "XDG_", "SSH_", "DBUS_", "GIT_")  # the beginnings of variables that are of one user
 
 
-def _read(path, what):
-    """(the settings in the file, the uid that it belongs to)."""
+def _read(path, what, required):
     try:
         with path.open(encoding="utf-8") as file:
             found = json.load(file)
-            owner = os.fstat(file.fileno()).st_uid
     except FileNotFoundError:
         known = sorted(each.stem for each in path.parent.glob("*.json")) if os.access(str(path.parent), os.R_OK) else []
         raise SauvegardeError(
@@ -49,11 +48,18 @@ def _read(path, what):
             "Add it to the inventory and run the backup role, or name another.",
         ) from None
     except (OSError, ValueError) as error:
-        fix = "Run it as root, as cron does." if isinstance(error, PermissionError) else ""
+        fix = AS_ROOT if isinstance(error, PermissionError) else ""
         raise SauvegardeError(f"The settings of the {what} {path.stem} cannot be read.", str(error), fix) from error
     if not isinstance(found, dict):
         raise SauvegardeError(f"The settings of the {what} {path.stem} are no mapping: {path}")
-    return found, owner
+    wrong = [key for key in required if not found.get(key) or not isinstance(found[key], str)]
+    if wrong or found["name"] != path.stem:
+        raise SauvegardeError(
+            f"The settings of the {what} {path.stem} are not whole.",
+            "Missing or wrong: {}.".format(", ".join(wrong) or "name"),
+            "Run the backup role, which writes them.",
+        )
+    return found
 
 
 def check_name(name):
@@ -68,25 +74,14 @@ def check_name(name):
 def load(name, configuration=CONFIGURATION):
     """The job's settings with every default, checked; `configuration` says where they came from."""
     path = Path(configuration) / "jobs" / (check_name(name) + ".json")
-    found, owner = _read(path, "job")
-    job = dict(DEFAULTS, **found)
-    missing = [key for key in REQUIRED if not job.get(key)]
-    if missing or job["name"] != name:
-        raise SauvegardeError(
-            f"The settings of the job {name} are not whole.",
-            "Missing or wrong: {}.".format(", ".join(missing) or "name"),
-        )
-    if owner and owner != _account(job["user"]).pw_uid:
-        raise SauvegardeError(
-            f"The settings of the job {name} are not its user's.",
-            "{} is for {}, but belongs to uid {}.".format(path, job["user"], owner),
-            "Run the backup role, which writes it.",
-        )
+    job = dict(DEFAULTS, **_read(path, "job", REQUIRED))
+    if not isinstance(job["offsite"], list):
+        raise SauvegardeError(f"The settings of the job {name} are not whole.", "Wrong: offsite, which is no list.")
     retention.policy(job["retention"])
     job["configuration"] = configuration
     try:
         job["ping"] = (Path(configuration) / "pings" / name).read_text(encoding="utf-8").strip()
-    except OSError:
+    except (OSError, ValueError):
         job["ping"] = ""  # what a ping meets fails no backup
     return job
 
@@ -97,30 +92,43 @@ def _repository_path(name, configuration):
 
 def repository(name, configuration=CONFIGURATION):
     """A repository's settings with all that opens it, from the file that only root can read."""
-    found, _ = _read(_repository_path(name, configuration), "repository")
-    return dict({"environment": {}, "ssh_key": "", "ssh_known_hosts": "", "forget": True, "users": []}, **found)
+    found = _read(_repository_path(name, configuration), "repository", ("name", "repository", "password"))
+    return dict({"environment": {}, "ssh_key": "", "ssh_known_hosts": "", "forget": True, "manifests": ""}, **found)
 
 
 def repositories(job):
-    """The job's repositories as offsite takes them, {name: settings}; where one cannot be had, the error in its place,
-    which keeps no backup from being made. To be called before `become`: only root can read them.
+    """The job's repositories as offsite takes them, {name: settings}, and `known`: whether any job of this host has
+    copied to it. Where one cannot be had, the error is in its place, which keeps no backup from being made.
+
+    To be called before `become`: only root can read all this.
     """
     found = {}
     for name in job["offsite"]:
         try:
             settings = repository(name, job["configuration"])
-            if job["user"] not in [*settings["users"], "root"]:
-                raise SauvegardeError(
-                    "The repository {} is not for jobs of {}.".format(name, job["user"]),
-                    fix="Add it to the job in the inventory and run the backup role.",
-                )
             settings["private"] = private(job["state"], job["name"], job["user"])
             settings["cache"] = str(Path(job["state"]) / "cache")
             settings["turn"] = os.open(str(_repository_path(name, job["configuration"])), os.O_RDONLY | os.O_CLOEXEC)
+            settings["known"] = _known(job, name)
             found[name] = settings
         except SauvegardeError as error:
             found[name] = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the backup itself needs no repository
+            found[name] = SauvegardeError(f"The repository {name} cannot be used.", f"{type(error).__name__}: {error}")
     return found
+
+
+def _known(job, repository):
+    folders = {job["state"]}
+    for name in names(job["configuration"]):
+        with contextlib.suppress(Exception):  # another job's settings; its own run tells what is wrong with them
+            folders.add(load(name, job["configuration"])["state"])
+    for folder in folders:
+        told = state.read(Path(folder) / "state.json")
+        with contextlib.suppress(AttributeError):  # the state is its job's user's, who can write anything there
+            if told.get("offsite", {}).get(repository, {}).get("last_success"):
+                return True
+    return False
 
 
 def private(state, name="", user="root"):
@@ -131,27 +139,49 @@ def private(state, name="", user="root"):
     if os.geteuid() != 0:
         return str(state)
     try:
-        return credentials.place(name, _account(user).pw_uid)
+        return credentials.place(name, account(user).pw_uid)
     except OSError as error:
         raise SauvegardeError("What opens the repositories has no place to be in.", str(error)) from error
 
 
 def forgetting(name, configuration=CONFIGURATION):
     """A repository that this host keeps for others, with their retention (offsite.forget_for_others)."""
-    return _read(Path(configuration) / "forget" / (check_name(name) + ".json"), "repository to tidy")[0]
+    path = Path(configuration) / "forget" / (check_name(name) + ".json")
+    return _read(path, "repository to tidy", ("name", "repository", "password", "user", "state"))
+
+
+def _names(configuration, kind):
+    try:
+        found = [each.name for each in (Path(configuration) / kind).iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SauvegardeError("What this host has to do cannot be read.", str(error), AS_ROOT) from error
+    return sorted(name[: -len(".json")] for name in found if name.endswith(".json") and not name.startswith("."))
 
 
 def names(configuration=CONFIGURATION):
     """The jobs of this host."""
-    return sorted(path.stem for path in (Path(configuration) / "jobs").glob("*.json"))
+    return _names(configuration, "jobs")
+
+
+def repository_names(configuration=CONFIGURATION):
+    """The repositories that jobs of this host copy to."""
+    return _names(configuration, "offsite")
 
 
 def forgetting_names(configuration=CONFIGURATION):
     """The repositories that this host keeps for others."""
-    return sorted(path.stem for path in (Path(configuration) / "forget").glob("*.json"))
+    return _names(configuration, "forget")
 
 
-def _account(user):
+def described(job):
+    """Whether the job is still in the inventory; its user can tell, too."""
+    return os.path.lexists(str(Path(job["configuration"]) / "jobs" / (job["name"] + ".json")))
+
+
+def account(user):
+    """The user's entry of the host."""
     try:
         return pwd.getpwnam(user)
     except KeyError:
@@ -162,11 +192,11 @@ def _account(user):
 
 def become(user):
     """Go on as `user` for good, at home there. Only root can; anybody else must be that user already."""
-    entry = _account(user)
+    entry = account(user)
     if os.geteuid() == entry.pw_uid:
         return
     if os.geteuid() != 0:
-        raise SauvegardeError(f"This runs as {user}, not as uid {os.geteuid()}.", fix=f"Use root, or sudo -u {user}.")
+        raise SauvegardeError(f"This runs as {user}, not as uid {os.geteuid()}.", fix=AS_ROOT)
     os.initgroups(user, entry.pw_gid)
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)

@@ -42,7 +42,7 @@ _WORDS = (
 
 def _environment(repository):
     environment = dict(process.BASE_ENVIRONMENT, HOME=pwd.getpwuid(os.geteuid()).pw_dir, RESTIC_PROGRESS_FPS="0")
-    environment.update(repository.get("environment") or {})
+    environment.update({key: str(value) for key, value in (repository.get("environment") or {}).items()})
     environment["RESTIC_REPOSITORY"] = repository["repository"]
     environment["RESTIC_PASSWORD_FILE"] = repository["password_file"]
     return environment

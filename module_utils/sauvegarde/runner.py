@@ -1,8 +1,8 @@
 """One run of a job, from cron, from a playbook or by hand: `python3 -I /usr/local/lib/sauvegarde/run run JOB`.
 
 lock → ping → hooks → the kind's dump, read back and published → retention → offsite → state, metrics, ping. Whoever is
-killed, and when: the last good archive stays, the next run clears what is left. Root starts it, who alone can read what
-opens the repositories; all the rest is done as the job's user.
+killed, and when: the last good archive stays, the next run clears what is left. Root starts it, who alone can read the
+settings and what opens the repositories; all the rest is done as the job's user.
 
 Two processes: a small one that holds the lock, keeps the time and says what came of it, even when the other was
 killed; and the worker, which does the work as the job's user and dies with the first. It tells what it has done as it
@@ -163,17 +163,7 @@ def _directory(job):
 def _offsite(job, repository, steps):
     if isinstance(repository, SauvegardeError):
         raise repository
-    return offsite.synchronise(repository, job, steps, _known(job, repository["name"]))
-
-
-def _known(job, name):
-    """Whether the repository was there before: any job of this host that this user can look into has copied to it."""
-    folders = {job["state"]}
-    for each in jobs.names(job["configuration"]):
-        with contextlib.suppress(SauvegardeError):
-            folders.add(jobs.load(each, job["configuration"])["state"])
-    told = [state.read(Path(folder) / "state.json").get("offsite", {}) for folder in folders]
-    return any(each.get(name, {}).get("last_success") for each in told)
+    return offsite.synchronise(repository, job, steps, repository["known"])
 
 
 def _error(error):
@@ -487,7 +477,7 @@ def _tell(job, current, outcome):
 
 def _metrics(job, current):
     # A job that was taken from the inventory while it ran has no metrics any more, which would only go stale.
-    if job["metrics"] and job["name"] in jobs.names(job["configuration"]):
+    if job["metrics"] and jobs.described(job):
         try:
             metrics.write(job["metrics"], job["name"], job["kind"], current)
         except OSError as error:
@@ -557,11 +547,26 @@ def _verify(arguments):
     return OK if good else DAMAGED
 
 
+@contextlib.contextmanager
+def _journalled(name, step):
+    """One line in the journal whatever comes of the block, which may add what it says."""
+    began, values = time.time(), {}
+    try:
+        yield values
+    except Exception as error:
+        problem = _error(error)
+        journal.log(name, step, "failed", seconds=time.time() - began, error=str(problem))
+        raise problem from error
+    journal.log(name, step, "ok", seconds=time.time() - began, **values)
+
+
 def _prune(arguments):
-    job = jobs.load(arguments.job, arguments.configuration)
-    jobs.become(job["user"])
-    with _locked(job):
-        plan = prune(job, arguments.dry_run)
+    with _journalled(arguments.job, "prune") as told:
+        job = jobs.load(arguments.job, arguments.configuration)
+        jobs.become(job["user"])
+        with _locked(job):
+            plan = prune(job, arguments.dry_run)
+        told.update(removed=[line["id"] for line in plan if not line["keep"]], dry_run=arguments.dry_run or None)
     if arguments.json:
         print(json.dumps(plan, indent=1))
     else:
@@ -572,18 +577,14 @@ def _prune(arguments):
 
 
 def _forget(arguments):
-    settings = jobs.forgetting(arguments.repository, arguments.configuration)
-    name = settings["name"]
-    settings["private"] = jobs.private(settings["state"], "forget-" + name, settings["user"])
-    jobs.become(settings["user"])
-    began = time.time()
-    try:
+    name = arguments.repository
+    with _journalled(name, "forget") as told:
+        settings = jobs.forgetting(name, arguments.configuration)
+        settings["private"] = jobs.private(settings["state"], "forget-" + name, settings["user"])
+        jobs.become(settings["user"])
         with lock.hold(Path(settings["state"]) / "lock", f"The tidying of {name}"):
             done = offsite.forget_for_others(settings, lambda *_step, **_values: None, arguments.dry_run)
-    except SauvegardeError as error:
-        journal.log(name, "forget", "failed", seconds=time.time() - began, error=str(error))
-        raise
-    journal.log(name, "forget", "ok", seconds=time.time() - began, forgotten=done)
+        told.update(forgotten=done, dry_run=arguments.dry_run or None)
     if arguments.json or arguments.dry_run:
         print(json.dumps(done, indent=1))
     return OK
@@ -600,27 +601,33 @@ def collect(configuration=jobs.CONFIGURATION, with_offsite=True, root=None, host
     """The catalog of this host: (entries, problems). Folders of jobs that are configured no more are read too, and the
     repositories that it keeps for others: a host that is dead cannot list its own.
     """
-    known, problems = [], []
+    known, entries, problems = [], [], []
+
+    @contextlib.contextmanager
+    def attempt():
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - one thing that cannot be read hides nothing else
+            problems.append(_error(error).as_dict())
+
     for name in jobs.names(configuration):
-        try:
+        with attempt():
             known.append(jobs.load(name, configuration))
-        except SauvegardeError as error:
-            problems.append(error.as_dict())
+            jobs.account(known[-1]["user"])
     host = host or next((job["host"] for job in known), socket.gethostname())
-    roots = sorted({job["root"] for job in known} | ({root} if root else set()))
-    entries = [line for each in roots for line in catalog.local(each, host)]
-    filled = {name: Path(job["state"]) for job in known for name in job["offsite"]}
-    asked = [(jobs.repository, name, folder / "manifests" / name) for name, folder in filled.items()]
-    asked += [(jobs.forgetting, name, None) for name in jobs.forgetting_names(configuration)]
-    for read, name, cache in asked if with_offsite else []:
-        try:
+    for each in sorted({job["root"] for job in known} | ({root} if root else set())):
+        with attempt():
+            entries += catalog.local(each, host)
+    filled = {str(name): job["state"] for job in known for name in job["offsite"]}
+    asked = [(jobs.repository, name) for name in sorted({*filled, *jobs.repository_names(configuration)})]
+    asked += [(jobs.forgetting, name) for name in jobs.forgetting_names(configuration)]
+    for read, name in asked if with_offsite else []:
+        with attempt():
             seen = {line["path"] for line in entries}
             settings = read(name, configuration)
-            private = jobs.private(settings.get("state", filled.get(name)))
-            found = catalog.remote(dict(settings, private=private), cache)
+            private = jobs.private(settings.get("state") or filled.get(name, ""))
+            found = catalog.remote(dict(settings, private=private), settings.get("manifests"))
             entries += [line for line in found if line["path"] not in seen]
-        except SauvegardeError as error:
-            problems.append(error.as_dict())
     return entries, problems
 
 

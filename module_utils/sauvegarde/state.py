@@ -17,7 +17,9 @@ from pathlib import Path
 def read(path):
     """The state; empty where there is none yet, or where a broken disk left something unreadable."""
     try:
-        with Path(str(path)).open(encoding="utf-8") as file:
+        # Root reads what a job's user can have put there: nothing that leads elsewhere, or lets it wait.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(str(path), flags), encoding="utf-8") as file:
             found = json.load(file)
     except (OSError, ValueError):
         return {}

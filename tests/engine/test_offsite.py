@@ -6,32 +6,36 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import conftest
 import pytest
-from sauvegarde import archive, catalog, credentials, jobs, offsite, runner
-from sauvegarde.errors import FAILED, NO_REPOSITORY, OK, PARTIAL, WRONG_KEY, SauvegardeError
+from sauvegarde import archive, catalog, credentials, jobs, offsite, runner, state
+from sauvegarde.errors import FAILED, LOCKED, NO_REPOSITORY, OK, PARTIAL, WRONG_KEY, SauvegardeError
 from test_runner import USER, Host, _children
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
 PASSWORD = "c4nary-of-the-repository"
+JOB, OTHER = (f"{name}{os.getpid()}" for name in ("demo", "other"))  # they have places in what a machine has but once
 
 
 @pytest.fixture()
 def host(tmp_path):
     tmp_path.chmod(0o755)
-    found = Host(tmp_path)
+    found = Host(tmp_path, JOB)
     folder = tmp_path / "etc" / "offsite"
     folder.mkdir()
-    found.vault = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD, "users": [USER]}
+    found.vault = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD}
     found.vault["private"] = str(tmp_path / "private")
     (tmp_path / "private").mkdir()
     found.settings = folder / "vault.json"
     write(found.settings, found.vault)
     found.configure(offsite=["vault"])
-    return found
+    yield found
+    for each in (JOB, OTHER):
+        shutil.rmtree(str(credentials.RUN / each), ignore_errors=True)
 
 
 def write(path, values):
@@ -39,11 +43,11 @@ def write(path, values):
 
 
 def another_job(host):
-    """A second one, `other`, that copies the same to the same repository."""
-    job = dict(host.configure(offsite=["vault"]), name="other", state=str(host.folder / "other"))
+    """A second one, OTHER, that copies the same to the same repository."""
+    job = dict(host.configure(offsite=["vault"]), name=OTHER, state=str(host.folder / "other"))
     Path(job["state"]).mkdir()
-    (host.root / "other").mkdir(mode=0o700)
-    write(host.folder / "etc" / "jobs" / "other.json", job)
+    (host.root / OTHER).mkdir(mode=0o700)
+    write(host.folder / "etc" / "jobs" / f"{OTHER}.json", job)
     return job
 
 
@@ -55,7 +59,7 @@ def test_copied_checked_and_restored_by_restic_alone(host, tmp_path):
     assert host.run() == (OK, "", "")
     (label,) = host.labels()
     (snapshot,) = offsite.snapshots(host.vault)
-    assert (snapshot["host"], snapshot["job"], snapshot["id"]) == ("db1", "demo", label)
+    assert (snapshot["host"], snapshot["job"], snapshot["id"]) == ("db1", JOB, label)
     assert host.told()["offsite"]["vault"]["id"] == label
     assert "offsite_last_success_timestamp_seconds" in host.samples()
     back = tmp_path / "back"
@@ -107,7 +111,7 @@ def test_a_wrong_key_and_a_repository_that_is_gone(host):
     code, _, err = host.run()
     assert code == PARTIAL and not (host.folder / "vault").exists(), "an empty mount point gets no new repository"
     another_job(host)
-    code, _, err = host.run("run", "other")
+    code, _, err = host.run("run", OTHER)
     assert code == PARTIAL and "another name" in err and not (host.folder / "vault").exists(), "nor by a new job"
     with pytest.raises(SauvegardeError) as caught:
         offsite.ensure(host.vault, known=True)
@@ -117,11 +121,11 @@ def test_a_wrong_key_and_a_repository_that_is_gone(host):
 def test_two_new_jobs_at_once_make_one_repository(host):
     """Each would make it: what two of restic's init leave may never open again."""
     another_job(host)
-    both = [host.start("run", name) for name in ("demo", "other")]
+    both = [host.start("run", name) for name in (JOB, OTHER)]
     assert [each.communicate(timeout=300)[1] for each in both] == ["", ""]
     assert [each.returncode for each in both] == [OK, OK]
     assert len(offsite.restic(host.vault, ["list", "keys", "--no-lock"], "x").text.split()) == 1
-    assert {line["job"] for line in offsite.snapshots(host.vault)} == {"demo", "other"}
+    assert {line["job"] for line in offsite.snapshots(host.vault)} == {JOB, OTHER}
 
 
 def test_another_host_makes_the_repository_in_the_same_moment(host, monkeypatch):
@@ -139,7 +143,7 @@ def test_another_host_makes_the_repository_in_the_same_moment(host, monkeypatch)
 
 def private_files(host):
     """What opens the repository, in files: wherever a run may put them."""
-    places = [credentials.RUN / "demo", host.state]
+    places = [credentials.RUN / JOB, host.state]
     return [each for place in places if place.is_dir() for each in place.glob(".secrets-*")]
 
 
@@ -158,10 +162,10 @@ def stopped(run):
 def test_what_opens_the_repository_is_in_files_only_while_restic_runs(host, victim):
     """Whoever is killed then: the next run has cleared it. Hooks see none of it."""
     seen = host.folder / "seen"
-    words = f"ls -l /proc/self/fd; env; ls -A {host.state} {credentials.RUN}/demo"
+    words = f"ls -l /proc/self/fd; env; ls -A {host.state} {credentials.RUN}/{JOB}"
     hook = ["/bin/sh", "-c", f"({words}) >> {seen} 2>&1; true"]
     host.configure(offsite=["vault"], before=[hook], after=[hook])
-    process = host.start("run", "demo")
+    process = host.start("run", JOB)
     conftest.wait_until(lambda: stopped(process))
     (folder,) = private_files(host)
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -183,17 +187,68 @@ def test_what_opens_the_repository_is_in_files_only_while_restic_runs(host, vict
     assert not [word for word in ("secrets", "RESTIC", "vault", PASSWORD) if word in seen.read_text()]
 
 
-def test_a_job_s_own_settings_give_its_user_no_more(host):
-    """Root reads them, and they are that user's to change: another's repository, or another user, is refused."""
-    write(host.settings, dict(host.vault, users=["somebody"]))
-    job = dict(host.configure(offsite=["vault"]), configuration=str(host.folder / "etc"))
-    assert set(jobs.repositories(job)["vault"]) > {"password", "turn"} or USER != "root"
-    refused = jobs.repositories(dict(job, user="nobody"))["vault"]
-    assert isinstance(refused, SauvegardeError) and "is not for jobs of nobody" in refused.what
-    if USER == "root":
-        shutil.chown(str(host.folder / "etc" / "jobs" / "demo.json"), "nobody")
-        code, _, err = host.run()
-        assert code == FAILED and "The settings of the job demo are not its user's" in err and host.labels() == []
+def test_a_repository_is_known_by_whoever_has_copied_to_it(host):
+    """Root looks, since no job's user sees another's state; what stands there that is no state hides nothing."""
+    job = dict(another_job(host), configuration=str(host.folder / "etc"))
+    assert jobs.repositories(job)["vault"]["known"] is False
+    (Path(job["state"]) / "state.json").write_text('{"offsite": ["vault"]}')
+    state.write(host.state / "state.json", {"offsite": {"vault": {"last_success": 1.0}}})
+    host.state.chmod(0o700)
+    assert jobs.repositories(job)["vault"]["known"] is True
+    (host.state / "state.json").unlink()
+    os.mkfifo(str(host.state / "state.json"))
+    assert jobs.repositories(job)["vault"]["known"] is False
+
+
+@pytest.mark.parametrize("broken", ["a folder", "no text", "old settings"])
+def test_a_repository_that_cannot_be_read_keeps_no_backup_from_being_made(host, broken):
+    host.settings.unlink()
+    if broken == "a folder":
+        host.settings.mkdir()
+    elif broken == "no text":
+        write(host.settings, dict(host.vault, repository=7))
+    else:
+        write(host.settings, {"name": "vault", "repository": "x", "password_file": "/nowhere"})
+    code, _, err = host.run()
+    assert code == PARTIAL and f"{host.labels()[0]} is good" in err and "Traceback" not in err
+    assert broken == "a folder" or "Run the backup role" in err
+
+
+def test_what_opens_the_repository_is_no_empty_file_where_settings_are_old(host):
+    (host.folder / "etc" / "forget").mkdir()
+    old = {"name": "vault", "repository": "x", "password_file": "/x", "user": USER, "state": str(host.state)}
+    write(host.folder / "etc" / "forget" / "vault.json", dict(old, policies=[]))
+    code, _, err = host.run("forget", "vault")
+    assert code == FAILED and "Missing or wrong: password" in err and "Run the backup role" in err
+
+
+@pytest.mark.skipif(USER != "root", reason="only root makes places")
+def test_a_place_is_taken_from_nobody_who_uses_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(credentials, "RUN", tmp_path / "run")
+    place = Path(credentials.place(JOB, 65534))
+    assert (place.stat().st_uid, place.stat().st_mode & 0o777) == (65534, 0o700)
+    with credentials.revealed(dict(host_vault(place), password=PASSWORD)) as opened:
+        for take in (lambda: credentials.place(JOB, 0), lambda: credentials.remove(JOB)):
+            with pytest.raises(SauvegardeError, match="for a run that goes on") as caught:
+                take()
+            assert caught.value.exit_code == LOCKED
+        assert credentials.place(JOB, 65534) == str(place) and Path(opened["password_file"]).exists()
+    (place / ".secrets-killed").mkdir()
+    assert Path(credentials.place(JOB, 0)).stat().st_uid == 0 and list(place.iterdir()) == []
+    credentials.remove(JOB)
+    assert list((tmp_path / "run").iterdir()) == []
+    # Two that begin at once wait for each other.
+    with credentials._alone():
+        second = threading.Thread(target=credentials.place, args=(JOB, 0))
+        second.start()
+        second.join(0.2)
+        assert second.is_alive() and not place.exists()
+    second.join(60)
+    assert place.is_dir()
+
+
+def host_vault(place):
+    return {"name": "vault", "repository": "/nowhere", "private": str(place)}
 
 
 def test_nothing_is_forgotten_in_a_damaged_repository(host):
@@ -222,7 +277,7 @@ def test_tidied_by_the_repositorys_own_host(host):
     assert len(host.labels()) == 1 and len(offsite.snapshots(host.vault)) == 3
     settings = dict(host.vault, user=USER, state=str(host.state), policies=[])
     assert offsite.forget_for_others(settings, told) == [] and len(offsite.snapshots(host.vault)) == 3
-    settings["policies"] = [{"host": "db1", "job": "demo", "retention": {"last": 1}}]
+    settings["policies"] = [{"host": "db1", "job": JOB, "retention": {"last": 1}}]
     assert [len(line["forgotten"]) for line in offsite.forget_for_others(settings, told, dry_run=True)] == [2]
     assert len(offsite.snapshots(host.vault)) == 3
     (host.folder / "etc" / "forget").mkdir()
@@ -240,14 +295,14 @@ def test_archives_from_the_future_stop_the_forgetting_and_nothing_else(host, for
     empty = host.folder / "empty"
     empty.mkdir()
     (empty / "bait").write_text("x")
-    tags = ["--tag", "sauvegarde", "--tag", "job=demo", "--tag", "id=29990101T000000Z"]
+    tags = ["--tag", "sauvegarde", "--tag", f"job={JOB}", "--tag", "id=29990101T000000Z"]
     offsite.restic(host.vault, ["backup", "--host=db1", *tags, "."], "x", cwd=str(empty))
     for count in (3, 4):
         code, _, err = host.run()
         assert code == PARTIAL and "from the future" in err and "29990101T000000Z" in err
         there = [line["id"] for line in offsite.snapshots(host.vault)]
         assert len(there) == count and there[-2] == host.labels()[-1], "the new archive is copied"
-    settings = dict(host.vault, policies=[{"host": "db1", "job": "demo", "retention": {"last": 1}}])
+    settings = dict(host.vault, policies=[{"host": "db1", "job": JOB, "retention": {"last": 1}}])
     with pytest.raises(SauvegardeError, match="from the future"):
         offsite.forget_for_others(settings, told)
 
@@ -262,7 +317,7 @@ def test_the_clock_went_forward_once(host):
         code, _, err = host.run()
         assert code == PARTIAL and "from the future" in err
     assert len(host.labels()) == 4
-    copies = [line["id"] for line in offsite._tagged(host.vault, "db1", "demo")]
+    copies = [line["id"] for line in offsite._tagged(host.vault, "db1", JOB)]
     assert sorted(copies) == host.labels()
 
 
@@ -304,4 +359,17 @@ def test_the_list_shows_both_places_and_says_what_it_could_not_read(host):
     code, out, _ = host.run("list", "--offsite")
     assert code == PARTIAL and json.loads(out)["problems"][0]["exit_code"] == WRONG_KEY
     assert [line["where"] for line in json.loads(out)["archives"]] == ["local"]
-    assert runner.collect(str(host.folder / "etc"), with_offsite=False)[1] == [] and FAILED
+    assert runner.collect(str(host.folder / "etc"), with_offsite=False)[1] == []
+    # What is broken is told, one problem each, and hides nothing else.
+    kept = host.folder / "manifests"
+    write(host.settings, dict(host.vault, manifests=str(kept)))
+    write(host.folder / "etc" / "jobs" / f"{OTHER}.json", dict(host.configure(offsite=["vault"]), name=OTHER, root=7))
+    (host.folder / "etc" / "jobs" / "broken.json").write_text("[")
+    host.configure(offsite=["vault", 7], user="nobody-s-any-more")
+    code, out, _ = host.run("list", "--offsite")
+    told = json.loads(out)
+    assert code == PARTIAL and [line["where"] for line in told["archives"]] == ["local", "vault"]
+    said = [each["what"] for each in told["problems"]]
+    for words in ("job broken", f"job {OTHER}", "user nobody-s-any-more", "repository named 7"):
+        assert len([line for line in said if words in line]) == 1, said
+    assert len(said) == 4 and len(list(kept.iterdir())) == 1

@@ -26,7 +26,7 @@ connection = postgres.connect(postgres.server(server), "postgres")
 fingerprint.pin(connection)
 print(json.dumps(globals.take(connection, True)[0]["tables"]))
 """
-RESTIC = "RESTIC_PASSWORD=canary-Zephyr-restic restic --no-cache --no-lock -q -r /srv/rest/{}"
+RESTIC = "RESTIC_PASSWORD=20261124 restic --no-cache --no-lock -q -r /srv/rest/{}"
 
 
 def carry(source, folder, bare):

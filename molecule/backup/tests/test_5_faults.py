@@ -171,6 +171,7 @@ def test_the_clock_goes_back(everyone):
 def test_the_host_s_own_key_deletes_nothing_offsite(one):
     """Fault 24: with all that the host has, its offsite copies stay."""
     settings = json.loads(one.root("cat /etc/sauvegarde/offsite/vault.json"))
+    assert settings["password"] == "20261124", "as text, whatever YAML took it for"
     restic = "RESTIC_REPOSITORY='{repository}' RESTIC_PASSWORD='{password}' restic --no-cache ".format(**settings)
     count = len(json.loads(one.root(restic + "snapshots --json --no-lock")))
     assert count >= 1
@@ -197,6 +198,21 @@ def test_the_repository_s_host_tidies_it(one, repository_host):
     assert (done.rc, done.stdout, done.stderr) == (0, "", "") and user == "root"
     assert set(one.offsite()) == set(before) - gone and one.labels()[-1] in one.offsite()
     assert vault.check_output("sudo find /srv/rest ! -user restic-rest-server") == ""
+    assert vault.run(f"sudo {one.launcher} forget nope").rc == 1
+    ask = "sudo journalctl --no-pager -o cat -t sauvegarde SAUVEGARDE_STEP=forget"
+    wait(lambda: "job=nope" in vault.check_output(ask))
+    told = vault.check_output(ask).splitlines()
+    assert told[-2].startswith("job=db15 step=forget status=ok") and all(label in told[-2] for label in gone)
+    assert told[-1].startswith("job=nope step=forget status=failed") and "There is no repository" in told[-1]
+
+
+def test_retention_by_hand_is_in_the_journal(one):
+    assert one.run("prune", "elpaso").rc == 0 and one.run("prune", "nope").rc == 1
+    ask = "-t sauvegarde SAUVEGARDE_STEP=prune"
+    wait(lambda: "job=nope" in one.journal(ask))
+    done, failed = one.journal(ask).splitlines()[-2:]
+    assert done.startswith("job=elpaso step=prune status=ok")
+    assert failed.startswith("job=nope step=prune status=failed") and "There is no job" in failed
 
 
 def test_a_damaged_repository_is_not_pruned(everyone, repository_host):
