@@ -14,10 +14,12 @@ import json
 import os
 import pwd
 import re
+import shutil
+import time
 from pathlib import Path
 
-from . import credentials, retention, state
-from .errors import SauvegardeError
+from . import credentials, lock, retention, state
+from .errors import LOCKED, SauvegardeError
 
 CONFIGURATION = "/etc/sauvegarde"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
@@ -178,6 +180,51 @@ def forgetting_names(configuration=CONFIGURATION):
 def described(job):
     """Whether the job is still in the inventory; its user can tell, too."""
     return os.path.lexists(str(Path(job["configuration"]) / "jobs" / (job["name"] + ".json")))
+
+
+def leftovers(described, copied_to, states, manifests, configuration=CONFIGURATION):
+    """What jobs and repositories that are described no more have left, but archives: (names of jobs, folders).
+
+    described: names of folders in `states`. A folder there that is no job's is not among them.
+    """
+    places = {each.name for each in _folders(credentials.RUN)}
+    gone = places.union(each.name for each in _folders(states) if _is_state(each)).difference(described)
+    # The settings of repositories lay in a folder for each user once.
+    caches = [each for each in _folders(manifests) if each.name not in copied_to]
+    return sorted(gone), sorted(map(str, caches + _folders(Path(configuration) / "offsite")))
+
+
+def _folders(path):
+    try:
+        return [each for each in Path(path).iterdir() if NAME.match(each.name) and each.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def _is_state(folder):
+    return os.path.lexists(str(folder / "lock")) or not list(folder.iterdir())
+
+
+def discard(name, states, patience=60):
+    """Remove the state of a job that is described no more, and what opened repositories for it; its archives stay.
+
+    Waits `patience` seconds for a run to end, then raises with exit code LOCKED.
+    """
+    folder, until = Path(states) / name, time.monotonic() + patience
+    while True:
+        try:
+            with contextlib.ExitStack() as stack:
+                there = folder.is_dir() and _is_state(folder)
+                if there:
+                    stack.enter_context(lock.hold(folder / "lock", f"The job {name}"))
+                credentials.remove(name)
+                if there:
+                    shutil.rmtree(str(folder))
+                return
+        except SauvegardeError as error:
+            if error.exit_code != LOCKED or time.monotonic() >= until:
+                raise
+        time.sleep(0.5)
 
 
 def account(user):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import conftest
 import pytest
-from sauvegarde import archive, catalog, credentials, jobs, offsite, runner, state
+from sauvegarde import archive, catalog, credentials, jobs, lock, offsite, runner, state
 from sauvegarde.errors import FAILED, LOCKED, NO_REPOSITORY, OK, PARTIAL, WRONG_KEY, SauvegardeError
 from test_runner import USER, Host, _children
 
@@ -249,6 +249,25 @@ def test_a_place_is_taken_from_nobody_who_uses_it(tmp_path, monkeypatch):
 
 def host_vault(place):
     return {"name": "vault", "repository": "/nowhere", "private": str(place)}
+
+
+@pytest.mark.skipif(USER != "root", reason="only root makes places")
+def test_a_job_that_is_described_no_more_leaves_nothing_but_archives(host, tmp_path, monkeypatch):
+    monkeypatch.setattr(credentials, "RUN", tmp_path / "run")
+    Path(credentials.place("gone", 0), ".secrets-killed").mkdir()
+    states, manifests = tmp_path / "states", tmp_path / "manifests"
+    for each in (states / "gone", states / "stays", states / "no-job-s", states / ".ssh", manifests / "vault"):
+        each.mkdir(parents=True)
+        (each / ("x" if each.name == "no-job-s" else "lock")).write_text("")
+    (host.settings.parent / "postgres").mkdir()
+    ask = (["stays"], [], str(states), str(manifests), str(host.folder / "etc"))
+    folders = [str(manifests / "vault"), str(host.settings.parent / "postgres")]
+    assert jobs.leftovers(*ask) == (["gone"], sorted(folders))
+    with lock.hold(states / "gone" / "lock", "x"), pytest.raises(SauvegardeError, match="is running already"):
+        jobs.discard("gone", states, patience=0)
+    jobs.discard("gone", states)
+    assert jobs.leftovers(*ask)[0] == [] and not list((tmp_path / "run").iterdir())
+    assert sorted(each.name for each in states.iterdir()) == [".ssh", "no-job-s", "stays"]
 
 
 def test_nothing_is_forgotten_in_a_damaged_repository(host):

@@ -1,0 +1,106 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""Remove what jobs that are described no more have left on the host, but their archives."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_leftovers
+short_description: Remove what jobs have left that are described no more
+description:
+  - Removes their states, what opened repositories for them, and what lists have kept of repositories' manifests; never
+    an archive.
+  - Run it when their settings are gone, so that none of them starts again. A run that goes on is waited for, a minute
+    at most; what it holds then stays until this is run again, which is only a warning.
+author: Sauvegarde
+options:
+  jobs:
+    description: Names of the folders in O(states) that stay.
+    type: list
+    elements: str
+    required: true
+  repositories:
+    description: Names of the repositories that stay.
+    type: list
+    elements: str
+    required: true
+  states:
+    description: Folder of the jobs' states. What is no job's in it is left alone.
+    type: path
+    default: /var/lib/sauvegarde
+  manifests:
+    description: Folder of the repositories' manifests.
+    type: path
+    default: /var/cache/sauvegarde
+  configuration:
+    description: Folder of the settings.
+    type: path
+    default: /etc/sauvegarde
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Remove what other jobs have left
+  sauvegarde_leftovers:
+    jobs: [elpaso, globals]
+    repositories: [vault]
+  become: true
+"""
+
+RETURN = r"""
+removed:
+  description: Names of the jobs, and paths of the repositories' folders.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde import jobs
+from ansible.module_utils.sauvegarde.errors import LOCKED, SauvegardeError
+
+
+def main():
+    names = {"type": "list", "elements": "str", "required": True}
+    module = AnsibleModule(
+        argument_spec={
+            "jobs": names,
+            "repositories": names,
+            "states": {"type": "path", "default": "/var/lib/sauvegarde"},
+            "manifests": {"type": "path", "default": "/var/cache/sauvegarde"},
+            "configuration": {"type": "path", "default": "/etc/sauvegarde"},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    removed = []
+    try:
+        gone, folders = jobs.leftovers(
+            given["jobs"], given["repositories"], given["states"], given["manifests"], given["configuration"]
+        )
+        for name in gone:
+            try:
+                if not module.check_mode:
+                    jobs.discard(name, given["states"])
+                removed.append(name)
+            except SauvegardeError as error:
+                if error.exit_code != LOCKED:
+                    raise
+                module.warn(f"What the job {name} has left stays until this is run again. {error}")
+        for folder in folders:
+            if not module.check_mode:
+                shutil.rmtree(folder)
+            removed.append(folder)
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+    except OSError as error:
+        module.fail_json(msg=f"What jobs have left cannot be removed: {error}")
+    module.exit_json(changed=bool(removed), removed=removed)
+
+
+if __name__ == "__main__":
+    main()
