@@ -31,7 +31,7 @@ def test_in_no_process_list_while_a_job_runs(backups, job, tool):
 
 
 def test_in_no_file_but_its_own(backups):
-    where = "/etc /home /root /run /srv /tmp /usr/local /var/backups /var/lib /var/log /var/spool /var/tmp"
+    where = "/etc /home /root /run /srv /tmp /usr/local /var/backups /var/cache /var/lib /var/log /var/spool /var/tmp"
     found = backups.root(f"grep -rlsa {CANARY} {where}; true").split()
     own = {"offsite/vault.json", "passfiles/globals", "pings/elpaso"}
     assert set(found) == {f"/etc/sauvegarde/{name}" for name in own}
