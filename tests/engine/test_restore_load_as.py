@@ -22,7 +22,7 @@ CREATE FUNCTION loader() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
   END IF;
   RETURN true;
 END $$;
-CREATE SCHEMA "sh op";
+CREATE SCHEMA "sh op"; COMMENT ON SCHEMA "sh op" IS 'quoted';
 GRANT USAGE ON SCHEMA "sh op" TO {reader};
 ALTER DEFAULT PRIVILEGES IN SCHEMA "sh op" GRANT SELECT ON TABLES TO {reader};
 CREATE DOMAIN "sh op".price AS numeric CHECK (loader());
@@ -53,10 +53,14 @@ def site(cluster):
     cluster.execute(f"CREATE DATABASE site TEMPLATE template0 OWNER {postgres.quoted(OWNER)}")
     cluster.execute(SITE.format(owner=postgres.quoted(OWNER), reader=postgres.quoted(READER)), "site")
     yield cluster
+    forget(cluster, OWNER, READER)
+
+
+def forget(cluster, *roles):
     connection = cluster.connect()
     for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^(site|copy)'"):
         side.drop(connection, name)
-    for role in (OWNER, READER):
+    for role in roles:
         postgres.execute(connection, f"DROP ROLE {postgres.quoted(role)}")
     connection.close()
 
@@ -72,7 +76,7 @@ def dumped(cluster, database):
     return [line for line in done.stdout.decode("utf-8").splitlines() if "restrict" not in line]
 
 
-def restore(cluster, folder, form):
+def restore(cluster, folder, form, owner=OWNER):
     """A restore of the site's dump, as it is now, in a form of pg_dump's or as an archive of ours; its last state."""
     if form == "archive":
         (folder / "demo").mkdir(mode=0o700, exist_ok=True)
@@ -83,7 +87,7 @@ def restore(cluster, folder, form):
         cluster.run("pg_dump", "-F" + form[0], "-f", path, database="site")
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(folder / "restores")}
     if form != "archive":
-        spec["owner"] = OWNER
+        spec["owner"] = owner
     done = run.fill(dict(spec, jobs=2))
     run.put_in_place(run.settled(spec), done["id"])
     return done
@@ -123,6 +127,26 @@ def test_where_its_owner_cannot_the_superuser_loads_it_and_says_why(site, tmp_pa
         done = restore(site, tmp_path, form)
         assert done["notes"] == ["not loaded as its owner but as the superuser: " + reason.format(owner=OWNER)]
         assert dumped(site, "copy") == before, form
+
+
+def test_what_belongs_to_one_superuser_is_loaded_in_its_own_order(cluster, tmp_path):
+    """Privileges on what the dump itself makes, of a kind that only superusers make, come after it."""
+    cluster.execute("CREATE DATABASE site TEMPLATE template0")
+    cluster.execute("CREATE ROLE reader")
+    try:
+        cluster.execute(
+            "CREATE FOREIGN DATA WRAPPER wrapper; CREATE SERVER srv FOREIGN DATA WRAPPER wrapper;"
+            "CREATE TABLE t AS SELECT 1 AS a; GRANT SELECT ON t TO reader; REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
+            "GRANT USAGE ON FOREIGN DATA WRAPPER wrapper TO reader; GRANT USAGE ON FOREIGN SERVER srv TO reader;"
+            "REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC",
+            "site",
+        )
+        before = dumped(cluster, "site")
+        for form in ("custom", "plain"):
+            done = restore(cluster, tmp_path, form, owner="")
+            assert done["notes"] == [] and dumped(cluster, "copy") == before, form
+    finally:
+        forget(cluster, "reader")
 
 
 def test_what_only_a_superuser_can_do_stops_it_with_a_way_out(site, tmp_path):

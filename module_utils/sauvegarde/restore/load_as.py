@@ -106,26 +106,34 @@ def choose(contents, there, superusers, owner=""):
         if entry.kind == "ACL":
             return not granted.get(entry, False)
         if entry.kind == "COMMENT":
-            return entry.name.startswith("SCHEMA ") and entry.name[len("SCHEMA ") :] not in made
+            return entry.name.startswith("SCHEMA ") and unquoted(entry.name[len("SCHEMA ") :]) not in made
         return entry.kind in ("TABLE DATA", "SEQUENCE SET") and (entry.schema, entry.name) not in defined
 
     loaded = [entry for entry in contents.entries if not contents.passed_over(entry, there)]
+
+    def whole(role):
+        """A role that may do everything loads everything, in the dump's own order."""
+        return Way(role, "", tuple(loaded))
+
     first = frozenset(entry for entry in loaded if is_there(entry))
     own = [entry for entry in loaded if entry not in first and entry.kind != "DEFAULT ACL"]
     defaults = [entry for entry in loaded if entry.kind == "DEFAULT ACL"]
     if contents.unowned:
+        if owner in superusers:
+            return whole(owner)
         return Way(owner, "", tuple(own), first, frozenset(defaults))
     owners = sorted({entry.owner for entry in own if entry.owner})
     if len(owners) != 1:
         return Way("", "it belongs to several roles: " + ", ".join(owners) if owners else "")
     (role,) = owners
-    if role not in superusers:
-        for entry in own:
-            if entry.kind not in ORDINARY:
-                return Way("", f"only a superuser can load the {_name(entry)}")
-        for entry, what, reason in contents.demands:
-            if what == "superuser" and entry not in first:
-                return Way("", f"the {_name(entry)} {reason}")
+    if role in superusers:
+        return whole(role)
+    for entry in own:
+        if entry.kind not in ORDINARY:
+            return Way("", f"only a superuser can load the {_name(entry)}")
+    for entry, what, reason in contents.demands:
+        if what == "superuser" and entry not in first:
+            return Way("", f"the {_name(entry)} {reason}")
     return Way(role, "", tuple(own), first, frozenset(entry for entry in defaults if entry.owner != role))
 
 
