@@ -52,6 +52,13 @@ def identifiers(text):
     return "", unquoted(found.group(1))
 
 
+def located(text, entry):
+    """Schema and name at the head of an entry's `text`. Clients from before March 2018 write no schema: it is the
+    entry's, which their SET search_path names."""
+    schema, name = identifiers(text)
+    return schema or (entry.schema if entry is not None else ""), name
+
+
 class Contents(NamedTuple):
     """What one pass over a dump found.
 
@@ -215,7 +222,7 @@ def scan(stream, told=None):
                 owners[piece.name] = piece.owner
         elif isinstance(piece, Copy):
             statement = script.decode(piece.statement)
-            schema, name = identifiers(statement[len("COPY ") :])
+            schema, name = located(statement[len("COPY ") :], piece.entry)
             if piece.entry is not None and (piece.entry.schema, piece.entry.name) not in defined:
                 kept = tempfile.SpooledTemporaryFile(CHUNK)  # noqa: SIM115 - lives until the rows are merged
                 shutil.copyfileobj(piece.rows, kept)
@@ -244,7 +251,7 @@ def scan(stream, told=None):
                 if re.search(r"^GRANT .* ON SCHEMA ", said, re.MULTILINE):
                     grants.append((entry, piece.text))
                 for kind, target in set(_ON.findall(said)):
-                    granted.append((entry, kind, *identifiers(target)))
+                    granted.append((entry, kind, *located(target, entry)))
             elif entry.kind == "COMMENT" and entry.name == "EXTENSION postgis" and "raster" in said:
                 raster = True
             elif entry.kind in ("TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "FUNCTION", "TYPE", "DOMAIN"):

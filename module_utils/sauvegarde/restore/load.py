@@ -21,7 +21,7 @@ from .. import postgres, process
 from ..errors import SauvegardeError
 from . import load_as
 from . import source as sources
-from .contents import DEFINING, QUALIFIED, identifiers
+from .contents import DEFINING, QUALIFIED, identifiers, located
 from .script import DATA, Copy, Entry, Script, Setting, Sql
 
 # For the load's own sessions: nothing here outlives it. What must be on disk is synced by the last checkpoint.
@@ -180,6 +180,9 @@ class Target:
         path = self._path()
         # ROUTINE covers procedures too, which came with that word.
         self._alter = "ALTER {} {{}} ".format("ROUTINE" if self.connection.server_version >= 110000 else "FUNCTION")
+        # Dumps by older clients go on to change the search_path, under which the functions are named here.
+        before = postgres.value(self.connection, "SELECT pg_catalog.current_setting('search_path')")
+        postgres.execute(self.connection, "SET search_path TO ''")
         for (function,) in postgres.query(
             self.connection,
             "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p"
@@ -193,6 +196,7 @@ class Target:
         ):
             postgres.execute(self.connection, (self._alter + "SET search_path TO {}").format(function, path))
             self._altered.append(function)
+        postgres.execute(self.connection, "SELECT pg_catalog.set_config('search_path', %s, false)", (before,))
 
     def _path(self):
         """Where functions look for what they call: first as the database's sessions did, then everywhere it can be."""
@@ -385,7 +389,7 @@ class Target:
 
     def _is_merged(self, piece):
         statement = piece.statement.decode("utf-8", "surrogateescape")
-        target = identifiers(statement[len("COPY ") :])
+        target = located(statement[len("COPY ") :], piece.entry)
         return any(target == (rows.schema, rows.table) for rows in self.contents.merged)
 
     def _run(self, entry, action):

@@ -36,7 +36,7 @@ _MAKE_NOTHING = (
 
 _LANGUAGE = re.compile(rf"^    LANGUAGE ({IDENTIFIER})", re.MULTILINE)
 _SETTING = re.compile(rf"^    SET ({IDENTIFIER}(?:\.{IDENTIFIER})*) TO ", re.MULTILINE)
-_REFERENCES = re.compile(rf" REFERENCES ({IDENTIFIER})\.({IDENTIFIER})\(")
+_REFERENCES = re.compile(rf" REFERENCES (?:({IDENTIFIER})\.)?({IDENTIFIER})\(")
 _ROUTINES = ("FUNCTION", "PROCEDURE")
 # What an entry of an ordinary kind can ask for that only a superuser may: (kinds, its SQL, in words).
 _DEMANDS = (
@@ -61,7 +61,8 @@ def demands(entry, said):
         found += [(entry, "language", unquoted(language)) for language in _LANGUAGE.findall(head)[:1]]
         found += [(entry, "setting", unquoted(name)) for name in _SETTING.findall(head)]
     if entry.kind == "FK CONSTRAINT":
-        found += [(entry, "references", ".".join(map(unquoted, names))) for names in _REFERENCES.findall(said)]
+        for schema, name in _REFERENCES.findall(said):
+            found.append((entry, "references", f"{unquoted(schema) or entry.schema}.{unquoted(name)}"))
     return found
 
 
