@@ -76,7 +76,7 @@ def dumped(cluster, database):
     return [line for line in done.stdout.decode("utf-8").splitlines() if "restrict" not in line]
 
 
-def restore(cluster, folder, form, owner=OWNER):
+def restore(cluster, folder, form, owner=OWNER, options=()):
     """A restore of the site's dump, as it is now, in a form of pg_dump's or as an archive of ours; its last state."""
     if form == "archive":
         (folder / "demo").mkdir(mode=0o700, exist_ok=True)
@@ -84,7 +84,7 @@ def restore(cluster, folder, form, owner=OWNER):
         path = folder / "demo" / kinds.back_up(job, folder)["id"]
     else:
         path = folder / form
-        cluster.run("pg_dump", "-F" + form[0], "-f", path, database="site")
+        cluster.run("pg_dump", "-F" + form[0], *options, "-f", path, database="site")
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(folder / "restores")}
     if form != "archive":
         spec["owner"] = owner
@@ -95,8 +95,8 @@ def restore(cluster, folder, form, owner=OWNER):
 
 def test_the_dumps_code_is_run_as_its_owner_and_nothing_is_lost(site, tmp_path):
     before = dumped(site, "site")
-    for form in ("archive", "custom", "plain"):
-        done = restore(site, tmp_path, form)
+    for form in ("archive", "custom in LATIN1", "plain"):
+        done = restore(site, tmp_path, form, options=["--encoding=LATIN1"] if "LATIN1" in form else ())
         assert done["notes"] == [], form
         assert dumped(site, "copy") == before, form
 
@@ -127,6 +127,25 @@ def test_where_its_owner_cannot_the_superuser_loads_it_and_says_why(site, tmp_pa
         done = restore(site, tmp_path, form)
         assert done["notes"] == ["not loaded as its owner but as the superuser: " + reason.format(owner=OWNER)]
         assert dumped(site, "copy") == before, form
+
+
+def test_names_in_the_dumps_own_encoding(cluster, tmp_path):
+    cluster.execute("CREATE ROLE reader")
+    cluster.execute("CREATE DATABASE site TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C' OWNER reader")
+    try:
+        cluster.execute(
+            "GRANT CREATE ON SCHEMA public TO reader; SET ROLE reader;"
+            'CREATE TABLE "été" (id serial PRIMARY KEY, t text);'
+            'INSERT INTO "été" (t) SELECT chr(233) || n FROM generate_series(1, 100) n;'
+            'COMMENT ON TABLE "été" IS $$où$$;'
+            'CREATE SCHEMA "à" CREATE VIEW "été" AS SELECT t FROM public."été"; GRANT SELECT ON "été" TO PUBLIC',
+            "site",
+        )
+        before = dumped(cluster, "site")
+        done = restore(cluster, tmp_path, "custom", owner="reader", options=["--encoding=LATIN1"])
+        assert done["notes"] == [] and dumped(cluster, "copy") == before
+    finally:
+        forget(cluster, "reader")
 
 
 def test_what_belongs_to_one_superuser_is_loaded_in_its_own_order(cluster, tmp_path):

@@ -64,7 +64,7 @@ class Contents(NamedTuple):
 
     entries     every Entry, in the dump's order
     server      version of the server it was made from, tool: of pg_dump ('' where the dump does not say)
-    encoding    client_encoding of the dump, PostgreSQL's name
+    encoding    of the dump's text, as Python calls it
     extensions  name → schema
     owners      schema name → owner
     raster      the dump uses PostGIS's raster type or was made where postgis held it
@@ -262,12 +262,11 @@ def scan(stream, told=None):
     roles.update(entry.owner for entry in entries if entry.owner)
     roles.update(role for role, _, _ in database.get("settings", ()) if role)
     unowned = not any(entry.owner for entry in entries)
-    encoding = min(settings.get("client_encoding", {""})).strip("'")
     return Contents(
         entries=entries,
         server=facts["server"],
         tool=facts["tool"],
-        encoding=encoding,
+        encoding=script.encoding,
         extensions=extensions,
         owners=owners,
         raster=raster and "postgis" in extensions and "postgis_raster" not in extensions,

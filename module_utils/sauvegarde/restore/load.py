@@ -10,6 +10,7 @@ very end: a dump is restored with an empty search_path, in which a function that
 indexes, CHECKs and materialized views.
 """
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -276,14 +277,14 @@ class Target:
 
             def load(lines, what, *more):
                 chosen = Path(folder) / "list"
-                chosen.write_text("\n".join(lines) + "\n", "utf-8")
+                sources.write_list(chosen, lines)
                 try:
                     process.run([*base, *more, "-L", str(chosen), source.path], env=env, what=what)
                 except SauvegardeError as error:
                     raise SauvegardeError(error.what, error.why, self._fix(error.why), error.exit_code) from error
 
             first, own, last = [], [], []
-            for line, names in sources.listing(source, tool):
+            for line, names in sources.listing(source, tool, self.contents.encoding):
                 if not self._skips_line(names):
                     others = last if names in self._last else first
                     (others if self.way.role and self._is_superusers(names) else own).append(line)
@@ -295,7 +296,9 @@ class Target:
                 self.told(step=section)
                 if section == "data":
                     self.ready_for_data()
-                role = ["--role", self.role] if self.role else []
+                # pg_restore says it to the server as it is, in the dump's encoding.
+                named = os.fsdecode(self.role.encode(self.contents.encoding, "surrogateescape"))
+                role = ["--role", named] if self.role else []
                 what = f"The restore stopped in the section {section}."
                 load(own, what, *parallel, *role, "--section", section)
             if last:

@@ -233,14 +233,23 @@ def script(source, tool, *options):
     return Stream(child.stdout, source.path, child)
 
 
-def listing(source, tool):
-    """pg_restore's list of the archive: (line, what it names) of each entry, e.g. 'TABLE DATA public offer owner'."""
+def listing(source, tool, encoding):
+    """pg_restore's list of the archive: (line, what it names) of each entry, e.g. 'TABLE DATA public offer owner'.
+
+    Lines are bytes, in the dump's own `encoding` (Contents.encoding), and names as in the entries of its Contents.
+    """
     result = process.run([tool.path, "-l", source.path])
     lines = []
-    for line in result.text.splitlines():
-        if line and not line.startswith(";"):
-            lines.append((line, line.split("; ", 1)[1].split(" ", 2)[2]))
+    for line in result.stdout.split(b"\n"):
+        if line and not line.startswith(b";"):
+            names = line.split(b"; ", 1)[1].split(b" ", 2)[2]
+            lines.append((line, names.decode(encoding, "surrogateescape")))
     return lines
+
+
+def write_list(path, lines):
+    """Write lines of `listing` to a file for pg_restore -L."""
+    Path(path).write_bytes(b"\n".join(lines) + b"\n")
 
 
 def inspect(source, tool, told=None):
@@ -255,15 +264,14 @@ def inspect(source, tool, told=None):
     with script(source, tool, "-C", "-s") as stream:
         found = contents.scan(stream, told)
     tables = {"TABLE DATA {} {} {}".format(*entry[1:]) for entry in found.entries if entry.kind in contents.DEFINING}
-    listed = listing(source, tool)
+    listed = listing(source, tool, found.encoding)
     # The pass above leaves out large objects, whose owners count too.
     large = (_LARGE_OBJECT.match(names) for _, names in listed)
     found.entries.extend(Entry(each.group(1), "", each.group(2), each.group(3)) for each in large if each)
     lines = [line for line, names in listed if names.startswith("TABLE DATA ") and names not in tables]
     if not lines:
         return found
-    with tempfile.NamedTemporaryFile("w") as chosen:
-        chosen.write("\n".join(lines) + "\n")
-        chosen.flush()
+    with tempfile.NamedTemporaryFile() as chosen:
+        write_list(chosen.name, lines)
         with script(source, tool, "-a", "-L", chosen.name) as stream:
             return found._replace(merged=contents.scan(stream).merged)
