@@ -112,6 +112,18 @@ REASONS = {
         "DROP TABLE twice; REVOKE INSERT ON offers FROM {quoted}",
         ("custom",),
     ),
+    # Both are found by trying: what makes a thing takes more than what owns it.
+    "permission denied for function pg_ls_dir": (
+        'CREATE OPERATOR "sh op".~~~ (PROCEDURE = pg_ls_dir, RIGHTARG = text);'
+        'ALTER OPERATOR "sh op".~~~ (NONE, text) OWNER TO {quoted}',
+        ("custom", "plain"),
+    ),
+    "permission denied for function ext.lo_manage": (
+        "CREATE EXTENSION lo SCHEMA ext; REVOKE EXECUTE ON FUNCTION ext.lo_manage() FROM PUBLIC;"
+        "CREATE OR REPLACE FUNCTION loader() RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';"
+        "CREATE TRIGGER large BEFORE UPDATE ON offers FOR EACH ROW EXECUTE PROCEDURE ext.lo_manage(title)",
+        ("archive",),
+    ),
 }
 
 
