@@ -1,6 +1,7 @@
 """A dump that belongs to one role is loaded as that role, and comes back to the letter; else the superuser loads it."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from sauvegarde import kinds, postgres
@@ -77,11 +78,13 @@ def dumped(cluster, database):
 
 
 def restore(cluster, folder, form, owner=OWNER, options=()):
-    """A restore of the site's dump, as it is now, in a form of pg_dump's or as an archive of ours; its last state."""
+    """A restore of the site as it is now, in a form of pg_dump's or as an archive of ours; or of a file. Its state."""
     if form == "archive":
         (folder / "demo").mkdir(mode=0o700, exist_ok=True)
         job = {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": "site"}
         path = folder / "demo" / kinds.back_up(job, folder)["id"]
+    elif isinstance(form, Path):
+        path = form
     else:
         path = folder / form
         cluster.run("pg_dump", "-F" + form[0], *options, "-f", path, database="site")
@@ -99,6 +102,23 @@ def test_the_dumps_code_is_run_as_its_owner_and_nothing_is_lost(site, tmp_path):
         done = restore(site, tmp_path, form, options=["--encoding=LATIN1"] if "LATIN1" in form else ())
         assert done["notes"] == [], form
         assert dumped(site, "copy") == before, form
+
+
+def test_a_tablespace_that_is_not_there_is_no_lack_of_rights(site, tmp_path):
+    path = tmp_path / "custom"
+    place = site.folder / "place"
+    site.as_owner("mkdir", place)
+    site.execute(f"CREATE TABLESPACE elsewhere LOCATION '{place}'")
+    try:
+        site.execute("ALTER TABLE offers SET TABLESPACE elsewhere", "site")
+        site.run("pg_dump", "-Fc", "-f", path, database="site")
+        site.execute("ALTER TABLE offers SET TABLESPACE pg_default", "site")
+    finally:
+        site.execute("DROP TABLESPACE elsewhere")
+    before = dumped(site, "site")
+    done = restore(site, tmp_path, path)
+    assert done["notes"] == ["tablespaces that this server lacks, their tables are in its default: elsewhere"]
+    assert dumped(site, "copy") == before
 
 
 REASONS = {

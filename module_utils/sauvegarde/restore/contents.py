@@ -116,6 +116,10 @@ class Contents(NamedTuple):
             if entry.kind not in ("ACL", "COMMENT", "TABLE DATA", "SEQUENCE SET")
         }
 
+    def tablespaces(self):
+        """Names of the tablespaces it uses, but for the default one."""
+        return {unquoted(value.strip("' ")) for value in self.settings.get("default_tablespace", ())} - {""}
+
     def passed_over(self, entry, schemas):
         """Whether the entry is left out of every load: what it makes is there already, schemas by these names too."""
         return unwanted(entry, schemas) or entry in self.redundant

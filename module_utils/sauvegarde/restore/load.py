@@ -84,9 +84,6 @@ class Target:
         for setting, value in sorted(self.settings.items()):
             postgres.execute(self.connection, sql.SQL("SET {} TO %s").format(sql.SQL(setting)), (value,))
         self._known = {name for (name,) in postgres.query(self.connection, "SELECT name FROM pg_catalog.pg_settings")}
-        self._tablespaces = {
-            name for (name,) in postgres.query(self.connection, "SELECT spcname FROM pg_catalog.pg_tablespace")
-        }
         self._schemas = {
             name
             for (name,) in postgres.query(
@@ -332,11 +329,10 @@ class Target:
         return names in self._dropped or (names.startswith("TABLE DATA ") and names not in self._filled)
 
     def _has_tablespaces(self):
-        used = {value.strip("'\" ") for value in self.contents.settings.get("default_tablespace", ())} - {""}
-        missing = sorted(used - self._tablespaces)
+        missing = load_as.missing_tablespaces(self.connection, self.contents)
         if missing:
             self.notes.append(
-                "tablespaces that this server lacks, their tables are in its default: " + ", ".join(missing)
+                "tablespaces that this server lacks, their tables are in its default: " + ", ".join(sorted(missing))
             )
         return not missing
 

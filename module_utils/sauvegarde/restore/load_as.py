@@ -143,6 +143,12 @@ def superusers(connection):
     return {name for (name,) in postgres.query(connection, "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper")}
 
 
+def missing_tablespaces(connection, contents):
+    """Names of the tablespaces that the dump uses and this server lacks."""
+    there = {name for (name,) in postgres.query(connection, "SELECT spcname FROM pg_catalog.pg_tablespace")}
+    return contents.tablespaces() - there
+
+
 def lacks(connection, way, contents):
     """What way.role may not do on this server that loading way.own takes, once way.first is there; '' for nothing."""
     role = way.role
@@ -154,7 +160,8 @@ def lacks(connection, way, contents):
     if makes and not postgres.value(connection, allowed, (role,)):
         return f"{role} may not create schemas in the database"
     into = {entry.schema for entry in way.own if entry.schema and entry.kind not in _MAKE_NOTHING} - schemas
-    tablespaces = {value.strip("'\" ") for value in contents.settings.get("default_tablespace", ())} - {""}
+    # Where one is not there, none is used.
+    missing = missing_tablespaces(connection, contents)
 
     def demanded(what):
         return {name for _, each, name in contents.demands if each == what}
@@ -190,7 +197,7 @@ def lacks(connection, way, contents):
             " WHERE pg_catalog.has_table_privilege(%(role)s, c.oid, 'REFERENCES')",
         ),
         (
-            tablespaces,
+            set() if missing else contents.tablespaces(),
             "use the tablespace",
             "spcname FROM pg_catalog.pg_tablespace t"
             " WHERE pg_catalog.has_tablespace_privilege(%(role)s, t.oid, 'CREATE')",
