@@ -192,6 +192,9 @@ class Target:
 
     def ready_for_data(self):
         """After the definitions, as the superuser: extensions' rows merged, functions able to find what they call."""
+        # Dumps by older clients set a search_path time and again; what is named here must be found under any.
+        found = postgres.value(self.connection, "SELECT pg_catalog.current_setting('search_path')")
+        postgres.execute(self.connection, "SET search_path TO ''")
         if self.role and not self.contents.unowned:
             self._as_superuser_because(load_as.lacks_of_its_own(self.connection, self.role))
         for rows in self.contents.merged:
@@ -199,9 +202,6 @@ class Target:
         path = self._path()
         # ROUTINE covers procedures too, which came with that word.
         self._alter = "ALTER {} {{}} ".format("ROUTINE" if self.connection.server_version >= 110000 else "FUNCTION")
-        # Dumps by older clients go on to change the search_path, under which the functions are named here.
-        before = postgres.value(self.connection, "SELECT pg_catalog.current_setting('search_path')")
-        postgres.execute(self.connection, "SET search_path TO ''")
         for (function,) in postgres.query(
             self.connection,
             "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p"
@@ -215,7 +215,7 @@ class Target:
         ):
             postgres.execute(self.connection, (self._alter + "SET search_path TO {}").format(function, path))
             self._altered.append(function)
-        postgres.execute(self.connection, "SELECT pg_catalog.set_config('search_path', %s, false)", (before,))
+        postgres.execute(self.connection, "SELECT pg_catalog.set_config('search_path', %s, false)", (found,))
 
     def _path(self):
         """Where functions look for what they call: first as the database's sessions did, then everywhere it can be."""
@@ -373,6 +373,7 @@ class Target:
                     section,
                 )
         self._become("")
+        postgres.execute(self.connection, "SET search_path TO ''")
 
     def _between(self):
         self._become("")
