@@ -410,7 +410,7 @@ class Target:
             self._run(None, lambda cursor: cursor.execute(piece.text))
 
     def _is_merged(self, piece):
-        statement = piece.statement.decode("utf-8", "surrogateescape")
+        statement = piece.statement.decode(self.contents.encoding, "surrogateescape")
         target = located(statement[len("COPY ") :], piece.entry)
         return any(target == (rows.schema, rows.table) for rows in self.contents.merged)
 

@@ -152,9 +152,9 @@ def make(server, database, source, wanted, options, contents=None):
             )
         _versions(target, wanted, stop)
         if source.manifest is not None:
-            made = source.manifest["tools"]["pg_dump"]
-            if not sources.readers(target["version_num"], version_number(made)):
-                why = f"pg_dump {made} made it."
+            tool = source.manifest["tools"]["pg_dump"]
+            if not sources.readers(target["version_num"], version_number(tool)):
+                why = f"pg_dump {tool} made it."
                 obstacles.append(sources.unread(source.path, target["version_num"], why).as_dict())
         extensions = _extensions(connection, wanted, stop)
         made = _roles(connection, wanted, properties, options, stop)
