@@ -182,6 +182,11 @@ def start(argv, **options):
     return Process(argv, **options)
 
 
+def _shown(word):
+    """The word as far as it is text: a name in another encoding can be said to a program, but not written to a log."""
+    return word.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def check(result, what=""):
     """Raise unless the status is 0; the error says how the program ended, in its own words."""
     if result.status == 0:
@@ -193,7 +198,7 @@ def check(result, what=""):
         how = f"{name} ended with status {result.status}"
     raise SauvegardeError(
         what or f"{how}.",
-        "{} (command: {})\n{}".format(how, " ".join(shlex.quote(word) for word in result.argv), result.stderr),
+        "{} (command: {})\n{}".format(how, " ".join(shlex.quote(_shown(word)) for word in result.argv), result.stderr),
     )
 
 

@@ -145,3 +145,9 @@ def taken(descriptor):
     except BlockingIOError:
         return False
     return True
+
+
+def test_what_failed_can_be_written_down_whatever_it_was_told():
+    with pytest.raises(SauvegardeError) as told:
+        process.run(["/bin/false", os.fsdecode(b"\xe9t\xe9")])
+    assert "\ufffdt\ufffd" in str(told.value.why.encode("utf-8"), "utf-8")

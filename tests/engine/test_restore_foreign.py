@@ -349,3 +349,215 @@ def test_options_of_pg_dump_in_plain_dumps(cluster, database, tmp_path, option):
     assert owner == [("postgres" if option == "--no-owner" else "lecture",)]
     forget(cluster)
     shutil.rmtree(str(tmp_path / "restores"))
+
+
+# As pg_dump wrote it before 9.6.8 and 10.3: names without their schema, which a search_path says.
+OLDER = """--
+-- PostgreSQL database dump
+--
+
+-- Dumped from database version 9.6.7
+-- Dumped by pg_dump version 9.6.7
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SET check_function_bodies = false;
+SET client_min_messages = warning;
+SET row_security = off;
+
+--
+-- Name: shop; Type: SCHEMA; Schema: -; Owner: geotribu
+--
+
+CREATE SCHEMA shop;
+
+
+ALTER SCHEMA shop OWNER TO geotribu;
+
+--
+-- Name: postgis; Type: EXTENSION; Schema: -; Owner: -
+--
+
+CREATE EXTENSION IF NOT EXISTS postgis WITH SCHEMA public;
+
+
+SET search_path = shop, pg_catalog;
+
+--
+-- Name: positive(integer); Type: FUNCTION; Schema: shop; Owner: geotribu
+--
+
+CREATE FUNCTION positive(n integer) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$ SELECT n > 0 $$;
+
+
+ALTER FUNCTION shop.positive(n integer) OWNER TO geotribu;
+
+SET default_tablespace = '';
+
+SET default_with_oids = false;
+
+--
+-- Name: offers; Type: TABLE; Schema: shop; Owner: geotribu
+--
+
+CREATE TABLE offers (
+    id integer NOT NULL,
+    CONSTRAINT offers_check CHECK (positive(id))
+);
+
+
+ALTER TABLE offers OWNER TO geotribu;
+
+SET search_path = public, pg_catalog;
+
+--
+-- Name: offers; Type: TABLE; Schema: public; Owner: geotribu
+--
+
+CREATE TABLE offers (
+    "I d" integer NOT NULL,
+    offer integer
+);
+
+
+ALTER TABLE offers OWNER TO geotribu;
+
+--
+-- Name: offers_I d_seq; Type: SEQUENCE; Schema: public; Owner: geotribu
+--
+
+CREATE SEQUENCE "offers_I d_seq"
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+
+ALTER TABLE "offers_I d_seq" OWNER TO geotribu;
+
+--
+-- Name: offers_I d_seq; Type: SEQUENCE OWNED BY; Schema: public; Owner: geotribu
+--
+
+ALTER SEQUENCE "offers_I d_seq" OWNED BY offers."I d";
+
+
+SET search_path = shop, pg_catalog;
+
+--
+-- Data for Name: offers; Type: TABLE DATA; Schema: shop; Owner: geotribu
+--
+
+COPY offers (id) FROM stdin;
+1
+2
+3
+\\.
+
+
+SET search_path = public, pg_catalog;
+
+--
+-- Data for Name: offers; Type: TABLE DATA; Schema: public; Owner: geotribu
+--
+
+COPY offers ("I d", offer) FROM stdin;
+7	3
+\\.
+
+
+--
+-- Name: offers_I d_seq; Type: SEQUENCE SET; Schema: public; Owner: geotribu
+--
+
+SELECT pg_catalog.setval('"offers_I d_seq"', 7, true);
+
+
+--
+-- Data for Name: spatial_ref_sys; Type: TABLE DATA; Schema: public; Owner: postgres
+--
+
+COPY spatial_ref_sys (srid, auth_name, auth_srid, srtext, proj4text) FROM stdin;
+990001	x	990001	LOCAL	+proj=longlat
+\\.
+
+
+SET search_path = shop, pg_catalog;
+
+--
+-- Name: offers offers_pkey; Type: CONSTRAINT; Schema: shop; Owner: geotribu
+--
+
+ALTER TABLE ONLY offers
+    ADD CONSTRAINT offers_pkey PRIMARY KEY (id);
+
+
+SET search_path = public, pg_catalog;
+
+--
+-- Name: offers offers_fkey; Type: FK CONSTRAINT; Schema: public; Owner: geotribu
+--
+
+ALTER TABLE ONLY offers
+    ADD CONSTRAINT offers_fkey FOREIGN KEY (offer) REFERENCES shop.offers(id);
+
+
+--
+-- Name: public; Type: ACL; Schema: -; Owner: postgres
+--
+
+GRANT ALL ON SCHEMA public TO geotribu;
+
+
+--
+-- Name: offers; Type: ACL; Schema: public; Owner: geotribu
+--
+
+REVOKE ALL ON TABLE offers FROM PUBLIC;
+REVOKE ALL ON TABLE offers FROM geotribu;
+GRANT ALL ON TABLE offers TO geotribu;
+GRANT SELECT ON TABLE offers TO lecture;
+
+
+--
+-- Name: spatial_ref_sys; Type: ACL; Schema: public; Owner: postgres
+--
+
+GRANT SELECT ON TABLE spatial_ref_sys TO lecture;
+
+
+--
+-- PostgreSQL database dump complete
+--
+
+"""
+POSTGIS = re.compile(
+    r"--\n-- (?:Data for )?Name: (?:postgis|spatial_ref_sys);.*?(?=\nSET search_path|\n--\n-- )", re.DOTALL
+)
+
+
+def test_names_without_a_schema_are_found_by_the_search_path(cluster, tmp_path):
+    postgis = bool(cluster.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'postgis'"))
+    path = tmp_path / "older.sql"
+    path.write_text(OLDER if postgis else POSTGIS.sub("", OLDER), "utf-8")
+    try:
+        done = restore(cluster, tmp_path, path, missing_roles="create", owner="geotribu", database="older")
+        assert done["notes"] == [] and done["proof"]["rows_of"] == {'"shop"."offers"': 3, '"public"."offers"': 1}
+        assert cluster.execute(
+            "SELECT (SELECT array_agg(id) FROM shop.offers), nextval('\"offers_I d_seq\"'), proconfig,"
+            " has_table_privilege('lecture', 'public.offers', 'SELECT') FROM pg_proc WHERE proname = 'positive'",
+            "older",
+        ) == [([1, 2, 3], 8, None, True)]
+        if postgis:
+            assert cluster.execute(
+                "SELECT srtext, has_table_privilege('lecture', 'spatial_ref_sys', 'SELECT')"
+                " FROM spatial_ref_sys WHERE srid = 990001",
+                "older",
+            ) == [("LOCAL", True)]
+    finally:
+        forget(cluster)

@@ -1,6 +1,7 @@
 """A dump that belongs to one role is loaded as that role, and comes back to the letter; else the superuser loads it."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from sauvegarde import kinds, postgres
@@ -22,7 +23,7 @@ CREATE FUNCTION loader() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
   END IF;
   RETURN true;
 END $$;
-CREATE SCHEMA "sh op";
+CREATE SCHEMA "sh op"; COMMENT ON SCHEMA "sh op" IS 'quoted';
 GRANT USAGE ON SCHEMA "sh op" TO {reader};
 ALTER DEFAULT PRIVILEGES IN SCHEMA "sh op" GRANT SELECT ON TABLES TO {reader};
 CREATE DOMAIN "sh op".price AS numeric CHECK (loader());
@@ -53,10 +54,14 @@ def site(cluster):
     cluster.execute(f"CREATE DATABASE site TEMPLATE template0 OWNER {postgres.quoted(OWNER)}")
     cluster.execute(SITE.format(owner=postgres.quoted(OWNER), reader=postgres.quoted(READER)), "site")
     yield cluster
+    forget(cluster, OWNER, READER)
+
+
+def forget(cluster, *roles):
     connection = cluster.connect()
     for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^(site|copy)'"):
         side.drop(connection, name)
-    for role in (OWNER, READER):
+    for role in roles:
         postgres.execute(connection, f"DROP ROLE {postgres.quoted(role)}")
     connection.close()
 
@@ -72,18 +77,20 @@ def dumped(cluster, database):
     return [line for line in done.stdout.decode("utf-8").splitlines() if "restrict" not in line]
 
 
-def restore(cluster, folder, form):
-    """A restore of the site's dump, as it is now, in a form of pg_dump's or as an archive of ours; its last state."""
+def restore(cluster, folder, form, owner=OWNER, options=()):
+    """A restore of the site as it is now, in a form of pg_dump's or as an archive of ours; or of a file. Its state."""
     if form == "archive":
         (folder / "demo").mkdir(mode=0o700, exist_ok=True)
         job = {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": "site"}
         path = folder / "demo" / kinds.back_up(job, folder)["id"]
+    elif isinstance(form, Path):
+        path = form
     else:
         path = folder / form
-        cluster.run("pg_dump", "-F" + form[0], "-f", path, database="site")
+        cluster.run("pg_dump", "-F" + form[0], *options, "-f", path, database="site")
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(folder / "restores")}
     if form != "archive":
-        spec["owner"] = OWNER
+        spec["owner"] = owner
     done = run.fill(dict(spec, jobs=2))
     run.put_in_place(run.settled(spec), done["id"])
     return done
@@ -91,10 +98,27 @@ def restore(cluster, folder, form):
 
 def test_the_dumps_code_is_run_as_its_owner_and_nothing_is_lost(site, tmp_path):
     before = dumped(site, "site")
-    for form in ("archive", "custom", "plain"):
-        done = restore(site, tmp_path, form)
+    for form in ("archive", "custom in LATIN1", "plain"):
+        done = restore(site, tmp_path, form, options=["--encoding=LATIN1"] if "LATIN1" in form else ())
         assert done["notes"] == [], form
         assert dumped(site, "copy") == before, form
+
+
+def test_a_tablespace_that_is_not_there_is_no_lack_of_rights(site, tmp_path):
+    path = tmp_path / "custom"
+    place = site.folder / "place"
+    site.as_owner("mkdir", place)
+    site.execute(f"CREATE TABLESPACE elsewhere LOCATION '{place}'")
+    try:
+        site.execute("ALTER TABLE offers SET TABLESPACE elsewhere", "site")
+        site.run("pg_dump", "-Fc", "-f", path, database="site")
+        site.execute("ALTER TABLE offers SET TABLESPACE pg_default", "site")
+    finally:
+        site.execute("DROP TABLESPACE elsewhere")
+    before = dumped(site, "site")
+    done = restore(site, tmp_path, path)
+    assert done["notes"] == ["tablespaces that this server lacks, their tables are in its default: elsewhere"]
+    assert dumped(site, "copy") == before
 
 
 REASONS = {
@@ -107,6 +131,18 @@ REASONS = {
     "the dump leaves {owner} without all the privileges on what it owns": (
         "DROP TABLE twice; REVOKE INSERT ON offers FROM {quoted}",
         ("custom",),
+    ),
+    # Both are found by trying: what makes a thing takes more than what owns it.
+    "permission denied for function pg_ls_dir": (
+        'CREATE OPERATOR "sh op".~~~ (PROCEDURE = pg_ls_dir, RIGHTARG = text);'
+        'ALTER OPERATOR "sh op".~~~ (NONE, text) OWNER TO {quoted}',
+        ("custom", "plain"),
+    ),
+    "permission denied for function ext.lo_manage": (
+        "CREATE EXTENSION lo SCHEMA ext; REVOKE EXECUTE ON FUNCTION ext.lo_manage() FROM PUBLIC;"
+        "CREATE OR REPLACE FUNCTION loader() RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';"
+        "CREATE TRIGGER large BEFORE UPDATE ON offers FOR EACH ROW EXECUTE PROCEDURE ext.lo_manage(title)",
+        ("archive",),
     ),
 }
 
@@ -125,6 +161,45 @@ def test_where_its_owner_cannot_the_superuser_loads_it_and_says_why(site, tmp_pa
         assert dumped(site, "copy") == before, form
 
 
+def test_names_in_the_dumps_own_encoding(cluster, tmp_path):
+    cluster.execute("CREATE ROLE reader")
+    cluster.execute("CREATE DATABASE site TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C' OWNER reader")
+    try:
+        cluster.execute(
+            "GRANT CREATE ON SCHEMA public TO reader; SET ROLE reader;"
+            'CREATE TABLE "été" (id serial PRIMARY KEY, t text);'
+            'INSERT INTO "été" (t) SELECT chr(233) || n FROM generate_series(1, 100) n;'
+            'COMMENT ON TABLE "été" IS $$où$$;'
+            'CREATE SCHEMA "à" CREATE VIEW "été" AS SELECT t FROM public."été"; GRANT SELECT ON "été" TO PUBLIC',
+            "site",
+        )
+        before = dumped(cluster, "site")
+        done = restore(cluster, tmp_path, "custom", owner="reader", options=["--encoding=LATIN1"])
+        assert done["notes"] == [] and dumped(cluster, "copy") == before
+    finally:
+        forget(cluster, "reader")
+
+
+def test_what_belongs_to_one_superuser_is_loaded_in_its_own_order(cluster, tmp_path):
+    """Privileges on what the dump itself makes, of a kind that only superusers make, come after it."""
+    cluster.execute("CREATE DATABASE site TEMPLATE template0")
+    cluster.execute("CREATE ROLE reader")
+    try:
+        cluster.execute(
+            "CREATE FOREIGN DATA WRAPPER wrapper; CREATE SERVER srv FOREIGN DATA WRAPPER wrapper;"
+            "CREATE TABLE t AS SELECT 1 AS a; GRANT SELECT ON t TO reader; REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
+            "GRANT USAGE ON FOREIGN DATA WRAPPER wrapper TO reader; GRANT USAGE ON FOREIGN SERVER srv TO reader;"
+            "REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC",
+            "site",
+        )
+        before = dumped(cluster, "site")
+        for form in ("custom", "plain"):
+            done = restore(cluster, tmp_path, form, owner="")
+            assert done["notes"] == [] and dumped(cluster, "copy") == before, form
+    finally:
+        forget(cluster, "reader")
+
+
 def test_what_only_a_superuser_can_do_stops_it_with_a_way_out(site, tmp_path):
     site.execute(
         "CREATE FUNCTION reads() RETURNS boolean LANGUAGE sql AS"
@@ -140,3 +215,31 @@ def test_what_only_a_superuser_can_do_stops_it_with_a_way_out(site, tmp_path):
     site.execute("CREATE OR REPLACE FUNCTION loader() RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'", "site")
     before = dumped(site, "site")
     assert restore(site, tmp_path, "plain")["notes"] == [] and dumped(site, "copy") == before
+
+
+def test_the_plan_says_as_whom_as_far_as_it_can_know(cluster, tmp_path):
+    """Globals may make the owner a superuser; what an ordinary one may do shows only in the run."""
+    path, given = tmp_path / "dump", tmp_path / "globals"
+    cluster.execute("CREATE ROLE reader SUPERUSER")
+    cluster.execute("CREATE DATABASE site TEMPLATE template0 OWNER reader")
+    try:
+        cluster.execute("SET ROLE reader; CREATE TABLE t (); CREATE FOREIGN DATA WRAPPER wrapper", "site")
+        cluster.run("pg_dump", "-Fc", "-f", path, database="site")
+        cluster.run("pg_dumpall", "--globals-only", "-f", given)
+    finally:
+        forget(cluster, "reader")
+    spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(tmp_path / "state")}
+
+    def said(**more):
+        return [each["what"] + each["why"] for each in run.make_plan(dict(spec, **more))["warnings"]]
+
+    assert [each for each in said(globals=str(given)) if "loaded" in each] == []
+    assert any("Only a superuser can load" in each for each in said(missing_roles="create"))
+    cluster.execute("CREATE DATABASE site TEMPLATE template0")
+    cluster.execute("CREATE ROLE reader")
+    try:
+        cluster.execute("CREATE TABLE t (); ALTER TABLE t OWNER TO reader", "site")
+        cluster.run("pg_dump", "-Fc", "-f", path, database="site")
+        assert any("loaded as its owner, reader." in each for each in said())
+    finally:
+        forget(cluster, "reader")

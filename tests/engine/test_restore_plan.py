@@ -1,7 +1,10 @@
 """The plan names every obstacle at once, each with its fix, and changes nothing."""
 
+import json
+from pathlib import Path
+
 import pytest
-from sauvegarde import archive, kinds
+from sauvegarde import archive, kinds, manifest
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.restore import run
 
@@ -108,3 +111,26 @@ def test_the_space_is_counted_where_it_will_be_used(spec, monkeypatch):
     asked = []
     monkeypatch.setattr(archive, "free_bytes", lambda path: asked.append(str(path)) or 0)
     assert obstacles(spec) and asked
+
+
+def test_a_locale_is_asked_for_whatever_the_encoding(cluster, spec, monkeypatch):
+    """A collation can be made in its database's own encoding only, a database in another."""
+    cluster.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    try:
+        monkeypatch.setattr(run.side, "MAINTENANCE", "latin")
+        assert obstacles(spec) == []
+        assert "lacks the locale xx_XX.UTF-8" in obstacles(dict(spec, locale="xx_XX.UTF-8"))[0]
+    finally:
+        cluster.execute("DROP DATABASE latin")
+
+
+def test_no_client_that_reads_the_archive(spec, monkeypatch):
+    path = Path(spec["path"]) / manifest.NAME
+    found = json.loads(path.read_text("utf-8"))
+    found["tools"]["pg_dump"] = "17.2"
+    monkeypatch.setattr(manifest, "load", lambda _: found)
+    own = run.postgres.clients("pg_restore")[-1]._replace(version_num=169999)
+    for version_num, stops in ((169999, 1), (170000, 0)):
+        monkeypatch.setattr(run.postgres, "clients", lambda _, number=version_num: [own._replace(version_num=number)])
+        said = obstacles(spec)
+        assert len(said) == stops and all("No pg_restore" in each for each in said)

@@ -125,6 +125,32 @@ def test_what_an_ordinary_role_cannot_load_is_said(why):
         assert choose(found, superusers=("postgres", "o")).role == "o", "a superuser can"
 
 
+def test_names_without_a_schema_are_of_the_entrys():
+    """So wrote clients from before March 2018."""
+    path = b"SET search_path = public, pg_catalog;\n\n"
+    found = scanned(
+        path,
+        header("Ta ble", "TABLE"),
+        b'CREATE TABLE "Ta ble" (a integer);\n\nALTER TABLE "Ta ble" OWNER TO o;\n',
+        header("Ta ble", "TABLE DATA", data="Data for "),
+        b'COPY "Ta ble" (a) FROM stdin;\n1\n2\n\\.\n',
+        header("spatial_ref_sys", "TABLE DATA", data="Data for "),
+        b"COPY spatial_ref_sys (srid) FROM stdin;\n990001\n\\.\n",
+        header("Ta ble Ta ble_fkey", "FK CONSTRAINT"),
+        b'ALTER TABLE ONLY "Ta ble"\n    ADD CONSTRAINT k FOREIGN KEY (a) REFERENCES "Ta ble"(a);\n',
+        header("Ta ble", "ACL"),
+        b'REVOKE ALL ON TABLE "Ta ble" FROM PUBLIC;\nGRANT SELECT ON TABLE "Ta ble" TO r;\n',
+        header("public", "ACL", "-", "postgres"),
+        b"GRANT ALL ON SCHEMA public TO PUBLIC;\n",
+        site=[],
+    )
+    assert found.rows == {("public", "Ta ble"): 2, ("public", "spatial_ref_sys"): 1}
+    assert [(each.schema, each.table) for each in found.merged] == [("public", "spatial_ref_sys")]
+    assert [each[1:] for each in found.granted] == [("TABLE", "public", "Ta ble"), ("SCHEMA", "", "public")]
+    assert [each[1:] for each in found.demands] == [("references", "public.Ta ble")]
+    assert {each.name for each in choose(found).first} == {"spatial_ref_sys", "public"}
+
+
 def test_a_dump_that_names_no_owners_is_the_databases_owners():
     site = [header("t", "TABLE", "shop", "-"), b"CREATE TABLE shop.t ();\n"]
     site += [header("SCHEMA public", "ACL", "-", "-"), b"GRANT ALL ON SCHEMA public TO r;\n"]

@@ -158,7 +158,7 @@ def test_contents():
         ]
     )
     found = contents.scan(io.BytesIO(HEAD + body + END))
-    assert found.server == "9.6.10" and found.encoding == "UTF8" and found.raster
+    assert found.server == "9.6.10" and found.encoding == "utf_8" and found.raster
     assert found.extensions == {"postgis": "g is"}
     assert found.roles == {"db owner", "o", "Own er", 'g"rantee', "one", "t wo", "reader", "r ole"}
     assert found.rows == {("public", "t"): 2, ("g is", "spatial_ref_sys"): 1}

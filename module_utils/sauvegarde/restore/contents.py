@@ -52,12 +52,19 @@ def identifiers(text):
     return "", unquoted(found.group(1))
 
 
+def located(text, entry):
+    """Schema and name at the head of an entry's `text`. Clients from before March 2018 write no schema: it is the
+    entry's, which their SET search_path names."""
+    schema, name = identifiers(text)
+    return schema or (entry.schema if entry is not None else ""), name
+
+
 class Contents(NamedTuple):
     """What one pass over a dump found.
 
     entries     every Entry, in the dump's order
     server      version of the server it was made from, tool: of pg_dump ('' where the dump does not say)
-    encoding    client_encoding of the dump, PostgreSQL's name
+    encoding    of the dump's text, as Python calls it
     extensions  name → schema
     owners      schema name → owner
     raster      the dump uses PostGIS's raster type or was made where postgis held it
@@ -108,6 +115,10 @@ class Contents(NamedTuple):
             for entry in self.entries
             if entry.kind not in ("ACL", "COMMENT", "TABLE DATA", "SEQUENCE SET")
         }
+
+    def tablespaces(self):
+        """Names of the tablespaces it uses, but for the default one."""
+        return {unquoted(value.strip("' ")) for value in self.settings.get("default_tablespace", ())} - {""}
 
     def passed_over(self, entry, schemas):
         """Whether the entry is left out of every load: what it makes is there already, schemas by these names too."""
@@ -215,7 +226,7 @@ def scan(stream, told=None):
                 owners[piece.name] = piece.owner
         elif isinstance(piece, Copy):
             statement = script.decode(piece.statement)
-            schema, name = identifiers(statement[len("COPY ") :])
+            schema, name = located(statement[len("COPY ") :], piece.entry)
             if piece.entry is not None and (piece.entry.schema, piece.entry.name) not in defined:
                 kept = tempfile.SpooledTemporaryFile(CHUNK)  # noqa: SIM115 - lives until the rows are merged
                 shutil.copyfileobj(piece.rows, kept)
@@ -244,7 +255,7 @@ def scan(stream, told=None):
                 if re.search(r"^GRANT .* ON SCHEMA ", said, re.MULTILINE):
                     grants.append((entry, piece.text))
                 for kind, target in set(_ON.findall(said)):
-                    granted.append((entry, kind, *identifiers(target)))
+                    granted.append((entry, kind, *located(target, entry)))
             elif entry.kind == "COMMENT" and entry.name == "EXTENSION postgis" and "raster" in said:
                 raster = True
             elif entry.kind in ("TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "FUNCTION", "TYPE", "DOMAIN"):
@@ -255,12 +266,11 @@ def scan(stream, told=None):
     roles.update(entry.owner for entry in entries if entry.owner)
     roles.update(role for role, _, _ in database.get("settings", ()) if role)
     unowned = not any(entry.owner for entry in entries)
-    encoding = min(settings.get("client_encoding", {""})).strip("'")
     return Contents(
         entries=entries,
         server=facts["server"],
         tool=facts["tool"],
-        encoding=encoding,
+        encoding=script.encoding,
         extensions=extensions,
         owners=owners,
         raster=raster and "postgis" in extensions and "postgis_raster" not in extensions,

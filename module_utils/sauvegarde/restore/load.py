@@ -2,14 +2,16 @@
 
 The session is a superuser's. Where all of the dump belongs to one role that can load it, which `load_as` decides, the
 session takes that role (SET ROLE, pg_restore --role) for all but what is there already, like the schema public. Else
-everything is loaded as the superuser and given to its owners by the dump's own ALTER … OWNER, and a note says why.
-Plain SQL that names no owners is loaded as the database's owner.
+everything is loaded as the superuser and given to its owners by the dump's own ALTER … OWNER, and a note says why: so
+it is loaded again where a definition turns out to ask for what the role may not do (`Denied`). Plain SQL that names no
+owners is loaded as the database's owner.
 
 Between the first two, every function of the dump's that has no search_path of its own is given one, and loses it at the
 very end: a dump is restored with an empty search_path, in which a function that calls PostGIS unqualified fails inside
 indexes, CHECKs and materialized views.
 """
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -21,7 +23,7 @@ from .. import postgres, process
 from ..errors import SauvegardeError
 from . import load_as
 from . import source as sources
-from .contents import DEFINING, QUALIFIED, identifiers
+from .contents import DEFINING, QUALIFIED, identifiers, located
 from .script import DATA, Copy, Entry, Script, Setting, Sql
 
 # For the load's own sessions: nothing here outlives it. What must be on disk is synced by the last checkpoint.
@@ -48,6 +50,14 @@ def session(connection):
     return settings
 
 
+class Denied(SauvegardeError):
+    """A definition asks for what the role that loads it may not do; a superuser may. `reason`: the server's words."""
+
+    def __init__(self, error, reason):
+        super().__init__(error.what, error.why, error.fix, error.exit_code)
+        self.reason = reason
+
+
 def _named(entry):
     """The entry as pg_restore's list names it."""
     return "{} {} {} {}".format(entry.kind, entry.schema or "-", entry.name, entry.owner)
@@ -57,11 +67,12 @@ class Target:
     """One side database being filled.
 
     server: a postgres.Server; name: the database; contents: of the dump; owner: whose everything becomes where the
-    dump names no owners; told(**state) hears of each step. `role` is whom the dump is loaded as, '' for the superuser.
+    dump names no owners; told(**state) hears of each step; because: why the superuser is to load it all, '' where the
+    dump decides. `role` is whom the dump is loaded as, '' for the superuser.
     `notes` collects what was left out, or done otherwise than it should be, and why.
     """
 
-    def __init__(self, server, name, contents, owner="", search_path="", told=None):
+    def __init__(self, server, name, contents, owner="", search_path="", told=None, because=""):
         self.server = server
         self.name = name
         self.contents = contents
@@ -73,9 +84,6 @@ class Target:
         for setting, value in sorted(self.settings.items()):
             postgres.execute(self.connection, sql.SQL("SET {} TO %s").format(sql.SQL(setting)), (value,))
         self._known = {name for (name,) in postgres.query(self.connection, "SELECT name FROM pg_catalog.pg_settings")}
-        self._tablespaces = {
-            name for (name,) in postgres.query(self.connection, "SELECT spcname FROM pg_catalog.pg_tablespace")
-        }
         self._schemas = {
             name
             for (name,) in postgres.query(
@@ -85,7 +93,11 @@ class Target:
         self.absent = self._absent()
         self._altered = []
         self._acting = ""
-        self.way = load_as.choose(contents, self._schemas, load_as.superusers(self.connection), owner)
+        self.way = (
+            load_as.Way("", because)
+            if because
+            else load_as.choose(contents, self._schemas, load_as.superusers(self.connection), owner)
+        )
         self.role = self.way.role
         self._as_superuser_because(self.way.why)
         self._first = {_named(entry) for entry in self.way.first}
@@ -120,14 +132,21 @@ class Target:
         if self.role and not self.contents.unowned:
             self._as_superuser_because(load_as.lacks(self.connection, self.way, self.contents))
 
-    def _fix(self, said):
-        """What to do about an error that a superuser would not have met."""
-        if not self.role or not re.search("permission denied|must be ", said):
-            return ""
-        return (
+    def _failed(self, error, section):
+        """The same error, with a way out where a superuser would not have met it.
+
+        Data is what runs the dump's own code, in CHECKs: what that may not do as its owner, it does not do at all.
+        """
+        denied = re.search("(?:permission denied|must be (?:owner|superuser|able|(?:a )?member)).*", error.why)
+        if not self.role or not denied:
+            return error
+        if section != "data" and not self.contents.unowned:
+            return Denied(error, denied.group())
+        fix = (
             "The dump is loaded as its owner. Where only a superuser can do what it does, make the owner one while the"
             " restore takes: ALTER ROLE {0} SUPERUSER, then ALTER ROLE {0} NOSUPERUSER."
         ).format(postgres.quoted(self.role))
+        return SauvegardeError(error.what, error.why, fix, error.exit_code)
 
     def _become(self, role):
         """Have what follows on this connection done as the role, or as the superuser where it is ''."""
@@ -173,6 +192,9 @@ class Target:
 
     def ready_for_data(self):
         """After the definitions, as the superuser: extensions' rows merged, functions able to find what they call."""
+        # Dumps by older clients set a search_path time and again; what is named here must be found under any.
+        found = postgres.value(self.connection, "SELECT pg_catalog.current_setting('search_path')")
+        postgres.execute(self.connection, "SET search_path TO ''")
         if self.role and not self.contents.unowned:
             self._as_superuser_because(load_as.lacks_of_its_own(self.connection, self.role))
         for rows in self.contents.merged:
@@ -193,6 +215,7 @@ class Target:
         ):
             postgres.execute(self.connection, (self._alter + "SET search_path TO {}").format(function, path))
             self._altered.append(function)
+        postgres.execute(self.connection, "SELECT pg_catalog.set_config('search_path', %s, false)", (found,))
 
     def _path(self):
         """Where functions look for what they call: first as the database's sessions did, then everywhere it can be."""
@@ -270,16 +293,16 @@ class Target:
         parallel = ["-j", str(jobs)] if source.form != "tar" else []
         with tempfile.TemporaryDirectory() as folder:
 
-            def load(lines, what, *more):
+            def load(lines, what, *more, section=""):
                 chosen = Path(folder) / "list"
-                chosen.write_text("\n".join(lines) + "\n", "utf-8")
+                sources.write_list(chosen, lines)
                 try:
                     process.run([*base, *more, "-L", str(chosen), source.path], env=env, what=what)
                 except SauvegardeError as error:
-                    raise SauvegardeError(error.what, error.why, self._fix(error.why), error.exit_code) from error
+                    raise (self._failed(error, section) if section else error) from error
 
             first, own, last = [], [], []
-            for line, names in sources.listing(source, tool):
+            for line, names in sources.listing(source, tool, self.contents.encoding):
                 if not self._skips_line(names):
                     others = last if names in self._last else first
                     (others if self.way.role and self._is_superusers(names) else own).append(line)
@@ -291,9 +314,11 @@ class Target:
                 self.told(step=section)
                 if section == "data":
                     self.ready_for_data()
-                role = ["--role", self.role] if self.role else []
+                # pg_restore says it to the server as it is, in the dump's encoding.
+                named = os.fsdecode(self.role.encode(self.contents.encoding, "surrogateescape"))
+                role = ["--role", named] if self.role else []
                 what = f"The restore stopped in the section {section}."
-                load(own, what, *parallel, *role, "--section", section)
+                load(own, what, *parallel, *role, "--section", section, section=section)
             if last:
                 load(last, "The restore stopped at the default privileges of other roles.")
 
@@ -304,11 +329,10 @@ class Target:
         return names in self._dropped or (names.startswith("TABLE DATA ") and names not in self._filled)
 
     def _has_tablespaces(self):
-        used = {value.strip("'\" ") for value in self.contents.settings.get("default_tablespace", ())} - {""}
-        missing = sorted(used - self._tablespaces)
+        missing = load_as.missing_tablespaces(self.connection, self.contents)
         if missing:
             self.notes.append(
-                "tablespaces that this server lacks, their tables are in its default: " + ", ".join(missing)
+                "tablespaces that this server lacks, their tables are in its default: " + ", ".join(sorted(missing))
             )
         return not missing
 
@@ -338,7 +362,7 @@ class Target:
                 self._set(piece, tablespaces)
             elif isinstance(piece, Sql):
                 if not self._skips_sql(piece):
-                    self._run(piece.entry, lambda cursor, text=piece.text: cursor.execute(text))
+                    self._run(piece.entry, lambda cursor, text=piece.text: cursor.execute(text), section)
             elif isinstance(piece, Copy) and not self._is_merged(piece):
                 statement = piece.statement.rstrip().rstrip(b";")
                 self._run(
@@ -346,8 +370,10 @@ class Target:
                     lambda cursor, rows=piece.rows, text=statement: cursor.copy_expert(
                         text.decode(script.encoding), rows, 1 << 20
                     ),
+                    section,
                 )
         self._become("")
+        postgres.execute(self.connection, "SET search_path TO ''")
 
     def _between(self):
         self._become("")
@@ -384,17 +410,18 @@ class Target:
             self._run(None, lambda cursor: cursor.execute(piece.text))
 
     def _is_merged(self, piece):
-        statement = piece.statement.decode("utf-8", "surrogateescape")
-        target = identifiers(statement[len("COPY ") :])
+        statement = piece.statement.decode(self.contents.encoding, "surrogateescape")
+        target = located(statement[len("COPY ") :], piece.entry)
         return any(target == (rows.schema, rows.table) for rows in self.contents.merged)
 
-    def _run(self, entry, action):
+    def _run(self, entry, action, section=""):
         try:
             with self.connection.cursor() as cursor:
                 action(cursor)
         except psycopg2.Error as error:
             where = "{} {}.{}".format(entry.kind, entry.schema or "-", entry.name) if entry else "its first lines"
-            raise postgres.database_error(error, f"The restore stopped at {where}.", self._fix(str(error))) from error
+            told = postgres.database_error(error, f"The restore stopped at {where}.")
+            raise (self._failed(told, section) if self._acting else told) from error
 
 
 _AFTER = (

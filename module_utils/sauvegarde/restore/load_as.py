@@ -36,7 +36,7 @@ _MAKE_NOTHING = (
 
 _LANGUAGE = re.compile(rf"^    LANGUAGE ({IDENTIFIER})", re.MULTILINE)
 _SETTING = re.compile(rf"^    SET ({IDENTIFIER}(?:\.{IDENTIFIER})*) TO ", re.MULTILINE)
-_REFERENCES = re.compile(rf" REFERENCES ({IDENTIFIER})\.({IDENTIFIER})\(")
+_REFERENCES = re.compile(rf" REFERENCES (?:({IDENTIFIER})\.)?({IDENTIFIER})\(")
 _ROUTINES = ("FUNCTION", "PROCEDURE")
 # What an entry of an ordinary kind can ask for that only a superuser may: (kinds, its SQL, in words).
 _DEMANDS = (
@@ -61,7 +61,8 @@ def demands(entry, said):
         found += [(entry, "language", unquoted(language)) for language in _LANGUAGE.findall(head)[:1]]
         found += [(entry, "setting", unquoted(name)) for name in _SETTING.findall(head)]
     if entry.kind == "FK CONSTRAINT":
-        found += [(entry, "references", ".".join(map(unquoted, names))) for names in _REFERENCES.findall(said)]
+        for schema, name in _REFERENCES.findall(said):
+            found.append((entry, "references", f"{unquoted(schema) or entry.schema}.{unquoted(name)}"))
     return found
 
 
@@ -106,32 +107,46 @@ def choose(contents, there, superusers, owner=""):
         if entry.kind == "ACL":
             return not granted.get(entry, False)
         if entry.kind == "COMMENT":
-            return entry.name.startswith("SCHEMA ") and entry.name[len("SCHEMA ") :] not in made
+            return entry.name.startswith("SCHEMA ") and unquoted(entry.name[len("SCHEMA ") :]) not in made
         return entry.kind in ("TABLE DATA", "SEQUENCE SET") and (entry.schema, entry.name) not in defined
 
     loaded = [entry for entry in contents.entries if not contents.passed_over(entry, there)]
+
+    def whole(role):
+        """A role that may do everything loads everything, in the dump's own order."""
+        return Way(role, "", tuple(loaded))
+
     first = frozenset(entry for entry in loaded if is_there(entry))
     own = [entry for entry in loaded if entry not in first and entry.kind != "DEFAULT ACL"]
     defaults = [entry for entry in loaded if entry.kind == "DEFAULT ACL"]
     if contents.unowned:
+        if owner in superusers:
+            return whole(owner)
         return Way(owner, "", tuple(own), first, frozenset(defaults))
     owners = sorted({entry.owner for entry in own if entry.owner})
     if len(owners) != 1:
         return Way("", "it belongs to several roles: " + ", ".join(owners) if owners else "")
     (role,) = owners
-    if role not in superusers:
-        for entry in own:
-            if entry.kind not in ORDINARY:
-                return Way("", f"only a superuser can load the {_name(entry)}")
-        for entry, what, reason in contents.demands:
-            if what == "superuser" and entry not in first:
-                return Way("", f"the {_name(entry)} {reason}")
+    if role in superusers:
+        return whole(role)
+    for entry in own:
+        if entry.kind not in ORDINARY:
+            return Way("", f"only a superuser can load the {_name(entry)}")
+    for entry, what, reason in contents.demands:
+        if what == "superuser" and entry not in first:
+            return Way("", f"the {_name(entry)} {reason}")
     return Way(role, "", tuple(own), first, frozenset(entry for entry in defaults if entry.owner != role))
 
 
 def superusers(connection):
     """Names of the server's superusers."""
     return {name for (name,) in postgres.query(connection, "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper")}
+
+
+def missing_tablespaces(connection, contents):
+    """Names of the tablespaces that the dump uses and this server lacks."""
+    there = {name for (name,) in postgres.query(connection, "SELECT spcname FROM pg_catalog.pg_tablespace")}
+    return contents.tablespaces() - there
 
 
 def lacks(connection, way, contents):
@@ -145,7 +160,8 @@ def lacks(connection, way, contents):
     if makes and not postgres.value(connection, allowed, (role,)):
         return f"{role} may not create schemas in the database"
     into = {entry.schema for entry in way.own if entry.schema and entry.kind not in _MAKE_NOTHING} - schemas
-    tablespaces = {value.strip("'\" ") for value in contents.settings.get("default_tablespace", ())} - {""}
+    # Where one is not there, none is used.
+    missing = missing_tablespaces(connection, contents)
 
     def demanded(what):
         return {name for _, each, name in contents.demands if each == what}
@@ -181,7 +197,7 @@ def lacks(connection, way, contents):
             " WHERE pg_catalog.has_table_privilege(%(role)s, c.oid, 'REFERENCES')",
         ),
         (
-            tablespaces,
+            set() if missing else contents.tablespaces(),
             "use the tablespace",
             "spcname FROM pg_catalog.pg_tablespace t"
             " WHERE pg_catalog.has_tablespace_privilege(%(role)s, t.oid, 'CREATE')",

@@ -13,6 +13,7 @@ from psycopg2 import sql
 from .. import archive, databases, postgres
 from ..errors import SauvegardeError
 from . import files, load_as, roles, room, side, swap
+from . import source as sources
 
 # What a database takes while it is restored, by its size at the source: data, its indexes' sorts, the WAL in between.
 ROOM = 1.3
@@ -150,6 +151,11 @@ def make(server, database, source, wanted, options, contents=None):
                 "Name one that does not exist.",
             )
         _versions(target, wanted, stop)
+        if source.manifest is not None:
+            tool = source.manifest["tools"]["pg_dump"]
+            if not sources.readers(target["version_num"], version_number(tool)):
+                why = f"pg_dump {tool} made it."
+                obstacles.append(sources.unread(source.path, target["version_num"], why).as_dict())
         extensions = _extensions(connection, wanted, stop)
         made = _roles(connection, wanted, properties, options, stop)
         _locale(connection, properties, wanted, stop)
@@ -166,9 +172,12 @@ def make(server, database, source, wanted, options, contents=None):
             )
         if contents is not None:
             there = set(contents.extensions.values()) - {"public"}
-            way = load_as.choose(contents, there, load_as.superusers(connection), properties["owner"])
+            superusers = load_as.superusers(connection) | roles.superusers(made, given)
+            way = load_as.choose(contents, there, superusers, properties["owner"])
             if way.why:
                 warn("It will be loaded as the superuser, not as its owner.", f"{way.why[0].upper()}{way.why[1:]}.")
+            elif way.role not in superusers | {""}:
+                warn(f"It will be loaded as its owner, {way.role}.", "Whether that may do it all is seen in the run.")
         for setting in side.unknown_settings(connection, properties):
             warn(f"The setting {setting} is left out.", "PostgreSQL {} does not know it.".format(target["version"]))
     finally:
@@ -296,11 +305,21 @@ def _locale(connection, properties, wanted, stop):
     """A locale is asked of the server itself: one generated since it started is unknown to it until it restarts."""
     if not properties["collate"] or properties["provider"] == "builtin":
         return
+    encoding = postgres.value(
+        connection,
+        "SELECT pg_catalog.pg_encoding_to_char(encoding) FROM pg_catalog.pg_database"
+        " WHERE datname = pg_catalog.current_database()",
+    )
+    if properties["encoding"] in ("", encoding):
+        probe = "CREATE COLLATION pg_temp.sauvegarde_probe (LC_COLLATE = {}, LC_CTYPE = {})"
+    else:
+        # A collation is of its database's encoding; this asks for the locale alone.
+        probe = "SET LOCAL lc_monetary TO {}; SET LOCAL lc_monetary TO {}"
     try:
         postgres.execute(connection, "BEGIN")
         postgres.execute(
             connection,
-            sql.SQL("CREATE COLLATION pg_temp.sauvegarde_probe (LC_COLLATE = {}, LC_CTYPE = {})").format(
+            sql.SQL(probe).format(
                 sql.Literal(properties["collate"]), sql.Literal(properties["ctype"] or properties["collate"])
             ),
         )

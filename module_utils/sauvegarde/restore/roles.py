@@ -88,6 +88,12 @@ def existing(connection):
     return {name for (name,) in postgres.query(connection, "SELECT rolname FROM pg_catalog.pg_roles")}
 
 
+def superusers(names, given):
+    """Those of the `names` that the Globals `given` make superusers."""
+    made = re.compile(rf"ALTER ROLE {IDENTIFIER} WITH SUPERUSER ")
+    return {name for name in names if any(map(made.match, given.roles.get(name, ())))}
+
+
 def create(connection, wanted, given):
     """Make every role of the Globals `given` that the server lacks, with its password, settings and memberships.
 

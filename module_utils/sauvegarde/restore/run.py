@@ -245,27 +245,40 @@ def _fill(spec, run, name):
     properties = planned["properties"]
     with _maintenance(spec) as connection:
         made = roles.create(connection, planned["roles_made"], options["given"])
-        run.update(step="create")
-        side.create(connection, name, properties)
         postgis = postgres.value(
             connection, "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'postgis'"
         )
-    run.update(step="extensions")
     older = wanted["extensions"].get("postgis", {}).get("version", "")
     contents = contents._replace(raster=contents.raster or older.startswith(("1.", "2.")))
-    side.make_extensions(server, name, side.extensions_of(contents, postgis), contents)
+    path = properties["settings"].get("search_path", "")
 
-    run.watch = lambda: _progress(server, name)
-    with contextlib.closing(
-        load.Target(
-            server, name, contents, properties["owner"], properties["settings"].get("search_path", ""), run.update
-        )
-    ) as target:
-        if tool is not None and tool.native:
-            target.from_archive(ready, tool, spec["jobs"])
-        else:
-            with source.script(ready, tool) as stream:
-                target.from_script(stream)
+    def loaded(because=""):
+        """A new side database, filled, as its load.Target."""
+        run.update(step="create")
+        with _maintenance(spec) as connection:
+            side.drop(connection, name)
+            side.create(connection, name, properties)
+        run.update(step="extensions")
+        side.make_extensions(server, name, side.extensions_of(contents, postgis), contents)
+        run.watch = lambda: _progress(server, name)
+        target = load.Target(server, name, contents, properties["owner"], path, run.update, because)
+        try:
+            if tool is not None and tool.native:
+                target.from_archive(ready, tool, spec["jobs"])
+            else:
+                with source.script(ready, tool) as stream:
+                    target.from_script(stream)
+        except BaseException:
+            run.watch = None
+            target.close()
+            raise
+        return target
+
+    try:
+        target = loaded()
+    except load.Denied as error:
+        target = loaded(error.reason)
+    with contextlib.closing(target):
         if given.manifest is not None:
             _edited_srids(target.connection, given.manifest)
         run.update(step="analyze")

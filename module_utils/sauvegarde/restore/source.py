@@ -19,6 +19,8 @@ CHUNK = 1 << 20
 
 _COMPRESSIONS = ((b"\x1f\x8b", "gz"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zst"), (b"BZh", "bz2"))
 _LARGE_OBJECT = re.compile(r"(BLOB|BLOB METADATA|BLOBS) - ([\d.]+|BLOBS) (.*)")
+# Versions of pg_dump with a new format of its archives; a pg_restore reads all formats up to its own.
+_FORMATS = (120000, 160000, 170000)
 _OPEN = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
 
 
@@ -177,6 +179,32 @@ def prepare(source, work):
     return source._replace(path=str(unpacked), compression="", size=unpacked.stat().st_size)
 
 
+def readers(version_num, made=0):
+    """This host's pg_restores for a target of `version_num`, oldest first: of its own version or newer ones.
+
+    made: the version of a pg_dump, where only those are wanted that read what it made.
+    """
+    return [
+        client
+        for client in postgres.clients("pg_restore")
+        if client.version_num // 100 >= version_num // 100
+        or postgres.major(client.version_num) == postgres.major(version_num)
+        if _format(client.version_num) >= _format(made)
+    ]
+
+
+def _format(version_num):
+    return sum(first <= version_num for first in _FORMATS)
+
+
+def unread(path, version_num, why):
+    return SauvegardeError(
+        f"No pg_restore on this host reads {path}.",
+        why or f"There is none for PostgreSQL {postgres.major(version_num)} or newer.",
+        "Install the postgresql-client package of the version that made the dump.",
+    )
+
+
 def reader(source, version_num):
     """The pg_restore for a target of `version_num`: of its own version if it can read the archive, else a newer one.
 
@@ -185,11 +213,7 @@ def reader(source, version_num):
     if source.form == "plain":
         return None
     why = ""
-    for client in postgres.clients("pg_restore"):
-        if client.version_num // 100 < version_num // 100 and postgres.major(client.version_num) != postgres.major(
-            version_num
-        ):
-            continue
+    for client in readers(version_num):
         result = process.run([client.path, "-l", source.path], checked=False)
         if result.status == 0:
             native = postgres.major(client.version_num) == postgres.major(version_num)
@@ -197,11 +221,7 @@ def reader(source, version_num):
         why = result.stderr
         if "unsupported version" not in why:
             raise damaged(source.path, why)
-    raise SauvegardeError(
-        f"No pg_restore on this host reads {source.path}.",
-        why or f"There is none for PostgreSQL {postgres.major(version_num)} or newer.",
-        "Install the postgresql-client package of the version that made the dump.",
-    )
+    raise unread(source.path, version_num, why)
 
 
 def script(source, tool, *options):
@@ -213,14 +233,23 @@ def script(source, tool, *options):
     return Stream(child.stdout, source.path, child)
 
 
-def listing(source, tool):
-    """pg_restore's list of the archive: (line, what it names) of each entry, e.g. 'TABLE DATA public offer owner'."""
+def listing(source, tool, encoding):
+    """pg_restore's list of the archive: (line, what it names) of each entry, e.g. 'TABLE DATA public offer owner'.
+
+    Lines are bytes, in the dump's own `encoding` (Contents.encoding), and names as in the entries of its Contents.
+    """
     result = process.run([tool.path, "-l", source.path])
     lines = []
-    for line in result.text.splitlines():
-        if line and not line.startswith(";"):
-            lines.append((line, line.split("; ", 1)[1].split(" ", 2)[2]))
+    for line in result.stdout.split(b"\n"):
+        if line and not line.startswith(b";"):
+            names = line.split(b"; ", 1)[1].split(b" ", 2)[2]
+            lines.append((line, names.decode(encoding, "surrogateescape")))
     return lines
+
+
+def write_list(path, lines):
+    """Write lines of `listing` to a file for pg_restore -L."""
+    Path(path).write_bytes(b"\n".join(lines) + b"\n")
 
 
 def inspect(source, tool, told=None):
@@ -235,15 +264,14 @@ def inspect(source, tool, told=None):
     with script(source, tool, "-C", "-s") as stream:
         found = contents.scan(stream, told)
     tables = {"TABLE DATA {} {} {}".format(*entry[1:]) for entry in found.entries if entry.kind in contents.DEFINING}
-    listed = listing(source, tool)
+    listed = listing(source, tool, found.encoding)
     # The pass above leaves out large objects, whose owners count too.
     large = (_LARGE_OBJECT.match(names) for _, names in listed)
     found.entries.extend(Entry(each.group(1), "", each.group(2), each.group(3)) for each in large if each)
     lines = [line for line, names in listed if names.startswith("TABLE DATA ") and names not in tables]
     if not lines:
         return found
-    with tempfile.NamedTemporaryFile("w") as chosen:
-        chosen.write("\n".join(lines) + "\n")
-        chosen.flush()
+    with tempfile.NamedTemporaryFile() as chosen:
+        write_list(chosen.name, lines)
         with script(source, tool, "-a", "-L", chosen.name) as stream:
             return found._replace(merged=contents.scan(stream).merged)
