@@ -114,7 +114,7 @@ class NaturalKeys:
         self._known = {}
 
     def fetch(self, field, manager, name, values):
-        """{value: natural key} of what the field points to, for the objects whose own field `name` has one of the values."""
+        """{value: natural key} of what the field points to, by the values of its own field `name`."""
         model = field.remote_field.model
         known = self._known.setdefault((model, name), {})
         missing = {value for value in values if value is not None and value not in known}

@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from .. import archive, kinds, lock, manifest, postgres
@@ -22,6 +23,8 @@ JOB = "outgoing"
 PRODUCTION = "production"
 # Where archives are opened: not memory, and not the backups' own folder. What a killed run left there is cleared.
 _PLACE, _PREFIX = "/var/tmp", "sauvegarde-opened-"
+# Where playbooks have archives of repositories brought, a folder a run, which the run removes unless it is killed.
+_FETCHED, _OLD = "fetched-*", 86400
 # Hosts that may see what is masked: production's own, and the one that keeps its repository.
 SEEING = (PRODUCTION, "repository")
 
@@ -170,8 +173,10 @@ def make(where, root, values, about, progress=kinds.silent):
     job, warnings = {"name": JOB, "kind": "dumpdata", "dumpdata": values}, []
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock.hold(root / (JOB + ".lock"), "A migration out of this host"))
-        for left in [*(folder / each for each in archive.identifiers(folder)), *Path(_PLACE).glob(_PREFIX + "*")]:
-            shutil.rmtree(str(left))
+        old = [each for each in root.parent.glob(_FETCHED) if each.stat().st_mtime < time.time() - _OLD]
+        left = [*(folder / each for each in archive.identifiers(folder)), *Path(_PLACE).glob(_PREFIX + "*")]
+        for each in left + old:
+            shutil.rmtree(str(each))
         if about["path"]:
             given = read(about["path"])
             where, files = stack.enter_context(_OPENED[given["kind"]](where, given, about))
