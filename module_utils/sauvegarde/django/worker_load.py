@@ -14,6 +14,7 @@ import collections
 import contextlib
 import datetime
 import decimal
+import itertools
 import json
 import marshal
 import struct
@@ -24,7 +25,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.color import no_style
 from django.core.management.utils import parse_apps_and_model_labels
 from django.core.serializers.python import Deserializer as PythonDeserializer
-from django.db import DatabaseError, connections, router, transaction
+from django.db import DatabaseError, OperationalError, connections, router, transaction
 from django.db.models.deletion import Collector
 
 from ..errors import FAILED, LOCKED, SauvegardeError
@@ -33,6 +34,7 @@ from .worker_values import CHUNK, EXPECTED, Column, Invalid, Keys, Problems, Sto
 from .worker_write import writer as writer_for
 
 _HEAD = struct.Struct(">I")
+_REMEMBERED = 500  # rows that pointed nowhere before; where there are more, each new row is looked at as it is written
 
 
 class Load:
@@ -117,13 +119,32 @@ class Load:
         """
         with contextlib.ExitStack() as stack:
             worth = self.connection.vendor == "sqlite" and self._brought() > self._size()
-            at_the_end = worth and self.connection.disable_constraint_checking()
-            if at_the_end:
-                stack.callback(self.connection.enable_constraint_checking)
-            stack.enter_context(transaction.atomic(using=self.using))
-            self.lock()
-            self._broken = self._violations() if at_the_end else None
+            if not (worth and self._look_at_the_end(stack)):
+                self._begin(stack)
             yield
+
+    def _begin(self, stack):
+        stack.enter_context(transaction.atomic(using=self.using))
+        self.lock()
+
+    def _look_at_the_end(self, stack):
+        """Begin so that references are looked up at the end only; says whether that is possible. If not, nothing has
+        begun, and each row's are looked up as ever."""
+        with contextlib.ExitStack() as tried:
+            if not self.connection.disable_constraint_checking():
+                return False
+            tried.callback(self.connection.enable_constraint_checking)
+            self._begin(tried)
+            try:
+                with contextlib.closing(self._violations()) as rows:
+                    broken = collections.Counter(itertools.islice(rows, _REMEMBERED + 1))
+            except OperationalError:  # a table of somebody's own points to a column that is not unique
+                return False
+            if sum(broken.values()) > _REMEMBERED:
+                return False
+            self._broken = broken
+            stack.enter_context(tried.pop_all())
+            return True
 
     def _brought(self):
         return sum(plan.spool.size for plan in self.plans.values())
@@ -137,13 +158,17 @@ class Load:
         """Every row of the SQLite database that points nowhere: (table, its number, parent, number of the key)."""
         with self.connection.cursor() as cursor:
             cursor.execute("PRAGMA foreign_key_check")
-            return collections.Counter(cursor.fetchall())
+            yield from cursor
 
     def _check_references(self, tables):
         """By the database itself, as stock does; raises for these tables, and for what the load broke in others."""
         if self._broken is not None:
-            found = self._violations()
-            tables = {row[0] for row in found if row[0] in tables} | {row[0] for row in found - self._broken}
+            left, wrong = self._broken.copy(), set()
+            for row in self._violations():
+                left[row] -= 1
+                if row[0] in tables or left[row] < 0:
+                    wrong.add(row[0])
+            tables = wrong
         if tables:
             self.connection.check_constraints(table_names=sorted(tables))
 

@@ -136,7 +136,8 @@ def test_a_job_publishes_what_it_archives(prod, archived):
 
 def left_behind(prod):
     """What a migration has not removed from its source."""
-    return prod.root(f"ls -d /var/lib/sauvegarde/fetched-* {RUNS}/outgoing/*Z /var/tmp/sauvegarde-opened-* 2>/dev/null || true")
+    places = f"/var/lib/sauvegarde/fetched-* {RUNS}/outgoing/*Z /var/tmp/sauvegarde-opened-*"
+    return prod.root(f"ls -d {places} 2>/dev/null || true")
 
 
 def test_the_archive_of_a_site_comes_out_of_a_repository_and_leaves_masked(dev, prod, archived, policy):
