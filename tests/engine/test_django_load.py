@@ -275,6 +275,78 @@ def test_listeners_hear_of_what_a_replacement_removes_and_of_nothing_else(every,
     assert shell(listening, log) == heard
 
 
+KEYS = """
+import django
+from django.db.models.signals import post_delete
+
+class Priced(models.Model):
+    price = models.DecimalField(max_digits=6, decimal_places=2, primary_key=True)
+
+class Moment(models.Model):
+    at = models.DateTimeField(primary_key=True)
+
+class Span(models.Model):
+    long = models.DurationField(primary_key=True)
+
+class Host(models.Model):
+    address = models.GenericIPAddressField(primary_key=True)
+
+KEYED = [Priced, Moment, Span, Host]
+if django.VERSION >= (5, 2):
+    class Pair(models.Model):
+        pk = models.CompositePrimaryKey("at", "price")
+        at = models.DateTimeField()
+        price = models.DecimalField(max_digits=6, decimal_places=2)
+
+    KEYED.append(Pair)
+
+@receiver(post_delete)
+def keyed_gone(sender, instance, using=None, **kwargs):
+    if sender in KEYED:
+        Keyword.objects.using(using).create(word=f"{sender.__name__} {instance.pk}"[:40])
+"""
+# As fixtures write them, and as they may be written too: [one that goes, one that stays, the same otherwise].
+SPELLED = {
+    "priced": ["7.00", "1.50", "1.5"],
+    "moment": ["2021-02-03T04:05:06Z", WHEN, "2020-05-06T09:08:09.123+02:00"],
+    "span": ["P1DT00H00M00S", "P2DT03H04M05S", "2 03:04:05"],
+    "host": ["10.0.0.1", "2001:db8::1", "2001:0db8:0::1"],
+    "pair": [["2021-02-03T04:05:06Z", "1.50"], [WHEN, "1.50"], ["2020-05-06T09:08:09.123+02:00", "1.5"]],
+}
+
+
+@pytest.mark.parametrize(("kind", "zone"), [("pg", ""), ("sqlite", "Asia/Tokyo")])
+def test_listeners_hear_of_keys_of_every_kind_once_they_go(sites, tmp_path, kind, zone):
+    """Not of what stays, however its key is written, here or in the database."""
+    where = with_listeners(sites.new(kind), tmp_path, KEYS)
+    if zone:
+        with (Path(where.path) / "cap/settings.py").open("a", encoding="utf-8") as settings:
+            settings.write(f"DATABASES['default']['TIME_ZONE'] = {zone!r}\n")
+    names = shell(
+        where,
+        "from django.db import connection\nfrom pages.models import *\n"
+        "with connection.schema_editor() as editor:\n    [editor.create_model(each) for each in KEYED]\n\n"
+        "print(json.dumps([each._meta.model_name for each in KEYED]))",
+    )
+
+    def keyed(*places):
+        for name, place in ((name, place) for name in names for place in places):
+            pk = SPELLED[name][place]
+            fields = dict(zip(("at", "price"), pk)) if name == "pair" else {}
+            yield {"model": f"pages.{name}", "pk": pk, "fields": fields}
+
+    load.load(where, [write(tmp_path / "all.json", list(keyed(0, 1)))], {})
+    words = (
+        "from pages.models import *\nwords = sorted(k.word.split()[0] for k in Keyword.objects.all())\n"
+        "Keyword.objects.all().delete()\nprint(json.dumps(words))"
+    )
+    for place, heard in ((1, sorted(name.title() for name in names)), (2, [])):
+        load.load(where, [write(tmp_path / "fewer.json", list(keyed(place)))], {"mode": "replace"})
+        assert shell(where, words) == heard
+    count = "from pages.models import *\nprint(json.dumps([each.objects.count() for each in KEYED]))"
+    assert shell(where, count) == [1] * len(names)
+
+
 CHANGES = """
 from django.db.models.signals import m2m_changed
 from offers.models import Offer

@@ -30,7 +30,7 @@ from django.db.models.deletion import Collector
 
 from ..errors import FAILED, LOCKED, SauvegardeError
 from .worker_plan import Plan, constrained
-from .worker_values import CHUNK, EXPECTED, Column, Invalid, Keys, Problems, Stock
+from .worker_values import ADDRESSES, CHUNK, EXPECTED, Column, Invalid, Keys, Problems, Stock
 from .worker_write import writer as writer_for
 
 _HEAD = struct.Struct(">I")
@@ -396,10 +396,9 @@ class Load:
     def _remove_by_django(self, plan):
         """Delete the rows that no file has, each with its signals. What points to them stays for its own plan: nothing
         cascades out of the replaced models. Rows that the files have are only written anew: nobody deletes them."""
-        quote, key = self.connection.ops.quote_name, plan.columns[0]
-        with self.connection.cursor() as cursor:
-            cursor.execute(f"SELECT {quote(key.field.column)} FROM {quote(plan.table)}")
-            gone = Keys(key._plain(row[0]) for row in cursor).without(plan.keys)
+        kept = {_comparable(plan, key) for key in plan.keys.without(Keys())}
+        held = plan.model._base_manager.using(self.using).values_list("pk", flat=True)
+        gone = [pk for pk in held.iterator() if _comparable(plan, _stored_key(plan, pk)) not in kept]
         for chunk in _chunks(sorted(gone)):
             collector = Collector(using=self.using)
             rows = list(plan.model._base_manager.using(self.using).filter(pk__in=chunk))
@@ -415,7 +414,7 @@ class Load:
         quote, source = self.connection.ops.quote_name, Column(plan, many.source)
         entries = (each for each in plan.stock_entries() if many.field.name in each["fields"])
         kept = Keys(_converted(plan.columns[0], each.get("pk")) for each in entries)
-        others = self.plans.get(many.related)
+        others = self.plans.get(many.related._meta.concrete_model)
         gone = []
         names = [quote(field.column) for field in (many.through._meta.pk, many.source, many.target)]
         table = quote(many.through._meta.db_table)
@@ -477,8 +476,28 @@ class _Probe:
         self.load, self.label = load, model._meta.label_lower
 
 
+def _stored_key(plan, key):
+    """An object's key, as Django has it, in the form of the files' own (`Plan.keys`)."""
+    if len(plan.key_columns) > 1:
+        return tuple(map(_converted, plan.key_columns, key))
+    return key if type(key) is int and plan.columns[0].is_whole else _converted(plan.columns[0], key)
+
+
+def _comparable(plan, key):
+    """The stored key, equal for equal numbers, however many zeros they have behind the point."""
+    if not any(column.kind == "DecimalField" for column in plan.key_columns):
+        return key
+    parts = key if isinstance(key, tuple) else (key,)
+    return tuple(
+        decimal.Decimal(part) if column.kind == "DecimalField" and part is not None else part
+        for column, part in zip(plan.key_columns, parts)
+    )
+
+
 def _converted(column, value):
     try:
+        if column.kind in ADDRESSES:
+            return str(column.target.to_python(value))
         return column._plain(column.field.get_db_prep_save(column.target.to_python(value), column.connection))
     except (Stock, Invalid, *EXPECTED):
         return None
