@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 from sample_site import (
     ENVIRONMENTS,
-    ROOT,
     SITE,
     differences,
     fingerprint,
@@ -31,6 +30,7 @@ from sample_site import (
 )
 from sauvegarde.django import load, sets
 from sauvegarde.errors import SauvegardeError
+from tests_support.shared import shared
 
 WHEN = "2020-05-06T07:08:09.123Z"
 
@@ -270,6 +270,10 @@ def test_listeners_hear_of_what_a_replacement_removes_and_of_nothing_else(every,
     heard = shell(listening, log)
     assert sorted([*before, -1, -2, 2001, 2002]) == heard
     assert text_of(listening, **values) == text_of(plain, **values)
+    # Nor does anybody hear of what is asked not to be told.
+    values = {"mode": "replace", "tell_deletions": False}
+    few = write(tmp_path / "few.json", [each for each in entries if each["pk"] != 3 or each["model"] != "offers.offer"])
+    assert "offers.offer" not in sets.load_if_needed(listening, [few], values)["loaded"]["stock"]
     # A merge removes nothing, and says nothing.
     assert "offers.offer" not in load.load(listening, [path], {})["stock"]
     assert shell(listening, log) == heard
@@ -420,7 +424,7 @@ def test_everything_wrong_is_listed_before_anything_is_written(sites, tmp_path, 
         "reference.trade 'Plus' colour: the model has no such field",
         "reference.colour None: the site has no such model",
         "auth.user 9 username: 151 characters, at most 150 fit",
-        "auth.group ['Nobody']: is referred to by its natural key, and does not exist",
+        "auth.user 9 groups: points to auth.group ['Nobody'], which does not exist",
     ):
         assert expected in lines
     assert any(line.startswith("reference.place 'Date' created: ") for line in lines)
@@ -428,6 +432,15 @@ def test_everything_wrong_is_listed_before_anything_is_written(sites, tmp_path, 
         assert any("'Loin' inhabitants: 3000000000 is not between -2147483648 and 2147483647" in line for line in lines)
     assert "nothing was written" in caught.value.what
     assert shell(where, "from reference.models import *\nprint(Trade.objects.count() + Place.objects.count())") == 0
+
+
+def test_all_that_is_wrong_is_counted(sites, tmp_path):
+    """Also what nobody would read any more."""
+    path = write(tmp_path / "bad.json", [trade(f"T{number}", comment="six ch") for number in range(2500)])
+    with pytest.raises(SauvegardeError, match="2500 problems") as caught:
+        load.load(sites.new("sqlite"), [path], {})
+    lines = caught.value.why.splitlines()
+    assert len(lines) == 201 and lines[-1] == "… and 2300 more"
 
 
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
@@ -662,14 +675,10 @@ def test_unknown_options_are_refused(sites, filled):
             load.load(where, [filled], values)
 
 
-SHARED = Path(os.environ.get("SAUVEGARDE_SHARED") or ROOT.parent / "shared")
-
-
-@pytest.mark.skipif(not (SHARED / "fixtures").is_dir(), reason="the shared test data is not here")
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
 def test_the_real_reference_data_loads_both_ways_to_the_same(sites, tmp_path, kind):
     names = ["contracts", "jobs", "places", "sources", "technos", "sites"]
-    files = [str(SHARED / "fixtures" / (name + ".json")) for name in names]
+    files = [str(shared("fixtures") / (name + ".json")) for name in names]
     stock, ours = (sites.new(kind, SITE_EXTRA_APPS="jobs") for _ in range(2))
     manage(stock, "loaddata", "-v0", *files)
     load.load(ours, files, {})

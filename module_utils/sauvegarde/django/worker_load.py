@@ -85,8 +85,9 @@ class Load:
             self.plans[model] = Plan(self, model)
         return self.plans[model]
 
-    def natural_reference(self, model, key):
-        self.naturals.setdefault(model, set()).add(tuple(key))
+    def natural_reference(self, model, key, *referrer):
+        """Note a reference by natural key; `referrer`: label and key of the object, and field; the first is kept."""
+        self.naturals.setdefault(model, {}).setdefault(tuple(key), referrer)
 
     # --- checking -----------------------------------------------------------------------------------------------------
 
@@ -265,23 +266,17 @@ class Load:
 
     def _check_naturals(self):
         for model, keys in self.naturals.items():
-            plan = self.plans.get(model)
-            if plan is not None and (not plan.natural_names or None in plan.natural_names):
+            plan = self.plans.get(model._meta.concrete_model)
+            if plan is not None and (model._meta.proxy or not plan.natural_names or None in plan.natural_names):
                 continue  # whether the files bring it can only be seen when they are in
-            left = keys - plan.natural_keys if plan is not None else keys
+            left = set(keys) - plan.natural_keys if plan is not None else keys
             manager = model._default_manager.db_manager(self.using)
             for key in sorted(left, key=repr):
                 try:
                     manager.get_by_natural_key(*key)
                 except (ObjectDoesNotExist, TypeError):
-                    self.problems.add(
-                        "foreign_key",
-                        model._meta.label_lower,
-                        list(key),
-                        "",
-                        "is referred to by its natural key, and does not exist",
-                        "stop",
-                    )
+                    detail = f"points to {model._meta.label_lower} {list(key)!r}, which does not exist"
+                    self.problems.add("foreign_key", *keys[key], detail, "stop")
 
     def _check_incoming(self):
         """Rows of other models that point to rows which the replacement would remove."""

@@ -17,7 +17,7 @@ def survey(options, source, output):
 
     `options`: labels and exclude, of the models that matter. Returns {"django", "vendor", "engine", "name", "user",
     "models": as `worker_models.description`, "selected": [labels], "tables": [names], "migrations": all that the code
-    has, "replaced": those that its squashed ones stand for, "applied": those of the database (None where it could not be
+    has, "replaced": those that its squashed ones stand for, "applied": those of the database (None where it cannot be
     asked), "refused": why not}.
     """
     using = options["database"]

@@ -315,7 +315,7 @@ class Plan:
                 continue
             value = fields[column.name]
             if column.name in self.natural and isinstance(value, (list, tuple)):
-                self.load.natural_reference(column.field.remote_field.model, value)
+                self.load.natural_reference(column.field.remote_field.model, value, self.label, key, column.name)
                 continue
             try:
                 converted = row[place] = column.convert(value, key)
@@ -328,7 +328,7 @@ class Plan:
         for name, many in self.many.items():
             for member in fields.get(name) or ():
                 if name in self.natural and isinstance(member, (list, tuple)):
-                    self.load.natural_reference(many.related, member)
+                    self.load.natural_reference(many.related, member, self.label, key, name)
                 else:
                     many.values.add(many.column.convert(member, key))
         for place, values in self.references.items():

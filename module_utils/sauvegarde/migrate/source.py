@@ -101,8 +101,8 @@ def _of_site(found, fix):
 def _ahead(found):
     """A warning where the database seems newer than the code, which then does not see all that is in it.
 
-    A database remembers the migrations of applications that are gone, and those that were squashed, which the code names
-    for a while only: what is said is no more than that something may be there.
+    A database remembers the migrations of applications that are gone, and squashed ones, which the code names for a
+    while only: what is said is no more than that something may be there.
     """
     code = set(found["migrations"])
     applications = {name.split(".")[0] for name in code}
