@@ -23,9 +23,16 @@ options:
       - C(merge) as C(loaddata); other rows stay. C(replace) leaves the fixtures' models with just the fixtures' rows.
       - Listeners to C(pre_delete) and C(post_delete) hear of each row that C(replace) removes, and of no other. Nothing
         cascades, and rows of other models that would then lead nowhere stop the load.
+      - They hear of it inside the load's transaction, which may still be rolled back. What a listener does outside the
+        database (a file, a search index, a message) is then done although the row is still there, unless it waits for
+        C(transaction.on_commit).
     type: str
     choices: [merge, replace]
     default: merge
+  tell_deletions:
+    description: Whether listeners hear of the rows that O(mode=replace) removes, and of how it changes lists.
+    type: bool
+    default: true
   policy:
     description:
       - What to do about C(too_long) (stop, cut, keep), C(out_of_range) (stop, empty, drop), C(nul) (stop, strip),
@@ -88,12 +95,13 @@ def main():
             arguments.SITE,
             fixtures={"type": "list", "elements": "path", "required": True},
             mode={"type": "str", "choices": list(load.MODES), "default": "merge"},
+            tell_deletions={"type": "bool", "default": True},
             policy={"type": "dict", "default": {}},
             exclude={"type": "list", "elements": "str", "default": []},
         ),
         supports_check_mode=True,
     )
-    options = arguments.given(module.params, ("mode", "policy", "exclude"))
+    options = arguments.given(module.params, ("mode", "tell_deletions", "policy", "exclude"))
     try:
         result = sets.load_if_needed(
             arguments.described(module.params),

@@ -19,6 +19,7 @@ import pytest
 
 ENGINE = os.environ.get("SAUVEGARDE_ENGINE") or str(Path(__file__).resolve().parents[2] / "module_utils")
 sys.path.insert(0, ENGINE)
+sys.path.append(str(Path(__file__).resolve().parents[2] / "molecule" / "_shared"))  # the helpers of all tests
 
 psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
 

@@ -71,7 +71,7 @@ def test_the_starting_policy_knows_the_site(production):
     assert profile["street_address"] == {"mask": "text"} and profile["postcode"] == {"mask": "digits"}
     assert models["offers.offer"]["contact_name"] == {"mask": "name"}
     assert models["offers.offer"]["body"] == {"mask": "scrub"}
-    assert models["reference.place"]["code"] == "keep"
+    assert models["reference.place"]["code"] == "keep" and models["reference.source"]["url"] == "keep"
 
 
 def test_no_canary_in_what_leaves(production, policy):
@@ -156,6 +156,62 @@ def test_a_natural_key_that_another_model_lends_gives_nobody_away(production, po
     given = [each["fields"]["profile"] for each in masked if each["model"] == "people.subscription"]
     followed = [each[0] for each in given if each]
     assert followed and set(followed) <= names
+    path = write(tmp_path / "data.json", json.loads(text_of(where).decode()))
+    pieces = []
+    dump.converted(where, [path], {"policy": policy, "key": KEY}, pieces.append)
+    assert json.loads(b"".join(pieces).decode()) == masked
+
+
+MAIL = 'reach = models.EmailField(db_column="contact_email", '
+STAFF = """
+from django.contrib.auth.models import User
+
+class Staff(User):
+    def natural_key(self):
+        return (self.email,)
+
+    class Meta:
+        proxy = True
+
+"""
+SPOT = """
+from reference import models as reference
+
+class Place(reference.Place):
+    class Meta:
+        proxy = True
+
+"""
+
+
+def test_what_points_to_a_proxy_is_masked_as_its_model_is(production, tmp_path):
+    """By the proxy's own natural key, too; and an address is known by its field's class, whatever it is called."""
+    code = tmp_path / "site"
+    shutil.copytree(str(SITE), str(code), ignore=shutil.ignore_patterns("__pycache__"))
+    for name, more, before, changes in (
+        ("pages", STAFF, "class Section", {"settings.AUTH_USER_MODEL": "Staff"}),
+        ("offers", SPOT, "class RawOffer", {"contact_email = models.EmailField(": MAIL, "Dated, Place,": "Dated,"}),
+    ):
+        path = code / name / "models.py"
+        text = path.read_text(encoding="utf-8").replace(before, more.lstrip() + "\n" + before, 1)
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
+    where = production._replace(path=str(code))
+    described = site.describe(where)["models"]
+    assert described["offers.offer"]["fields"]["places"]["relation"] == ["reference.place", "name"]
+    author = described["pages.article"]["fields"]["author"]
+    assert author["relation"] == ["auth.user", "id"] and author["natural_key"] == [["auth.user", "email"]]
+    policy = json.loads(json.dumps(masking.starting_policy(described)))
+    assert policy["models"]["offers.offer"]["reach"] == {"mask": "email"}
+    policy["models"]["reference.place"]["name"] = {"mask": "text"}
+    masked = json.loads(text_of(where, policy=policy, key=KEY).decode())
+    addresses = {each["fields"]["email"] for each in masked if each["model"] == "auth.user"}
+    authors = {each["fields"]["author"][0] for each in masked if each["model"] == "pages.article"}
+    places = {each["pk"] for each in masked if each["model"] == "reference.place"}
+    meant = {name for each in masked if each["model"] == "offers.offer" for name in each["fields"]["places"]}
+    assert authors and authors <= addresses and meant and meant <= places
     path = write(tmp_path / "data.json", json.loads(text_of(where).decode()))
     pieces = []
     dump.converted(where, [path], {"policy": policy, "key": KEY}, pieces.append)

@@ -13,6 +13,7 @@ from sauvegarde import archive, kinds
 from sauvegarde.django import masking, site
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import arguments, plan, run, source
+from sauvegarde.restore import state
 
 KEY = "00112233445566778899aabbccddeeff"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -164,6 +165,15 @@ def test_a_set_of_the_whole_site_is_the_whole_site():
     assert arguments.labels(dict(values, sets=["trades"])) == ["reference.Trade"]
 
 
+def test_a_database_that_remembers_more_than_the_code_is_not_always_newer():
+    """What was squashed is no news, nor what a removed application left."""
+    found = {"migrations": ["a.0001_squashed_0002"], "replaced": ["a.0001_one", "a.0002_two"]}
+    found["applied"] = ["a.0001_one", "a.0001_squashed_0002", "a.0002_two", "removed.0001_one"]
+    assert source._ahead(found) == []
+    (told,) = source._ahead(dict(found, applied=[*found["applied"], "a.0003_three"]))
+    assert "its code lacks: a.0003_three. What" in told
+
+
 def archived(where, root, **jobs):
     """An archive of each job, all of the site; {job: (its folder, the same in the form that repositories hold)}."""
     made = {}
@@ -195,6 +205,11 @@ def test_each_kind_of_archive_leaves_as_the_live_site_would_have(sites, tmp_path
     )
     expected, some = fingerprint(where), fingerprint(where, labels=["reference"])
     Path(file).rename(file + ".gone")
+    # Of what runs fetched that could not remove it: that of another one may be in use.
+    old, new_one = tmp_path / "fetched-1", tmp_path / "fetched-2"
+    for folder in (old, new_one):
+        (folder / "fetched").mkdir(parents=True)
+    os.utime(str(old), (0, 0))
     assert [each["what"] for each in look(where)["obstacles"]] == ["The source's database cannot be asked."]
     for name, form, labels in (
         ("file", 1, []),
@@ -203,13 +218,16 @@ def test_each_kind_of_archive_leaves_as_the_live_site_would_have(sites, tmp_path
         ("sets", 1, ["reference"]),
     ):
         about = dict(LIVE, path=str(made[name][form]))
-        assert look(where, about, labels)["obstacles"] == []
+        found = look(where, about, labels)
+        # Its migrations are inside, where no plan looks.
+        assert found["obstacles"] == [] and ("is seen when it is opened" in str(found["warnings"])) == (name == "file")
         left = sent(where, tmp_path, about, labels=labels)
         # A set may be among others; each object leaves once, and what was not asked for stays.
         assert differences(some if labels else expected, left["manifest"]["fingerprint"]) == []
         if (name, form) == ("data", 0):
             target, _ = fill(new(sites, tmp_path), left, tmp_path)
             assert differences(expected, fingerprint(where._replace(name=target["side"]))) == []
+    assert not old.exists() and new_one.exists()
     assert not Path(file).exists() and list(Path("/var/tmp").glob("sauvegarde-opened-*")) == []
     for name, told in (
         ("file", ["The archive is of another engine than the site's: sqlite for postgresql."]),
@@ -263,17 +281,22 @@ def test_an_archive_of_a_part_or_of_other_code_is_not_taken_for_the_site(sites, 
         sent(changed, tmp_path, dict(LIVE, path=str(made["file"][0])))
     change(
         less._replace(name=database(less)),
-        "INSERT INTO django_migrations VALUES (999, 'old', '0001_gone', '2020-01-01')",
+        "INSERT INTO django_migrations VALUES (999, 'reference', '0009_newer', '2020-01-01'),"
+        " (998, 'removed', '0001_gone', '2020-01-01')",
     )
     told = plan.lines(run.make_plan(specification(where, tmp_path), look(less)))
-    assert any(
-        "migrations that its code lacks; what they added does not come along: old.0001_gone" in line for line in told
-    )
+    # Of an application that is removed nothing would come along in any case.
+    assert any("that its code lacks: reference.0009_newer. What they added may not come" in line for line in told)
 
 
 LEFT = """
 SELECT datname FROM pg_database WHERE datname LIKE '%opened%'
-UNION SELECT rolname FROM pg_roles WHERE rolname = 'reader_gone'
+UNION SELECT rolname FROM pg_roles WHERE rolname LIKE 'reader_%'
+"""
+# Rows that can only be in the database of this name: a dump's opening fails once it has made its roles.
+HERE = """
+CREATE FUNCTION here() RETURNS name LANGUAGE sql AS 'SELECT pg_catalog.current_database()';
+ALTER TABLE reference_place ADD CHECK (public.here() = '{}')
 """
 
 
@@ -284,12 +307,23 @@ def test_a_dump_is_opened_where_neither_its_database_nor_its_roles_are(sites, cl
     live, expected = database(where), fingerprint(where)
     cluster.execute("CREATE ROLE reader_gone")
     cluster.execute("GRANT SELECT ON reference_place TO reader_gone", live)
-    made = archived(where, tmp_path / "root", db={"kind": "pg_dump", "connection": cluster.values, "database": live})
+    job = {"kind": "pg_dump", "connection": cluster.values, "database": live}
+    made = archived(where, tmp_path / "root", db=job)
+    cluster.execute(HERE.format(live), live)
+    made.update(archived(where, tmp_path / "root", bad=job))
     cluster.execute(f"DROP DATABASE {live}")
     cluster.execute("DROP ROLE reader_gone")
     about = dict(LIVE, path=str(made["db"][1]), connection=cluster.values)
     about.update(keeper="root", server_directory=str(tmp_path / "restores"))
     assert look(where, about)["obstacles"] == []
+    with pytest.raises(SauvegardeError, match="reference_place"):
+        sent(where, tmp_path, dict(about, path=str(made["bad"][1])))
+    assert cluster.execute(LEFT) == []
+    # One that was killed left its roles, too.
+    cluster.execute("CREATE ROLE reader_left")
+    (killed,) = state.runs(about["server_directory"])
+    assert killed["step"] == "data" and killed["roles_made"] == []
+    state.change(about["server_directory"], killed["id"], status=state.RUNNING, roles_made=["reader_left"])
     assert differences(expected, sent(where, tmp_path, about)["manifest"]["fingerprint"]) == []
     assert cluster.execute(LEFT) == []
     env_file = tmp_path / "stranger.env"

@@ -2,18 +2,16 @@
 
 import gzip
 import lzma
-import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from sauvegarde import postgres
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.restore import run, side, state, words
+from tests_support.shared import SHARED, shared
 
-SHARED = Path(os.environ.get("SAUVEGARDE_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 LEGACY = SHARED / "legacy"
 DUMP, PLAIN, GLOBALS = LEGACY / "elpaso-9.6.dump", LEGACY / "elpaso-9.6.sql.gz", LEGACY / "globals-9.6.sql"
 ROLES = ("geotribu", "lecture", "elgeopaso-db-uzr")
@@ -22,8 +20,7 @@ OWNERS = "not loaded as its owner but as the superuser: it belongs to several ro
 
 @pytest.fixture()
 def legacy(cluster):
-    if not DUMP.exists():
-        pytest.skip("the shared legacy dump is not there (SAUVEGARDE_SHARED)")
+    shared("legacy")
     names = {name for (name,) in cluster.execute("SELECT name FROM pg_available_extensions")}
     if "postgis_raster" not in names:
         pytest.skip("PostGIS is not installed for this server")

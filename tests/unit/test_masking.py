@@ -15,7 +15,7 @@ def mask(how, value, key=KEY, **field):
 
 def field(kind="CharField", **values):
     whole = {"type": kind, "null": False, "pk": False, "unique": False, "max_length": None, "relation": None}
-    return dict(whole, many=False, text=kind in ("CharField", "TextField"), empty="", **values)
+    return dict(dict(whole, many=False, text=kind in ("CharField", "TextField"), empty=""), **values)
 
 
 def model(natural_key=None, **fields):
@@ -26,7 +26,7 @@ SITE = {
     "auth.user": model(
         natural_key=[["auth.user", "username"]],
         username=dict(field(), unique=True, max_length=150),
-        email=field("EmailField"),
+        email=dict(field(), email=True, max_length=254),
         last_login=dict(field("DateTimeField"), null=True),
     ),
     "pages.page": model(
@@ -115,6 +115,44 @@ def test_free_text_loses_addresses_and_telephones_and_keeps_the_rest():
         assert mask("scrub", kept) == kept
 
 
+@pytest.mark.parametrize("second", ["06 98 76 54 32", "+33 6 98 76 54 32", "0033698765432"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "+33 6 12 34 56 78",
+        "+33\u00a06\u202f12\u00a034\u00a056\u00a078",
+        "+33 (0) 6 12 34 56 78",
+        "+33/6/12/34/56/78",
+        "0033 6 12 34 56 78",
+        "(+33) 6.12.34.56.78",
+        "06\u00a012\u00a034\u00a056\u00a078",
+        "06/12/34/56/78",
+        "01/42 34 56 78",
+        "06.12.34.56.78",
+        "0612345678",
+    ],
+)
+def test_of_two_telephones_nothing_is_left(first, second):
+    """Whatever stands between them: each is masked as it is alone."""
+    for between in (" ", "/", ".", " ou ", "\n", ", "):
+        masked = mask("scrub", f"Tél.{first}{between}{second}.")
+        assert masked == "Tél." + mask("scrub", first) + between + mask("scrub", second) + "."
+        for country in ("+44 20 7946 0958", "0044 20 7946 0958"):
+            left = re.sub(r"\D", "", mask("scrub", country + between + second))
+            assert "79460958" not in left and "98765432" not in left
+
+
+def test_what_is_no_telephone_is_kept():
+    for kept in (
+        "le 06/05/2024 10:30, du 01/05/2024 au 31/05/2024",
+        "01-02-2024 12:30",
+        "02.03.2024 14:05",
+        "2024-05-06 10:20",
+        "SIRET 123 456 789 00012, 000 000 000 000",
+    ):
+        assert mask("scrub", kept) == kept
+
+
 def test_unique_fields_get_unique_values_and_the_same_for_the_same():
     unique = Mask("digits", KEY, Field(unique=True), "m.f")
     values = [f"{number:03d}" for number in range(300)]
@@ -152,6 +190,35 @@ def test_a_policy_that_does_not_fit_stops(policy, told):
         Masking(policy, SITE, KEY, list(SITE))
     assert told in caught.value.why
     assert "keep, empty" in caught.value.fix
+
+
+def test_what_is_emptied_is_null_where_it_may_be():
+    author = dict(field("ForeignKey"), null=True, relation=["auth.user", "id"])
+    readers = dict(field("ManyToManyField"), relation=["auth.user", "id"])
+    readers["many"] = True
+    site = dict(SITE, **{"pages.note": model(author=author, readers=readers, tags=field("JSONField", empty={}))})
+    rules = {"id": "keep", "author": "empty", "readers": "empty", "tags": "empty"}
+    masking = Masking({"models": dict(POLICY["models"], **{"pages.note": rules})}, site, KEY, list(site))
+    note = {"model": "pages.note", "pk": 1, "fields": {"author": ["zoe"], "readers": [["zoe"]], "tags": ["zoe"]}}
+    assert masking.entry(note)["fields"] == {"author": None, "readers": [], "tags": []}
+
+
+def test_a_model_that_nobody_described_is_not_masked():
+    """Not as one that has nothing to hide: it is refused, by the check and by whoever did not ask it."""
+    away = model(owner=dict(field("ForeignKey"), relation=["elsewhere.person", "id"]))
+    site = dict(SITE, **{"pages.note": away})
+    rules = {
+        "pages.note": {"id": "keep", "owner": "keep"},
+        "elsewhere.person": {"id": "keep", "name": {"mask": "name"}},
+    }
+    policy = {"models": dict(POLICY["models"], **rules)}
+    with pytest.raises(SauvegardeError) as caught:
+        Masking(policy, site, KEY, list(site))
+    assert caught.value.why.startswith("pages.note.owner: it points to elsewhere.person, which has no table")
+    unchecked = Masking(policy, site, KEY, [])
+    for ask in (lambda: unchecked.natural("pages.note", "owner"), lambda: unchecked.mask("elsewhere.person", "name")):
+        with pytest.raises(SauvegardeError, match=r"elsewhere.person cannot be masked"):
+            ask()
 
 
 def test_a_short_key_is_refused():
@@ -226,11 +293,15 @@ def test_the_starting_policy_recognises_what_is_personal_and_knows_every_field()
     assert policy["sessions.session"] == "drop"
     assert policy["auth.user"]["email"] == {"mask": "email"}
     assert policy["auth.user"]["username"] == {"mask": "username"}
-    titled = dict(SITE, **{"pages.title": model(title=dict(field(), max_length=160), code=dict(field(), max_length=9))})
+    reach, link = dict(field(), email=True, max_length=254), dict(field(), url=True, max_length=200)
+    title, code = dict(field(), max_length=160), dict(field(), max_length=9)
+    titled = dict(SITE, **{"pages.title": model(title=title, code=code, reach=reach, link=link)})
     assert starting_policy(titled)["models"]["pages.title"] == {
         "id": "keep",
         "title": {"mask": "scrub"},
         "code": "keep",
+        "reach": {"mask": "email"},
+        "link": "keep",
     }
     assert policy["pages.page"] == {"id": "keep", "body": {"mask": "scrub"}, "author": "keep"}
     Masking({"models": policy}, SITE, KEY, list(SITE))

@@ -78,21 +78,21 @@ def load(site, sources, values, progress=None):
             "The fixture cannot be loaded: {} problem{}; nothing was written.".format(
                 result["stopping"], "" if result["stopping"] == 1 else "s"
             ),
-            told(result["problems"]),
+            told(result["problems"], result["stopping"]),
             "Mend them in the fixture, or choose what to do with them in the policy.",
         )
     return result
 
 
-def told(problems):
-    """The problems that stop a load, one a line."""
+def told(problems, count):
+    """The problems that stop a load, one a line; `count`: how many there are, also where not all of them are listed."""
     lines = [
         "{} {!r}{}: {}".format(each["model"], each["pk"], " " + each["field"] if each["field"] else "", each["detail"])
         for each in problems
         if each["action"] == "stop"
     ]
-    if len(lines) > _TOLD:
-        lines = [*lines[:_TOLD], f"… and {len(lines) - _TOLD} more"]
+    if count > _TOLD:
+        lines = [*lines[:_TOLD], f"… and {count - len(lines[:_TOLD])} more"]
     return "\n".join(lines)
 
 

@@ -9,8 +9,9 @@ A policy is a plain dict, kept in the inventory:
 Each concrete field and each many-to-many field of each model that is dumped must stand in it: a field that the policy
 does not know stops the dump. A relation that is kept follows the masking of what it points to.
 
-Masked values depend on the value and on a secret key alone, so the same person is the same everywhere and every time;
-they differ where the originals do if the field must be unique; and they have the shape of what they replace.
+Masked values depend on the value and on a secret key alone, so the same person is the same everywhere and every time,
+and they have the shape of what they replace. Where a field must be unique and two originals would become one value, the
+one that comes later gets another: that one depends on the rows before it, too, and may change with them.
 """
 
 import base64
@@ -27,8 +28,18 @@ KEEP, EMPTY, DROP = "keep", "empty", "drop"
 
 _SYLLABLES = ("ba", "bel", "cha", "do", "fa", "gan", "ju", "ka", "lo", "mer", "na", "nor", "pa", "ré", "ri", "sa", "vé")
 _EMAIL = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
-# French ones, and whatever begins with a country's number.
-_PHONE = re.compile(r"(?<![\w.])(?:0\d(?:[ .-]?\d{2}){4}|\+\d{1,3}(?:[ .-]?\(0\))?(?:[ .()-]{0,2}\d){7,12})(?!\w)")
+# What stands between a telephone's digits; `\s` has the spaces that do not break, too.
+_GAP = r"[\s./\u2010-\u2013-]"
+# French ones, of just so many digits. A day with an hour behind it ("06-05-2024 12") is none.
+_FRENCH = (
+    rf"(?:\+|(?<!\w)00)33\)?{_GAP}{{0,2}}(?:\(0\){_GAP}?|0{_GAP}?)?[1-9](?:{_GAP}?\d\d){{4}}"
+    r"|(?<!\w)(?!\d\d[./-]\d\d[./-](?:19|20)\d\d(?!\d))"
+    rf"0[1-9](?:/\d\d(?:{_GAP}\d\d){{3}}|(?:(?!/){_GAP}?\d\d){{4}})"
+)
+# Then whatever begins with a country's number. How long it is nobody knows: all digits behind it are taken for its own.
+_PHONE = re.compile(
+    rf"(?:{_FRENCH})(?!\w)|(?:\+|(?<!\w)00(?!0))\d{{1,3}}(?:{_GAP}?\(0\))?(?:(?:{_GAP}|[()]){{0,2}}\d){{7,}}(?!\w)"
+)
 _DATE = re.compile(r"(\d{4})-\d{2}-\d{2}(.*)", re.DOTALL)
 _ITERATIONS = 260000
 
@@ -223,18 +234,21 @@ def _inside(value, mask, of_names=str):
 class Empty:
     """Empties one field: NULL where it may be, else the emptiest value of its kind."""
 
-    def __init__(self, field):
+    def __init__(self, field, many=False):
         self.value = None if field.null else field.empty
+        self.many = many
 
     def __call__(self, value):
-        return [] if isinstance(value, list) else self.value
+        # A list is a many-to-many field's members, or JSON. A natural key is one, too, and emptied where NULL may be.
+        return [] if self.many or (isinstance(value, list) and self.value is not None) else self.value
 
 
 class Masking:
     """A policy, checked against a description of the models, and its masks ready for use.
 
     `description`: {label: {"fields": {name: {"type", "null", "unique", "max_length", "pk", "relation": [label, field]
-    or None, "many": bool, "empty"}}, "natural_key": [[label, field name], …] or None}} as `site.describe` gives it.
+    or None, "many": bool, "empty"}}, "natural_key": [[label, field name], …] or None}} as `site.describe` gives it. A
+    field that points to a proxy has a "natural_key" too, the proxy's.
     `key`: bytes, the secret. `labels`: the models that will be dumped.
     """
 
@@ -263,7 +277,7 @@ class Masking:
         return self._masks[place]
 
     def _made(self, label, name):
-        facts = self.description[label]["fields"][name]
+        facts = self._described(label)["fields"][name]
         action = self.models[label][name]
         if action == KEEP:
             relation = facts.get("relation")
@@ -276,13 +290,32 @@ class Masking:
             return lambda values: [followed(value) for value in values]
         field = Field(facts["unique"], facts.get("max_length"), facts["null"], facts.get("empty", ""))
         if action == EMPTY:
-            return Empty(field)
+            return Empty(field, facts.get("many", False))
         return Mask(action["mask"], self.key, field, f"{label}.{name}", self.password)
 
-    def natural(self, label):
-        """The masks of a model's natural key, one (or None) for each part of it, which may be another model's."""
-        parts = self.description.get(label.lower(), {}).get("natural_key") or []
-        return [self.mask(*part) if part[0] not in NUMBERED else None for part in parts]
+    def natural(self, label, name):
+        """The masks of the natural key by which the field refers to its objects: one (or None) for each part of it,
+        which may be another model's."""
+        facts = self._described(label.lower())["fields"][name]
+        if facts["relation"][0] in NUMBERED:
+            return []
+        return [self.mask(*part) if part[0] not in NUMBERED else None for part in self._parts(facts) or []]
+
+    def _parts(self, facts):
+        """The natural key of what a relation points to; a proxy's own one where it points to that."""
+        if "natural_key" in facts:
+            return facts["natural_key"]
+        return self._described(facts["relation"][0])["natural_key"]
+
+    def _described(self, label):
+        """What is known of the model. Of one that is not, nobody can say what of it must be masked."""
+        if label not in self.description:
+            raise SauvegardeError(
+                f"{label} cannot be masked.",
+                "It is no model with a table in the site's database.",
+                "Drop the rows that point to it, or empty the field, in the policy.",
+            )
+        return self.description[label]
 
     def _check(self, labels):
         problems = []
@@ -321,14 +354,16 @@ class Masking:
         if action == KEEP:
             if relation and self.drops(relation[0]):
                 return f"it points to {relation[0]}, whose rows are dropped: empty it, or drop these rows too"
-            return self._pointed(relation[0]) if relation and relation[0] not in NUMBERED else ""
+            return self._pointed(relation[0], field) if relation and relation[0] not in NUMBERED else ""
         if isinstance(action, dict) and list(action) == ["mask"] and action["mask"] in MASKS:
             return "a relation cannot be masked: mask what it points to" if relation else ""
         return f"“{action}” is not an action"
 
-    def _pointed(self, label):
+    def _pointed(self, label, field):
         """What is wrong with a kept relation to the model: its key, or its natural key, would leave with it."""
-        natural = self.description[label]["natural_key"] if label in self.description else None
+        if label not in self.description:
+            return f"it points to {label}, which has no table in this database: empty it, or drop these rows"
+        natural = self._parts(field)
         for other in [label, *(part[0] for part in natural or ())]:
             if not isinstance(self.models.get(other), dict) and other not in NUMBERED:
                 return f"it points to {other}, which the policy says nothing about"
@@ -375,18 +410,18 @@ class Masking:
         relation = facts.get("relation")
         if relation and natural_foreign and self.models[label][name] == KEEP:
             many = facts.get("many")
-            natural = [self._natural_value(relation[0], item) for item in value] if many else None
+            natural = [self._natural_value(label, name, item) for item in value] if many else None
             if many and any(isinstance(item, list) for item in value):
                 return natural
             if not many and isinstance(value, list):
-                return self._natural_value(relation[0], value)
+                return self._natural_value(label, name, value)
         mask = self.mask(label, name)
         return mask(value) if mask else value
 
-    def _natural_value(self, label, value):
+    def _natural_value(self, label, name, value):
         if not isinstance(value, list):
             return value
-        masks = self.natural(label)
+        masks = self.natural(label, name)
         return [masks[i](part) if i < len(masks) and masks[i] else part for i, part in enumerate(value)]
 
 
@@ -468,7 +503,7 @@ def _start(field, name, models):
         return EMPTY if models.get(relation[0]) == DROP and (field["null"] or field.get("many")) else KEEP
     if field["type"] == "GenericIPAddressField":
         return {"mask": "ip"}
-    if field["type"] == "EmailField":
+    if field.get("email"):
         return {"mask": "email"}
     for pattern, how in _BY_NAME:
         if re.search(pattern, name.lower()):
@@ -481,6 +516,7 @@ def _start(field, name, models):
                 return {"mask": how}
     # Wherever there is room for a sentence.
     long = field["type"] == "CharField" and not field["pk"] and (field["max_length"] or _LONG) >= _LONG
+    long = long and not field.get("url")
     if long or field["type"] in ("TextField", "JSONField"):
         return {"mask": "scrub"}
     return KEEP

@@ -113,8 +113,9 @@ class NaturalKeys:
         self.using, self.masking = using, masking
         self._known = {}
 
-    def fetch(self, model, manager, name, values):
-        """{value: natural key} for the objects whose field `name` has one of the values."""
+    def fetch(self, field, manager, name, values):
+        """{value: natural key} of what the field points to, by the values of its own field `name`."""
+        model = field.remote_field.model
         known = self._known.setdefault((model, name), {})
         missing = {value for value in values if value is not None and value not in known}
         if missing:
@@ -122,7 +123,7 @@ class NaturalKeys:
                 # A new one: the texts of the running chunk are still made from the old one.
                 known = self._known[model, name] = {}
                 missing = {value for value in values if value is not None}
-            masks = self.masking.natural(model._meta.label_lower) if self.masking else []
+            masks = self.masking.natural(field.model._meta.label_lower, field.name) if self.masking else []
             # What natural keys are commonly made of: a permission's holds its content type's.
             nested = [
                 field.name
@@ -306,7 +307,7 @@ class Reader:
         if emptied is not None:
             return lambda value: self.style.value(emptied(value), 2)
         model = field.remote_field.model
-        known = self.keys.fetch(model, model._base_manager, field.target_field.attname, values)
+        known = self.keys.fetch(field, model._base_manager, field.target_field.attname, values)
         return lambda value: "null" if value is None else self.style.value(known[value], 2)
 
     def _lists(self, field, pks):
@@ -326,7 +327,7 @@ class Reader:
             .values_list(source.attname, target.attname)
         )
         if self.is_natural(field):
-            known = self.keys.fetch(related, related._default_manager, "pk", [pair[1] for pair in pairs])
+            known = self.keys.fetch(field, related._default_manager, "pk", [pair[1] for pair in pairs])
             member = known.__getitem__
         else:
             key = related._meta.pk
@@ -345,7 +346,7 @@ class Reader:
         """The mask of one member of a many-to-many field."""
         if self.masking is None or self._mask(field) is None:
             return None
-        related = field.remote_field.model._meta
+        related = field.remote_field.model._meta.concrete_model._meta
         return self.masking.mask(related.label_lower, related.pk.name)
 
     # --- stock: objects -----------------------------------------------------------------------------------------------

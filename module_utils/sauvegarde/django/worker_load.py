@@ -14,6 +14,7 @@ import collections
 import contextlib
 import datetime
 import decimal
+import itertools
 import json
 import marshal
 import struct
@@ -24,15 +25,16 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.color import no_style
 from django.core.management.utils import parse_apps_and_model_labels
 from django.core.serializers.python import Deserializer as PythonDeserializer
-from django.db import DatabaseError, connections, router, transaction
+from django.db import DatabaseError, OperationalError, connections, router, transaction
 from django.db.models.deletion import Collector
 
 from ..errors import FAILED, LOCKED, SauvegardeError
 from .worker_plan import Plan, constrained
-from .worker_values import CHUNK, EXPECTED, Column, Invalid, Keys, Problems, Stock
+from .worker_values import ADDRESSES, CHUNK, EXPECTED, Column, Invalid, Keys, Problems, Stock
 from .worker_write import writer as writer_for
 
 _HEAD = struct.Struct(">I")
+_REMEMBERED = 500  # rows that pointed nowhere before; where there are more, each new row is looked at as it is written
 
 
 class Load:
@@ -83,8 +85,9 @@ class Load:
             self.plans[model] = Plan(self, model)
         return self.plans[model]
 
-    def natural_reference(self, model, key):
-        self.naturals.setdefault(model, set()).add(tuple(key))
+    def natural_reference(self, model, key, *referrer):
+        """Note a reference by natural key; `referrer`: label and key of the object, and field; the first is kept."""
+        self.naturals.setdefault(model, {}).setdefault(tuple(key), referrer)
 
     # --- checking -----------------------------------------------------------------------------------------------------
 
@@ -117,13 +120,32 @@ class Load:
         """
         with contextlib.ExitStack() as stack:
             worth = self.connection.vendor == "sqlite" and self._brought() > self._size()
-            at_the_end = worth and self.connection.disable_constraint_checking()
-            if at_the_end:
-                stack.callback(self.connection.enable_constraint_checking)
-            stack.enter_context(transaction.atomic(using=self.using))
-            self.lock()
-            self._broken = self._violations() if at_the_end else None
+            if not (worth and self._look_at_the_end(stack)):
+                self._begin(stack)
             yield
+
+    def _begin(self, stack):
+        stack.enter_context(transaction.atomic(using=self.using))
+        self.lock()
+
+    def _look_at_the_end(self, stack):
+        """Begin so that references are looked up at the end only; says whether that is possible. If not, nothing has
+        begun, and each row's are looked up as ever."""
+        with contextlib.ExitStack() as tried:
+            if not self.connection.disable_constraint_checking():
+                return False
+            tried.callback(self.connection.enable_constraint_checking)
+            self._begin(tried)
+            try:
+                with contextlib.closing(self._violations()) as rows:
+                    broken = collections.Counter(itertools.islice(rows, _REMEMBERED + 1))
+            except OperationalError:  # a table of somebody's own points to a column that is not unique
+                return False
+            if sum(broken.values()) > _REMEMBERED:
+                return False
+            self._broken = broken
+            stack.enter_context(tried.pop_all())
+            return True
 
     def _brought(self):
         return sum(plan.spool.size for plan in self.plans.values())
@@ -137,13 +159,17 @@ class Load:
         """Every row of the SQLite database that points nowhere: (table, its number, parent, number of the key)."""
         with self.connection.cursor() as cursor:
             cursor.execute("PRAGMA foreign_key_check")
-            return collections.Counter(cursor.fetchall())
+            yield from cursor
 
     def _check_references(self, tables):
         """By the database itself, as stock does; raises for these tables, and for what the load broke in others."""
         if self._broken is not None:
-            found = self._violations()
-            tables = {row[0] for row in found if row[0] in tables} | {row[0] for row in found - self._broken}
+            left, wrong = self._broken.copy(), set()
+            for row in self._violations():
+                left[row] -= 1
+                if row[0] in tables or left[row] < 0:
+                    wrong.add(row[0])
+            tables = wrong
         if tables:
             self.connection.check_constraints(table_names=sorted(tables))
 
@@ -240,23 +266,17 @@ class Load:
 
     def _check_naturals(self):
         for model, keys in self.naturals.items():
-            plan = self.plans.get(model)
-            if plan is not None and (not plan.natural_names or None in plan.natural_names):
+            plan = self.plans.get(model._meta.concrete_model)
+            if plan is not None and (model._meta.proxy or not plan.natural_names or None in plan.natural_names):
                 continue  # whether the files bring it can only be seen when they are in
-            left = keys - plan.natural_keys if plan is not None else keys
+            left = set(keys) - plan.natural_keys if plan is not None else keys
             manager = model._default_manager.db_manager(self.using)
             for key in sorted(left, key=repr):
                 try:
                     manager.get_by_natural_key(*key)
                 except (ObjectDoesNotExist, TypeError):
-                    self.problems.add(
-                        "foreign_key",
-                        model._meta.label_lower,
-                        list(key),
-                        "",
-                        "is referred to by its natural key, and does not exist",
-                        "stop",
-                    )
+                    detail = f"points to {model._meta.label_lower} {list(key)!r}, which does not exist"
+                    self.problems.add("foreign_key", *keys[key], detail, "stop")
 
     def _check_incoming(self):
         """Rows of other models that point to rows which the replacement would remove."""
@@ -371,10 +391,9 @@ class Load:
     def _remove_by_django(self, plan):
         """Delete the rows that no file has, each with its signals. What points to them stays for its own plan: nothing
         cascades out of the replaced models. Rows that the files have are only written anew: nobody deletes them."""
-        quote, key = self.connection.ops.quote_name, plan.columns[0]
-        with self.connection.cursor() as cursor:
-            cursor.execute(f"SELECT {quote(key.field.column)} FROM {quote(plan.table)}")
-            gone = Keys(key._plain(row[0]) for row in cursor).without(plan.keys)
+        kept = {_comparable(plan, key) for key in plan.keys.without(Keys())}
+        held = plan.model._base_manager.using(self.using).values_list("pk", flat=True)
+        gone = [pk for pk in held.iterator() if _comparable(plan, _stored_key(plan, pk)) not in kept]
         for chunk in _chunks(sorted(gone)):
             collector = Collector(using=self.using)
             rows = list(plan.model._base_manager.using(self.using).filter(pk__in=chunk))
@@ -390,7 +409,7 @@ class Load:
         quote, source = self.connection.ops.quote_name, Column(plan, many.source)
         entries = (each for each in plan.stock_entries() if many.field.name in each["fields"])
         kept = Keys(_converted(plan.columns[0], each.get("pk")) for each in entries)
-        others = self.plans.get(many.related)
+        others = self.plans.get(many.related._meta.concrete_model)
         gone = []
         names = [quote(field.column) for field in (many.through._meta.pk, many.source, many.target)]
         table = quote(many.through._meta.db_table)
@@ -452,8 +471,28 @@ class _Probe:
         self.load, self.label = load, model._meta.label_lower
 
 
+def _stored_key(plan, key):
+    """An object's key, as Django has it, in the form of the files' own (`Plan.keys`)."""
+    if len(plan.key_columns) > 1:
+        return tuple(map(_converted, plan.key_columns, key))
+    return key if type(key) is int and plan.columns[0].is_whole else _converted(plan.columns[0], key)
+
+
+def _comparable(plan, key):
+    """The stored key, equal for equal numbers, however many zeros they have behind the point."""
+    if not any(column.kind == "DecimalField" for column in plan.key_columns):
+        return key
+    parts = key if isinstance(key, tuple) else (key,)
+    return tuple(
+        decimal.Decimal(part) if column.kind == "DecimalField" and part is not None else part
+        for column, part in zip(plan.key_columns, parts)
+    )
+
+
 def _converted(column, value):
     try:
+        if column.kind in ADDRESSES:
+            return str(column.target.to_python(value))
         return column._plain(column.field.get_db_prep_save(column.target.to_python(value), column.connection))
     except (Stock, Invalid, *EXPECTED):
         return None

@@ -17,7 +17,8 @@ def survey(options, source, output):
 
     `options`: labels and exclude, of the models that matter. Returns {"django", "vendor", "engine", "name", "user",
     "models": as `worker_models.description`, "selected": [labels], "tables": [names], "migrations": all that the code
-    has, "applied": those of the database (None where it could not be asked), "refused": why not}.
+    has, "replaced": those that its squashed ones stand for, "applied": those of the database (None where it cannot be
+    asked), "refused": why not}.
     """
     using = options["database"]
     connection = connections[using]
@@ -32,6 +33,7 @@ def survey(options, source, output):
         "selected": [model._meta.label_lower for model in selected(options["labels"], options["exclude"], using, True)],
         "tables": [*sorted(connection.introspection.django_table_names(include_views=False)), _RECORD],
         "migrations": [],
+        "replaced": [],
         "applied": None,
         "refused": "",
     }
@@ -44,7 +46,9 @@ def survey(options, source, output):
     except OperationalError as error:
         executor = MigrationExecutor(None)
         found["refused"] = str(error)
-    found["migrations"] = sorted("{}.{}".format(*key) for key in executor.loader.disk_migrations)
+    known = executor.loader.disk_migrations
+    found["migrations"] = sorted("{}.{}".format(*key) for key in known)
+    found["replaced"] = sorted("{}.{}".format(*key) for each in known.values() for key in each.replaces)
     return found
 
 

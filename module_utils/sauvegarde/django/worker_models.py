@@ -61,16 +61,19 @@ def stored_fields(model):
 
 def _field(field):
     many = isinstance(field, models.ManyToManyField)
-    relation = None
+    relation, natural = None, {}
     if field.remote_field is not None and field.related_model is not None:
-        target = field.related_model if many else field.target_field.model
+        # A proxy has no table, no key and no policy of its own.
+        target = (field.related_model if many else field.target_field.model)._meta.concrete_model
         name = target._meta.pk.name if many else field.target_field.name
         relation = [target._meta.label_lower, name]
+        if field.related_model._meta.proxy:
+            natural["natural_key"] = _places(natural_parts(field.related_model))
     kind = field.get_internal_type()
     together = {name for group in field.model._meta.unique_together for name in group}
     for constraint in field.model._meta.constraints:
         together.update(getattr(constraint, "fields", ()))
-    return {
+    facts = {
         "type": kind,
         "null": field.null,
         "pk": field.primary_key,
@@ -79,6 +82,9 @@ def _field(field):
         "relation": relation,
         "many": many,
         "text": isinstance(field, (models.CharField, models.TextField, models.FileField)),
+        # To the database these are like any other text.
+        "email": isinstance(field, models.EmailField),
+        "url": isinstance(field, models.URLField),
         "empty": False
         if kind == "BooleanField"
         else 0
@@ -87,6 +93,7 @@ def _field(field):
         if kind == "JSONField"
         else _EMPTY.get(kind, ""),
     }
+    return dict(facts, **natural)
 
 
 def hidden_attribute(model, field):
@@ -201,6 +208,7 @@ def raw_numbers(chosen, natural_foreign, natural_primary):
             problems += [
                 f"{model._meta.label_lower}.{field.name}: numbers of {field.related_model._meta.label_lower}"
                 for field in stored_fields(model)
-                if field.related_model is not None and field.related_model._meta.label_lower in NUMBERED
+                if field.related_model is not None
+                and field.related_model._meta.concrete_model._meta.label_lower in NUMBERED
             ]
     return problems

@@ -1,5 +1,6 @@
 """Inside the site: what the files hold of one model, converted and set aside until everything was looked at."""
 
+import contextlib
 import itertools
 import json
 
@@ -8,7 +9,7 @@ from django.db import models
 from django.db.models import signals
 
 from .worker_models import hidden_attribute, natural_parts
-from .worker_values import Column, Dropped, Invalid, Keys, Spool, Stock
+from .worker_values import EXPECTED, Column, Dropped, Invalid, Keys, Spool, Stock
 
 _TOGETHER = 100  # objects looked at together
 
@@ -77,6 +78,8 @@ class Plan:
             if not field.primary_key and not getattr(field, "generated", False)
         ]
         self.columns = [Column(self, field) for field in fields]
+        parts = getattr(model._meta, "pk_fields", [model._meta.pk])
+        self.key_columns = [Column(self, field) for field in parts] if len(parts) > 1 else self.columns[:1]
         self.by_name = {column.name: column for column in self.columns[1:]}
         many = [field for field in model._meta.local_many_to_many if field.remote_field.through._meta.auto_created]
         self.many = {field.name: Many(self, field) for field in many}
@@ -255,7 +258,15 @@ class Plan:
         return ""
 
     def _key(self, key):
-        """The stored form of an object's key."""
+        """The stored form of an object's key, a tuple where it is of several columns."""
+        if len(self.key_columns) > 1:
+            try:
+                parts = self.columns[0].target.to_python(key)
+                if len(parts) != len(self.key_columns):
+                    raise ValueError(f"is not a key of {len(self.key_columns)} parts")
+                return tuple(column.convert(part, key) for column, part in zip(self.key_columns, parts))
+            except EXPECTED as error:
+                raise self.columns[0].invalid(key, error) from None
         pk = self.columns[0].convert(key, key)
         if pk != key:
             self.load.problems.renamed(self.label, key, pk)
@@ -297,13 +308,14 @@ class Plan:
         fields = dict(entry["fields"])
         row = {}
         if key is not None:
-            row[0] = self._key(key)
+            with contextlib.suppress(Stock):  # the reason to be here
+                row[0] = self._key(key)
         for place, column in enumerate(self.columns[1:], start=1):
             if column.name not in fields:
                 continue
             value = fields[column.name]
             if column.name in self.natural and isinstance(value, (list, tuple)):
-                self.load.natural_reference(column.field.remote_field.model, value)
+                self.load.natural_reference(column.field.remote_field.model, value, self.label, key, column.name)
                 continue
             try:
                 converted = row[place] = column.convert(value, key)
@@ -316,7 +328,7 @@ class Plan:
         for name, many in self.many.items():
             for member in fields.get(name) or ():
                 if name in self.natural and isinstance(member, (list, tuple)):
-                    self.load.natural_reference(many.related, member)
+                    self.load.natural_reference(many.related, member, self.label, key, name)
                 else:
                     many.values.add(many.column.convert(member, key))
         for place, values in self.references.items():

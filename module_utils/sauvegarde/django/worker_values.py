@@ -1,5 +1,6 @@
 """Inside the site: one value of a fixture on its way to the database, and what may be wrong with it."""
 
+import contextlib
 import datetime
 import decimal
 import ipaddress
@@ -15,6 +16,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 CHUNK = 100  # rows held at a time
+ADDRESSES = ("GenericIPAddressField", "IPAddressField")
 # From Python 3.7 on.
 _from_iso = getattr(datetime.datetime, "fromisoformat", None)
 _day_from_iso = getattr(datetime.date, "fromisoformat", None)
@@ -224,6 +226,10 @@ class Column:
     def is_text(self):
         return self.convert == self._text
 
+    @property
+    def is_whole(self):
+        return self.convert == self._whole
+
     def _note(self, kind, pk, detail):
         return self.problems.add(kind, self.model, pk, self.name, detail)
 
@@ -304,7 +310,7 @@ class Column:
         try:
             value = self.target.to_python(value)
         except EXPECTED as error:
-            raise self._invalid(pk, error) from None
+            raise self.invalid(pk, error) from None
         return self.stored(value, pk)
 
     def stored(self, value, pk):
@@ -319,12 +325,12 @@ class Column:
             return self._null(pk)
         if self.kind == "JSONField":
             return self._json(value, pk)
-        if self.kind in ("GenericIPAddressField", "IPAddressField"):
+        if self.kind in ADDRESSES:
             return str(value) if value else self._null(pk)
         try:
             prepared = self.field.get_db_prep_save(value, self.connection)
         except EXPECTED as error:
-            raise self._invalid(pk, error) from None
+            raise self.invalid(pk, error) from None
         if getattr(self.field, "geom_type", None):
             return self._geometry(prepared)
         if prepared is None:
@@ -355,7 +361,7 @@ class Column:
                 return None
         return value
 
-    def _invalid(self, pk, error):
+    def invalid(self, pk, error):
         if self._note("invalid", pk, "; ".join(getattr(error, "messages", None) or [str(error)])) == "drop":
             return Dropped()
         return Invalid()
@@ -391,7 +397,9 @@ class Column:
             return str(value)
         if isinstance(value, int):
             return int(value)
-        if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        if isinstance(value, datetime.datetime):
+            return _in_utc(value)
+        if isinstance(value, (datetime.date, datetime.time)):
             return value.isoformat()
         if isinstance(value, datetime.timedelta):
             return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
@@ -409,6 +417,13 @@ class Invalid(Exception):
 
 EXPECTED = (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError)
 _MARSHALLED = {str, int, float, bool, bytes, type(None)}
+
+
+def _in_utc(value):
+    """One text for a moment, whatever zone it is told in: keys are compared by it."""
+    with contextlib.suppress(OverflowError):  # at either end of time it stays in its own
+        value = value if value.tzinfo is None else value.astimezone(datetime.timezone.utc)
+    return str(value)
 
 
 def _has_nul(value):

@@ -8,7 +8,10 @@ import os
 import pwd
 import shutil
 import tempfile
+import time
 from pathlib import Path
+
+import psycopg2
 
 from .. import archive, kinds, lock, manifest, postgres
 from ..acting import acting_as
@@ -22,6 +25,8 @@ JOB = "outgoing"
 PRODUCTION = "production"
 # Where archives are opened: not memory, and not the backups' own folder. What a killed run left there is cleared.
 _PLACE, _PREFIX = "/var/tmp", "sauvegarde-opened-"
+# Where playbooks have archives of repositories brought, a folder a run, which the run removes unless it is killed.
+_FETCHED, _OLD = "fetched-*", 86400
 # Hosts that may see what is masked: production's own, and the one that keeps its repository.
 SEEING = (PRODUCTION, "repository")
 
@@ -60,6 +65,8 @@ def look(where, policy, key, labels, masked, about):
             given = read(about["path"])
             found["archive"] = "{job} {id} of {host}".format(**given)
             obstacles += _of_archive(where, found, given, labels, about)
+            if given["kind"] in _ENGINES:
+                found["warnings"] = [_UNSEEN]
         except SauvegardeError as error:
             obstacles.append(error)
     else:
@@ -92,9 +99,16 @@ def _of_site(found, fix):
 
 
 def _ahead(found):
-    """A warning where the database is newer than the code, which then does not see all that is in it."""
-    more = sorted(set(found["applied"] or ()) - set(found["migrations"]))
-    what = "The source's database has migrations that its code lacks; what they added does not come along: {}."
+    """A warning where the database seems newer than the code, which then does not see all that is in it.
+
+    A database remembers the migrations of applications that are gone, and squashed ones, which the code names for a
+    while only: what is said is no more than that something may be there.
+    """
+    code = set(found["migrations"])
+    applications = {name.split(".")[0] for name in code}
+    more = sorted(set(found["applied"] or ()) - code - set(found["replaced"]))
+    more = [name for name in more if name.split(".")[0] in applications]
+    what = "The source's database has migrations that its code lacks: {}. What they added may not come along."
     return [what.format(", ".join(more))] if more else []
 
 
@@ -170,8 +184,10 @@ def make(where, root, values, about, progress=kinds.silent):
     job, warnings = {"name": JOB, "kind": "dumpdata", "dumpdata": values}, []
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock.hold(root / (JOB + ".lock"), "A migration out of this host"))
-        for left in [*(folder / each for each in archive.identifiers(folder)), *Path(_PLACE).glob(_PREFIX + "*")]:
-            shutil.rmtree(str(left))
+        old = [each for each in root.parent.glob(_FETCHED) if each.stat().st_mtime < time.time() - _OLD]
+        left = [*(folder / each for each in archive.identifiers(folder)), *Path(_PLACE).glob(_PREFIX + "*")]
+        for each in left + old:
+            shutil.rmtree(str(each))
         if about["path"]:
             given = read(about["path"])
             where, files = stack.enter_context(_OPENED[given["kind"]](where, given, about))
@@ -261,7 +277,12 @@ def _database(where, given, about):
 
 
 def _restored(values):
-    found = run.fill(values)
+    try:
+        found = run.fill(values)
+    except BaseException:
+        with contextlib.suppress(SauvegardeError, psycopg2.Error):
+            _forget_roles(values)
+        raise
     # Nothing to swap in, and nothing to keep where this is killed: the next one clears it.
     state.change(values["directory"], found["id"], status="opened")
     return found
@@ -270,9 +291,23 @@ def _restored(values):
 def _forget(values, restored):
     with contextlib.closing(side.maintenance(postgres.server(values["connection"]))) as connection:
         side.drop(connection, restored["side"])
-        for role in restored["roles_made"]:
-            postgres.execute(connection, "DROP ROLE IF EXISTS " + postgres.quoted(role))
+    _forget_roles(values)
+
+
+def _forget_roles(values):
+    """Drop the roles that were made for this dump's opening, and for those before that failed or were killed: their
+    databases are gone."""
+    with contextlib.closing(side.maintenance(postgres.server(values["connection"]))) as connection:
+        for each in state.runs(values["directory"], values["database"]):
+            for role in each.get("roles_made", ()):
+                postgres.execute(connection, "DROP ROLE IF EXISTS " + postgres.quoted(role))
+            if each.get("roles_made"):
+                state.change(values["directory"], each["id"], roles_made=[])
 
 
 _OPENED = {"dumpdata": _fixtures, "fixtures": _fixtures, "sqlite": _sqlite, "pg_dump": _database}
+_UNSEEN = (
+    "The archive is a whole database: which migrations it has is seen when it is opened, after the confirmation. "
+    "Where it lacks some of the code's, that ends the migration before anything leaves."
+)
 _ENGINES = {"sqlite": "sqlite", "pg_dump": "postgresql"}  # whose site can open it

@@ -245,6 +245,8 @@ def _fill(spec, run, name):
     properties = planned["properties"]
     with _maintenance(spec) as connection:
         made = roles.create(connection, planned["roles_made"], options["given"])
+        # At once: whoever made them for this run alone drops them, however it ends.
+        run.update(roles_made=made)
         postgis = postgres.value(
             connection, "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'postgis'"
         )

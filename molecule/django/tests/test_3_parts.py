@@ -1,14 +1,11 @@
 """Parts of a site, archives in place of it, and the real reference data."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 from conftest import KEY, SITE, migrate
-from tests_support.hosts import ROOT
+from tests_support.shared import shared
 
-SHARED = Path(os.environ.get("SAUVEGARDE_SHARED") or ROOT.parent / "shared") / "fixtures"
 NAMES = ["contracts", "jobs", "places", "sources", "technos", "sites"]
 
 
@@ -78,15 +75,15 @@ def test_a_failed_dump_leaves_the_old_file(prod, server):
     assert prod.root("ls -A /root | grep nightly") == "nightly.json.gz"
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared test data are not here (SAUVEGARDE_SHARED)")
 @pytest.mark.parametrize("name", ["prod", "dev"])
 def test_the_real_reference_data_load_both_ways_to_the_same(name, request, server):
     """Stock loaddata into one database, ours into another; exported again they are what was published."""
+    folder = shared("fixtures")
     where = request.getfixturevalue(name)
     where.root("install -d -o cap /srv/cap/real")
     files = []
     for each in NAMES:
-        text = (SHARED / f"{each}.json").read_text(encoding="utf-8")
+        text = (folder / f"{each}.json").read_text(encoding="utf-8")
         assert where.host.run("printf %%s %s | sudo tee /srv/cap/real/%s >/dev/null", text, f"{each}.json").rc == 0
         files.append(f"/srv/cap/real/{each}.json")
     texts = {}
@@ -108,7 +105,7 @@ def test_the_real_reference_data_load_both_ways_to_the_same(name, request, serve
             assert not where.module("sauvegarde_loaddata", site=site, fixtures=files)["changed"]
         texts[way] = where.manage("dumpdata jobs sites", f"SITE_ENV={env_file}")
     assert texts["ours"] == texts["stock"]
-    published = {each: json.loads((SHARED / f"{each}.json").read_text("utf-8")) for each in NAMES}
+    published = {each: json.loads((folder / f"{each}.json").read_text("utf-8")) for each in NAMES}
     assert _sorted(json.loads(texts["ours"])) == _sorted(entry for entries in published.values() for entry in entries)
     sets = [{"name": each, "models": sorted({entry["model"] for entry in published[each]})} for each in NAMES]
     exported = where.module("sauvegarde_fixtures", site=site, folder="/srv/cap/fixtures", sets=sets, state="exported")

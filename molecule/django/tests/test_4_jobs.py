@@ -136,7 +136,8 @@ def test_a_job_publishes_what_it_archives(prod, archived):
 
 def left_behind(prod):
     """What a migration has not removed from its source."""
-    return prod.root(f"ls -d {RUNS}/fetched {RUNS}/outgoing/*Z /var/tmp/sauvegarde-opened-* 2>/dev/null || true")
+    places = f"/var/lib/sauvegarde/fetched-* {RUNS}/outgoing/*Z /var/tmp/sauvegarde-opened-*"
+    return prod.root(f"ls -d {places} 2>/dev/null || true")
 
 
 def test_the_archive_of_a_site_comes_out_of_a_repository_and_leaves_masked(dev, prod, archived, policy):
@@ -159,6 +160,12 @@ def test_so_does_the_copy_of_a_file_whose_site_has_lost_it(dev, prod, archived, 
         "printf 'DATABASE_URL=sqlite:////srv/cap/data/copy.sqlite3\nSITE_EXTRA_APPS=jobs,cms\n' > /srv/cap/copy.env"
     )
     prod.root("mv /srv/cap/data/copy.sqlite3 /srv/cap")
+    # It goes again where the target's plan fails; what another run has fetched stays.
+    prod.root("mkdir -m 700 /var/lib/sauvegarde/fetched-1")
+    failed = migrate("prod", "dev", "--tags", "plan", confirm=False, migrate_values={"too_long": "burn"}, **said)
+    assert failed.code != 0 and "too_long: burn" in failed.text and failed.recap["prod"]["changed"] >= 2
+    assert left_behind(prod) == "/var/lib/sauvegarde/fetched-1"
+    prod.root("rmdir /var/lib/sauvegarde/fetched-1")
     planned = migrate("prod", "dev", "--tags", "plan", confirm=False, **said)
     assert planned.code == 0 and "copy.sqlite3 on dev" in planned.text and "Stops:" not in planned.text
     assert left_behind(prod) == ""
@@ -186,4 +193,4 @@ def test_it_is_not_fetched_where_it_may_not_be_seen(dev, archived):
     said = {"migrate_repository": "vault", "migrate_database": "cap", "migrate_of_host": "prod"}
     run = migrate("dev", "prod", "--tags", "plan", migrate_masking="always", **said)
     assert run.code != 0 and "is not brought to dev" in run.text
-    assert dev.root("ls -d /var/lib/sauvegarde/migrations/fetched 2>/dev/null || command -v restic || true") == ""
+    assert dev.root("ls -d /var/lib/sauvegarde/fetched-* 2>/dev/null || command -v restic || true") == ""

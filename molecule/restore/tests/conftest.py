@@ -1,12 +1,11 @@
 import contextlib
-import os
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from tests_support.hosts import ROOT, Server, lab_host, play, start
+from tests_support.hosts import Server, lab_host, play, start
+from tests_support.shared import shared
 
 VERSIONS = {"db96": "9.6", "db13": "13", "db15": "15", "db17": "17"}
 DIRECTORY = "/var/lib/postgresql/sauvegarde"
@@ -129,10 +128,7 @@ def archives(servers):
 @pytest.fixture(scope="session")
 def legacy():
     """The folder of the shared legacy dump."""
-    found = Path(os.environ.get("SAUVEGARDE_SHARED") or ROOT.parent / "shared") / "legacy"
-    if not (found / "elpaso-9.6.dump").exists():
-        pytest.skip("the shared legacy dump is not there (SAUVEGARDE_SHARED)")
-    return found
+    return shared("legacy")
 
 
 # Faults ---------------------------------------------------------------------------------------------------------------
