@@ -435,12 +435,17 @@ def test_everything_wrong_is_listed_before_anything_is_written(sites, tmp_path, 
 
 
 def test_all_that_is_wrong_is_counted(sites, tmp_path):
-    """Also what nobody would read any more."""
-    path = write(tmp_path / "bad.json", [trade(f"T{number}", comment="six ch") for number in range(2500)])
-    with pytest.raises(SauvegardeError, match="2500 problems") as caught:
-        load.load(sites.new("sqlite"), [path], {})
+    """Also what nobody would read any more; what stops is told, however much else is mended."""
+    where = sites.new("sqlite")
+    entries = [trade(f"T{number}", comment="six ch") for number in range(2500)]
+    path = write(tmp_path / "bad.json", [*entries, place("P", code=None)])
+    with pytest.raises(SauvegardeError, match="2501 problems") as caught:
+        load.load(where, [path], {})
     lines = caught.value.why.splitlines()
-    assert len(lines) == 201 and lines[-1] == "… and 2300 more"
+    assert len(lines) == 201 and lines[-1] == "… and 2301 more"
+    with pytest.raises(SauvegardeError, match="1 problem;") as caught:
+        load.load(where, [path], {"policy": {"too_long": "cut"}})
+    assert caught.value.why == "reference.place 'P' code: is NULL, which the field does not allow"
 
 
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])

@@ -91,8 +91,9 @@ def told(problems, count):
         for each in problems
         if each["action"] == "stop"
     ]
-    if count > _TOLD:
-        lines = [*lines[:_TOLD], f"… and {count - len(lines[:_TOLD])} more"]
+    lines = lines[:_TOLD]
+    if count > len(lines):
+        lines.append(f"… and {count - len(lines)} more")
     return "\n".join(lines)
 
 

@@ -391,7 +391,9 @@ class Load:
     def _remove_by_django(self, plan):
         """Delete the rows that no file has, each with its signals. What points to them stays for its own plan: nothing
         cascades out of the replaced models. Rows that the files have are only written anew: nobody deletes them."""
-        kept = {_comparable(plan, key) for key in plan.keys.without(Keys())}
+        kept = plan.keys
+        if any(column.kind == "DecimalField" for column in plan.key_columns):
+            kept = {_comparable(plan, key) for key in kept.without(Keys())}
         held = plan.model._base_manager.using(self.using).values_list("pk", flat=True)
         gone = [pk for pk in held.iterator() if _comparable(plan, _stored_key(plan, pk)) not in kept]
         for chunk in _chunks(sorted(gone)):

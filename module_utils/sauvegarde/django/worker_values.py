@@ -23,7 +23,7 @@ _day_from_iso = getattr(datetime.date, "fromisoformat", None)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}(?:\d{3})?)?Z\Z", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
-_LISTED = 2000  # problems that are told one by one; the others are counted
+_LISTED = 2000  # problems that are told one by one, of those that stop and of those that are mended; the others count
 
 
 class Stock(Exception):
@@ -71,11 +71,13 @@ class Problems:
         action = action or self.policy[kind]
         if action == "stop":
             self.stopping += 1
+            listed = self.stopping <= _LISTED
         else:
             self.mended += 1
+            listed = self.mended <= _LISTED
             if kind != "unknown" and action != "keep":
                 self.touch(model, pk)
-        if len(self.listed) < _LISTED:
+        if listed:
             self.listed.append(
                 {"kind": kind, "model": model, "pk": pk, "field": field, "detail": detail, "action": action}
             )

@@ -184,7 +184,7 @@ def make(where, root, values, about, progress=kinds.silent):
     job, warnings = {"name": JOB, "kind": "dumpdata", "dumpdata": values}, []
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock.hold(root / (JOB + ".lock"), "A migration out of this host"))
-        old = [each for each in root.parent.glob(_FETCHED) if each.stat().st_mtime < time.time() - _OLD]
+        old = [each for each in root.parent.glob(_FETCHED) if _is_old(each)]
         left = [*(folder / each for each in archive.identifiers(folder)), *Path(_PLACE).glob(_PREFIX + "*")]
         for each in left + old:
             shutil.rmtree(str(each))
@@ -204,6 +204,12 @@ def make(where, root, values, about, progress=kinds.silent):
         job["site"] = where._asdict()
         made = kinds.back_up(job, root, progress)
     return {"path": str(folder / made["id"]), "manifest": made, "warnings": warnings}
+
+
+def _is_old(path):
+    with contextlib.suppress(FileNotFoundError):  # its own run removes it just now
+        return path.stat().st_mtime < time.time() - _OLD
+    return False
 
 
 def read(path):
