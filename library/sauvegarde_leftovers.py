@@ -57,11 +57,9 @@ removed:
   elements: str
 """
 
-import shutil
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde import jobs
-from ansible.module_utils.sauvegarde.errors import LOCKED, SauvegardeError
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
 def main():
@@ -77,29 +75,20 @@ def main():
         supports_check_mode=True,
     )
     given = module.params
-    removed = []
     try:
-        gone, folders = jobs.leftovers(
-            given["jobs"], given["repositories"], given["states"], given["manifests"], given["configuration"]
+        result = jobs.sweep(
+            given["jobs"],
+            given["repositories"],
+            given["states"],
+            given["manifests"],
+            given["configuration"],
+            check=module.check_mode,
         )
-        for name in gone:
-            try:
-                if not module.check_mode:
-                    jobs.discard(name, given["states"])
-                removed.append(name)
-            except SauvegardeError as error:
-                if error.exit_code != LOCKED:
-                    raise
-                module.warn(f"What the job {name} has left stays until this is run again. {error}")
-        for folder in folders:
-            if not module.check_mode:
-                shutil.rmtree(folder)
-            removed.append(folder)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    except OSError as error:
-        module.fail_json(msg=f"What jobs have left cannot be removed: {error}")
-    module.exit_json(changed=bool(removed), removed=removed)
+    for sentence in result["left"]:
+        module.warn(sentence)
+    module.exit_json(changed=bool(result["removed"]), removed=result["removed"])
 
 
 if __name__ == "__main__":

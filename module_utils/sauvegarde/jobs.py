@@ -227,6 +227,33 @@ def discard(name, states, patience=60):
         time.sleep(0.5)
 
 
+def sweep(described, copied_to, states, manifests, configuration=CONFIGURATION, check=False, patience=60):
+    """Remove what `leftovers` finds; with `check` only say what. Returns {"removed": names of jobs, then paths,
+    "left": sentences about jobs whose run goes on for longer than `patience` seconds}.
+    """
+    gone, folders = leftovers(described, copied_to, states, manifests, configuration)
+    removed, left = [], []
+    try:
+        for name in gone:
+            try:
+                if not check:
+                    discard(name, states, patience)
+                removed.append(name)
+            except SauvegardeError as error:
+                if error.exit_code != LOCKED:
+                    raise
+                left.append(f"What the job {name} has left stays until this is run again. {error}")
+        for folder in folders:
+            if not check:
+                shutil.rmtree(folder)
+            removed.append(folder)
+    except OSError as error:
+        raise SauvegardeError(
+            "What jobs have left cannot be removed.", str(error), "See to it that root can, then run this again."
+        ) from error
+    return {"removed": removed, "left": left}
+
+
 def account(user):
     """The user's entry of the host."""
     try:

@@ -553,7 +553,7 @@ def _journalled(name, step):
     began, values = time.time(), {}
     try:
         yield values
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is in the journal before it goes on
         problem = _error(error)
         journal.log(name, step, "failed", seconds=time.time() - began, error=str(problem))
         raise problem from error

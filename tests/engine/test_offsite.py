@@ -35,7 +35,7 @@ def host(tmp_path):
     found.configure(offsite=["vault"])
     yield found
     for each in (JOB, OTHER):
-        shutil.rmtree(str(credentials.RUN / each), ignore_errors=True)
+        shutil.rmtree(str(credentials.RUN / each), ignore_errors=True)  # not every test makes one
 
 
 def write(path, values):
@@ -262,11 +262,14 @@ def test_a_job_that_is_described_no_more_leaves_nothing_but_archives(host, tmp_p
     (host.settings.parent / "postgres").mkdir()
     ask = (["stays"], [], str(states), str(manifests), str(host.folder / "etc"))
     folders = [str(manifests / "vault"), str(host.settings.parent / "postgres")]
-    assert jobs.leftovers(*ask) == (["gone"], sorted(folders))
-    with lock.hold(states / "gone" / "lock", "x"), pytest.raises(SauvegardeError, match="is running already"):
-        jobs.discard("gone", states, patience=0)
-    jobs.discard("gone", states)
-    assert jobs.leftovers(*ask)[0] == [] and not list((tmp_path / "run").iterdir())
+    found = ["gone", *sorted(folders)]
+    assert jobs.sweep(*ask, check=True) == {"removed": found, "left": []}
+    with lock.hold(states / "gone" / "lock", "x"):
+        held = jobs.sweep(*ask, patience=0)
+    assert held["removed"] == found[1:] and "gone" in held["left"][0] and "is running already" in held["left"][0]
+    assert jobs.sweep(*ask) == {"removed": ["gone"], "left": []}
+    assert jobs.sweep(*ask)["removed"] == [] and not list((tmp_path / "run").iterdir())
+    assert not list(manifests.iterdir())
     assert sorted(each.name for each in states.iterdir()) == [".ssh", "no-job-s", "stays"]
 
 
