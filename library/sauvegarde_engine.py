@@ -60,6 +60,7 @@ def _engine():
         acting,
         archive,
         catalog,
+        character_sets,
         credentials,
         databases,
         errors,

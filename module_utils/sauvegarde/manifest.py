@@ -14,6 +14,8 @@ FORMAT = 1
 NAME = "manifest.json"
 _LARGEST = 256 * 1024 * 1024  # bytes: a manifest is read whole, so a forged giant is refused before that
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
 _TEXTS = {"type": "array", "items": _TEXT}
@@ -262,7 +264,13 @@ def dumps(manifest):
     wrong = problems(manifest)
     if wrong:
         raise SauvegardeError("The manifest does not keep to its own schema.", "\n".join(wrong[:20]))
-    return json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return as_json(manifest, sort_keys=True) + "\n"
+
+
+def as_json(values, **options):
+    """The values as indented JSON for people, valid UTF-8 though names in them may not be: those bytes are escaped."""
+    text = json.dumps(values, indent=1, ensure_ascii=False, **options)
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def loads(text, where):

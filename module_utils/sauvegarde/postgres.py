@@ -14,7 +14,7 @@ import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 
-from . import process
+from . import character_sets, process
 from .errors import LOCKED, LOGIN, SauvegardeError
 
 NO_PASSFILE = "/nonexistent/passfile"  # names a file that libpq finds absent: no ~/.pgpass by accident
@@ -81,7 +81,7 @@ def _parameters(target, database, application):
         "passfile": target.passfile or NO_PASSFILE,
         "application_name": application,
         "connect_timeout": "10",
-        "client_encoding": "UTF8",
+        "client_encoding": character_sets.RAW,
     }
     if target.sslmode:
         parameters["sslmode"] = target.sslmode
@@ -95,8 +95,16 @@ def connect(target, database, application="sauvegarde", autocommit=True):
         connection = psycopg2.connect(**_parameters(target, database, application))
     except psycopg2.OperationalError as error:
         raise _connection_error(target, database, error) from error
+    encoding = character_sets.of_session(encoding_of(connection))
+    if encoding != character_sets.RAW:
+        connection.set_client_encoding(encoding)
     connection.autocommit = autocommit
     return connection
+
+
+def encoding_of(connection):
+    """The encoding of the connected database, as the server calls it."""
+    return connection.info.parameter_status("server_encoding")
 
 
 def _connection_error(target, database, error):
@@ -201,8 +209,15 @@ def client(tool, version_num):
 def query(connection, statement, parameters=None):
     """All rows of a statement, as tuples; `statement` is text or psycopg2.sql."""
     with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
+        _run(cursor, statement, parameters)
         return cursor.fetchall() if cursor.description else []
+
+
+def _run(cursor, statement, parameters):
+    try:
+        cursor.execute(statement, parameters)
+    except UnicodeEncodeError as error:  # the server would say so, if it were sent
+        raise psycopg2.DataError(f"The encoding of the database has no such character: {error}") from error
 
 
 def value(connection, statement, parameters=None):
@@ -213,7 +228,7 @@ def value(connection, statement, parameters=None):
 
 def qualified(schema, name):
     """A quoted `schema.name` as psycopg2.sql, for any name there can be."""
-    return sql.SQL("{}.{}").format(sql.Identifier(schema), sql.Identifier(name))
+    return sql.SQL(quoted(schema, name))  # sql.Identifier takes no name whose bytes are no UTF-8
 
 
 def quoted(*names):
@@ -275,7 +290,7 @@ def join_snapshot(connection, name):
 def execute(connection, statement, parameters=None):
     """Run a statement for its effect."""
     with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
+        _run(cursor, statement, parameters)
 
 
 def database_error(error, what, fix=""):

@@ -38,6 +38,7 @@ from . import (
     jobs,
     journal,
     lock,
+    manifest,
     metrics,
     offsite,
     ping,
@@ -593,7 +594,7 @@ def _forget(arguments):
 def _list(arguments):
     """Every archive in the configured folders and, where that is asked for, in every repository."""
     entries, problems = collect(arguments.configuration, arguments.offsite)
-    print(json.dumps({"archives": entries, "problems": problems}, indent=1, ensure_ascii=False))
+    print(manifest.as_json({"archives": entries, "problems": problems}))
     return PARTIAL if problems else OK
 
 

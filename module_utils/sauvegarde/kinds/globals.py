@@ -8,7 +8,7 @@ job: connection (see postgres.Server).
 import hashlib
 import json
 
-from .. import archive, databases, fingerprint, postgres, process
+from .. import archive, character_sets, databases, fingerprint, postgres, process
 from ..errors import SauvegardeError
 
 _TRAILER = b"-- PostgreSQL database cluster dump complete"
@@ -57,6 +57,7 @@ def preflight(job, directory, last):
     try:
         facts = {
             "server": postgres.properties(connection),
+            "encoding": postgres.encoding_of(connection),
             "passwords": postgres.value(
                 connection, "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
             ),
@@ -102,10 +103,12 @@ def dump(job, stage, facts, notify):
     finally:
         connection.close()
     with stage.writer("databases.sql") as target:
+        encoding = facts["encoding"] if character_sets.codec(facts["encoding"]) else "UTF8"
+        lines = [f"SET client_encoding TO '{encoding}';"]
         for name, values in found.items():
-            target.write(f"-- {_comment(values)}\n".encode())
-            for statement in databases.statements(name, values):
-                target.write((statement + ";\n").encode("utf-8"))
+            lines.append(f"-- {_comment(values)}")
+            lines += [statement + ";" for statement in databases.statements(name, values)]
+        target.write(character_sets.encode("\n".join(lines) + "\n", encoding))
     warnings = []
     if not facts["passwords"]:
         warnings.append("Roles are without their passwords: the dump role may not read pg_authid.")
@@ -135,10 +138,10 @@ def _dump(stage, facts, server, maintenance):
     ]
     if not facts["passwords"]:
         arguments.append("--no-role-passwords")
+    # Its own encoding: names and comments come as the bytes that they are.
+    environment = postgres.environment(server, maintenance, PGCLIENTENCODING=facts["encoding"])
     tail = b""
-    with stage.writer("globals.sql") as target, process.start(
-        arguments, env=postgres.environment(server, maintenance), stdout=process.PIPE
-    ) as tool:
+    with stage.writer("globals.sql") as target, process.start(arguments, env=environment, stdout=process.PIPE) as tool:
         for chunk in iter(lambda: tool.stdout.read(65536), b""):
             target.write(chunk)
             tail = (tail + chunk)[-4096:]

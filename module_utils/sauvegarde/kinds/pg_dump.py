@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 
-from .. import archive, databases, fingerprint, postgres, process
+from .. import archive, character_sets, databases, fingerprint, postgres, process
 from ..errors import LOCKED, SauvegardeError
 from ..following import Compressing
 
@@ -34,6 +34,7 @@ def preflight(job, directory, last):
     connection = postgres.connect(server, job["database"])
     try:
         facts = {"server": postgres.properties(connection), "libraries": databases.libraries(connection)}
+        facts["encoding"] = postgres.encoding_of(connection)
         size = postgres.value(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")
     finally:
         connection.close()
@@ -72,7 +73,7 @@ def dump(job, stage, facts, notify):
             sequences = reading.result()
     sums["sequences"] = sequences
     with stage.writer(AFTER) as target:
-        target.write(_after(database, source).encode("utf-8"))
+        target.write(character_sets.encode(_after(database, source, facts["encoding"]), facts["encoding"]))
     versions = {"pg_dump": facts["dumper"].version, "pg_restore": facts["reader"].version}
     versions.update(archive.tools())
     return {
@@ -120,6 +121,7 @@ def _dump(server, database, snapshot, stage, facts, workers, wait, notify):
         "--format=directory",
         f"--jobs={workers}",
         "--compress=0",
+        f"--encoding={facts['encoding']}",  # its own: whatever bytes there are come back as they were
         f"--snapshot={snapshot}",
         f"--lock-wait-timeout={int(wait * 1000)}",
         "--no-password",
@@ -248,6 +250,7 @@ def _order(folder, listing):
             yield index.name
 
 
+_ENCODING = re.compile(rb"^SET client_encoding = '([A-Za-z0-9_]+)';$", re.MULTILINE)
 _SETVAL = re.compile(r"^SELECT pg_catalog\.setval\('((?:[^']|'')*)', (-?\d+), (true|false)\);$", re.MULTILINE)
 
 
@@ -259,7 +262,9 @@ def _sequences(folder, listing, reader):
     chosen = folder / "sequences.list"
     chosen.write_text("\n".join(wanted) + "\n", encoding="utf-8")
     arguments = [reader.path, f"--use-list={chosen}", "--file=/dev/stdout", str(folder)]
-    text = process.run(arguments, what="pg_restore cannot read the sequences.").text
+    data = process.run(arguments, what="pg_restore cannot read the sequences.").stdout
+    encoding = _ENCODING.search(data)
+    text = character_sets.decode(data, encoding.group(1).decode("ascii") if encoding else "UTF8")
     found = {}
     for name, value, called in _SETVAL.findall(text):
         parts = re.findall(r'"((?:[^"]|"")*)"|([^".]+)', name.replace("''", "'"))
@@ -270,10 +275,11 @@ def _sequences(folder, listing, reader):
     return found
 
 
-def _after(database, source):
+def _after(database, source, encoding):
     """SQL to run in the restored database, for what pg_restore may not bring back: the database's own properties
     (before version 11) and edited rows of spatial_ref_sys (never)."""
     lines = ["-- What pg_restore does not bring back. Run as a superuser, connected to the restored database."]
+    lines.append(f"SET client_encoding TO '{encoding if character_sets.codec(encoding) else 'UTF8'}';")
     lines += [statement + ";" for statement in databases.statements(database, source["properties"])]
     changed = source["spatial_ref_sys"]["changed"]
     if changed:

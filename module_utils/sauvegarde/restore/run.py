@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 
-from .. import archive, databases, manifest, postgres, process
+from .. import archive, character_sets, databases, manifest, postgres, process
 from ..errors import SauvegardeError
 from . import fetch, files, load, names, plan, proof, roles, room, side, source, state, swap, words
 
@@ -288,7 +288,7 @@ def _fill(spec, run, name):
         vacuumdb = postgres.client("vacuumdb", number)
         process.run(
             [vacuumdb.path, "-d", postgres.conninfo(name), "--analyze-only", "--quiet", "-j", str(spec["jobs"])],
-            env=postgres.environment(server, name),
+            env=postgres.environment(server, name, PGCLIENTENCODING=character_sets.RAW),
         )
         target.release()
         notes = target.notes
@@ -300,7 +300,8 @@ def _fill(spec, run, name):
             proven = proof.by_counting(target.connection, contents)
 
     run.update(step="properties")
-    with _maintenance(spec) as connection:
+    # In the database itself, whose encoding its comment and its roles' names are in.
+    with contextlib.closing(postgres.connect(server, name)) as connection:
         skipped = side.finish(connection, name, properties)
         size = postgres.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (name,))
     seconds = time.monotonic() - begun
