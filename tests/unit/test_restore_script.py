@@ -1,10 +1,11 @@
 """Plain dumps read piece by piece: quotes, rows, headers, ends. No server."""
 
 import io
+import time
 
 import pytest
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import contents, script
+from sauvegarde.restore import contents, oids, psql, script
 
 HEAD = b"--\n-- PostgreSQL database dump\n--\n\n"
 HEAD += b"-- Dumped from database version 9.6.10\n-- Dumped by pg_dump version 9.6.10\n\n"
@@ -101,7 +102,7 @@ def test_settings_between_entries_are_pieces_of_their_own():
         (b"copy (SELECT 1)\nTO PROGRAM 'id';\n", END, "a COPY that"),
         (b"COPY t (a) FROM '/etc/passwd';\n", END, "a COPY that"),
         (header("t", "TABLE") + b"SELECT 1;\n  COPY t FROM PROGRAM 'id';\n", END, "a COPY that"),
-        (b"\\connect a\n\\connect b\n", END, "psql command"),
+        (b"\\connect a\n\\connect b\n", END, "another database"),
         (b"SET client_encoding = 'KLINGON';\n", END, "not known"),
     ],
 )
@@ -174,3 +175,79 @@ def test_contents():
         "comment": "it's",
         "grants": ["REVOKE CONNECT ON DATABASE e FROM PUBLIC;", "GRANT CONNECT ON DATABASE e TO reader;"],
     }
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        lambda size: b"COPY public.t (a) FROM stdin;\n1\n" + b"x" * size + b"\n\\.\n",
+        lambda size: b"INSERT INTO public.t VALUES ('" + b"x" * size + b"');\n",
+        lambda size: b"INSERT INTO public.t VALUES ('" + b"x''y" * (size // 4) + b"');\n",
+    ],
+)
+def test_long_rows_take_time_in_proportion(rows):
+    def seconds(size):
+        text = io.BytesIO(HEAD + header("t", "TABLE") + header("t", "TABLE DATA", data="Data for ") + rows(size) + END)
+        found = []
+        for _ in range(3):
+            text.seek(0)
+            began = time.process_time()
+            contents.scan(text)
+            found.append(time.process_time() - began)
+        return min(found)
+
+    short = seconds(4 << 20)
+    assert seconds(32 << 20) < 8 * short * 3 + 0.2
+
+
+def test_a_long_row_is_given_on_in_pieces():
+    row = b"x" * (10 << 20) + b"\n"
+    text = (
+        HEAD + header("t", "TABLE DATA", data="Data for ") + b"COPY public.t (a) FROM stdin;\n" + row + b"\\.\n" + END
+    )
+    (copy,) = (
+        [piece.rows.count, total, most]
+        for piece in script.Script(io.BytesIO(text))
+        if isinstance(piece, script.Copy)
+        for total, most in [sizes(piece.rows)]
+    )
+    assert copy == [1, len(row), copy[2]] and copy[2] <= 2 << 20
+
+
+def sizes(rows):
+    found = [len(each) for each in iter(rows.read, b"")]
+    return sum(found), max(found)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 100000])
+def test_the_column_of_oids_is_taken_off_wherever_the_buffer_ends(size):
+    rows = b"16384\t1\ta\\t1\n16385\t22\t33\n1\n4294967295\t\\N\t5\n"
+    statement = b"COPY t (a, b) WITH OIDS FROM stdin;\n"
+    text = HEAD + header("t", "TABLE DATA", data="Data for ") + statement + rows + b"\\.\n" + END
+    for piece in script.Script(Trickle(text, size)):
+        if isinstance(piece, script.Copy):
+            shorter, rest = oids.copy(piece.statement, piece.rows)
+            assert shorter == b"COPY t (a, b) FROM stdin;\n"
+            assert b"".join(iter(rest.read, b"")) == b"1\ta\\t1\n22\t33\n\n\\N\t5\n"
+
+
+def test_statements_that_hold_line_ends():
+    body = b'SET search_path = "a\nb", pg_catalog;\n\n' + header("t", "TABLE DATA", data="Data for ")
+    body += b'COPY "a\nb"."t;\nCOPY x FROM stdin;" ("c\n\\.\nd", e) FROM stdin;\n1\t2\n\\.\n'
+    found = pieces(body)
+    assert found[2] == script.Setting("search_path", b'SET search_path = "a\nb", pg_catalog;\n')
+    assert found[4][1] == b"1\t2\n"
+
+
+@pytest.mark.parametrize(
+    "line, name",
+    [
+        ("\\connect plain", "plain"),
+        ('\\connect "a b""c"', 'a b"c'),
+        ("\\c x", "x"),
+        ("\\connect -", ""),
+        (r"""\connect -reuse-previous=on "dbname='it\'s ""x'" """, "it's \"x"),
+    ],
+)
+def test_the_database_that_connect_names(line, name):
+    assert psql.database(psql.parse(line)[1]) == name

@@ -8,33 +8,38 @@ import shutil
 import tempfile
 from typing import Any, Dict, NamedTuple
 
-from . import load_as
-from .script import CHUNK, IDENTIFIER, Copy, Entry, Fact, Script, Setting, Sql, unquoted
+from . import load_as, oids
+from .lexer import CHUNK, IDENTIFIER, statements, unquoted
+from .script import Copy, Entry, Fact, Script, Setting, Sql
 
 QUALIFIED = re.compile(rf"({IDENTIFIER})(?:\.({IDENTIFIER}))?")
 _EXTENSION = re.compile(rf"CREATE EXTENSION (?:IF NOT EXISTS )?({IDENTIFIER})(?: WITH)?(?: SCHEMA ({IDENTIFIER}))?")
-_OWNER = re.compile(rf"^ALTER .* OWNER TO ({IDENTIFIER});$", re.MULTILINE)
+# Each of these is compared with one whole statement: names may hold line ends.
+_OWNER = re.compile(rf"ALTER .* OWNER TO ({IDENTIFIER});", re.DOTALL)
 _GRANT = re.compile(
-    rf"^(?:ALTER DEFAULT PRIVILEGES .*?)?(?:GRANT|REVOKE) .* (?:TO|FROM) ({IDENTIFIER})"
-    rf"(?: WITH [A-Z ]+)?(?: GRANTED BY ({IDENTIFIER}))?(?: CASCADE)?;$",
-    re.MULTILINE,
+    rf"(?:ALTER DEFAULT PRIVILEGES .*?)?(?:GRANT|REVOKE) .* (?:TO|FROM) ({IDENTIFIER})"
+    rf"(?: WITH [A-Z ]+)?(?: GRANTED BY ({IDENTIFIER}))?(?: CASCADE)?;",
+    re.DOTALL,
 )
-_DEFAULTS = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE ({IDENTIFIER}) ", re.MULTILINE)
-_SESSION = re.compile(rf"^SET SESSION AUTHORIZATION ({IDENTIFIER});$", re.MULTILINE)
-_POLICY = re.compile(rf"^CREATE POLICY .*? TO ({IDENTIFIER}(?:, {IDENTIFIER})*)(?: USING| WITH CHECK|;)", re.MULTILINE)
-_MAPPING = re.compile(rf"^CREATE USER MAPPING FOR ({IDENTIFIER}) ", re.MULTILINE)
+_DEFAULTS = re.compile(rf"ALTER DEFAULT PRIVILEGES FOR ROLE ({IDENTIFIER}) .*", re.DOTALL)
+_SESSION = re.compile(rf"SET SESSION AUTHORIZATION ({IDENTIFIER});")
+_POLICY = re.compile(
+    rf"CREATE POLICY .*? TO ({IDENTIFIER}(?:, {IDENTIFIER})*)(?: USING .*| WITH CHECK .*|;)", re.DOTALL
+)
+_MAPPING = re.compile(rf"CREATE USER MAPPING FOR ({IDENTIFIER}) .*", re.DOTALL)
 _OPTION = re.compile(
     r"(ENCODING|LC_COLLATE|LC_CTYPE|LOCALE|LOCALE_PROVIDER|ICU_LOCALE|ICU_RULES|BUILTIN_LOCALE) = ('(?:[^']|'')*'|\w+)"
 )
 _LIMIT = re.compile(r" CONNECTION LIMIT = (-?\d+)")
 _DATABASE_SETTING = re.compile(
-    rf"^ALTER (?:ROLE ({IDENTIFIER}) IN )?DATABASE {IDENTIFIER} SET ({IDENTIFIER}) TO (.*);$", re.MULTILINE | re.DOTALL
+    rf"ALTER (?:ROLE ({IDENTIFIER}) IN )?DATABASE {IDENTIFIER} SET ({IDENTIFIER}) TO (.*);", re.DOTALL
 )
 _ON = re.compile(
-    r"^(?:GRANT|REVOKE) .*? ON (TABLE|SEQUENCE|FUNCTION|PROCEDURE|AGGREGATE|TYPE|DOMAIN|SCHEMA|LARGE OBJECT) "
+    r"(?:GRANT|REVOKE) .*? ON (TABLE|SEQUENCE|FUNCTION|PROCEDURE|AGGREGATE|TYPE|DOMAIN|SCHEMA|LARGE OBJECT) "
     rf"({IDENTIFIER}(?:\.{IDENTIFIER})?|\d+)",
-    re.MULTILINE,
+    re.DOTALL,
 )
+_TABLE = re.compile(rf"CREATE (?:UNLOGGED |FOREIGN )?TABLE (?:IF NOT EXISTS )?(?={IDENTIFIER})")
 _RASTER = re.compile(r'\braster\b|"raster"')
 # Kinds of entries that define something that rows can go into.
 DEFINING = ("TABLE", "FOREIGN TABLE")
@@ -52,11 +57,16 @@ def identifiers(text):
     return "", unquoted(found.group(1))
 
 
+def flat(name):
+    """The name as headers and lists of dumps show it: with spaces in place of line ends."""
+    return name.translate({10: " ", 13: " "})
+
+
 def located(text, entry):
-    """Schema and name at the head of an entry's `text`. Clients from before March 2018 write no schema: it is the
-    entry's, which their SET search_path names."""
+    """Schema and name at the head of an entry's `text`, as entries have them. Clients from before March 2018 write no
+    schema: it is the entry's, which their SET search_path names."""
     schema, name = identifiers(text)
-    return schema or (entry.schema if entry is not None else ""), name
+    return flat(schema) or (entry.schema if entry is not None else ""), flat(name)
 
 
 class Contents(NamedTuple):
@@ -70,6 +80,10 @@ class Contents(NamedTuple):
     raster      the dump uses PostGIS's raster type or was made where postgis held it
     roles       every role it names
     rows        (schema, table) → rows, where they came as COPY and the rows were read
+    inserted    (schema, table) of each table whose rows came as INSERTs
+    real        (schema, table) as entries have them → the tables' own names, in which line ends are line ends
+    with_oids   (schema, table) of each table that was made WITH OIDS
+    oids        (schema, table) of each table whose rows came with their OIDs (pg_dump --oids)
     database    properties of the database itself; {} where the dump has none
     settings    name of each setting the dump sets → the values it is set to, as SQL
     redundant   entries that make what every new database has: the schema public, in dumps from before 15
@@ -92,6 +106,10 @@ class Contents(NamedTuple):
     raster: bool
     roles: set
     rows: Dict[tuple, int]
+    inserted: set
+    real: Dict[tuple, set]
+    with_oids: set
+    oids: set
     database: Dict[str, Any]
     settings: Dict[str, set]
     redundant: set
@@ -135,12 +153,15 @@ class Spooled(NamedTuple):
     rows: Any
 
 
-def _roles(text, found):
+def _roles(statement, found):
+    """Add the roles that a statement names to `found`. A quoted name is a role's, whatever it means without quotes."""
+    named = []
     for pattern in (_OWNER, _GRANT, _DEFAULTS, _SESSION, _MAPPING):
-        for groups in pattern.findall(text):
-            found.update(groups if isinstance(groups, tuple) else (groups,))
-    for names in _POLICY.findall(text):
-        found.update(re.findall(IDENTIFIER, names))
+        match = pattern.fullmatch(statement)
+        named += filter(None, match.groups()) if match else ()
+    policy = _POLICY.fullmatch(statement)
+    named += re.findall(IDENTIFIER, policy.group(1)) if policy else ()
+    found.update(unquoted(name) for name in named if name.lower() not in NO_ROLE)
 
 
 def text(literal):
@@ -151,31 +172,35 @@ def text(literal):
     return body.replace("\\\\", "\\") if literal[0] in "Ee" else body
 
 
-def _database(entry, statement_text, database):
-    """Add to `database` what this entry about the database itself says."""
+def _limit(text, database):
+    """Note a connection limit. -2 marks a database whose DROP was cut short: no server takes that for a limit."""
+    found = _LIMIT.search(text)
+    if found:
+        database["limit"] = max(-1, int(found.group(1)))
+
+
+def _database(entry, said, database):
+    """Add to `database` what the statements of this entry say about the database itself."""
+    statement_text = "\n".join(said)
     if entry.owner:
         database["owner"] = entry.owner
     if entry.kind == "DATABASE":
         for name, value in _OPTION.findall(statement_text):
             database[name.lower()] = value[1:-1].replace("''", "'") if value.startswith("'") else value
-        found = _LIMIT.search(statement_text)
-        if found:
-            database["limit"] = int(found.group(1))
+        _limit(statement_text, database)
     elif entry.kind == "DATABASE PROPERTIES":
-        for statement in re.split(r";\n+(?=ALTER )", statement_text.strip()):
-            found = _DATABASE_SETTING.match(statement.rstrip(";") + ";")
+        for statement in said:
+            found = _DATABASE_SETTING.fullmatch(statement)
             if found:
                 role = unquoted(found.group(1)) if found.group(1) else ""
                 database.setdefault("settings", []).append((role, found.group(2), found.group(3)))
-            found = _LIMIT.search(statement)
-            if found:
-                database["limit"] = int(found.group(1))
+            _limit(statement, database)
     elif entry.kind == "COMMENT":
         found = re.match(rf"COMMENT ON DATABASE {IDENTIFIER} IS (.*);\s*$", statement_text, re.DOTALL)
         if found:
             database["comment"] = text(found.group(1))
     elif entry.kind == "ACL":
-        database.setdefault("grants", []).extend(line for line in statement_text.splitlines() if line.endswith(";"))
+        database.setdefault("grants", []).extend(said)
 
 
 def about_database(entry):
@@ -205,86 +230,146 @@ def scan(stream, told=None):
     `told`, where given, is called with the bytes read so far after each piece. Raises SauvegardeError where the dump
     stops early or is none.
     """
-    script = Script(stream)
-    defined = set()
-    facts = {"server": "", "tool": ""}
-    entries, grants, merged, granted, demands = [], [], [], [], []
-    extensions, owners, rows, database, settings = {}, {}, {}, {}, {}
-    names, redundant, used = set(), set(), set()
-    raster = unowned = False
-    for piece in script:
-        if isinstance(piece, Fact):
-            facts[piece.name] = piece.value
-        elif isinstance(piece, Setting):
-            values = settings.setdefault(piece.name, set())
-            values.add(script.decode(piece.text).split("=", 1)[-1].strip().rstrip(";"))
-        elif isinstance(piece, Entry):
-            entries.append(piece)
-            if piece.kind in DEFINING:
-                defined.add((piece.schema, piece.name))
-            if piece.kind == "SCHEMA":
-                owners[piece.name] = piece.owner
-        elif isinstance(piece, Copy):
-            statement = script.decode(piece.statement)
-            schema, name = located(statement[len("COPY ") :], piece.entry)
-            if piece.entry is not None and (piece.entry.schema, piece.entry.name) not in defined:
-                kept = tempfile.SpooledTemporaryFile(CHUNK)  # noqa: SIM115 - lives until the rows are merged
-                shutil.copyfileobj(piece.rows, kept)
-                merged.append(Spooled(schema, name, statement, script.encoding, kept))
-            else:
-                piece.rows.drain()
-            rows[(schema, name)] = rows.get((schema, name), 0) + piece.rows.count
-        elif isinstance(piece, Sql) and piece.entry is not None and not piece.entry.kind.endswith("DATA"):
-            entry, said = piece.entry, script.decode(piece.text)
-            _roles(said, names)
-            demands += load_as.demands(entry, said)
-            if entry.kind not in ("ACL", "COMMENT"):
-                bare = said.replace('"', "")
-                used.update(name for name in {"public", *extensions.values()} if name.replace('"', "") + "." in bare)
-            if about_database(entry):
-                _database(entry, said, database)
-            elif entry.kind == "SCHEMA" and "CREATE SCHEMA public;" in said.splitlines():
-                redundant.add(entry)
-            elif entry.kind == "SCHEMA" and entry.name == "public":
-                grants.append((entry, piece.text))
-            elif entry.kind == "EXTENSION":
-                found = _EXTENSION.search(said)
-                if found:
-                    extensions[unquoted(found.group(1))] = unquoted(found.group(2) or "public")
-            elif entry.kind == "ACL":
-                if re.search(r"^GRANT .* ON SCHEMA ", said, re.MULTILINE):
-                    grants.append((entry, piece.text))
-                for kind, target in set(_ON.findall(said)):
-                    granted.append((entry, kind, *located(target, entry)))
-            elif entry.kind == "COMMENT" and entry.name == "EXTENSION postgis" and "raster" in said:
-                raster = True
-            elif entry.kind in ("TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "FUNCTION", "TYPE", "DOMAIN"):
-                raster = raster or bool(_RASTER.search(said))
+    scanner = _Scanner(Script(stream))
+    for piece in scanner.script:
+        scanner.take(piece)
         if told:
-            told(script.read)
-    roles = {unquoted(name) for name in names if name and unquoted(name).lower() not in NO_ROLE}
-    roles.update(entry.owner for entry in entries if entry.owner)
-    roles.update(role for role, _, _ in database.get("settings", ()) if role)
-    unowned = not any(entry.owner for entry in entries)
-    return Contents(
-        entries=entries,
-        server=facts["server"],
-        tool=facts["tool"],
-        encoding=script.encoding,
-        extensions=extensions,
-        owners=owners,
-        raster=raster and "postgis" in extensions and "postgis_raster" not in extensions,
-        roles=roles,
-        rows=rows,
-        database=database,
-        settings=settings,
-        redundant=redundant,
-        merged=merged,
-        granted=granted,
-        grants=grants,
-        demands=demands,
-        used=used - {"pg_catalog"},
-        unowned=unowned,
-        by_session=script.owners_by_session,
-        size=script.read,
-    )
+            told(scanner.script.read)
+    return scanner.contents()
+
+
+class _Scanner:
+    """Collects what the pieces of a script say; `contents` at the end."""
+
+    def __init__(self, script):
+        self.script = script
+        self.facts = {"server": "", "tool": ""}
+        self.entries, self.grants, self.merged, self.granted, self.demands = [], [], [], [], []
+        self.extensions, self.owners, self.rows, self.database, self.settings = {}, {}, {}, {}, {}
+        self.names, self.redundant, self.used, self.defined = set(), set(), set(), set()
+        self.inserted, self.with_oids, self.oids, self.real = set(), set(), set(), {}
+        self.raster = self.oids_by_default = False
+
+    def take(self, piece):
+        if isinstance(piece, Fact):
+            self.facts[piece.name] = piece.value
+        elif isinstance(piece, Setting):
+            self._setting(piece)
+        elif isinstance(piece, Entry):
+            self._entry(piece)
+        elif isinstance(piece, Copy):
+            self._copy(piece)
+        elif isinstance(piece, Sql) and piece.entry is not None:
+            if piece.entry.kind == "TABLE DATA":
+                if b"INSERT INTO" in piece.text:
+                    self.inserted.add((piece.entry.schema, piece.entry.name))
+            elif not piece.entry.kind.endswith("DATA"):
+                self._sql(piece)
+
+    def _setting(self, piece):
+        value = self.script.decode(piece.text).split("=", 1)[-1].strip().rstrip(";")
+        self.settings.setdefault(piece.name, set()).add(value)
+        if piece.name == "default_with_oids":
+            self.oids_by_default = value == "true"
+
+    def _entry(self, entry):
+        self.entries.append(entry)
+        if entry.kind in DEFINING:
+            self.defined.add((entry.schema, entry.name))
+        if entry.kind == "TABLE" and self.oids_by_default:
+            self.with_oids.add((entry.schema, entry.name))
+        if entry.kind == "SCHEMA":
+            self.owners[entry.name] = entry.owner
+        if entry.kind == "PROCEDURAL LANGUAGE" and entry.name == "plpgsql":
+            # Every database has it, as an extension, since 9.1.
+            self.redundant.add(entry)
+
+    def _copy(self, piece):
+        statement = self.script.decode(piece.statement)
+        named = statement[len("COPY ") :]
+        table = located(named, piece.entry)
+        if oids.WITH_OIDS.search(piece.statement):
+            self.oids.add(table)
+        if piece.entry is not None and (piece.entry.schema, piece.entry.name) not in self.defined:
+            kept = tempfile.SpooledTemporaryFile(CHUNK)  # noqa: SIM115 - lives until the rows are merged
+            shutil.copyfileobj(piece.rows, kept)
+            self.merged.append(Spooled(*table, statement, self.script.encoding, kept))
+        else:
+            piece.rows.drain()
+        self.rows[table] = self.rows.get(table, 0) + piece.rows.count
+
+    def _sql(self, piece):
+        entry, text = piece.entry, self.script.decode(piece.text)
+        said = [self.script.decode(each) for each in statements(piece.text)]
+        for each in said:
+            _roles(each, self.names)
+        self.demands += load_as.demands(entry, text)
+        if entry.kind not in ("ACL", "COMMENT"):
+            bare = text.replace('"', "")
+            known = {"public", *self.extensions.values()}
+            self.used.update(name for name in known if name.replace('"', "") + "." in bare)
+        if about_database(entry):
+            _database(entry, said, self.database)
+        elif entry.kind == "SCHEMA" and "CREATE SCHEMA public;" in said:
+            self.redundant.add(entry)
+        elif entry.kind == "SCHEMA" and entry.name == "public":
+            self.grants.append((entry, piece.text))
+        elif entry.kind == "EXTENSION":
+            found = _EXTENSION.search(text)
+            if found:
+                self.extensions[unquoted(found.group(1))] = unquoted(found.group(2) or "public")
+        elif entry.kind == "ACL":
+            self._acl(piece, said)
+        elif entry.kind == "COMMENT" and entry.name == "EXTENSION postgis" and "raster" in text:
+            self.raster = True
+        elif entry.kind in ("TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "FUNCTION", "TYPE", "DOMAIN"):
+            self.raster = self.raster or bool(_RASTER.search(text))
+            if entry.kind in DEFINING:
+                self._table(entry, text)
+
+    def _acl(self, piece, said):
+        if any(re.match(r"GRANT .* ON SCHEMA ", each, re.DOTALL) for each in said):
+            self.grants.append((piece.entry, piece.text))
+        targets = {found.groups() for found in map(_ON.match, said) if found}
+        for kind, target in sorted(targets):
+            self.granted.append((piece.entry, kind, *located(target, piece.entry)))
+
+    def _table(self, entry, text):
+        found = _TABLE.search(text)
+        if found:
+            schema, name = identifiers(text[found.end() :])
+            self.real.setdefault((entry.schema, entry.name), set()).add((schema or entry.schema, name))
+        if text.rstrip().endswith("WITH OIDS;") or "\nWITH OIDS;" in text:
+            self.with_oids.add((entry.schema, entry.name))
+
+    def contents(self):
+        roles = set(self.names)
+        known = {flat(name) for name in roles}
+        roles.update(entry.owner for entry in self.entries if entry.owner and entry.owner not in known)
+        roles.update(role for role, _, _ in self.database.get("settings", ()) if role)
+        return Contents(
+            entries=self.entries,
+            server=self.facts["server"],
+            tool=self.facts["tool"],
+            encoding=self.script.encoding,
+            extensions=self.extensions,
+            owners=self.owners,
+            raster=self.raster and "postgis" in self.extensions and "postgis_raster" not in self.extensions,
+            roles=roles,
+            rows=self.rows,
+            inserted=self.inserted,
+            real=self.real,
+            with_oids=self.with_oids,
+            oids=self.oids,
+            database=self.database,
+            settings=self.settings,
+            redundant=self.redundant,
+            merged=self.merged,
+            granted=self.granted,
+            grants=self.grants,
+            demands=self.demands,
+            used=self.used - {"pg_catalog"},
+            unowned=not any(entry.owner for entry in self.entries),
+            by_session=self.script.owners_by_session,
+            size=self.script.read,
+        )

@@ -21,7 +21,7 @@ from psycopg2 import sql
 
 from .. import postgres, process
 from ..errors import SauvegardeError
-from . import load_as
+from . import load_as, oids
 from . import source as sources
 from .contents import DEFINING, QUALIFIED, identifiers, located
 from .script import DATA, Copy, Entry, Script, Setting, Sql
@@ -83,6 +83,7 @@ class Target:
         self.settings = session(self.connection)
         for setting, value in sorted(self.settings.items()):
             postgres.execute(self.connection, sql.SQL("SET {} TO %s").format(sql.SQL(setting)), (value,))
+        self._keeps_oids = self.connection.server_version < 120000
         self._known = {name for (name,) in postgres.query(self.connection, "SELECT name FROM pg_catalog.pg_settings")}
         self._schemas = {
             name
@@ -362,14 +363,17 @@ class Target:
                 self._set(piece, tablespaces)
             elif isinstance(piece, Sql):
                 if not self._skips_sql(piece):
-                    self._run(piece.entry, lambda cursor, text=piece.text: cursor.execute(text), section)
+                    text = piece.text
+                    if piece.entry is not None and piece.entry.kind == "TABLE" and not self._keeps_oids:
+                        text = oids.definition(text)
+                    self._run(piece.entry, lambda cursor, text=text: cursor.execute(text), section)
             elif isinstance(piece, Copy) and not self._is_merged(piece):
-                statement = piece.statement.rstrip().rstrip(b";")
+                statement, rows = piece.statement.rstrip().rstrip(b";"), piece.rows
+                if not self._keeps_oids:
+                    statement, rows = oids.copy(statement, rows)
                 self._run(
                     piece.entry,
-                    lambda cursor, rows=piece.rows, text=statement: cursor.copy_expert(
-                        text.decode(script.encoding), rows, 1 << 20
-                    ),
+                    lambda cursor, rows=rows, text=statement: cursor.copy_expert(text, rows, 1 << 20),
                     section,
                 )
         self._become("")
@@ -397,11 +401,6 @@ class Target:
         if piece.name == "default_tablespace" and not tablespaces:
             return
         if piece.name not in self._known:
-            if piece.name == "default_with_oids" and b"true" in piece.text:
-                raise SauvegardeError(
-                    "The dump has tables WITH OIDS, which this server no longer knows.",
-                    fix="On the source: ALTER TABLE … SET WITHOUT OIDS (copy the values first), then dump again.",
-                )
             return
         if piece.name == "client_encoding":
             # The driver has to know too: it encodes what is not bytes.

@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from .. import postgres
-from .script import IDENTIFIER, unquoted
+from .lexer import IDENTIFIER, unquoted
 
 # Kinds of entries that an ordinary role can load where it owns what they are about. All others need a superuser.
 ORDINARY = frozenset(
@@ -62,7 +62,8 @@ def demands(entry, said):
         found += [(entry, "setting", unquoted(name)) for name in _SETTING.findall(head)]
     if entry.kind == "FK CONSTRAINT":
         for schema, name in _REFERENCES.findall(said):
-            found.append((entry, "references", f"{unquoted(schema) or entry.schema}.{unquoted(name)}"))
+            table = f"{unquoted(schema) or entry.schema}.{unquoted(name)}"
+            found.append((entry, "references", table.translate({10: " ", 13: " "})))  # as entries have it
     return found
 
 

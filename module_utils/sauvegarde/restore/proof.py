@@ -2,6 +2,7 @@
 
 from .. import fingerprint, postgres
 from ..errors import DAMAGED, SauvegardeError
+from .contents import flat
 
 _COUNTS = {
     "tables": "SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p') AND {}",
@@ -49,11 +50,13 @@ def by_counting(connection, contents):
     differences = []
     rows = {}
     merged = {(each.schema, each.table) for each in contents.merged}
-    for schema, name in contents.names("TABLE"):
+    for schema, name in dict.fromkeys(contents.names("TABLE")):
         count = contents.rows.get((schema, name))
-        found = postgres.value(
-            connection,
-            postgres.sql.SQL("SELECT count(*) FROM ONLY {}").format(postgres.qualified(schema, name)),
+        found = sum(
+            postgres.value(
+                connection, postgres.sql.SQL("SELECT count(*) FROM ONLY {}").format(postgres.qualified(*table))
+            )
+            for table in sorted(contents.real.get((schema, name), {(schema, name)}))
         )
         rows[postgres.quoted(schema, name)] = found
         if count is not None and found != count and (schema, name) not in merged:
@@ -65,7 +68,7 @@ def by_counting(connection, contents):
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind = 'm' AND NOT c.relispopulated",
     ):
-        if (schema, name) in filled:
+        if (flat(schema), flat(name)) in filled:
             differences.append(f"{postgres.quoted(schema, name)}: a materialized view that was filled is empty")
     if differences:
         raise SauvegardeError(

@@ -10,7 +10,7 @@ from psycopg2 import sql
 
 from .. import archive, postgres
 from ..errors import SauvegardeError
-from .script import IDENTIFIER, quoting, unquoted
+from .lexer import IDENTIFIER, quoting, unquoted
 
 NAME = "globals.sql"
 _ROLE = re.compile(rf"(?:CREATE|ALTER) (?:ROLE|USER) ({IDENTIFIER})( IN DATABASE ({IDENTIFIER}))?")

@@ -11,26 +11,31 @@ from typing import NamedTuple, Optional
 import psycopg2.extensions
 
 from ..errors import SauvegardeError
+from . import psql
+from .lexer import CHUNK, Lines, Rows, cut_short, quoting, statement
 
-CHUNK = 1 << 20
-
-IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 HEADER = re.compile(
     rb"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*); Schema: (.*); Owner: (.*?)(?:; Tablespace: .*)?\r?\n"
 )
-SETTING = re.compile(rb"SET ([a-z_.]+) (?:=|TO) .*;\r?\n")
+# Names in these may hold line ends: the statement is read to its end before it is looked at.
+_SETTING = re.compile(rb"SET ([a-z_.]+) (?:=|TO) .*;\s*", re.DOTALL)
+_SETTING_BEGINS = re.compile(rb"SET [a-z_.]+ (?:=|TO) ")
 # How --use-set-session-authorization says the owner of what follows, which the headers say too.
-_AUTHORIZATION = re.compile(rb"SET SESSION AUTHORIZATION (?:E?'.*'|DEFAULT);\r?\n")
-COPY = re.compile(rb"COPY .* FROM stdin;\r?\n", re.IGNORECASE)
-# What a server would take from, or give to, a file or a program of its own host.
-_OTHER_COPY = re.compile(rb"COPY\s|\s*COPY\b.*\b(?:FROM|TO)\s+PROGRAM\b", re.IGNORECASE)
+_AUTHORIZATION_BEGINS = re.compile(rb"SET SESSION AUTHORIZATION (?:E?'|DEFAULT;)")
+_NAME = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*)'
+_COPY = re.compile(
+    rb"COPY\s+(?:%(name)s\.)?%(name)s\s*(?:\(\s*(?:%(name)s(?:,\s*%(name)s)*)?\s*\))?(?:\s+WITH OIDS)?\s+FROM stdin;\s*"
+    % {b"name": _NAME},
+    re.IGNORECASE,
+)
+# Also what a server would take from, or give to, a file or a program of its own host.
+_COPY_BEGINS = re.compile(rb"COPY\s", re.IGNORECASE)
+_OTHER_COPY = re.compile(rb"\s*COPY\b.*\b(?:FROM|TO)\s+PROGRAM\b", re.IGNORECASE)
 # Kinds of entries that hold rows or large objects.
 DATA = ("TABLE DATA", "BLOBS", "BLOB DATA", "LARGE OBJECTS", "STATISTICS DATA")
 COMPLETE = b"-- PostgreSQL database dump complete"
 CLUSTER = b"-- PostgreSQL database cluster dump"
-_OPENING = re.compile(rb"--|/\*|'|\"|(?<![A-Za-z0-9_$\x80-\xff])\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$")
-_ESCAPED = re.compile(rb"\\.|''|'", re.DOTALL)
-_NESTED = re.compile(rb"/\*|\*/")
+DATABASE = b"-- PostgreSQL database dump"
 
 
 class Entry(NamedTuple):
@@ -74,137 +79,6 @@ class Fact(NamedTuple):
     value: str
 
 
-def unquoted(identifier):
-    """The name that an SQL identifier stands for."""
-    if identifier.startswith('"'):
-        return identifier[1:-1].replace('""', '"')
-    return identifier
-
-
-def _cut_short(why):
-    return SauvegardeError(
-        "The SQL dump is not whole.",
-        why,
-        "Take another archive, or make the dump again: what was lost cannot be known from this file.",
-    )
-
-
-class _Lines:
-    """Lines and blocks of a byte stream. Counts the bytes it was given in `read`."""
-
-    def __init__(self, stream):
-        self._stream = stream
-        self._data = b""
-        self._at = 0
-        self.read = 0
-
-    def fill(self):
-        more = self._stream.read(CHUNK)
-        self.read += len(more)
-        self._data = self._data[self._at :] + more
-        self._at = 0
-        return bool(more)
-
-    def line(self):
-        """The next line with its line end; b"" at the end of the stream."""
-        searched = self._at
-        while True:
-            end = self._data.find(b"\n", searched)
-            if end >= 0:
-                line = self._data[self._at : end + 1]
-                self._at = end + 1
-                return line
-            searched = len(self._data) - self._at
-            if not self.fill():
-                line = self._data[self._at :]
-                self._at = len(self._data)
-                return line
-
-    def rows(self):
-        """The next whole rows of a COPY block; b"" once its end mark has been passed."""
-        while True:
-            for mark in (b"\\.\n", b"\\.\r\n"):
-                if self._data.startswith(mark, self._at):
-                    self._at += len(mark)
-                    return b""
-            end = self._data.find(b"\n\\.\n", self._at)
-            if end < 0:
-                end = self._data.find(b"\n\\.\r\n", self._at)
-            if end < 0:
-                # A row that begins with the mark and is cut by the buffer's end stays for the next round.
-                end = self._data.rfind(b"\n", self._at)
-            if end >= 0:
-                rows = self._data[self._at : end + 1]
-                self._at = end + 1
-                return rows
-            if not self.fill():
-                raise _cut_short("It ends inside the rows of a table.")
-
-
-class Rows:
-    """File-like: the rows of one COPY block. `count` and `size` (bytes) are known once it has been read to its end."""
-
-    def __init__(self, lines):
-        self._lines = lines
-        self._ended = False
-        self.count = 0
-        self.size = 0
-
-    def read(self, _size=-1):
-        if self._ended:
-            return b""
-        rows = self._lines.rows()
-        self._ended = not rows
-        self.count += rows.count(b"\n")
-        self.size += len(rows)
-        return rows
-
-    def drain(self):
-        while self.read():
-            pass
-        return self.count
-
-
-def quoting(state, line):
-    """What is open at the end of `line` if `state` was open before it: None, or a quote, tag or comment's mark."""
-    at = 0
-    while at < len(line):
-        if state is None:
-            found = _OPENING.search(line, at)
-            if not found:
-                return None
-            mark = found.group()
-            at = found.end()
-            if mark == b"--":
-                return None
-            state = mark
-            if mark == b"'" and re.search(rb"(?:^|[^A-Za-z0-9_$\x80-\xff])[Ee]$", line[max(0, at - 3) : at - 1]):
-                state = b"E'"
-            elif mark == b"/*":
-                state = b"/*1"
-        elif state == b"E'":
-            found = _ESCAPED.search(line, at)
-            if not found:
-                return state
-            at = found.end()
-            if found.group() == b"'":
-                state = None
-        elif state.startswith(b"/*"):
-            found = _NESTED.search(line, at)
-            if not found:
-                return state
-            at = found.end()
-            depth = int(state[2:]) + (1 if found.group() == b"/*" else -1)
-            state = b"/*%d" % depth if depth else None
-        else:
-            found_at = line.find(state, at)
-            if found_at < 0:
-                return state
-            at = found_at + len(state)
-            state = None
-    return state
-
-
 class Script:
     """Iterate over the pieces of a plain dump: Fact, Setting, Entry, Sql, Copy.
 
@@ -213,9 +87,9 @@ class Script:
     """
 
     def __init__(self, stream):
-        self._lines = _Lines(stream)
-        self.complete = self.owners_by_session = False
-        self._connected = b""
+        self._lines = Lines(stream)
+        self.complete = self.owners_by_session = self._begun = False
+        self._connected = ""
         self.encoding = "utf-8"
 
     @property
@@ -234,47 +108,24 @@ class Script:
             line = self._lines.line()
             if not line:
                 break
-            pieces = []
             if state is None:
-                # pg_dump starts each of these at the line's first column, outside any quote.
-                if line.startswith(b"--"):
-                    found = HEADER.match(line)
-                    entry_next = self._entry(found) if found else entry
-                    pieces = [entry_next] if found else self._comment(line)
-                    if not found and not pieces:
-                        continue
-                elif line.startswith(b"\\"):
-                    self._command(line)
+                # pg_dump starts each piece at the line's first column, outside any quote.
+                if not text and not line.strip():
                     continue
-                elif SETTING.match(line):
-                    entry_next = entry
-                    pieces = [self._setting(line)]
-                elif _AUTHORIZATION.match(line):
-                    self.owners_by_session = True
-                    continue
-                elif COPY.match(line):
-                    entry_next = entry
-                    pieces = [Copy(entry, line, Rows(self._lines))]
-                elif _OTHER_COPY.match(line):
-                    self._refuse("a COPY", line)
-                elif not text and not line.strip():
-                    continue
-                if self.complete and not (pieces and isinstance(pieces[0], Fact)):
-                    raise SauvegardeError(
-                        "The SQL dump goes on after its closing line.",
-                        "More than one dump seems to have been put into one file.",
-                        "Split it into one file for each database.",
-                    )
-            if pieces:
-                if text:
-                    yield Sql(entry, b"".join(text))
-                    text, size = [], 0
-                entry = entry_next
-                for piece in pieces:
-                    yield piece
+                piece = self._piece(entry, line)
+                if self.complete and piece != () and not isinstance(piece, Fact):
+                    self._refuse_more(line)
+                if piece is not None:
+                    if text and piece:
+                        yield Sql(entry, b"".join(text))
+                        text, size = [], 0
+                    if isinstance(piece, Entry):
+                        entry = piece
+                    if piece:
+                        yield piece
                     if isinstance(piece, Copy):
                         piece.rows.drain()
-                continue
+                    continue
             text.append(line)
             size += len(line)
             state = quoting(state, line)
@@ -285,29 +136,55 @@ class Script:
                 yield Sql(entry, b"".join(text))
                 text, size = [], 0
         if state is not None:
-            raise _cut_short("It ends inside a statement.")
+            raise cut_short("It ends inside a statement.")
         if not self.complete:
-            raise _cut_short("Its closing line, `PostgreSQL database dump complete`, is missing.")
+            self._refuse_end()
         if text:
             yield Sql(entry, b"".join(text))
+
+    def _piece(self, entry, line):
+        """What begins with the line: a piece; () where it is passed over; None for the SQL of the entry itself."""
+        if line.startswith(b"--"):
+            found = HEADER.match(line)
+            return self._entry(found) if found else self._comment(line)
+        if line.startswith(b"\\"):
+            return self._command(line)
+        if _SETTING_BEGINS.match(line):
+            found = _SETTING.fullmatch(statement(self._lines, line))
+            return self._setting(found) if found else ()
+        if _AUTHORIZATION_BEGINS.match(line):
+            statement(self._lines, line)
+            self.owners_by_session = True
+            return ()
+        if _COPY_BEGINS.match(line):
+            whole = statement(self._lines, line)
+            if _COPY.fullmatch(whole):
+                return Copy(entry, whole, Rows(self._lines))
+            self._refuse("a COPY", whole)
+        if _OTHER_COPY.match(line):
+            self._refuse("a COPY", line)
+        return None
 
     def _entry(self, found):
         kind, schema, name, owner = (self.decode(found.group(part)) for part in (2, 3, 1, 4))
         return Entry(kind, "" if schema == "-" else schema, name, "" if owner == "-" else owner)
 
-    def _setting(self, line):
-        name = SETTING.match(line).group(1).decode("ascii")
+    def _setting(self, found):
+        name = found.group(1).decode("ascii")
         if name == "client_encoding":
-            value = line.split(b"'")[1].decode("ascii", "replace")
-            codec = psycopg2.extensions.encodings.get(re.sub("[^A-Z0-9]", "", value.upper()))
-            if not codec:
-                raise SauvegardeError(
-                    "The SQL dump is written in an encoding that is not known.",
-                    "Its client_encoding is " + repr(value) + ".",
-                    "Make the dump again with --encoding=UTF8.",
-                )
-            self.encoding = codec
-        return Setting(name, line)
+            self._encode_as(found.group().split(b"'")[1])
+        return Setting(name, found.group())
+
+    def _encode_as(self, said):
+        value = said.decode("ascii", "replace")
+        codec = psycopg2.extensions.encodings.get(re.sub("[^A-Z0-9]", "", value.upper()))
+        if not codec:
+            raise SauvegardeError(
+                "The SQL dump is written in an encoding that is not known.",
+                "Its client_encoding is " + repr(value) + ".",
+                "Make the dump again with --encoding=UTF8.",
+            )
+        self.encoding = codec
 
     def _comment(self, line):
         if line.startswith(CLUSTER):
@@ -316,30 +193,59 @@ class Script:
                 "A restore takes one database at a time.",
                 "Dump the database alone with pg_dump, or give the roles alone (pg_dumpall --globals-only) as globals.",
             )
+        if line.rstrip() == DATABASE:
+            self._begun = True
         if line.rstrip() == COMPLETE:
             self.complete = True
-            return [Fact("complete", "")]
+            return Fact("complete", "")
         for name, start in (
             ("server", b"-- Dumped from database version "),
             ("tool", b"-- Dumped by pg_dump version "),
         ):
             if line.startswith(start):
-                return [Fact(name, self.decode(line[len(start) :]).strip())]
-        return []
+                return Fact(name, self.decode(line[len(start) :]).strip())
+        return ()
 
     def _command(self, line):
-        """psql's own commands: its guard against itself is passed over, the others are of a dump with --create."""
-        word = line.split()[0]
-        if word in (b"\\restrict", b"\\unrestrict", b"\\encoding"):
-            return
-        if word == b"\\connect" and self._connected in (b"", line):
-            self._connected = line  # pg_dump connects again once it has set the database's properties
-            return
-        self._refuse("a psql command", line)
+        name, arguments = psql.parse(self.decode(line))
+        if psql.is_passed_over(name, arguments):
+            return ()
+        if name == "encoding" and arguments:
+            said = arguments[0].encode("ascii", "replace")
+            self._encode_as(said)
+            return Setting("client_encoding", b"SET client_encoding = '%s';\n" % said)
+        if name in ("c", "connect"):
+            # pg_dump connects again to the same database once it has set the database's properties.
+            database = psql.database(arguments)
+            if self._connected in ("", database) and not self.complete:
+                self._connected = database
+                return ()
+            self._refuse_more(line)
+        return self._refuse("a psql command", line)
+
+    def _where(self, line):
+        return f"Line {self._lines.number}: " + self.decode(line[:80]).strip()
 
     def _refuse(self, what, line):
         raise SauvegardeError(
             f"The SQL dump holds {what} that pg_dump does not write for one database.",
-            "Line: " + self.decode(line[:80]).strip(),
-            "Dump one database alone with pg_dump, or look at who wrote this file.",
+            self._where(line),
+            "Dump one database alone with pg_dump, or look at who wrote this file, and take the line out.",
+        )
+
+    def _refuse_more(self, line):
+        raise SauvegardeError(
+            "The SQL dump goes on after its closing line, or connects to another database.",
+            f"More than one dump seems to have been put into one file. {self._where(line)}",
+            "Split it into one file for each database.",
+        )
+
+    def _refuse_end(self):
+        if self._begun:
+            raise cut_short("Its closing line, `PostgreSQL database dump complete`, is missing.")
+        raise SauvegardeError(
+            "The file is SQL, but not a whole dump that pg_dump wrote.",
+            "Neither its first line, `-- PostgreSQL database dump`, nor its closing line is there.",
+            "A dump whose comments were taken out, or a script that was written by hand, cannot be shown to be whole:"
+            " run it with psql in an empty database, and back that up; or take another archive.",
         )

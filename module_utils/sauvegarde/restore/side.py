@@ -7,7 +7,7 @@ from psycopg2 import sql
 
 from .. import databases, postgres
 from .contents import text
-from .script import IDENTIFIER, unquoted
+from .lexer import IDENTIFIER, unquoted
 
 MAINTENANCE = "postgres"
 _ON_DATABASE = re.compile(rf" ON DATABASE {IDENTIFIER} ")
