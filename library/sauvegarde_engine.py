@@ -82,6 +82,7 @@ def _engine():
         retention,
         runner,
         schedule,
+        site_path,
         state,
     )
 

@@ -6,18 +6,22 @@ PostgreSQL's own geometric types go in with 15 digits, which every version print
 Columns go by name, for a restore may order them differently.
 """
 
+import contextlib
 import hashlib
 import json
 import queue
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import List, NamedTuple, Optional
 
 import psycopg2
 
-from . import databases, postgres
+from . import databases, postgres, site_path
 from .errors import SauvegardeError
 
 ALGORITHM = "md5-sum/1"
+LARGE_OBJECTS = "LARGE OBJECTS"
 _LARGE_OBJECT_CHUNK = 1024 * 1024
 _NEXT_OBJECTS = "SELECT oid FROM pg_largeobject_metadata WHERE oid > %s ORDER BY oid LIMIT 1000"
 
@@ -30,8 +34,7 @@ _PINNED = (
     "SET bytea_output TO 'hex'",
     "SET lc_monetary TO 'C'",
     "SET row_security TO off",  # an error rather than fewer rows
-    "SET statement_timeout TO 0",
-    "SET idle_in_transaction_session_timeout TO 0",
+    "SET constraint_exclusion TO off",  # so that no constraint is evaluated to plan a sum
 )
 
 # Base types whose text differs between versions, or loses digits: how to put them instead.
@@ -42,12 +45,21 @@ _EXACT = {
 }
 
 _TABLES = """
-SELECT n.nspname::text, c.relname::text, c.relpages,
-       e.oid IS NOT NULL, e.extcondition[array_position(e.extconfig, c.oid)]
+WITH RECURSIVE tree AS (
+    SELECT c.oid, c.oid AS root FROM pg_class c
+    WHERE c.relkind = 'p' AND coalesce(to_jsonb(c) ->> 'relispartition', 'false') = 'false'
+  UNION ALL
+    SELECT i.inhrelid, tree.root FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid
+)
+SELECT n.nspname::text, c.relname::text, c.relpages, CASE WHEN e.oid IS NOT NULL
+           THEN coalesce(e.extcondition[array_position(e.extconfig, c.oid)], '') END,
+       rn.nspname::text, r.relname::text, c.oid::int8, c.relfilenode::int8
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
      AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
 LEFT JOIN pg_extension e ON e.oid = d.refobjid
+LEFT JOIN (tree JOIN pg_class r ON r.oid = tree.root JOIN pg_namespace rn ON rn.oid = r.relnamespace)
+     ON tree.oid = c.oid
 WHERE c.relkind = 'r' AND c.relpersistence IN ('p', 'u')
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
   AND (e.oid IS NULL OR (c.oid = ANY(e.extconfig) AND NOT (e.extname = 'postgis' AND c.relname = 'spatial_ref_sys')))
@@ -71,100 +83,167 @@ FROM base WHERE typtype <> 'd' ORDER BY name COLLATE "C"
 
 
 class Table:
-    """One table to be summed: names, pages (for the order of work), and for a table of an extension the condition
-    under which pg_dump takes its rows (None for a table of the site)."""
+    """One table to be summed.
 
-    def __init__(self, schema, name, pages=0, condition=None, columns=None):
+    pages: for the order of work. condition: under which pg_dump takes the rows of an extension's table, None for a
+    table of the site. columns: those to sum, None for all. root: (schema, name) of the partitioned table it is part of,
+    or None. oid, filenode: which table, and which file of it, the catalogs of the snapshot name.
+    """
+
+    def __init__(self, schema, name, pages=0, condition=None, columns=None, root=None, oid=None, filenode=None):
         self.schema, self.name, self.pages = schema, name, pages
-        self.condition, self.columns = condition, columns
+        self.condition, self.columns, self.root = condition, columns, root
+        self.oid, self.filenode = oid, filenode
 
     @property
     def key(self):
         return postgres.quoted(self.schema, self.name)
 
 
+class Sums:
+    """Sums of tables and what could not be summed, from several threads, as parts of the manifest's fingerprint.
+
+    The tables of a partitioned table are summed as a whole: where rows go depends on the target (hash partitions on
+    an enum, collations), and pg_dump may load them through the root.
+    """
+
+    def __init__(self):
+        self._tables, self._groups, self._unproven = {}, {}, {}
+        self.large_objects = None
+
+    def add(self, table, found):
+        """Enter what `sum_table` returned."""
+        if table.root is None:
+            self._tables[table.key] = found
+        else:
+            self._groups.setdefault(table.root, {})[table.key] = found
+
+    def miss(self, table, why):
+        """Enter a table (None: the large objects) that could not be summed."""
+        if table is None:
+            self._unproven[LARGE_OBJECTS] = why
+        else:
+            self._unproven[object_name(*(table.root or (table.schema, table.name)))] = why
+
+    def result(self):
+        """{tables, large_objects, unproven}; the last two only where there are such."""
+        entries = {key: _entry(found) for key, found in self._tables.items()}
+        for root, parts in self._groups.items():
+            if object_name(*root) not in self._unproven:
+                entries[postgres.quoted(*root)] = dict(_entry(_added(parts.values())), partitions=sorted(parts))
+        found = {"tables": {key: entries[key] for key in sorted(entries)}}
+        if self.large_objects is not None:
+            found["large_objects"] = self.large_objects
+        if self._unproven:
+            found["unproven"] = [{"object": name, "why": self._unproven[name]} for name in sorted(self._unproven)]
+        return found
+
+
+class Sum(NamedTuple):
+    """What is known of one table's rows: names of its columns, number of rows, sums of both halves of their hashes."""
+
+    names: List[str]
+    rows: int
+    high: int
+    low: int
+    condition: Optional[str] = None
+
+
+def _added(sums):
+    sums = list(sums)
+    return sums[0]._replace(
+        rows=sum(each.rows for each in sums), high=sum(each.high for each in sums), low=sum(each.low for each in sums)
+    )
+
+
+def _entry(found):
+    entry = {"rows": found.rows, "hash": _digest(found.names, found.rows, str(found.high), str(found.low))}
+    if found.condition is not None:
+        entry.update(columns=found.names, condition=found.condition)
+    return entry
+
+
+def object_name(*names):
+    """The table as people write it, e.g. `TABLE public.offers`; how `unproven` names it."""
+    return "TABLE " + postgres.plain_name(*names)
+
+
 def pin(connection):
     """Fix what a row's text depends on, for the session. The row's text is then equal wherever the row is equal."""
     for statement in _PINNED:
         postgres.execute(connection, statement)
-    if connection.server_version >= 170000:
-        postgres.execute(connection, "SET transaction_timeout TO 0")
 
 
 def tables(connection):
     """The tables whose rows pg_dump takes, largest first: leaves of partitions, each heir by itself, logged or not; of
     extensions only what they want dumped (spatial_ref_sys stands apart). On a pinned connection."""
     return [
-        Table(schema, name, pages, (condition or "") if extension else None)
-        for schema, name, pages, extension, condition in postgres.query(connection, _TABLES)
+        Table(schema, name, pages, condition, None, root and (parent, root), oid, filenode)
+        for schema, name, pages, condition, parent, root, oid, filenode in postgres.query(connection, _TABLES)
     ]
 
 
 def take(connect, snapshot=None, workers=2, like=None, srids=None):
-    """The fingerprint of a database, as the manifest holds it (but for `sequences`, see below).
+    """The fingerprint of a database that nobody changes meanwhile, as the manifest holds it (but for `sequences`, see
+    below). Each table is read in a transaction of its own, so that few locks are held at a time.
 
     connect: makes a new connection to it, autocommit; called `workers` times.
     snapshot: name of the exported snapshot to look through, None for now.
-    like: the manifest's fingerprint, when the database is a restored one: tables of extensions are then summed under
-      the conditions and columns of the source, custom SRIDs by its list, and the sequences that it names are read.
+    like: the manifest's fingerprint, when the database is a restored one: what that one could not prove is left out,
+      tables of extensions are summed under the conditions and columns of the source, custom SRIDs by its list, and
+      the sequences that it names are read.
     srids: without `like`: the srids whose spatial_ref_sys rows belong to the data.
     """
     like = like or {}
-    result = {"algorithm": ALGORITHM, "tables": {}, "matviews": {}}
-    with _Session(connect, snapshot) as first:
-        work = _work(first, like)
-        result["matviews"] = matviews(first)
-        listed = like["srids"]["list"] if "srids" in like else srids
-        if listed is not None:
-            result["srids"] = _srids(databases.spatial_rows(first, srids=listed), listed)
-        if "sequences" in like:
-            result["sequences"] = sequences(first, like["sequences"])
-        jobs = queue.Queue()
-        jobs.put(None)  # the large objects, first: nobody knows how large
+    result, sums, jobs = {"algorithm": ALGORITHM}, Sums(), queue.Queue()
+    with contextlib.closing(connect()) as first:
+        pin(first)
+        with postgres.transaction(first, snapshot):
+            work = _work(first, like)
+            result["matviews"] = matviews(first)
+            listed = like["srids"]["list"] if "srids" in like else srids
+            if listed is not None:
+                result["srids"] = custom_srids(first, listed)
+            if "sequences" in like:
+                result["sequences"] = sequences(first, like["sequences"])
         for table in work:
             jobs.put(table)
-        _run(first, connect, snapshot, max(1, min(workers, len(work) + 1)), jobs, result)
+        _run(first, connect, snapshot, max(1, min(workers, len(work))), jobs, sums)
+    result.update(sums.result())
     return result
 
 
-class _Session:
-    """A pinned connection inside the snapshot, closed at the end of the block."""
-
-    def __init__(self, connect, snapshot):
-        self._connect, self._snapshot = connect, snapshot
-
-    def __enter__(self):
-        self._connection = self._connect()
-        try:
-            if self._snapshot is not None:
-                postgres.join_snapshot(self._connection, self._snapshot)
-            pin(self._connection)
-        except psycopg2.Error as error:
-            self._connection.close()
-            raise postgres.database_error(error, "The snapshot of the dump could not be joined.") from error
-        return self._connection
-
-    def __exit__(self, *_):
-        self._connection.close()
-
-
 def _work(connection, like):
-    """What to sum: the tables of the site that are there, and the extensions' tables as the source summed them."""
-    found = tables(connection)
+    """What to sum: None for the large objects, first, since their size is unknown; the tables of the site that are
+    there, and the extensions' tables as the source summed them."""
+    found, left_out = tables(connection), unproven(like)
+    work = [] if LARGE_OBJECTS in left_out else [None]
     if not like:
-        return found
+        return work + found
     wanted = like.get("tables", {})
-    present = {table.key: table for table in found}
-    work = [table for table in found if table.condition is None]
-    for key, entry in wanted.items():
-        table = present.get(key)
-        if "condition" in entry and table is not None and table.condition is not None:
-            work.append(Table(table.schema, table.name, table.pages, entry["condition"], entry["columns"]))
+    for table in found:
+        entry = wanted.get(table.key, {})
+        whole = table.root and (
+            object_name(*table.root) in left_out or "partitions" in wanted.get(postgres.quoted(*table.root), {})
+        )
+        table.root = table.root if whole else None  # older archives have each partition by itself
+        if object_name(*(table.root or (table.schema, table.name))) in left_out:
+            continue
+        if table.condition is None:
+            work.append(table)
+        elif "condition" in entry:
+            table.condition, table.columns = entry["condition"], entry["columns"]
+            work.append(table)
     return work
 
 
-def _run(first, connect, snapshot, workers, jobs, result):
-    """Sum everything in `jobs` with that many connections, the given one among them; the first error stops all."""
+def unproven(fingerprint):
+    """The objects that a manifest's fingerprint does not cover, {object: why}."""
+    return {each["object"]: each["why"] for each in (fingerprint or {}).get("unproven", [])}
+
+
+def _run(first, connect, snapshot, workers, jobs, sums):
+    """Sum everything in `jobs` with that many connections, the given one among them; a lost connection stops all."""
     failed, connections = threading.Event(), [first]
 
     def labour(connection):
@@ -173,10 +252,8 @@ def _run(first, connect, snapshot, workers, jobs, result):
                 table = jobs.get_nowait()
             except queue.Empty:
                 return
-            if table is None:
-                result["large_objects"] = large_objects(connection)
-            else:
-                result["tables"][table.key] = sum_table(connection, table)
+            with postgres.transaction(connection, snapshot):
+                enter(sums, connection, table)
 
     def guarded(work, *arguments):
         try:
@@ -185,11 +262,12 @@ def _run(first, connect, snapshot, workers, jobs, result):
             if failed.is_set():
                 return  # cancelled because another one failed, and that one tells why
             failed.set()
-            _cancel(connections)
+            cancel(connections)
             raise
 
     def another():
-        with _Session(connect, snapshot) as own:
+        with contextlib.closing(connect()) as own:
+            pin(own)
             connections.append(own)
             labour(own)
 
@@ -200,7 +278,7 @@ def _run(first, connect, snapshot, workers, jobs, result):
             other.result()
 
 
-def _cancel(connections):
+def cancel(connections):
     """Cancel what runs on other connections, so that a failure does not wait for the largest table."""
     for connection in connections:
         if not connection.closed:
@@ -210,13 +288,30 @@ def _cancel(connections):
                 continue  # it has just ended
 
 
+def enter(sums, connection, table):
+    """Sum a table (None: the large objects) into `sums`; what the server refuses is entered as missed.
+
+    The connection is pinned and in a transaction, in which no lock is left behind. Raises if the connection was lost or
+    its query was cancelled.
+    """
+    try:
+        with postgres.rolled_back(connection):
+            if table is None:
+                sums.large_objects = large_objects(connection)
+            else:
+                sums.add(table, sum_table(connection, table))
+    except psycopg2.Error as error:
+        if connection.closed or error.pgcode == "57014":  # query_canceled
+            raise
+        sums.miss(table, str(error).strip())
+
+
 def sum_table(connection, table):
-    """{rows, hash} of a table, with its columns and condition for an extension's one. Needs a pinned connection."""
+    """The Sum of a table, in a transaction on a pinned connection."""
     types = postgres.query(connection, _COLUMNS, (table.schema, table.name))
     if table.columns is not None:
         known = dict(types)
         types = [(name, known.get(name)) for name in table.columns]
-    names = [name for name, _ in types]
     row = ", ".join(_EXACT.get(type_, "{0}").format(postgres.quoted(name)) for name, type_ in types)
     text = f"ROW({row})::text"
     if connection.info.parameter_status("server_encoding") not in ("UTF8", "SQL_ASCII"):
@@ -226,20 +321,8 @@ def sum_table(connection, table):
         " coalesce(sum(('x' || substr(h, 17))::bit(64)::int8), 0)::text"
         f" FROM (SELECT md5({text}) AS h FROM ONLY {table.key} {table.condition or ''} OFFSET 0) AS each"
     )
-    try:
-        rows, high, low = postgres.query(connection, statement)[0]
-    except psycopg2.Error as error:
-        if error.pgcode == "42501":  # insufficient_privilege: row security, or no SELECT
-            raise SauvegardeError(
-                f"The dump role may not read the whole of {table.key}.",
-                str(error),
-                "Give it pg_read_all_data (14 and later) and, for row-level security, BYPASSRLS; or use the owner.",
-            ) from error
-        raise postgres.database_error(error, f"The fingerprint of {table.key} could not be taken.") from error
-    entry = {"rows": rows, "hash": _digest(names, rows, high, low)}
-    if table.condition is not None:
-        entry.update(columns=names, condition=table.condition)
-    return entry
+    rows, high, low = site_path.query(connection, statement, table.schema)[0]
+    return Sum([name for name, _ in types], rows, int(high), int(low), table.condition)
 
 
 def _digest(names, rows, high, low):
@@ -255,8 +338,9 @@ def sum_texts(texts):
     return {"rows": rows, "hash": _digest([], rows, str(high), str(low))}
 
 
-def _srids(rows, listed):
-    """{rows, hash, list} of spatial_ref_sys rows."""
+def custom_srids(connection, listed):
+    """{rows, hash, list} of those rows of spatial_ref_sys."""
+    rows = databases.spatial_rows(connection, srids=listed)
     entry = sum_texts(json.dumps([row[key] for key in sorted(row)]) for row in rows)
     entry["list"] = sorted(listed)
     return entry
@@ -287,14 +371,7 @@ def large_objects(connection):
                 left = [oid for oid, length, _ in rows if length == _LARGE_OBJECT_CHUNK]
                 offset += _LARGE_OBJECT_CHUNK
 
-    try:
-        entry = sum_texts(texts())
-    except psycopg2.Error as error:
-        raise postgres.database_error(
-            error,
-            "The large objects could not be read.",
-            "Let the dump role read them: ALTER ROLE … SET lo_compat_privileges = on, by a superuser.",
-        ) from error
+    entry = sum_texts(texts())
     entry["rows"] = count
     return entry
 
@@ -324,19 +401,23 @@ def sequences(connection, names):
 
 def compare(expected, actual):
     """The differences between a manifest's fingerprint and a restored database's, as dictionaries
-    {object, problem, expected, actual}; an empty list is the proof."""
+    {object, problem, expected, actual}; an empty list is the proof. What `expected` calls unproven is not compared."""
     if expected["algorithm"] != actual["algorithm"]:
         raise SauvegardeError(
             f"The archive's fingerprint is of another kind ({expected['algorithm']}) than this version takes "
             f"({actual['algorithm']}).",
             fix="Use the version of Sauvegarde that made the archive.",
         )
-    found = []
+    left_out, failed, found = unproven(expected), unproven(actual), []
+    for name in sorted(set(failed) - set(left_out)):
+        found.append(_difference(name, f"could not be read: {failed[name]}", None, None))
     for part, noun in (("tables", "table"), ("matviews", "materialized view"), ("sequences", "sequence")):
         left, right = expected.get(part, {}), actual.get(part, {})
         if part not in expected:
             continue
         for name in sorted(set(left) | set(right)):
+            if part == "tables" and _object(name) in {**left_out, **failed}:
+                continue
             if name not in right:
                 found.append(_difference(f"{noun} {name}", "is missing", left[name], None))
             elif name not in left:
@@ -346,9 +427,16 @@ def compare(expected, actual):
             elif left[name] != right[name]:
                 found.append(_difference(f"{noun} {name}", _LIVE[part], left[name], right[name]))
     for part, noun in (("large_objects", "large objects"), ("srids", "custom SRIDs")):
-        if part in expected and _bare(expected[part]) != _bare(actual.get(part)):
+        if part not in expected or (part == "large_objects" and LARGE_OBJECTS in failed):
+            continue
+        if _bare(expected[part]) != _bare(actual.get(part)):
             found.append(_difference(noun, "differ", _bare(expected[part]), _bare(actual.get(part))))
     return found
+
+
+def _object(key):
+    """`TABLE public.t` for the key `"public"."t"`."""
+    return object_name(*(name.replace('""', '"') for name in re.findall(r'"((?:[^"]|"")*)"', key)))
 
 
 _LIVE = {"matviews": "is populated in one and not in the other", "sequences": "stands elsewhere"}
@@ -361,6 +449,8 @@ def _bare(entry):
 def _table_difference(name, left, right):
     if left["rows"] != right["rows"]:
         problem = f"has {right['rows']} rows instead of {left['rows']}"
+    elif left.get("partitions", []) != right.get("partitions", []):
+        problem = "has other partitions"
     elif left["hash"] != right["hash"]:
         problem = f"has other content in its {left['rows']} rows, or other columns"
     else:

@@ -173,7 +173,12 @@ SCHEMA = {
                     "additionalProperties": {
                         "type": "object",
                         "required": ["rows", "hash"],
-                        "properties": dict(_SUM["properties"], columns=_TEXTS, condition=_TEXT),
+                        "properties": dict(
+                            _SUM["properties"],
+                            columns=_TEXTS,
+                            condition=_TEXT,
+                            partitions=dict(_TEXTS, description="The tables that hold the rows, summed as a whole."),
+                        ),
                     },
                 },
                 "large_objects": _SUM,
@@ -187,6 +192,15 @@ SCHEMA = {
                     },
                 },
                 "matviews": {"type": "object", "additionalProperties": {"type": "boolean"}},
+                "unproven": {
+                    "type": "array",
+                    "description": "What the dump holds and the fingerprint does not, and why.",
+                    "items": {
+                        "type": "object",
+                        "required": ["object", "why"],
+                        "properties": {"object": _TEXT, "why": _TEXT},
+                    },
+                },
             },
         },
         "restore_by_hand": {

@@ -18,7 +18,9 @@ from . import character_sets, process
 from .errors import LOCKED, LOGIN, SauvegardeError
 
 NO_PASSFILE = "/nonexistent/passfile"  # names a file that libpq finds absent: no ~/.pgpass by accident
+LOCK_TIMEOUT = 60  # seconds that a session waits for a lock, unless it sets another limit
 _BINARIES = Path("/usr/lib/postgresql")  # Debian's real programs, not the wrappers that choose for themselves
+_versions = {}  # (host, port) to the version of the server that was last met there
 
 
 class Server(NamedTuple):
@@ -82,6 +84,10 @@ def _parameters(target, database, application):
         "application_name": application,
         "connect_timeout": "10",
         "client_encoding": character_sets.RAW,
+        # A firewall must not forget the connection of a session that waits while other processes work.
+        "keepalives_idle": "60",
+        "keepalives_interval": "15",
+        "keepalives_count": "8",
     }
     if target.sslmode:
         parameters["sslmode"] = target.sslmode
@@ -95,16 +101,40 @@ def connect(target, database, application="sauvegarde", autocommit=True):
         connection = psycopg2.connect(**_parameters(target, database, application))
     except psycopg2.OperationalError as error:
         raise _connection_error(target, database, error) from error
-    encoding = character_sets.of_session(encoding_of(connection))
-    if encoding != character_sets.RAW:
-        connection.set_client_encoding(encoding)
-    connection.autocommit = autocommit
+    _versions[target.host, target.port] = connection.server_version
+    try:
+        encoding = character_sets.of_session(encoding_of(connection))
+        if encoding != character_sets.RAW:
+            connection.set_client_encoding(encoding)
+        connection.autocommit = True  # a SET inside a transaction would end with its ROLLBACK
+        settings = session_settings(connection.server_version)
+        execute(connection, "; ".join(f"SET {name} TO '{value}'" for name, value in settings.items()))
+        connection.autocommit = autocommit
+    except psycopg2.Error as error:
+        connection.close()
+        raise database_error(error, f"The session's settings were refused by {target.address}.") from error
     return connection
 
 
 def encoding_of(connection):
     """The encoding of the connected database, as the server calls it."""
     return connection.info.parameter_status("server_encoding")
+
+
+def session_settings(version_num, lock_timeout=LOCK_TIMEOUT):
+    """The settings of every session of ours, as a dictionary of texts: a limit for each wait for a lock, and none of
+    the limits that the site may have set for its own sessions (in postgresql.conf, for the database or the role).
+
+    version_num: the server's, since an unknown setting is an error. lock_timeout: seconds, 0 for none.
+    """
+    settings = {"lock_timeout": f"{int(lock_timeout * 1000)}ms", "statement_timeout": "0"}
+    if version_num >= 90600:
+        settings["idle_in_transaction_session_timeout"] = "0"
+    if version_num >= 140000:
+        settings["idle_session_timeout"] = "0"
+    if version_num >= 170000:
+        settings["transaction_timeout"] = "0"
+    return settings
 
 
 def _connection_error(target, database, error):
@@ -130,8 +160,12 @@ def environment(target, database, application="sauvegarde", **more):
     """The whole environment of a child tool that connects with libpq; no secret in it, only the passfile's path.
 
     The database travels here too: on a command line, a name with `=` would be read as a connection string.
+    The session gets `session_settings`, for the version of the server if this process has met it. PGOPTIONS in `more`
+    come after them and so win.
     """
     env = dict(process.BASE_ENVIRONMENT)
+    settings = session_settings(_versions.get((target.host, target.port), 0))
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     env.update(
         PGHOST=target.host,
         PGPORT=str(target.port),
@@ -147,6 +181,7 @@ def environment(target, database, application="sauvegarde", **more):
     if target.sslmode:
         env["PGSSLMODE"] = target.sslmode
     env.update(more)
+    env["PGOPTIONS"] = f"{options} {more.get('PGOPTIONS', '')}".rstrip()
     return env
 
 
@@ -236,6 +271,11 @@ def quoted(*names):
     return ".".join('"{}"'.format(name.replace('"', '""')) for name in names)
 
 
+def plain_name(*names):
+    """The names joined by dots as people write them: quoted only where SQL needs it, keywords aside."""
+    return ".".join(name if re.match(r"[a-z_][a-z0-9_$]*\Z", name) else quoted(name) for name in names)
+
+
 def literal(text):
     """A standard_conforming_strings literal; E'' where there is a backslash, so that it is right under any setting."""
     if text is None:
@@ -285,6 +325,35 @@ def join_snapshot(connection, name):
     """Put an autocommit connection into the exported snapshot, until its ROLLBACK."""
     execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     execute(connection, sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
+
+
+@contextlib.contextmanager
+def transaction(connection, snapshot=None):
+    """A read-only transaction on an autocommit connection, in the exported snapshot of that name if there is one.
+
+    It is rolled back at the end of the block, which releases all its locks.
+    """
+    if snapshot is None:
+        execute(connection, "BEGIN READ ONLY")
+    else:
+        join_snapshot(connection, snapshot)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            execute(connection, "ROLLBACK")
+
+
+@contextlib.contextmanager
+def rolled_back(connection):
+    """A savepoint inside a transaction, to which the end of the block returns: locks taken in the block are released,
+    settings are as before, and an error leaves the transaction usable."""
+    execute(connection, "SAVEPOINT sauvegarde")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            execute(connection, "ROLLBACK TO SAVEPOINT sauvegarde; RELEASE SAVEPOINT sauvegarde")
 
 
 def execute(connection, statement, parameters=None):

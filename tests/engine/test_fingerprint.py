@@ -108,7 +108,8 @@ def test_each_row_is_counted_once(cluster, database):
         database,
     )
     found = take(cluster, database)["tables"]
-    assert {name: entry["rows"] for name, entry in found.items()} == {'"public"."log_1"': 10, '"public"."log_2"': 5}
+    assert {name: entry["rows"] for name, entry in found.items()} == {'"public"."log"': 15}
+    assert found['"public"."log"']["partitions"] == ['"public"."log_1"', '"public"."log_2"']
 
 
 def test_a_large_object_in_pieces(cluster, database):

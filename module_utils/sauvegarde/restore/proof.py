@@ -1,6 +1,6 @@
 """Whether the side database holds what its archive promised; without a manifest, what can be known without one."""
 
-from .. import fingerprint, postgres
+from .. import fingerprint, postgres, site_path
 from ..errors import DAMAGED, SauvegardeError
 from .contents import flat
 
@@ -26,7 +26,7 @@ _OURS = (
 def against_manifest(server, name, manifest, jobs):
     """Compare the side database's fingerprint with the manifest's, table by table; raise with every difference.
 
-    Returns {"by": "fingerprint", "tables", "rows"}.
+    Returns {"by": "fingerprint", "tables", "rows"}, and "unproven" (as in the manifest) where that has such objects.
     """
     expected = manifest["fingerprint"]
     actual = fingerprint.take(lambda: postgres.connect(server, name), workers=jobs, like=expected)
@@ -39,7 +39,16 @@ def against_manifest(server, name, manifest, jobs):
             DAMAGED,
         )
     tables = expected["tables"]
-    return {"by": "fingerprint", "tables": len(tables), "rows": sum(each["rows"] for each in tables.values())}
+    found = {"by": "fingerprint", "tables": len(tables), "rows": sum(each["rows"] for each in tables.values())}
+    if expected.get("unproven"):
+        found["unproven"] = expected["unproven"]
+    return found
+
+
+def _count(connection, schema, name):
+    with postgres.transaction(connection):
+        statement = f"SELECT count(*) FROM ONLY {postgres.quoted(schema, name)}"
+        return site_path.query(connection, statement, schema)[0][0]
 
 
 def by_counting(connection, contents):
@@ -52,12 +61,7 @@ def by_counting(connection, contents):
     merged = {(each.schema, each.table) for each in contents.merged}
     for schema, name in dict.fromkeys(contents.names("TABLE")):
         count = contents.rows.get((schema, name))
-        found = sum(
-            postgres.value(
-                connection, postgres.sql.SQL("SELECT count(*) FROM ONLY {}").format(postgres.qualified(*table))
-            )
-            for table in sorted(contents.real.get((schema, name), {(schema, name)}))
-        )
+        found = sum(_count(connection, *table) for table in sorted(contents.real.get((schema, name), {(schema, name)})))
         rows[postgres.quoted(schema, name)] = found
         if count is not None and found != count and (schema, name) not in merged:
             differences.append(f"{postgres.quoted(schema, name)}: {count} rows in the dump, {found} restored")

@@ -1,0 +1,70 @@
+"""Read a site's table although the functions of its indexes call others by unqualified names.
+
+PostgreSQL inlines SQL functions of index expressions when it plans any query on the table, even `SELECT count(*)`, and
+the names in their bodies are looked up along the search_path of the session that asks. Under a pinned path that fails.
+The result must not depend on the path either: regclass values, among others, print by it. So only the planning is done
+with a path of the site; a cursor keeps the plan, and the rows are read under the pinned path.
+"""
+
+import psycopg2
+
+from . import postgres
+
+_DEFAULT = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'"
+_SCHEMAS = """
+SELECT nspname::text FROM pg_catalog.pg_namespace
+WHERE nspname <> 'information_schema' AND nspname !~ '^pg_' AND pg_catalog.has_schema_privilege(oid, 'USAGE')
+ORDER BY nspname <> 'public', nspname COLLATE "C"
+"""
+
+
+def query(connection, statement, schema):
+    """All rows of a SELECT without parameters on a table in `schema`, as tuples.
+
+    The connection is in a transaction, and its search_path is the one to read under. Locks that the statement took are
+    released. Raises the server's first error if no path helps.
+    """
+    try:
+        with postgres.rolled_back(connection):
+            return postgres.query(connection, statement)
+    except psycopg2.Error as error:
+        if connection.closed or _can_be_planned(connection, statement):
+            raise
+        first = error
+    for path in _paths(connection, schema):
+        try:
+            return _planned_with(connection, path, statement)
+        except psycopg2.Error:
+            if connection.closed:
+                raise
+    raise first
+
+
+def _can_be_planned(connection, statement):
+    try:
+        with postgres.rolled_back(connection):
+            postgres.query(connection, "EXPLAIN " + statement)
+    except psycopg2.Error:
+        return connection.closed
+    return True
+
+
+def _planned_with(connection, path, statement):
+    with postgres.rolled_back(connection):
+        pinned = postgres.value(connection, "SELECT pg_catalog.current_setting('search_path')")
+        _set(connection, path)
+        postgres.execute(connection, "DECLARE sauvegarde_read NO SCROLL CURSOR FOR " + statement)
+        _set(connection, pinned)
+        return postgres.query(connection, "FETCH ALL FROM sauvegarde_read")
+
+
+def _set(connection, path):
+    postgres.query(connection, "SELECT pg_catalog.set_config('search_path', %s, true)", (path,))
+
+
+def _paths(connection, schema):
+    """Paths on which the site's functions may work: the site's default, the table's schema before it, all schemas."""
+    default = postgres.value(connection, _DEFAULT) or ""
+    own = postgres.quoted(schema)
+    schemas = [postgres.quoted(name) for (name,) in postgres.query(connection, _SCHEMAS)]
+    return [", ".join(filter(None, names)) for names in ([default], [own, default], [own, default, *schemas])]
