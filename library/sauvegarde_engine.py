@@ -91,6 +91,7 @@ def _django():
     from ansible.module_utils.sauvegarde.django import (  # noqa: F401 - see above
         arguments,
         dump,
+        environment_file,
         fixture,
         load,
         masking,
@@ -100,10 +101,12 @@ def _django():
         worker,
         worker_direct,
         worker_dump,
+        worker_guard,
         worker_load,
         worker_migrate,
         worker_models,
         worker_plan,
+        worker_start,
         worker_values,
         worker_write,
     )

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import pwd
-import shlex
 import struct
 import subprocess
 import threading
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import errors, process
 from ..errors import SauvegardeError
+from . import environment_file
 
 if TYPE_CHECKING:
     # Never imported here, where there is no Django: named so that Ansible brings them to the host.
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
         worker,
         worker_direct,
         worker_dump,
+        worker_guard,
         worker_load,
         worker_migrate,
         worker_models,
         worker_plan,
+        worker_start,
         worker_values,
         worker_write,
     )
@@ -36,10 +38,12 @@ if TYPE_CHECKING:
 _SENT = ("errors", "django", "django.fixture", "django.masking", "django.worker", "django.worker_direct")
 _SENT += (
     "django.worker_dump",
+    "django.worker_guard",
     "django.worker_load",
     "django.worker_migrate",
     "django.worker_models",
     "django.worker_plan",
+    "django.worker_start",
     "django.worker_values",
     "django.worker_write",
 )
@@ -49,9 +53,12 @@ _SENT += (
 _ISOLATED = ("-I", "-B", "-X", "utf8")
 # Reads the modules from standard input and hands the rest of it to the worker.
 _BOOTSTRAP = """
-import gc, importlib.abc, importlib.util, json, sys
+import gc, importlib.abc, importlib.util, json, os, sys
 gc.disable()  # what is made until the site stands stays: looked through again and again, it would be found in use
-source = open(0, "rb", closefd=False)
+source = open(os.dup(0), "rb")
+nothing = os.open(os.devnull, os.O_RDONLY)
+os.dup2(nothing, 0)  # the site's code must not read what is the task's
+os.close(nothing)
 request = json.loads(source.readline().decode("utf-8"))
 modules = request.pop("modules")
 class Sent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -76,10 +83,11 @@ class Site(NamedTuple):
     path: str  # the folder with manage.py
     python: str  # the virtual environment's interpreter, absolute
     settings: str  # the settings' module
-    env_file: str = ""  # NAME=value lines, as systemd's EnvironmentFile
+    env_file: str = ""  # its variables, read as python-dotenv reads them
     user: str = ""  # whom to run as, where we are root; empty: as we are
     database: str = "default"  # the alias in the settings
     name: str = ""  # the database to work on in place of that of the settings: a side database, a side file
+    system: str = ""  # the system identifier of the server that `name` is on, where it is known
 
 
 def site(values):
@@ -110,31 +118,7 @@ def environment(where):
     values = dict(process.BASE_ENVIRONMENT, PYTHONUTF8="1", PYTHONIOENCODING="utf-8", PYTHONDONTWRITEBYTECODE="1")
     values["HOME"] = home(where.user)
     if where.env_file:
-        values.update(read_environment(where.env_file))
-    return values
-
-
-def read_environment(path):
-    """{name: value} of a file of NAME=value lines; comments, `export`, and quotes as shells and systemd write them."""
-    values = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        if line.startswith("export "):
-            line = line[len("export ") :].lstrip()
-        name, found, value = line.partition("=")
-        name, value = name.strip(), value.strip()
-        if not found or not name.isidentifier():
-            raise SauvegardeError(
-                f"{path}, line {number}, is not NAME=value.", fix="Correct the line, or make it a comment with #."
-            )
-        if value[:1] in "\"'":
-            try:
-                value = "".join(shlex.split(value, comments=True))
-            except ValueError as error:
-                raise SauvegardeError(f"{path}, line {number}: {error}.", fix="Close the quotes.") from error
-        values[name] = value
+        values.update(environment_file.read(where.env_file, values))
     return values
 
 
@@ -188,7 +172,7 @@ def run(where, task, options, source=None, data=None, progress=None):
         "task": task,
         "path": where.path,
         "settings": where.settings,
-        "options": dict(options, database=where.database, name=where.name),
+        "options": dict(options, database=where.database, name=where.name, system=where.system),
     }
     child = process.start(
         [*as_user(where.user), where.python, *_ISOLATED, "-c", _BOOTSTRAP],
@@ -211,7 +195,11 @@ def run(where, task, options, source=None, data=None, progress=None):
             if feeder.error is not None:
                 raise feeder.error from None
             process.check(ended, "The site's Python did not start the engine.")
-            raise SauvegardeError("The site's Python ended without an answer.", ended.stderr) from None
+            raise SauvegardeError(
+                "The site's Python ended without an answer.",
+                ended.stderr,
+                "Run “manage.py check” as the site's user: something in its start-up ends the process.",
+            ) from None
         feeder.finish()
         child.wait()
     if isinstance(result, SauvegardeError):

@@ -29,6 +29,7 @@ from django.db import DatabaseError, OperationalError, connections, router, tran
 from django.db.models.deletion import Collector
 
 from ..errors import FAILED, LOCKED, SauvegardeError
+from .worker_guard import timeouts
 from .worker_plan import Plan, constrained
 from .worker_values import ADDRESSES, CHUNK, EXPECTED, Column, Invalid, Keys, Problems, Stock
 from .worker_write import writer as writer_for
@@ -103,9 +104,8 @@ class Load:
         names = [self.connection.ops.quote_name(name) for name in dict.fromkeys(tables)]
         with self.connection.cursor() as cursor:
             if self.connection.vendor == "postgresql":
-                cursor.execute("SET LOCAL lock_timeout = %s", [int(self.options["lock_timeout"] * 1000)])
+                cursor.execute(timeouts(self.connection, self.options["lock_timeout"]))
                 cursor.execute("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE".format(", ".join(names)))
-                cursor.execute("SET LOCAL lock_timeout = 0")
             else:
                 # A statement that changes no row takes SQLite's write lock.
                 cursor.execute(f"DELETE FROM {names[0]} WHERE 0 = 1")

@@ -1,14 +1,19 @@
 """Inside the site: what a migration asks of it before, and a new database's schema from the site's own migrations."""
 
+import re
+import shlex
 from pathlib import Path
 
 import django
+from django.apps import apps
 from django.core.management import call_command
 from django.db import OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
 
+from .worker_guard import place
 from .worker_models import description, selected
 
+_SEARCH_PATH = re.compile(r"(?:--)?search[_-]path\s*=\s*(.*)")
 _RECORD = "django_migrations"  # which of them are applied: a table of Django's own
 
 
@@ -18,7 +23,8 @@ def survey(options, source, output):
     `options`: labels and exclude, of the models that matter. Returns {"django", "vendor", "engine", "name", "user",
     "models": as `worker_models.description`, "selected": [labels], "tables": [names], "migrations": all that the code
     has, "replaced": those that its squashed ones stand for, "applied": those of the database (None where it cannot be
-    asked), "refused": why not}.
+    asked), "refused": why not, "system": the server's system identifier where it may be asked, "schemas": those that
+    the settings' search path names, "table_of": {label: table of a selected model that migrations make}}.
     """
     using = options["database"]
     connection = connections[using]
@@ -36,13 +42,21 @@ def survey(options, source, output):
         "replaced": [],
         "applied": None,
         "refused": "",
+        "system": "",
+        "schemas": _schemas(values),
     }
+    models = {label: apps.get_model(label)._meta for label in found["selected"]}
+    found["table_of"] = {label: meta.db_table for label, meta in models.items() if meta.managed}
     # A connection to SQLite would make the file.
     there = connection.vendor != "sqlite" or Path(found["name"]).exists()
     try:
         executor = MigrationExecutor(connection if there else None)
         if there:
             found["applied"] = sorted("{}.{}".format(*key) for key in executor.loader.applied_migrations)
+            if connection.vendor == "postgresql":
+                here = place(connection)
+                # What the server says: a pooler may have names of its own, and a service file names it elsewhere.
+                found.update(name=here.database, system=here.system)
     except OperationalError as error:
         executor = MigrationExecutor(None)
         found["refused"] = str(error)
@@ -50,6 +64,17 @@ def survey(options, source, output):
     found["migrations"] = sorted("{}.{}".format(*key) for key in known)
     found["replaced"] = sorted("{}.{}".format(*key) for each in known.values() for key in each.replaces)
     return found
+
+
+def _schemas(values):
+    """The schemas of the search path in the connection's options, those that every database has left out."""
+    told = shlex.split(str((values.get("OPTIONS") or {}).get("options") or ""))
+    path = ""
+    for text in " ".join(told).split("-c "):
+        match = _SEARCH_PATH.match(text.strip())
+        path = match.group(1) if match else path
+    names = [name.strip().strip('"') for name in path.split(",")]
+    return [name for name in names if name and name not in ("public", "$user") and not name.startswith("pg_")]
 
 
 def _path(name):

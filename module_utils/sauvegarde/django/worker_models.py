@@ -15,6 +15,7 @@ from django.db.models.query_utils import DeferredAttribute
 
 from ..errors import SauvegardeError
 from .fixture import NUMBERED
+from .worker_guard import LOCK_SECONDS, timeouts
 
 _EMPTY = {"DecimalField": "0", "UUIDField": "00000000-0000-0000-0000-000000000000", "DurationField": "P0DT00H00M00S"}
 _EMPTY.update({"DateField": "1970-01-01", "DateTimeField": "1970-01-01T00:00:00Z", "TimeField": "00:00:00"})
@@ -195,6 +196,7 @@ def snapshot(using):
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                cursor.execute(timeouts(connection, LOCK_SECONDS))
         yield connection
 
 

@@ -20,13 +20,14 @@ def _folder(spec):
 
 
 def look(spec, tables):
-    """{"version", "live" (None, or {"bytes", "sessions", "others"}), "kept", "obstacles", "free"}."""
+    """{"version", "live" (None, or {"bytes", "sessions", "others"}), "kept", "obstacles", "free", "system": ""}."""
     path = Path(spec["database"])
     live = None
     if path.exists():
         live = {"bytes": path.stat().st_size, "sessions": files.sessions(str(path)), "others": _others(path, tables)}
     return {
         "version": "SQLite " + sqlite3.sqlite_version,
+        "system": "",
         "live": live,
         "kept": files.kept(str(path)),
         "obstacles": [] if path.parent.is_dir() else [f"The folder {path.parent} does not exist."],
@@ -41,6 +42,34 @@ def _others(path, tables):
             " WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         ).fetchall()
     return sorted(name + (" (view)" if kind == "view" else "") for name, kind in found if name not in tables)
+
+
+def system(spec):
+    """A file is on no server."""
+    return ""
+
+
+def check(spec, name, tables, rows):
+    """Sentences as `server.check`."""
+    with contextlib.closing(sqlite.connect(name)) as side:
+        here = _tables(side)
+        live = set()
+        if Path(spec["database"]).exists():
+            with contextlib.closing(sqlite.connect(spec["database"])) as connection:
+                live = _tables(connection)
+        wrong = []
+        for table in sorted({*tables, *rows}):
+            if table.lower() not in here:
+                wrong += [f"The table {table} is missing."] if table in rows or table.lower() in live else []
+            elif table in rows:
+                quoted = '"' + table.replace('"', '""') + '"'
+                count = side.execute("SELECT count(*) FROM " + quoted).fetchone()[0]
+                wrong += [f"The table {table} holds {count} rows, not {rows[table]}."] if count != rows[table] else []
+    return wrong
+
+
+def _tables(connection):
+    return {name.lower() for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def lock_in(spec):

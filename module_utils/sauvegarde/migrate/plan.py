@@ -25,6 +25,7 @@ def place(found, user, spec):
         directory=spec["server_directory"],
         engine=found["engine"],
         role=found["user"] or user,
+        schemas=found.get("schemas", []),
     )
     return server, named, spec["keeper"] or "postgres"
 
@@ -51,6 +52,8 @@ def make(where, spec, source):
     seen = acting_as(keeper, module.look, named, found["tables"])
     for sentence in seen["obstacles"]:
         stop(f"{found['name']} cannot be replaced.", sentence, "Then run it again.")
+    if _elsewhere(found, seen["system"]):
+        stop(*_elsewhere(found, seen["system"]))
     if seen.get("standby"):
         stop("The target's server is a standby.", "It takes no changes of its own.", "Migrate into its primary.")
     if found["engine"].endswith("postgis") and not seen["postgis"]:
@@ -104,6 +107,23 @@ def make(where, spec, source):
         "obstacles": obstacles,
         "warnings": warnings,
     }
+
+
+def _elsewhere(found, system):
+    """(what, why, fix) where the site's database is on another server than its keeper's; else nothing."""
+    if not (found.get("system") and system and found["system"] != system):
+        return ()
+    return (
+        "The site's database is on another server than the one that its keeper connects to.",
+        "System identifiers: {} (site), {} (keeper).".format(found["system"], system),
+        "Correct “connection”, or the site's settings.",
+    )
+
+
+def check_server(found, system):
+    """Raise where the site's database is on another server than its keeper's."""
+    if _elsewhere(found, system):
+        raise SauvegardeError(*_elsewhere(found, system))
 
 
 def _compare(source, target, stop, warn, unknown):

@@ -117,6 +117,8 @@ def _fill(spec, where, found, run):
         """As the database's keeper."""
         return acting_as(keeper, function, named, *arguments)
 
+    system = keep(module.system)
+    plan.check_server(found, system)
     with state.hold(keep(module.lock_in), found["name"]):
         run.update(step="safety archive")
         safety = keep(module.safety)
@@ -127,7 +129,7 @@ def _fill(spec, where, found, run):
         try:
             if not spec["labels"]:
                 keep(module.create, name)
-            beside = where._replace(name=name)
+            beside = where._replace(name=name, system=system)
             run.update(step="schema")
             migrated = site.run(beside, "migrate", {})
             others = _others(beside, found) if spec["labels"] else None
@@ -137,6 +139,7 @@ def _fill(spec, where, found, run):
             proven = prove(spec, beside, found, manifest, loaded["touched"])
             if others is not None:
                 _same(others, _others(beside, found))
+            _whole(keep(module.check, name, found["tables"], _rows(found, manifest, proven)))
             run.update(step="properties")
             finished = keep(module.finish, name)
             keep(module.end, reserved["id"], state.READY, manifest["source"]["masked"])
@@ -203,6 +206,21 @@ def _others(where, found):
     every = plan.survey(where)["selected"]
     labels = [label for label in every if label not in found["selected"]]
     return dump.stream(where, {"labels": labels, "format": "jsonl"}, lambda piece: None)["fingerprint"]
+
+
+def _rows(found, manifest, proven):
+    """{table: rows} that the side database must hold: of every model that is moved, the empty ones too."""
+    moved = [label for label in _common(found, manifest) if label in found["table_of"]]
+    return {found["table_of"][label]: proven["models"].get(label, {"rows": 0})["rows"] for label in moved}
+
+
+def _whole(wrong):
+    if wrong:
+        raise SauvegardeError(
+            "The side database is not what was proven: the live database was not touched.",
+            "\n".join(wrong),
+            "Find out what in the site (a listener, a trigger, a database engine of its own) writes elsewhere.",
+        )
 
 
 def _same(before, after):

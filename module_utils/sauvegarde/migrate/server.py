@@ -35,12 +35,31 @@ SELECT n.nspname || '.' || p.proname || '()'
 """
 
 
+_TABLES = """
+SELECT c.relname, n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> 'information_schema'
+"""
+# A schema's owner and privileges, without those of extensions.
+_SCHEMAS = """
+SELECT n.nspname, pg_catalog.pg_get_userbyid(n.nspowner),
+       (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(a.privilege_type, a.is_grantable,
+                 CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END)), '[]')
+          FROM pg_catalog.aclexplode(n.nspacl) a WHERE a.grantee <> n.nspowner)
+  FROM pg_catalog.pg_namespace n
+ WHERE n.nspname NOT LIKE 'pg\\_%%' AND n.nspname NOT IN ('information_schema', 'public')
+   AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+                      AND d.objid = n.oid AND d.deptype = 'e')
+ ORDER BY 1
+"""
+
+
 def _maintenance(spec):
     return contextlib.closing(side.maintenance(postgres.server(spec["connection"])))
 
 
 def look(spec, tables):
-    """{"version", "postgis", "standby", "live" (None, or {"bytes", "sessions", "others"}), "kept", "obstacles"}.
+    """{"version", "system" (identifier), "postgis", "standby", "live" (None, or {"bytes", "sessions", "others"}),
+    "kept", "obstacles"}.
 
     `tables`: those of the site; what the live database has besides are the `others`.
     """
@@ -60,6 +79,7 @@ def look(spec, tables):
                 live["others"] = [name for (name,) in postgres.query(inside, _OTHERS, {"known": tables})]
         return {
             "version": "PostgreSQL " + target["version"],
+            "system": target["system_identifier"],
             "postgis": available.get("postgis", ""),
             "standby": target["standby"],
             "live": live,
@@ -73,6 +93,52 @@ def _role(connection, spec):
     if postgres.value(connection, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (spec["role"],)):
         return []
     return ["The server has no role {}, whom the site logs in as.".format(spec["role"])]
+
+
+def system(spec):
+    """The server's system identifier, as text; empty where it may not be asked."""
+    with _maintenance(spec) as connection:
+        return postgres.system_identifier(connection)
+
+
+def check(spec, name, tables, rows):
+    """Sentences: the site's tables that the side database lacks, and those whose rows are not as many as were proven.
+
+    Asked without the site. `tables`: all of the site's, of which those must be there that the live database has.
+    `rows`: {table: how many}; these must be there.
+    """
+    server = postgres.server(spec["connection"])
+    live = {}
+    with _maintenance(spec) as connection:
+        there = side.exists(connection, spec["database"])
+    if there:
+        with contextlib.closing(postgres.connect(server, spec["database"])) as inside:
+            live = _schemas_of(inside)
+    wrong = []
+    with contextlib.closing(postgres.connect(server, name)) as inside:
+        here = _schemas_of(inside)
+        for table in sorted({*tables, *rows}):
+            plain = table.strip('"').rsplit('"."', 1)[-1]
+            if plain not in here:
+                wrong += [f"The table {table} is missing."] if table in rows or plain in live else []
+            elif table in rows:
+                query = "SELECT pg_catalog.count(*) FROM {}"
+                counts = [
+                    postgres.value(inside, sql.SQL(query).format(sql.Identifier(schema, plain)))
+                    for schema in here[plain]
+                ]
+                if rows[table] not in counts:
+                    counted = ", ".join(map(str, counts))
+                    wrong.append(f"The table {table} holds {counted} rows, not {rows[table]}.")
+    return wrong
+
+
+def _schemas_of(connection):
+    """{table: schemas that have one of that name}, without those of the system."""
+    found = {}
+    for table, schema in postgres.query(connection, _TABLES):
+        found.setdefault(table, []).append(schema)
+    return found
 
 
 def opening(spec):
@@ -134,6 +200,10 @@ def create(spec, name):
         side.create(connection, name, wanted)
     side.make_extensions(server, name, extensions, SimpleNamespace(owners={}))
     with _maintenance(spec) as connection:
+        live = side.exists(connection, spec["database"])
+    _make_schemas(spec, server, name, live)
+    with _maintenance(spec) as connection:
+        _set_search_path(connection, name, wanted)
         # Only the site itself knows this name; `finish` puts the live one's limit back.
         postgres.execute(connection, sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(sql.Identifier(name)))
     if spec["role"] != wanted["owner"]:
@@ -141,6 +211,42 @@ def create(spec, name):
             postgres.execute(
                 inside, sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(sql.Identifier(spec["role"]))
             )
+
+
+def _make_schemas(spec, server, name, live):
+    """The live database's schemas with their owners and privileges, or those of the site's search path: without them
+    the site's migrations would make its tables elsewhere, or nowhere."""
+    wanted = [(schema, spec["role"], []) for schema in spec.get("schemas", ())]
+    if live:
+        with contextlib.closing(postgres.connect(server, spec["database"])) as inside:
+            wanted = postgres.query(inside, _SCHEMAS)
+    with contextlib.closing(postgres.connect(server, name)) as inside:
+        for schema, owner, grants in wanted:
+            named = sql.Identifier(schema)
+            if not postgres.value(inside, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,)):
+                postgres.execute(inside, sql.SQL("CREATE SCHEMA {}").format(named))
+            postgres.execute(inside, sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(named, sql.Identifier(owner)))
+            for privilege, grantable, role in grants:
+                statement = sql.SQL("GRANT {} ON SCHEMA {} TO {}{}").format(
+                    sql.SQL(privilege),
+                    named,
+                    sql.Identifier(role) if role else sql.SQL("PUBLIC"),
+                    sql.SQL(" WITH GRANT OPTION" if grantable else ""),
+                )
+                postgres.execute(inside, statement)
+
+
+def _set_search_path(connection, name, wanted):
+    """The live database's search path, for all and for single roles: it decides where migrations make tables."""
+    chosen = dict(side.UNSAID, owner=wanted["owner"] or postgres.value(connection, "SELECT current_user"))
+    chosen["settings"] = {key: text for key, text in wanted["settings"].items() if key == "search_path"}
+    chosen["role_settings"] = {
+        role: {"search_path": settings["search_path"]}
+        for role, settings in wanted["role_settings"].items()
+        if "search_path" in settings
+    }
+    for statement in databases.statements(name, chosen):
+        postgres.execute(connection, statement)
 
 
 def copy(spec, archive_of_live):

@@ -277,7 +277,7 @@ def _database(where, given, about):
         values["missing_roles"] = "create"
         restored = acting_as(keeper, _restored, values)
         try:
-            yield where._replace(name=restored["side"]), None
+            yield where._replace(name=restored["side"], system=acting_as(keeper, server.system, values)), None
         finally:
             acting_as(keeper, _forget, values, restored)
 

@@ -1,0 +1,125 @@
+"""Sites of a few lines for tests of what a site's own code may do: models, start-up, settings and manage.py as told."""
+
+import shutil
+import sqlite3
+
+from sample_site import interpreter, manage
+from sauvegarde import archive
+from sauvegarde.django import site
+from sauvegarde.migrate import plan, run, source
+
+MODELS = """
+from django.db import models
+class Setting(models.Model):
+    key = models.CharField(max_length=50, unique=True)
+    value = models.CharField(max_length=100)
+class Note(models.Model):
+    text = models.CharField(max_length=100)
+"""
+APPS = """
+from django.apps import AppConfig
+class Config(AppConfig):
+    name = "a"
+    def ready(self):
+        from . import start
+"""
+MANAGE = """
+import os, sys
+def main():
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "conf")
+    from django.core.management import execute_from_command_line
+    execute_from_command_line(sys.argv)
+if __name__ == "__main__":
+    main()
+"""
+SETTINGS = """
+import os
+SECRET_KEY = "x"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "a"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["DB"]}}
+if os.environ["KIND"] == "pg":
+    DATABASES["default"].update(ENGINE="django.db.backends.postgresql", USER="postgres")
+    DATABASES["default"].update(HOST=os.environ["PGH"], PORT=os.environ["PGP"])
+"""
+
+
+class Folder:
+    """The code of one site. `start`: what its ready() runs; `settings`: further lines; `head`: manage.py."""
+
+    def __init__(self, folder, cluster, environment, start="", settings="", head=MANAGE, models=MODELS, **files):
+        self.path, self.cluster, self.python = folder / "code", cluster, interpreter(environment)
+        app = self.path / "a"
+        app.mkdir(parents=True)
+        texts = {"a/__init__.py": "", "a/models.py": models, "a/apps.py": APPS, "a/start.py": start}
+        texts.update({"manage.py": head, "conf.py": SETTINGS + settings}, **files)
+        for name, text in texts.items():
+            (self.path / name).write_text(text, encoding="utf-8")
+        self.start = app / "start.py"
+        self._count = 0
+
+    def new(self, kind, **variables):
+        """A Site on an empty database of its own that has the tables; its start-up does not run for that."""
+        self._count += 1
+        name = f"little_{self.path.parent.name[-12:]}_{self._count}".replace("-", "_").lower()
+        database = name if kind == "pg" else str(self.path.parent / (name + ".sqlite3"))
+        if kind == "pg":
+            self.cluster.execute(f"DROP DATABASE IF EXISTS {name}")
+            self.cluster.execute(f"CREATE DATABASE {name}")
+        env_file = self.path.parent / (name + ".env")
+        values = dict(KIND=kind, DB=database, PGH=self.cluster.folder, PGP=self.cluster.port, **variables)
+        env_file.write_text("".join(f"{key}={value}\n" for key, value in values.items()), encoding="utf-8")
+        where = site.site(
+            {"path": str(self.path), "python": self.python, "settings": "conf", "env_file": str(env_file)}
+        )
+        text = self.start.read_text(encoding="utf-8")
+        self.start.write_text("", encoding="utf-8")
+        manage(where, "migrate", "--run-syncdb", "-v0")
+        self.start.write_text(text, encoding="utf-8")
+        return where
+
+
+def database(where):
+    """The name of the live database, or the live file."""
+    return site.environment(where)["DB"]
+
+
+def execute(cluster, where, statement, name=""):
+    """Rows of a statement in the site's database, or in another of its engine, asked without the site."""
+    if site.environment(where)["KIND"] == "pg":
+        return cluster.execute(statement, name or database(where))
+    with sqlite3.connect(name or database(where)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def fill(cluster, where, word):
+    execute(cluster, where, f"INSERT INTO a_setting (key, value) VALUES ('site', '{word}')")
+    execute(cluster, where, f"INSERT INTO a_note (text) VALUES ('{word}')")
+
+
+def rows(cluster, where, name=""):
+    """All rows of the little models."""
+    query = "SELECT key, value FROM a_setting UNION ALL SELECT '', text FROM a_note ORDER BY 1, 2"
+    return [tuple(row) for row in execute(cluster, where, query, name)]
+
+
+def about(where, folder, path=""):
+    """What `source.make` wants to know."""
+    values = {"path": path, "mark": None, "keeper": "", "environment": "production"}
+    connection = {}
+    if site.environment(where)["KIND"] == "pg":
+        found = site.environment(where)
+        connection = {"host": found["PGH"], "port": int(found["PGP"]), "user": "postgres"}
+    return dict(values, connection=connection, server_directory=str(folder / "server"))
+
+
+def migrate(one, two, folder, path="", **values):
+    """The final state of a migration from one little site, or from an archive, into another one's side database."""
+    shutil.rmtree(str(folder / "out"), ignore_errors=True)
+    told = about(two, folder)
+    made = source.make(one, folder / "out", source.options(None, "", [], False), about(one, folder, path))
+    spec = {"site": two._asdict(), "directory": str(folder / "in"), "path": made["path"], "keeper": "root"}
+    spec.update(connection=told["connection"], server_directory=told["server_directory"], **values)
+    spec = run.settled(spec)
+    return run.fill(spec, archive.new_identifier(run.state.folder(spec["directory"])), plan.survey(two))
