@@ -106,7 +106,7 @@ def rows(cluster, where, name=""):
 
 def about(where, folder, path=""):
     """What `source.make` wants to know."""
-    values = {"path": path, "mark": None, "keeper": "", "environment": "production"}
+    values = {"path": path, "mark": None, "keeper": "root", "environment": "production"}
     connection = {}
     if site.environment(where)["KIND"] == "pg":
         found = site.environment(where)

@@ -119,6 +119,9 @@ class Guard:
                     connections[alias].close()
                 with contextlib.suppress(AttributeError):
                     del connections[alias]
+        for alias in self._expected:
+            if alias != self.alias:
+                connections[alias] = connections[self.alias]  # a second session would wait for the first one's locks
         self._old_threads = frozenset(thread.ident for thread in threading.enumerate()) - {self._thread}
         self.starting = False
 
@@ -165,7 +168,12 @@ class Guard:
     def after(self, wrapper: Any) -> None:
         """Look at an open connection, behind the site's own listeners."""
         self.check(wrapper)
-        if self.name and not self.starting and wrapper.alias in self._expected and wrapper.vendor == "postgresql":
+        if not self.name or wrapper.alias not in self._expected:
+            return
+        if self.starting and wrapper.vendor == "sqlite":
+            # Where nothing has begun, a savepoint of SQLite's is a transaction that its release commits.
+            wrapper.connection.execute("BEGIN").close()
+        if not self.starting and wrapper.vendor == "postgresql":
             # These sessions end before anybody else uses this database.
             with contextlib.closing(wrapper.connection.cursor()) as cursor:
                 cursor.execute(timeouts(wrapper, LOCK_SECONDS, "SET SESSION"))
