@@ -42,7 +42,19 @@ def describe(connection):
         "extensions": extensions(connection),
         "roles": roles(connection),
         "spatial_ref_sys": spatial_ref_sys(connection),
+        "public_may_create": public_may_create(connection),
     }
+
+
+def public_may_create(connection):
+    """Whether every role may create objects in the schema public, as it could in new databases before version 15."""
+    return bool(
+        postgres.value(
+            connection,
+            "SELECT pg_catalog.bool_or(a.grantee = 0 AND a.privilege_type = 'CREATE') FROM pg_catalog.pg_namespace n,"
+            " pg_catalog.aclexplode(n.nspacl) a WHERE n.nspname = 'public'",
+        )
+    )
 
 
 def properties(connection, database=None):

@@ -83,6 +83,30 @@ _SOURCE = {
             "description": "Rows that the site added or changed, and PostGIS's own script that says so.",
             "properties": {"custom": _SRIDS, "changed": _SRIDS, "reference": _LABEL},
         },
+        "extension_sequences": {
+            "type": "array",
+            "description": "Sequences behind columns of extensions' tables that no dump holds; names are quoted.",
+            "items": {
+                "type": "object",
+                "required": ["sequence", "table", "column", "value"],
+                "properties": {
+                    "sequence": _TEXT,
+                    "table": _TEXT,
+                    "column": _TEXT,
+                    "value": {"type": ["integer", "null"], "description": "Null where the dump role may not read it."},
+                },
+            },
+        },
+        "foreign_keys": {
+            "type": "object",
+            "description": "How many validated foreign keys there are and were looked at, and names of broken ones.",
+            "required": ["of", "looked_at", "broken"],
+            "properties": {"of": _COUNT, "looked_at": _COUNT, "broken": _TEXTS},
+        },
+        "public_may_create": {
+            "type": "boolean",
+            "description": "Whether every role could create objects in the schema public.",
+        },
         "databases": {"type": "object", "additionalProperties": _PROPERTIES},
         "passwords": {"type": "boolean", "description": "Whether the globals hold the roles' passwords."},
         "path": dict(_TEXT, description="Of a SQLite file."),
@@ -209,7 +233,10 @@ SCHEMA = {
             "description": "Shell lines with stock tools only, to run in the archive's folder.",
             "properties": {"local": _TEXTS, "plain": _TEXTS},
         },
-        "warnings": _TEXTS,
+        "warnings": dict(
+            _TEXTS,
+            description="Sentences about what it lacks, or what was odd; pg_dump's own begin with its name.",
+        ),
         "checksum": dict(_DIGEST, description="SHA-256 of the canonical JSON of all the other keys."),
     },
 }

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 
-from .. import archive, character_sets, databases, fingerprint, postgres, process
+from .. import archive, character_sets, databases, fingerprint, foreign_keys, omissions, postgres, process
 from ..errors import LOCKED, SauvegardeError
 from ..following import Compressing
 
@@ -35,10 +35,13 @@ def preflight(job, directory, last):
     try:
         facts = {"server": postgres.properties(connection), "libraries": databases.libraries(connection)}
         facts["encoding"] = postgres.encoding_of(connection)
+        facts["dumper"] = postgres.client("pg_dump", facts["server"]["version_num"])
+        facts["warnings"] = omissions.find(connection, facts["dumper"])
+        facts["extension_sequences"] = omissions.extension_sequences(connection)
         size = postgres.value(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")
     finally:
         connection.close()
-    facts["dumper"] = postgres.client("pg_dump", facts["server"]["version_num"])
+    facts["for_foreign_keys"] = foreign_keys.budget(last if last is not None and last["kind"] == "pg_dump" else None)
     facts["reader"] = postgres.client("pg_restore", facts["dumper"].version_num)
     archive.tools()
     if last is not None and last["kind"] == "pg_dump":
@@ -60,8 +63,11 @@ def dump(job, stage, facts, notify):
         _lock(leader, wait)
         with ThreadPoolExecutor(1) as beside:
             described = beside.submit(_source, leader, facts)
-            _dump(server, database, snapshot, stage, facts, workers, wait, notify)
+            look = foreign_keys.Look(lambda: postgres.connect(server, database), facts["for_foreign_keys"])
+            look.start()
+            said = _dump(server, database, snapshot, stage, facts, workers, wait, notify)
             source = described.result()
+            source["foreign_keys"] = look.result()
         notify("read_back")
         changed = source["spatial_ref_sys"]
         srids = [row["srid"] for row in changed["custom"] + changed["changed"]]
@@ -81,7 +87,7 @@ def dump(job, stage, facts, notify):
         "tools": versions,
         "fingerprint": sums,
         "restore_by_hand": by_hand(source, facts["dumper"]),
-        "warnings": _warnings(source),
+        "warnings": _warnings(source, facts, said),
     }
 
 
@@ -95,6 +101,7 @@ def _source(leader, facts):
     except psycopg2.Error as error:
         raise postgres.database_error(error, "The database's properties could not be read.") from error
     source.update(server=facts["server"], libraries=facts["libraries"])
+    source["extension_sequences"] = facts["extension_sequences"]
     return source
 
 
@@ -139,13 +146,14 @@ def _dump(server, database, snapshot, stage, facts, workers, wait, notify):
                 told = time.monotonic()
                 notify("dumping", files=len(stage.files), bytes=sum(entry["bytes"] for entry in stage.files))
         try:
-            tool.finish(what=f"The database {database} could not be dumped.")
+            said = tool.finish(what=f"The database {database} could not be dumped.").stderr
         except SauvegardeError as error:
             if "lock timeout" in error.why or "55P03" in error.why:
                 error.exit_code = LOCKED
             raise
         work.finish()
     notify("dumped", bytes=sum(entry["bytes"] for entry in stage.files))
+    return said
 
 
 def _read_back(stage, reader):
@@ -277,7 +285,7 @@ def _sequences(folder, listing, reader):
 
 def _after(database, source, encoding):
     """SQL to run in the restored database, for what pg_restore may not bring back: the database's own properties
-    (before version 11) and edited rows of spatial_ref_sys (never)."""
+    (before version 11), edited rows of spatial_ref_sys, and sequences of extensions (never)."""
     lines = ["-- What pg_restore does not bring back. Run as a superuser, connected to the restored database."]
     lines.append(f"SET client_encoding TO '{encoding if character_sets.codec(encoding) else 'UTF8'}';")
     lines += [statement + ";" for statement in databases.statements(database, source["properties"])]
@@ -293,6 +301,7 @@ def _after(database, source, encoding):
                 f"INSERT INTO {table} (srid, auth_srid, auth_name, srtext, proj4text)"
                 f" VALUES ({row['srid']:d}, {number}, {values});"
             )
+    lines += [omissions.advance(each) + ";" for each in source["extension_sequences"]]
     return "\n".join(lines) + "\n"
 
 
@@ -320,7 +329,10 @@ def by_hand(source, dumper):
         f"# As a superuser (postgres), with psql and pg_restore {postgres.major(dumper.version_num)} or later,",
         "# on a cluster that has the roles of the manifest (source.roles) and no database of this name.",
     ]
-    restore = f"pg_restore --exit-on-error --jobs=2 --dbname={target}"
+    # Before 11, pg_dump wrote a CREATE SCHEMA public that later versions of pg_restore run: the list leaves it out.
+    lists = dumper.version_num < 110000
+    without = 'pg_restore --list {0} | grep -v "^[0-9]*; 2615 [0-9]* SCHEMA - public " > "$work/list"'
+    restore = f"pg_restore --exit-on-error --jobs=2 --dbname={target}" + (' --use-list="$work/list"' if lists else "")
     psql = f"psql -X -q -v ON_ERROR_STOP=1 -d {target}"
     return {
         "local": [
@@ -328,18 +340,34 @@ def by_hand(source, dumper):
             "work=$(mktemp -d)",
             f'for file in {FOLDER}/*.zst; do zstd -dq "$file" -o "$work/$(basename "$file" .zst)"; done',
             make,
+            *([without.format('"$work"')] if lists else []),
             f'{restore} "$work"',
             f"zstd -dcq {AFTER}.zst | {psql}",
             'rm -r "$work"',
         ],
-        "plain": [*head, make, f"{restore} {FOLDER}", f"{psql} -f {AFTER}"],
+        "plain": [
+            *head,
+            make,
+            *(["work=$(mktemp -d)", without.format(FOLDER)] if lists else []),
+            f"{restore} {FOLDER}",
+            f"{psql} -f {AFTER}",
+            *(['rm -r "$work"'] if lists else []),
+        ],
     }
 
 
-def _warnings(source):
-    found = []
+def _warnings(source, facts, said):
+    """Sentences for the manifest. said: what pg_dump wrote on standard error though it ended well."""
+    found = facts["warnings"] + foreign_keys.warnings(source["foreign_keys"])
+    found += [_prefixed(line) for line in said.splitlines() if line.strip()]
     if source["spatial_ref_sys"]["reference"] is None and _has_postgis(source):
         found.append(
             "PostGIS's own script is not on this host: edited rows of spatial_ref_sys were not told from shipped ones."
         )
     return found
+
+
+def _prefixed(line):
+    """The line as pg_dump's own: some versions begin with their name, continuation lines do not."""
+    line = line.strip()
+    return line if line.startswith("pg_dump: ") else "pg_dump: " + line

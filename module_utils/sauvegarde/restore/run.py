@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 
-from .. import archive, character_sets, databases, manifest, postgres, process
+from .. import archive, character_sets, databases, manifest, omissions, postgres, process
 from ..errors import SauvegardeError
 from . import fetch, files, load, names, plan, proof, roles, room, side, source, state, swap, words
 
@@ -283,6 +283,8 @@ def _fill(spec, run, name):
     with contextlib.closing(target):
         if given.manifest is not None:
             _edited_srids(target.connection, given.manifest)
+        recorded = given.manifest["source"].get("extension_sequences", ()) if given.manifest is not None else ()
+        omissions.advance_sequences(target.connection, recorded)
         run.update(step="analyze")
         # Its own tool, since it takes several tables at a time.
         vacuumdb = postgres.client("vacuumdb", number)

@@ -1,0 +1,213 @@
+"""What an archive lacks is said in its manifest, by object: what pg_dump says, and what it does not say."""
+
+import contextlib
+import stat
+
+import pytest
+from sauvegarde import foreign_keys, kinds, omissions, postgres
+from sauvegarde.restore import run
+
+ROLES = ("app_of_omissions", "dumper_of_omissions")
+
+
+def job(cluster, database, **more):
+    return {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database, **more}
+
+
+def only(warnings, *words):
+    """The one warning that holds all these words."""
+    found = [each for each in warnings if all(word in each for word in words)]
+    assert len(found) == 1, warnings
+    return found[0]
+
+
+def major(cluster):
+    return int(cluster.execute("SHOW server_version_num")[0][0]) // 10000
+
+
+@pytest.fixture()
+def roles(cluster, database):
+    """An application's role, and the role of the jobs as the README makes it."""
+    app, dumper = ROLES
+    cluster.execute(f"CREATE ROLE {app}; CREATE ROLE {dumper} LOGIN BYPASSRLS")
+    if major(cluster) >= 14:
+        cluster.execute(f"GRANT pg_read_all_data TO {dumper}")
+    yield ROLES
+    cluster.execute(f"DROP OWNED BY {app}, {dumper} CASCADE", database)
+    cluster.execute(f"DROP ROLE {app}, {dumper}")
+
+
+def test_what_the_dump_role_may_not_see(cluster, database, roles, repository, tmp_path):
+    app, dumper = roles
+    cluster.execute(
+        "CREATE EXTENSION postgres_fdw;"
+        "CREATE SERVER cadastre FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'cadastre.example');"
+        f"CREATE USER MAPPING FOR {app} SERVER cadastre OPTIONS (user 'lecteur', password 'canary-of-a-mapping');"
+        "CREATE USER MAPPING FOR PUBLIC SERVER cadastre;"
+        "CREATE SUBSCRIPTION from_head CONNECTION 'host=head.example dbname=x' PUBLICATION p"
+        " WITH (connect = false, slot_name = NONE, enabled = false)",
+        database,
+    )
+    try:
+        connection = dict(cluster.values, user=dumper)
+        made = kinds.back_up(job(cluster, database, connection=connection), repository)
+        mappings = only(made["warnings"], "user mappings", dumper)
+        assert f"USER MAPPING FOR {app} SERVER cadastre" in mappings
+        # Only a role that may read the catalog itself knows that the other one has no options.
+        assert ("FOR PUBLIC" in mappings) == (major(cluster) < 14)
+        assert "SUBSCRIPTION from_head" in only(made["warnings"], "Subscriptions are not in the archive", dumper)
+        only(made["warnings"], "pg_dump: ", "subscriptions not dumped")
+        assert "canary" not in str(made)
+        made = kinds.back_up(job(cluster, database), repository)
+        assert made["warnings"] == [], "a superuser's job has all of it"
+    finally:
+        cluster.execute("DROP SUBSCRIPTION from_head", database)
+
+
+def test_what_pg_dump_says_is_kept(cluster, database, repository, tmp_path, monkeypatch):
+    """Whatever it is: here through a pg_dump that says something of its own and ends well."""
+    real = postgres.client("pg_dump", cluster.connect().server_version)
+    said = tmp_path / "pg_dump"
+    said.write_text(f'#!/bin/sh\n{real.path} "$@" || exit\necho "pg_dump: warning: odd" >&2\necho "  more" >&2\n')
+    said.chmod(said.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    of = postgres.client
+    monkeypatch.setattr(
+        postgres,
+        "client",
+        lambda tool, number: real._replace(path=str(said)) if tool == "pg_dump" else of(tool, number),
+    )
+    made = kinds.back_up(job(cluster, database), repository)
+    assert made["warnings"] == ["pg_dump: warning: odd", "pg_dump: more"]
+
+
+def test_circular_keys(cluster, database, repository):
+    """pg_dump itself speaks of this one with --data-only alone: a whole dump says nothing, and so do we."""
+    cluster.execute(
+        "CREATE TABLE a (id int PRIMARY KEY, b int); CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a);"
+        "ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b",
+        database,
+    )
+    made = kinds.back_up(job(cluster, database), repository)
+    assert made["warnings"] == []
+    assert made["source"]["foreign_keys"] == {"of": 2, "looked_at": 2, "broken": []}
+
+
+ORPHANS = """
+CREATE SCHEMA "Sch ema";
+CREATE TABLE parent (id int PRIMARY KEY, a int, b text, UNIQUE (a, b));
+INSERT INTO parent SELECT i, i, i FROM generate_series(1, 10) i;
+CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent);
+INSERT INTO child SELECT i, i FROM generate_series(1, 10) i;
+CREATE TABLE "Sch ema"."Ch ild" (a bigint, b varchar(9),
+    CONSTRAINT "the key" FOREIGN KEY (a, b) REFERENCES parent (a, b));
+CREATE TABLE whole (a int, b text, FOREIGN KEY (a, b) REFERENCES parent (a, b) MATCH FULL);
+CREATE TABLE half (a int, b text, FOREIGN KEY (a, b) REFERENCES parent (a, b));
+CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree); INSERT INTO tree VALUES (1, NULL), (2, 1);
+CREATE TABLE good (parent int REFERENCES parent); INSERT INTO good VALUES (1), (NULL);
+CREATE TABLE later (parent int); INSERT INTO later VALUES (4711);
+ALTER TABLE later ADD FOREIGN KEY (parent) REFERENCES parent NOT VALID;
+CREATE TABLE parts (id int, parent int REFERENCES parent) PARTITION BY RANGE (id);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100);
+SET session_replication_role TO replica;
+INSERT INTO child VALUES (11, 4711); INSERT INTO "Sch ema"."Ch ild" VALUES (1, '2'); INSERT INTO tree VALUES (3, 99);
+INSERT INTO whole VALUES (1, NULL); INSERT INTO half VALUES (1, NULL), (4711, NULL); INSERT INTO parts VALUES (1, 4711);
+SET session_replication_role TO origin;
+ALTER TABLE good DISABLE TRIGGER ALL;
+"""
+
+
+def test_broken_foreign_keys(cluster, database, repository):
+    if major(cluster) < 12:
+        pytest.skip("foreign keys of partitioned tables came with PostgreSQL 11 and 12")
+    cluster.execute(ORPHANS, database)
+    made = kinds.back_up(job(cluster, database), repository)
+    broken = [
+        'CONSTRAINT "Sch ema"."Ch ild" "the key"',
+        "CONSTRAINT public.child child_parent_fkey",
+        "CONSTRAINT public.parts parts_parent_fkey",
+        "CONSTRAINT public.tree tree_up_fkey",
+        "CONSTRAINT public.whole whole_a_b_fkey",
+    ]
+    assert sorted(made["source"]["foreign_keys"]["broken"]) == broken
+    assert made["source"]["foreign_keys"]["looked_at"] == made["source"]["foreign_keys"]["of"] == 7
+    warning = only(made["warnings"], "Foreign keys are broken")
+    assert all(name in warning for name in broken)
+    assert "CONSTRAINT public.good good_parent_fkey" in only(made["warnings"], "triggers of foreign keys are disabled")
+
+
+def test_a_look_waits_for_nobody_and_keeps_to_its_time(cluster, database):
+    cluster.execute(
+        "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (p int REFERENCES p);"
+        "CREATE TABLE q (id int PRIMARY KEY); CREATE TABLE d (q int REFERENCES q);"
+        "CREATE TABLE slow AS SELECT i AS id FROM generate_series(1, 300000) i; ALTER TABLE slow ADD PRIMARY KEY (id);"
+        "CREATE TABLE slower AS SELECT i AS slow FROM generate_series(1, 300000) i, generate_series(1, 3);"
+        "ALTER TABLE slower ADD FOREIGN KEY (slow) REFERENCES slow; ANALYZE",
+        database,
+    )
+    with contextlib.closing(cluster.connect(database)) as holder:
+        postgres.execute(holder, "BEGIN; LOCK TABLE p")
+        look = foreign_keys.Look(lambda: cluster.connect(database), 0.2)
+        look.start()
+        look.join(10)
+        assert look.result() == {"of": 3, "looked_at": 1, "broken": []}
+    count = (
+        "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relname IN ('slow', 'slower')"
+    )
+    assert cluster.execute(count, database) == [(0,)]
+
+
+def test_the_rest_that_no_dump_holds(cluster, database, repository):
+    cluster.execute("CREATE TABLE twice AS SELECT 1 AS a FROM generate_series(1, 2)", database)
+    with contextlib.suppress(Exception):
+        cluster.execute("CREATE UNIQUE INDEX CONCURRENTLY once ON twice (a)", database)
+    cluster.execute(
+        "SET allow_system_table_mods TO on;"
+        "CREATE FUNCTION pg_catalog.of_the_site() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        database,
+    )
+    warnings = kinds.back_up(job(cluster, database), repository)["warnings"]
+    assert "INDEX public.once" in only(warnings, "Invalid indexes")
+    assert "FUNCTION pg_catalog.of_the_site" in only(warnings, "schema pg_catalog")
+    assert len(warnings) == 2
+
+
+def test_a_look_that_fails_is_said_and_fails_nothing(cluster, database, repository, monkeypatch):
+    monkeypatch.setattr(omissions, "_SLOTS", "SELECT no_such_function()")
+    made = kinds.back_up(job(cluster, database), repository)
+    assert "no_such_function" in only(made["warnings"], "Not looked for: Logical replication slots are in no dump")
+
+
+def test_topologies_go_on_with_new_numbers(cluster, database, repository, tmp_path):
+    """By our own restore, by the after.sql of the manifest's commands, and from dumps of others."""
+    available = {name for (name,) in cluster.execute("SELECT name FROM pg_available_extensions")}
+    if "postgis_topology" not in available:
+        pytest.skip("this server has no PostGIS")
+    cluster.execute("CREATE EXTENSION postgis; CREATE EXTENSION postgis_topology", database)
+    cluster.execute("SELECT topology.CreateTopology('rues', 2154)", database)
+    made = kinds.back_up(job(cluster, database), repository)
+    for found in made["source"]["extension_sequences"]:  # newer versions of PostGIS have dumps hold the value
+        assert found["sequence"] == '"topology"."topology_id_seq"' and found["value"] == 1
+        after = kinds.pg_dump._after(database, made["source"], "UTF8")
+        setval = 'pg_catalog.setval(\'"topology"."topology_id_seq"\', greatest(pg_catalog.max("id"), 1))'
+        assert f"SELECT {setval}" in after
+    cluster.run("pg_dump", "-Fp", "-f", tmp_path / "plain.sql", database=database)
+    setting = "SELECT unnest(setconfig) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+    setting += " WHERE d.datname = current_database()"
+    kept = cluster.execute(setting, database)
+    for path in (repository / "demo" / made["id"], tmp_path / "plain.sql"):
+        spec = run.settled(
+            {
+                "path": str(path),
+                "database": "topologies",
+                "connection": cluster.values,
+                "directory": str(tmp_path / "runs"),
+                "mode": "beside",
+            }
+        )
+        try:
+            run.put_in_place(spec, run.fill(spec)["id"])
+            assert cluster.execute("SELECT topology.CreateTopology('next', 2154)", "topologies") == [(2,)]
+            if path.name != "plain.sql":
+                assert cluster.execute(setting, "topologies") == kept != []
+        finally:
+            cluster.execute("DROP DATABASE IF EXISTS topologies")
