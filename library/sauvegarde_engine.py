@@ -146,6 +146,7 @@ def _restore():
         lexer,
         load,
         load_as,
+        losses,
         names,
         oids,
         plan,

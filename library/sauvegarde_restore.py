@@ -56,6 +56,13 @@ proof:
   description: How it was proven, and what was counted.
   returned: when it is ready
   type: dict
+losses:
+  description:
+    - Objects that could not be restored, each with C(object) (its name), C(why), C(fix), C(accepted), C(depends) (names
+      of losses that it needs) and C(kept) (what was restored of it all the same, C(NOT VALID) for a constraint).
+  returned: once the load has ended
+  type: list
+  elements: dict
 steps:
   description: Each step and when it began.
   returned: unless in check mode

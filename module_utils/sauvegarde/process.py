@@ -83,8 +83,9 @@ def _with_parent():
 class Process:
     """One running child. Use `start`; as a context manager it is killed if its block is left early."""
 
-    def __init__(self, argv, env=None, stdin=DEVNULL, stdout=DEVNULL, cwd=None, group=False):
+    def __init__(self, argv, env=None, stdin=DEVNULL, stdout=DEVNULL, cwd=None, group=False, kept=_STDERR_KEPT):
         self.argv = list(argv)
+        self._kept = kept
         self._group = group
         self._started = time.monotonic()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
@@ -143,11 +144,11 @@ class Process:
         return Path(self.argv[0]).name
 
     def errors(self):
-        """What the child has written to its standard error so far (the last 64 KiB)."""
+        """What the child has written to its standard error so far (the last 64 KiB, or `kept` bytes)."""
         if self._stderr.closed:
             return self._last_words
         size = os.fstat(self._stderr.fileno()).st_size
-        data = os.pread(self._stderr.fileno(), _STDERR_KEPT, max(0, size - _STDERR_KEPT))
+        data = os.pread(self._stderr.fileno(), self._kept, max(0, size - self._kept))
         return data.decode("utf-8", "replace").strip()
 
     def kill(self, grace=5):
@@ -202,11 +203,23 @@ def check(result, what=""):
     )
 
 
-def run(argv, env=None, stdin=DEVNULL, stdout=PIPE, timeout=None, cwd=None, group=False, checked=True, what=""):
+def run(
+    argv,
+    env=None,
+    stdin=DEVNULL,
+    stdout=PIPE,
+    timeout=None,
+    cwd=None,
+    group=False,
+    checked=True,
+    what="",
+    kept=_STDERR_KEPT,
+):
     """Run a child to its end and return its Result.
 
     `stdin`: DEVNULL, an open file, or bytes to feed. `stdout`: PIPE (kept in the result: small outputs only), DEVNULL
     or an open file. `timeout` in seconds. Unless `checked` is false, a status other than 0 raises SauvegardeError.
+    `kept`: how many bytes of its standard error are kept.
     """
     with contextlib.ExitStack() as stack:
         collected = None
@@ -217,7 +230,7 @@ def run(argv, env=None, stdin=DEVNULL, stdout=PIPE, timeout=None, cwd=None, grou
             given.write(stdin)
             given.seek(0)
             stdin = given
-        with Process(argv, env=env, stdin=stdin, stdout=stdout, cwd=cwd, group=group) as process:
+        with Process(argv, env=env, stdin=stdin, stdout=stdout, cwd=cwd, group=group, kept=kept) as process:
             result = process.wait(timeout)
         if collected is not None:
             collected.seek(0)

@@ -81,6 +81,14 @@ options:
     description: Tables and indexes at a time; V(0) for one a core.
     type: int
     default: 0
+  accept_losses:
+    description:
+      - Names of objects that may be missing afterwards where they cannot be restored, such as C(VIEW public.v),
+        C(CONSTRAINT public.child child_parent_fkey) or C(TABLE DATA public.t) (the rows of a table).
+      - A restore that fails because of such objects prints this list. A name that the dump does not hold is refused.
+    type: list
+    elements: str
+    default: []
 """
 
     CONFIRMATION = r"""

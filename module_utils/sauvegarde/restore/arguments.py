@@ -23,6 +23,7 @@ RESTORE = dict(
     encoding={"type": "str", "default": ""},
     locale={"type": "str", "default": ""},
     jobs={"type": "int", "default": 0},
+    accept_losses={"type": "list", "elements": "str", "default": []},
 )
 CONFIRMATION = {
     "confirm": {"type": "str", "default": ""},

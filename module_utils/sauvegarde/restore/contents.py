@@ -95,6 +95,7 @@ class Contents(NamedTuple):
     unowned     no entry names an owner (pg_dump --no-owner)
     by_session  Script.owners_by_session
     size        bytes of the dump as SQL
+    texts       Entry → its SQL, of definitions
     """
 
     entries: list
@@ -121,6 +122,7 @@ class Contents(NamedTuple):
     unowned: bool
     by_session: bool
     size: int
+    texts: Dict[Entry, str]
 
     def names(self, *kinds):
         """(schema, name) of every entry of these kinds, in order."""
@@ -249,6 +251,7 @@ class _Scanner:
         self.names, self.redundant, self.used, self.defined = set(), set(), set(), set()
         self.inserted, self.with_oids, self.oids, self.real = set(), set(), set(), {}
         self.raster = self.oids_by_default = False
+        self.texts = {}
 
     def take(self, piece):
         if isinstance(piece, Fact):
@@ -300,6 +303,7 @@ class _Scanner:
 
     def _sql(self, piece):
         entry, text = piece.entry, self.script.decode(piece.text)
+        self.texts[entry] = self.texts.get(entry, "") + text
         said = [self.script.decode(each) for each in statements(piece.text)]
         for each in said:
             _roles(each, self.names)
@@ -372,4 +376,5 @@ class _Scanner:
             unowned=not any(entry.owner for entry in self.entries),
             by_session=self.script.owners_by_session,
             size=self.script.read,
+            texts=self.texts,
         )

@@ -1,4 +1,6 @@
-"""Fill the side database: what comes before the data, the data, what comes after; any error stops.
+"""Fill the side database: what comes before the data, the data, what comes after.
+
+An object that fails is a loss (`losses`): the load goes on, so that one run finds them all. Any other error stops it.
 
 The session is a superuser's. Where all of the dump belongs to one role that can load it, which `load_as` decides, the
 session takes that role (SET ROLE, pg_restore --role) for all but what is there already, like the schema public. Else
@@ -14,14 +16,14 @@ indexes, CHECKs and materialized views.
 import os
 import re
 import tempfile
-from pathlib import Path
 
 import psycopg2
+import psycopg2.extensions
 from psycopg2 import sql
 
-from .. import postgres, process
+from .. import postgres
 from ..errors import SauvegardeError
-from . import load_as, oids
+from . import load_as, losses, oids
 from . import source as sources
 from .contents import DEFINING, QUALIFIED, identifiers, located
 from .script import DATA, Copy, Entry, Script, Setting, Sql
@@ -69,16 +71,17 @@ class Target:
     server: a postgres.Server; name: the database; contents: of the dump; owner: whose everything becomes where the
     dump names no owners; told(**state) hears of each step; because: why the superuser is to load it all, '' where the
     dump decides. `role` is whom the dump is loaded as, '' for the superuser.
-    `notes` collects what was left out, or done otherwise than it should be, and why.
+    `notes` collects what was left out, or done otherwise than it should be, and why. losses: a losses.Ledger.
     """
 
-    def __init__(self, server, name, contents, owner="", search_path="", told=None, because=""):
+    def __init__(self, server, name, contents, owner="", search_path="", told=None, because="", ledger=None):
         self.server = server
         self.name = name
         self.contents = contents
         self.search_path = search_path
         self.told = told or (lambda **_: None)
         self.notes = []
+        self.losses = ledger if ledger is not None else losses.Ledger((), contents.texts)
         self.connection = postgres.connect(server, name)
         self.settings = session(self.connection)
         for setting, value in sorted(self.settings.items()):
@@ -149,6 +152,30 @@ class Target:
         ).format(postgres.quoted(self.role))
         return SauvegardeError(error.what, error.why, fix, error.exit_code)
 
+    def _lost(self, entry, why, section, what):
+        """Record that an entry failed; raise where a superuser's load, or other rights, would have helped."""
+        error = SauvegardeError(what, why)
+        told = self._failed(error, section)
+        if told is not error:
+            raise told
+        self.losses.failed(entry, why)
+
+    def _keep_invalid(self):
+        """Accepted constraints that rows violate, made NOT VALID where the server can: they hold for new rows."""
+        for entry, text in self.losses.can_be_kept_invalid():
+            self._become(self.role or (entry.owner if self.contents.by_session else ""))
+            statement = re.sub(r";\s*\Z", " NOT VALID;", text)
+            try:
+                postgres.execute(
+                    self.connection, sql.SQL("SET search_path TO {}, pg_catalog").format(sql.Identifier(entry.schema))
+                )
+                postgres.execute(self.connection, statement)
+                self.losses.keep(entry, "NOT VALID")
+            except psycopg2.Error:
+                continue  # a foreign key of a partitioned table, before 18
+        self._become("")
+        postgres.execute(self.connection, "SET search_path TO ''")
+
     def _become(self, role):
         """Have what follows on this connection done as the role, or as the superuser where it is ''."""
         if role != self._acting:
@@ -199,7 +226,7 @@ class Target:
         if self.role and not self.contents.unowned:
             self._as_superuser_because(load_as.lacks_of_its_own(self.connection, self.role))
         for rows in self.contents.merged:
-            self._merge(rows)
+            self._merge_or_lose(rows)
         path = self._path()
         # ROUTINE covers procedures too, which came with that word.
         self._alter = "ALTER {} {{}} ".format("ROUTINE" if self.connection.server_version >= 110000 else "FUNCTION")
@@ -238,6 +265,17 @@ class Target:
             postgres.execute(self.connection, (self._alter + "RESET search_path").format(function))
         self._altered = []
 
+    def _merge_or_lose(self, rows):
+        try:
+            self._merge(rows)
+        except psycopg2.Error as error:
+            if losses.stops(error):
+                raise postgres.database_error(
+                    error, f"The rows of {rows.schema}.{rows.table} cannot be loaded."
+                ) from error
+            self.losses.failed(Entry("TABLE DATA", rows.schema, rows.table, ""), losses.words(str(error)))
+            postgres.execute(self.connection, "DROP TABLE IF EXISTS pg_temp.sauvegarde_rows")
+
     def _merge(self, spooled):
         """Add rows to a table that its extension has filled already; where both have a key, the dump's row holds."""
         table = postgres.qualified(spooled.schema, spooled.table)
@@ -250,11 +288,9 @@ class Target:
             (spooled.schema, spooled.table),
         )
         if not found:
-            raise SauvegardeError(
-                "The dump has rows for {}.{}, which neither it nor an extension defines.".format(*spooled[:2]),
-                "It seems to be a part of a dump, or of an extension that is not in its list.",
-                "Take a whole dump of the database.",
-            )
+            why = "There is no such table: neither the dump nor an extension that could be made here defines it."
+            self.losses.failed(Entry("TABLE DATA", spooled.schema, spooled.table, ""), why)
+            return
         clause = spooled.statement[len("COPY ") + QUALIFIED.match(spooled.statement[len("COPY ") :]).end() :].strip()
         listed = clause[: clause.rindex(" FROM stdin")]
         names = (
@@ -285,7 +321,7 @@ class Target:
 
     def from_archive(self, source, tool, jobs):
         """Load an archive with the target's own pg_restore, `jobs` tables and indexes at a time."""
-        base = [tool.path, "-d", postgres.conninfo(self.name), "--exit-on-error"]
+        base = [tool.path, "-d", postgres.conninfo(self.name)]
         if not self._has_tablespaces():
             base.append("--no-tablespaces")
         options = " ".join("-c {}={}".format(*each) for each in sorted(self.settings.items()))
@@ -295,15 +331,28 @@ class Target:
         with tempfile.TemporaryDirectory() as folder:
 
             def load(lines, what, *more, section=""):
-                chosen = Path(folder) / "list"
-                sources.write_list(chosen, lines)
-                try:
-                    process.run([*base, *more, "-L", str(chosen), source.path], env=env, what=what)
-                except SauvegardeError as error:
-                    raise (self._failed(error, section) if section else error) from error
+                words = losses.restore(
+                    [*base, *more],
+                    parallel if section in ("data", "post-data") else [],
+                    lines,
+                    source.path,
+                    folder,
+                    env,
+                    what,
+                )
+                for number, why in sorted(words.items(), key=lambda each: order[each[0]]):
+                    if section:
+                        self._lost(entries[number], why, section, what)
+                    else:
+                        self.losses.failed(entries[number], why)
 
             first, own, last = [], [], []
+            known = losses.by_listing(self.contents, _named)
+            entries, order = {}, {}
             for line, names in sources.listing(source, tool, self.contents.encoding):
+                number = line.split(b";")[0].decode("ascii")
+                entries[number] = known.get(names) or losses.unlisted(names)
+                order[number] = len(order)
                 if not self._skips_line(names):
                     others = last if names in self._last else first
                     (others if self.way.role and self._is_superusers(names) else own).append(line)
@@ -319,9 +368,12 @@ class Target:
                 named = os.fsdecode(self.role.encode(self.contents.encoding, "surrogateescape"))
                 role = ["--role", named] if self.role else []
                 what = f"The restore stopped in the section {section}."
-                load(own, what, *parallel, *role, "--section", section, section=section)
+                load(own, what, *role, "--section", section, section=section)
             if last:
                 load(last, "The restore stopped at the default privileges of other roles.")
+        if self.losses:
+            self.losses.learn(losses.dependencies(source, tool, self.contents.encoding))
+            self._keep_invalid()
 
     def _skips_line(self, names):
         if names.startswith(("EXTENSION - ", "COMMENT - EXTENSION ")):
@@ -341,11 +393,13 @@ class Target:
         """Load plain SQL, piece by piece. The stream is what `source.script` gives."""
         script = Script(stream)
         tablespaces = self._has_tablespaces()
-        decided = started = False
+        decided = started = lost = False
         section = "pre-data"
         self.told(step=section)
         for piece in script:
             if isinstance(piece, Entry):
+                self._settle()
+                lost = False
                 if not decided:
                     decided = True
                     self._grant(self.way.first)
@@ -362,11 +416,13 @@ class Target:
             elif isinstance(piece, Setting):
                 self._set(piece, tablespaces)
             elif isinstance(piece, Sql):
-                if not self._skips_sql(piece):
+                if not lost and not self._skips_sql(piece):
                     text = piece.text
                     if piece.entry is not None and piece.entry.kind == "TABLE" and not self._keeps_oids:
                         text = oids.definition(text)
-                    self._run(piece.entry, lambda cursor, text=text: cursor.execute(text), section)
+                    if piece.entry is not None and piece.entry.kind == "TABLE DATA":
+                        self._begin()
+                    lost = self._run(piece.entry, lambda cursor, text=text: cursor.execute(text), section)
             elif isinstance(piece, Copy) and not self._is_merged(piece):
                 statement, rows = piece.statement.rstrip().rstrip(b";"), piece.rows
                 if not self._keeps_oids:
@@ -376,8 +432,22 @@ class Target:
                     lambda cursor, rows=rows, text=statement: cursor.copy_expert(text, rows, 1 << 20),
                     section,
                 )
+        self._settle()
         self._become("")
+        self._keep_invalid()
         postgres.execute(self.connection, "SET search_path TO ''")
+
+    def _in_transaction(self):
+        return self.connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE
+
+    def _begin(self):
+        """Begin the transaction around the rows of a table that came as INSERTs: all of them come in, or none."""
+        if not self._in_transaction():
+            postgres.execute(self.connection, "BEGIN")
+
+    def _settle(self, failed=False):
+        if self._in_transaction():
+            postgres.execute(self.connection, "ROLLBACK" if failed else "COMMIT")
 
     def _between(self):
         self._become("")
@@ -414,13 +484,21 @@ class Target:
         return any(target == (rows.schema, rows.table) for rows in self.contents.merged)
 
     def _run(self, entry, action, section=""):
+        """Do something for an entry (None: for the session); whether it failed, which is a loss then."""
         try:
             with self.connection.cursor() as cursor:
                 action(cursor)
         except psycopg2.Error as error:
-            where = "{} {}.{}".format(entry.kind, entry.schema or "-", entry.name) if entry else "its first lines"
-            told = postgres.database_error(error, f"The restore stopped at {where}.")
-            raise (self._failed(told, section) if self._acting else told) from error
+            what = "The restore stopped at {}.".format(losses.name_of(entry) if entry else "its first lines")
+            if entry is None or losses.stops(error):
+                raise postgres.database_error(error, what) from error
+            self._settle(failed=True)
+            if self._acting:
+                self._lost(entry, losses.words(str(error)), section, what)
+            else:
+                self.losses.failed(entry, losses.words(str(error)))
+            return True
+        return False
 
 
 _AFTER = (

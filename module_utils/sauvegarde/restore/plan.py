@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from .. import archive, databases, postgres
 from ..errors import SauvegardeError
-from . import files, load_as, oids, roles, room, side, swap
+from . import files, load_as, losses, oids, roles, room, side, swap
 from . import source as sources
 
 # What a database takes while it is restored, by its size at the source: data, its indexes' sorts, the WAL in between.
@@ -173,6 +173,7 @@ def make(server, database, source, wanted, options, contents=None):
         if contents is not None:
             for what, why in oids.warnings(contents, target["version_num"]):
                 warn(what, why)
+            obstacles += losses.misspelt(options["accept_losses"], contents)
             there = set(contents.extensions.values()) - {"public"}
             superusers = load_as.superusers(connection) | roles.superusers(made, given)
             way = load_as.choose(contents, there, superusers, properties["owner"])

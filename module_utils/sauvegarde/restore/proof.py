@@ -2,6 +2,7 @@
 
 from .. import fingerprint, postgres, site_path
 from ..errors import DAMAGED, SauvegardeError
+from . import losses
 from .contents import flat
 
 _COUNTS = {
@@ -23,13 +24,17 @@ _OURS = (
 )
 
 
-def against_manifest(server, name, manifest, jobs):
+def against_manifest(server, name, manifest, jobs, lost=()):
     """Compare the side database's fingerprint with the manifest's, table by table; raise with every difference.
 
-    Returns {"by": "fingerprint", "tables", "rows"}, and "unproven" (as in the manifest) where that has such objects.
+    lost: the accepted losses (losses.Ledger.as_list), which are left out of the comparison.
+    Returns {"by": "fingerprint", "tables", "rows"}, "unproven" (as in the manifest) where that has such objects, and
+    "without" (their names) where there are losses.
     """
-    expected = manifest["fingerprint"]
+    gone = [each["object"] for each in lost]
+    expected = losses.of_fingerprint(manifest["fingerprint"], gone)
     actual = fingerprint.take(lambda: postgres.connect(server, name), workers=jobs, like=expected)
+    actual = losses.of_fingerprint(actual, gone)
     differences = fingerprint.compare(expected, actual)
     if differences:
         raise SauvegardeError(
@@ -42,7 +47,7 @@ def against_manifest(server, name, manifest, jobs):
     found = {"by": "fingerprint", "tables": len(tables), "rows": sum(each["rows"] for each in tables.values())}
     if expected.get("unproven"):
         found["unproven"] = expected["unproven"]
-    return found
+    return dict(found, without=gone) if gone else found
 
 
 def _count(connection, schema, name):
@@ -51,15 +56,18 @@ def _count(connection, schema, name):
         return site_path.query(connection, statement, schema)[0][0]
 
 
-def by_counting(connection, contents):
+def by_counting(connection, contents, lost=()):
     """Compare the rows of each table with those the dump held, and count everything else for the report.
 
-    Tables whose rows came as INSERTs are counted and not compared.
+    lost: as above. Tables whose rows came as INSERTs are counted and not compared.
     """
     differences = []
     rows = {}
     merged = {(each.schema, each.table) for each in contents.merged}
+    gone = [each["object"] for each in lost]
     for schema, name in dict.fromkeys(contents.names("TABLE")):
+        if f"TABLE {schema}.{name}" in gone or f"TABLE DATA {schema}.{name}" in gone:
+            continue
         count = contents.rows.get((schema, name))
         found = sum(_count(connection, *table) for table in sorted(contents.real.get((schema, name), {(schema, name)})))
         rows[postgres.quoted(schema, name)] = found
@@ -72,7 +80,8 @@ def by_counting(connection, contents):
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind = 'm' AND NOT c.relispopulated",
     ):
-        if (flat(schema), flat(name)) in filled:
+        entry = (flat(schema), flat(name))
+        if entry in filled and "MATERIALIZED VIEW DATA {}.{}".format(*entry) not in gone:
             differences.append(f"{postgres.quoted(schema, name)}: a materialized view that was filled is empty")
     if differences:
         raise SauvegardeError(
@@ -85,4 +94,4 @@ def by_counting(connection, contents):
     report["by"] = "counting"
     report["rows"] = sum(rows.values())
     report["rows_of"] = rows
-    return report
+    return dict(report, without=gone) if gone else report

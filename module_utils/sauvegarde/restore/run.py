@@ -17,7 +17,7 @@ from psycopg2 import sql
 
 from .. import archive, character_sets, databases, manifest, omissions, postgres, process
 from ..errors import SauvegardeError
-from . import fetch, files, load, names, plan, proof, roles, room, side, source, state, swap, words
+from . import fetch, files, load, losses, names, plan, proof, roles, room, side, source, state, swap, words
 
 CARRIED = "carried"  # in a run's directory, where playbooks put what they bring from elsewhere
 
@@ -33,6 +33,7 @@ DEFAULTS = {
     "encoding": "",
     "locale": "",
     "jobs": 0,
+    "accept_losses": [],
 }
 
 
@@ -42,6 +43,7 @@ def settled(spec):
     connection: of the target server (postgres.server). path: the source on this host. database: the target's name.
     directory: where runs keep their state and unpack. mode: 'swap' or 'beside'. globals: path of a globals file.
     missing_roles: 'refuse' or 'create'. owner, encoding, locale: in place of the source's. jobs: 0 for one a core.
+    accept_losses: names of objects that may be missing afterwards (losses.name_of), where they cannot be restored.
     """
     unknown = sorted(set(spec) - set(DEFAULTS))
     if unknown:
@@ -56,6 +58,7 @@ def settled(spec):
         if found[name] not in allowed:
             raise SauvegardeError(f"{name} is {found[name]!r}.", fix="Use " + " or ".join(allowed) + ".")
     found["jobs"] = int(found["jobs"]) or archive.default_workers()
+    found["accept_losses"] = losses.accepted_names(found["accept_losses"])
     return found
 
 
@@ -81,6 +84,7 @@ def mark(spec):
     ours may have been brought again since."""
     path = Path(spec["path"])
     asked = [spec[key] for key in ("mode", "path", "globals", "missing_roles", "owner", "encoding", "locale")]
+    asked.append(sorted(losses.accepted_names(spec["accept_losses"])))
     if (path / manifest.NAME).is_file():
         return [*asked, hashlib.sha256((path / manifest.NAME).read_bytes()).hexdigest()]
     status = path.stat()
@@ -232,11 +236,12 @@ def _fill(spec, run, name):
     wanted = plan.need(given, contents)
     options = _options(spec)
     planned = plan.make(server, spec["database"], given, wanted, options, contents)
-    if planned["obstacles"]:
-        found = planned["obstacles"]
+    # What only an object of the dump's runs into is found by the load, with everything else that does.
+    found = [each for each in planned["obstacles"] if not each.get("object")]
+    if found:
         raise SauvegardeError(
             "The restore was not started: " + " ".join(each["what"] for each in found),
-            "\n".join(words.of_obstacles(planned)) if len(found) > 1 else found[0]["why"],
+            "\n".join(words.of_obstacles({"obstacles": found})) if len(found) > 1 else found[0]["why"],
             "" if len(found) > 1 else found[0]["fix"],
         )
     run.update(expected=planned["expected"], bytes_total=wanted["bytes"], tables_total=wanted["tables"])
@@ -261,9 +266,10 @@ def _fill(spec, run, name):
             side.drop(connection, name)
             side.create(connection, name, properties)
         run.update(step="extensions")
-        side.make_extensions(server, name, side.extensions_of(contents, postgis), contents)
+        ledger = losses.Ledger(spec["accept_losses"], contents.texts)
+        side.make_extensions(server, name, side.extensions_of(contents, postgis), contents, ledger)
         run.watch = lambda: _progress(server, name)
-        target = load.Target(server, name, contents, properties["owner"], path, run.update, because)
+        target = load.Target(server, name, contents, properties["owner"], path, run.update, because, ledger)
         try:
             if tool is not None and tool.native:
                 target.from_archive(ready, tool, spec["jobs"])
@@ -281,6 +287,9 @@ def _fill(spec, run, name):
     except load.Denied as error:
         target = loaded(error.reason)
     with contextlib.closing(target):
+        lost = target.losses.as_list()
+        run.update(losses=lost)
+        target.notes += target.losses.judge()
         if given.manifest is not None:
             _edited_srids(target.connection, given.manifest)
         recorded = given.manifest["source"].get("extension_sequences", ()) if given.manifest is not None else ()
@@ -297,9 +306,9 @@ def _fill(spec, run, name):
         run.watch = None
         run.update(step="prove")
         if given.manifest is not None:
-            proven = proof.against_manifest(server, name, given.manifest, spec["jobs"])
+            proven = proof.against_manifest(server, name, given.manifest, spec["jobs"], lost)
         else:
-            proven = proof.by_counting(target.connection, contents)
+            proven = proof.by_counting(target.connection, contents, lost)
 
     run.update(step="properties")
     # In the database itself, whose encoding its comment and its roles' names are in.

@@ -6,8 +6,10 @@ import psycopg2
 from psycopg2 import sql
 
 from .. import databases, postgres
+from . import losses
 from .contents import text
 from .lexer import IDENTIFIER, unquoted
+from .script import Entry
 
 MAINTENANCE = "postgres"
 _ON_DATABASE = re.compile(rf" ON DATABASE {IDENTIFIER} ")
@@ -142,8 +144,9 @@ def extensions_of(contents, postgis):
     return [(name, wanted[name]) for name in first + [name for name in wanted if name not in first]]
 
 
-def make_extensions(server, name, wanted, contents):
-    """Create the extensions as the superuser. `wanted` is extensions_of()'s.
+def make_extensions(server, name, wanted, contents, ledger=None):
+    """Create the extensions as the superuser. `wanted` is extensions_of()'s. ledger: a losses.Ledger that takes those
+    that cannot be made; without one they raise.
 
     Each in a session of its own: postgis_topology changes search_path for the rest of its session, and for the
     database, which is undone.
@@ -151,6 +154,7 @@ def make_extensions(server, name, wanted, contents):
     for extension, schema in wanted:
         connection = postgres.connect(server, name)
         try:
+            postgres.execute(connection, "BEGIN")
             if schema not in ("public", "pg_catalog") and not postgres.value(
                 connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,)
             ):
@@ -167,8 +171,11 @@ def make_extensions(server, name, wanted, contents):
                     connection,
                     sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(sql.Identifier(schema), sql.Identifier(owner)),
                 )
+            postgres.execute(connection, "COMMIT")
         except psycopg2.Error as error:
-            raise postgres.database_error(error, f"The extension {extension} could not be made.") from error
+            if ledger is None or losses.stops(error):
+                raise postgres.database_error(error, f"The extension {extension} could not be made.") from error
+            ledger.failed(Entry("EXTENSION", "", extension, ""), losses.words(str(error)))
         finally:
             connection.close()
     connection = maintenance(server)

@@ -103,9 +103,21 @@ def of_plan(plan, host="", environment="", environment_of_source="", address="",
         for each in plan["space"]:
             lines.append("Space:  {} of {} free on {}".format(size(each["needed"]), size(each["free"]), each["path"]))
         lines.append("Takes:  about {}".format(duration(plan["expected"])))
+    lines += of_losses(plan.get("losses", ()))
     for each in plan["warnings"]:
         lines.append("Note:   " + " ".join(filter(None, [each["what"], each["why"]])))
     return lines + ["Stops:  " + text for text in of_obstacles(plan)]
+
+
+def of_losses(losses):
+    """One line for each accepted loss, of a plan or a run."""
+    return [
+        "Lost:   {}{}: {}".format(
+            each["object"], " (kept {})".format(each["kept"]) if each["kept"] else "", each["why"].splitlines()[0]
+        )
+        for each in losses
+        if each["accepted"]
+    ]
 
 
 def of_swap(run, result):
@@ -115,6 +127,7 @@ def of_swap(run, result):
         proof = run["proof"]
         counted = ", ".join("{} {}".format(proof[key], key.replace("_", " ")) for key in _COUNTED if proof.get(key))
         lines.append("Proven: {} by {}, in {}".format(counted, proof["by"], duration(run["seconds"])))
+        lines += of_losses(run.get("losses", ()))
         lines += ["Note:   " + each for each in run["notes"]]
     if run.get("mode") == "beside":
         lines.append("Beside: {} is there; nothing else was touched".format(run["database"]))
