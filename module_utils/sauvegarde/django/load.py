@@ -20,6 +20,8 @@ DEFAULTS = {
     "policy": {},
     "exclude": [],
     "models": [],
+    # Whether the site's listeners hear of what is saved, and of what a replacement deletes.
+    "listeners": True,
     "tell_deletions": True,
     "check_only": False,
     # Not /tmp, which may be memory: as much as the largest fixture waits there, in files without a name.

@@ -5,9 +5,11 @@ name. Then, in one transaction and under locks, references are checked against t
 Only then something is written: COPY into PostgreSQL, many rows a statement into SQLite. Before the end the database
 itself looks every reference of the written tables up.
 
-An object takes the stock way (Django's deserializer and `save(raw=True)`) where only that gives the stock result: its
-model inherits from another table, has listeners, fields of its own making, or the object refers by natural keys.
-Rows that a replacement removes are deleted by Django where somebody listens to that.
+Where somebody listens to what is saved, the rows are written in the order of the files, and listeners hear of each
+object as they hear from stock (`worker_listeners`). An object takes the stock way (Django's deserializer and
+`save(raw=True)`) where only that gives the stock result: its model saves in a way of its own, the database converts a
+field, or somebody changes the object on the way. Rows that a replacement removes are deleted by Django where somebody
+listens to that.
 """
 
 import collections
@@ -21,7 +23,6 @@ import struct
 
 from django.apps import apps
 from django.core import serializers
-from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.color import no_style
 from django.core.management.utils import parse_apps_and_model_labels
 from django.core.serializers.python import Deserializer as PythonDeserializer
@@ -30,8 +31,10 @@ from django.db.models.deletion import Collector
 
 from ..errors import FAILED, LOCKED, SauvegardeError
 from .worker_guard import timeouts
-from .worker_plan import Plan, constrained
-from .worker_values import ADDRESSES, CHUNK, EXPECTED, Column, Invalid, Keys, Problems, Stock
+from .worker_listeners import Replay, silenced
+from .worker_naturals import Naturals
+from .worker_plan import Plan, Runs, constrained
+from .worker_values import CHUNK, Column, Keys, Problems, converted
 from .worker_write import writer as writer_for
 
 _HEAD = struct.Struct(">I")
@@ -48,11 +51,14 @@ class Load:
         self.connection.queries_log.clear()
         self.folder = options["spool"]
         self.problems = Problems(options["policy"])
+        self.listeners = options["listeners"]
         self.plans = {}
+        self.order = Runs()  # of the plans, as their objects come
         self.skipped = {}
-        self.naturals = {}
+        self.naturals = Naturals(self)
         self.excluded = parse_apps_and_model_labels(options["exclude"])
         self._known = {}
+        self._places = 0
         self._broken = None  # what pointed nowhere before, where that is looked at in the end only
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -64,7 +70,9 @@ class Load:
             if plan is None:
                 plan = self._known[label] = self._plan(label)
             if plan is not _SKIPPED:
-                plan.add(entry)
+                self.order.add(plan)
+                plan.add(entry, self._places)
+                self._places += 1
             else:
                 self.skipped[label] = self.skipped.get(label, 0) + 1
 
@@ -86,9 +94,10 @@ class Load:
             self.plans[model] = Plan(self, model)
         return self.plans[model]
 
-    def natural_reference(self, model, key, *referrer):
-        """Note a reference by natural key; `referrer`: label and key of the object, and field; the first is kept."""
-        self.naturals.setdefault(model, {}).setdefault(tuple(key), referrer)
+    @property
+    def ordered(self):
+        """Whether rows must be written in the order of the files: somebody may look, or an object is made of each."""
+        return any(plan.made and plan.spool.count for plan in self.plans.values())
 
     # --- checking -----------------------------------------------------------------------------------------------------
 
@@ -180,17 +189,23 @@ class Load:
         """Every reference leads to a row of the files or of the database. Returns what does not, for the policy to
         mend: {plan: {place: values}} and {many: (plan, members)}."""
         bad, bad_members = {}, {}
+        self.naturals.check()
         for plan in self.plans.values():
             for place, column in plan.relations:
                 missing = self._missing(column.field, plan.references[place])
                 if missing:
                     bad.setdefault(plan, {})[place] = missing
+            for place, column in plan.natural_columns:
+                missing = self.naturals.missing(column)
+                if missing:
+                    bad.setdefault(plan, {}).setdefault(place, set()).update(missing)
             for many in plan.many.values():
                 missing = self._missing(many.target, many.values)
+                if many.natural:
+                    missing = missing | self.naturals.missing(many.column)
                 if missing:
                     bad_members[many] = (plan, missing)
         self._tell(bad, bad_members)
-        self._check_naturals()
         if self.replacing:
             self._check_incoming()
         return bad, bad_members
@@ -203,9 +218,9 @@ class Load:
         missing = values.without(known[1] if known else Keys())
         if not missing or (plan is not None and self.replacing):
             return missing
-        return missing - self._present(target, missing)
+        return missing - self.present(target, missing)
 
-    def _present(self, field, values):
+    def present(self, field, values):
         """Those of the stored values that the table has in the field."""
         quote = self.connection.ops.quote_name
         wanted = "SELECT {0} FROM {1} WHERE {0} IN ".format(quote(field.column), quote(field.model._meta.db_table))
@@ -249,34 +264,21 @@ class Load:
                 for place, values in places.items():
                     column = plan.columns[place]
                     value = entry.get("pk") if place == 0 else entry["fields"].get(column.name)
-                    if not isinstance(value, (list, dict)) and _converted(column, value) in values:
+                    if _stands_for(column, value) in values:
                         self._dangling(plan, entry.get("pk"), column, value, stock=True)
                 for many, values in members:
                     for value in entry["fields"].get(many.field.name) or ():
-                        if not isinstance(value, list) and _converted(many.column, value) in values:
+                        if _stands_for(many.column, value) in values:
                             self._dangling(plan, entry.get("pk"), many.column, value, stock=True)
 
     def _dangling(self, plan, pk, column, value, may_be_empty=False, stock=False):
         target = column.field.target_field.model._meta.label_lower
+        value = json.loads(value[0]) if type(value) is tuple else value
         detail = f"points to {target} {value!r}, which does not exist"
         action = None
         if stock or (self.problems.policy["foreign_key"] == "empty" and not may_be_empty and not column.field.null):
             action = "stop"
         self.problems.add("foreign_key", plan.label, pk, column.name, detail, action)
-
-    def _check_naturals(self):
-        for model, keys in self.naturals.items():
-            plan = self.plans.get(model._meta.concrete_model)
-            if plan is not None and (model._meta.proxy or not plan.natural_names or None in plan.natural_names):
-                continue  # whether the files bring it can only be seen when they are in
-            left = set(keys) - plan.natural_keys if plan is not None else keys
-            manager = model._default_manager.db_manager(self.using)
-            for key in sorted(left, key=repr):
-                try:
-                    manager.get_by_natural_key(*key)
-                except (ObjectDoesNotExist, TypeError):
-                    detail = f"points to {model._meta.label_lower} {list(key)!r}, which does not exist"
-                    self.problems.add("foreign_key", *keys[key], detail, "stop")
 
     def _check_incoming(self):
         """Rows of other models that point to rows which the replacement would remove."""
@@ -348,7 +350,24 @@ class Load:
         writer = writer_for(self)
         if self.replacing:
             self._remove(writer)
-        # In the order of the files: what a listener does may depend on it.
+        by_order = self.ordered
+        deferred = (self._write_in_order if by_order else self._write_by_model)(writer, bad, bad_members)
+        for item in deferred:
+            item.save_deferred_fields(using=self.using)
+        self.naturals.finish(writer)
+        tables = [name for plan in self.plans.values() for name in self.tables(plan)]
+        tables += [parent._meta.db_table for plan in self.plans.values() for parent in plan.model._meta.parents]
+        self._check_references(set(tables))
+        loaded = [plan.model for plan in self.plans.values() if plan.spool.count or plan.counts["stock"]]
+        with self.connection.cursor() as cursor:
+            for statement in self.connection.ops.sequence_reset_sql(no_style(), loaded):
+                cursor.execute(statement)
+
+    def _write_in_order(self, writer, bad, bad_members):
+        return Replay(self, writer, bad, bad_members).run()
+
+    def _write_by_model(self, writer, bad, bad_members):
+        """In the order in which the files first name the models; returns what Django has to save once more."""
         deferred = []
         for plan in self.plans.values():
             if plan.spool.count:
@@ -357,17 +376,9 @@ class Load:
                 if many.spool.count:
                     writer.pairs(many, bad_members.get(many, (None, ()))[1])
             if plan.stock.count:
-                deferred += self._save_stock(plan)
+                deferred += self.save_stock(plan, plan.stock_entries())
             self.output.progress(model=plan.label, objects=plan.counts["fast"] + plan.counts["stock"])
-        for item in deferred:
-            item.save_deferred_fields(using=self.using)
-        tables = [name for plan in self.plans.values() for name in self.tables(plan)]
-        tables += [parent._meta.db_table for plan in self.plans.values() for parent in plan.model._meta.parents]
-        self._check_references(set(tables))
-        loaded = [plan.model for plan in self.plans.values() if plan.spool.count or plan.counts["stock"]]
-        with self.connection.cursor() as cursor:
-            for statement in self.connection.ops.sequence_reset_sql(no_style(), loaded):
-                cursor.execute(statement)
+        return deferred
 
     def _remove(self, writer):
         # Before anything else goes: a listener may look at what points to its row.
@@ -410,7 +421,8 @@ class Load:
         """Remove pairs of which an end goes. The others wait for `set()`, which tells listeners how a list changes."""
         quote, source = self.connection.ops.quote_name, Column(plan, many.source)
         entries = (each for each in plan.stock_entries() if many.field.name in each["fields"])
-        kept = Keys(_converted(plan.columns[0], each.get("pk")) for each in entries)
+        kept = Keys(converted(plan.columns[0], each.get("pk")) for each in entries)
+        kept.update(many.sources.without(Keys()))
         others = self.plans.get(many.related._meta.concrete_model)
         gone = []
         names = [quote(field.column) for field in (many.through._meta.pk, many.source, many.target)]
@@ -426,10 +438,10 @@ class Load:
                 "DELETE FROM {} WHERE {} IN ({})".format(table, names[0], ", ".join(["%s"] * len(chunk))), chunk
             )
 
-    def _save_stock(self, plan):
+    def save_stock(self, plan, entries):
         """Django's own way; returns the objects with references to what is not there yet."""
         deferred = []
-        for item in PythonDeserializer(plan.stock_entries(), using=self.using, handle_forward_references=True):
+        for item in PythonDeserializer(entries, using=self.using, handle_forward_references=True):
             try:
                 item.save(using=self.using)
             except (DatabaseError, ValueError) as error:
@@ -455,6 +467,11 @@ class Load:
                 for plan, why in ((plan, self._why_stock(plan)) for plan in self.plans.values())
                 if why
             },
+            "listeners": {
+                plan.label: sorted(plan.heard)
+                for plan in self.plans.values()
+                if plan.heard and plan.counts["fast"] + plan.counts["stock"]
+            },
             "skipped": self.skipped,
             "problems": self.problems.listed,
             "stopping": self.problems.stopping,
@@ -476,8 +493,8 @@ class _Probe:
 def _stored_key(plan, key):
     """An object's key, as Django has it, in the form of the files' own (`Plan.keys`)."""
     if len(plan.key_columns) > 1:
-        return tuple(map(_converted, plan.key_columns, key))
-    return key if type(key) is int and plan.columns[0].is_whole else _converted(plan.columns[0], key)
+        return tuple(map(converted, plan.key_columns, key))
+    return key if type(key) is int and plan.columns[0].is_whole else converted(plan.columns[0], key)
 
 
 def _comparable(plan, key):
@@ -491,13 +508,11 @@ def _comparable(plan, key):
     )
 
 
-def _converted(column, value):
-    try:
-        if column.kind in ADDRESSES:
-            return str(column.target.to_python(value))
-        return column._plain(column.field.get_db_prep_save(column.target.to_python(value), column.connection))
-    except (Stock, Invalid, *EXPECTED):
+def _stands_for(column, value):
+    """A reference's stored value, or a natural key's mark."""
+    if isinstance(value, dict):
         return None
+    return (json.dumps(value),) if isinstance(value, (list, tuple)) else converted(column, value)
 
 
 def _chunks(values):
@@ -524,7 +539,10 @@ def load(options, source, output):
         plan.flush()
     written = False
     try:
-        with loading.transaction():
+        with contextlib.ExitStack() as stack:
+            if not loading.listeners:
+                stack.enter_context(silenced())
+            stack.enter_context(loading.transaction())
             bad, bad_members = loading.check()
             loading.mend(bad, bad_members)
             if not loading.problems.stopping and not options["check_only"]:

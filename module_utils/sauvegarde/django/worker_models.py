@@ -11,6 +11,7 @@ from django.core import serializers
 from django.core.management.utils import parse_apps_and_model_labels
 from django.db import connections, models, router, transaction
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import signals
 from django.db.models.query_utils import DeferredAttribute
 
 from ..errors import SauvegardeError
@@ -95,6 +96,16 @@ def _field(field):
         else _EMPTY.get(kind, ""),
     }
     return dict(facts, **natural)
+
+
+_ABOUT_SAVING = ("pre_init", "post_init", "pre_save", "post_save")
+
+
+def heard_signals(model):
+    """The names of the signals about a load's objects of the model that somebody listens to."""
+    # As Django, which sends none about saving for the rows of many-to-many fields.
+    names = _ABOUT_SAVING[:2] if model._meta.auto_created else _ABOUT_SAVING
+    return frozenset(name for name in names if getattr(signals, name).has_listeners(model))
 
 
 def hidden_attribute(model, field):

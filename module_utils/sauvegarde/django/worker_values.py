@@ -188,6 +188,10 @@ class Column:
         self.postgres = self.connection.vendor == "postgresql"
         self.max_length = target.max_length if isinstance(target, (models.CharField, models.FileField)) else None
         self.range = self._range()
+        # Whether the field's JSON is written as Django's own; else its class says how.
+        self._own_json = self.kind == "JSONField" and _methods_of_django(
+            target, "get_prep_value", "get_db_prep_value", "get_db_prep_save"
+        )
         self.convert = self._quick()
 
     def _range(self):
@@ -204,11 +208,7 @@ class Column:
 
     def _quick(self):
         """The shortest way for the field's values: its conversions, or what they come to for the commonest kinds."""
-        cls = type(self.target)
-        stock = all(
-            getattr(cls, name).__module__.startswith("django.db.models.fields")
-            for name in ("to_python", "get_prep_value", "get_db_prep_value", "get_db_prep_save")
-        )
+        stock = _methods_of_django(self.target, "to_python", "get_prep_value", "get_db_prep_value", "get_db_prep_save")
         if stock and self.kind in ("CharField", "TextField", "SlugField"):
             return self._text
         if stock and self.range != (None, None):
@@ -223,6 +223,11 @@ class Column:
         if stock and self.kind == "DateTimeField" and utc and _from_iso is not None:
             return self._moment
         return self._general
+
+    @property
+    def same(self):
+        """Whether a stored value is the object's value, too."""
+        return self.convert in (self._text, self._whole, self._same)
 
     @property
     def is_text(self):
@@ -325,7 +330,7 @@ class Column:
             value = self.checked(value, pk)
         if value is None:
             return self._null(pk)
-        if self.kind == "JSONField":
+        if self._own_json:
             return self._json(value, pk)
         if self.kind in ADDRESSES:
             return str(value) if value else self._null(pk)
@@ -338,6 +343,27 @@ class Column:
         if prepared is None:
             return self._null(pk)
         return self._plain(prepared)
+
+    def python(self, value, mended):
+        """The object's value of a fixture's; of one that was mended the stored one is at hand."""
+        if mended and self.kind == "JSONField" and isinstance(value, str):
+            value = json.loads(value)
+        return self.target.to_python(value)
+
+    def prepared(self, value):
+        """The stored form of an object's value, as it is."""
+        if self.kind == "FileField" and value is None:
+            value = ""
+        if value is None:
+            return None
+        if self._own_json:
+            return json.dumps(value, cls=getattr(self.field, "encoder", None))
+        if self.kind in ADDRESSES:
+            return str(value) if value else None
+        prepared = self.field.get_db_prep_save(value, self.connection)
+        if prepared is not None and getattr(self.field, "geom_type", None):
+            return self._geometry(prepared)
+        return None if prepared is None else self._plain(prepared)
 
     def _null(self, pk):
         required = not self.field.null and not self.field.primary_key
@@ -410,7 +436,23 @@ class Column:
         binary = getattr(value, "adapted", getattr(value, "obj", value))
         if isinstance(binary, (bytes, bytearray, memoryview)):
             return bytes(binary)
+        if binary is not value and hasattr(value, "dumps"):
+            return _json_text(value, binary)
+        if self.postgres:
+            text = postgres_text(value)
+            if text is not None:
+                return text
         raise Stock(f"its field {self.name} has values of its own kind")
+
+
+def converted(column, value):
+    """The stored form of an object's value, or of a fixture's, or None where there is none."""
+    try:
+        if column.kind in ADDRESSES:
+            return str(column.target.to_python(value))
+        return column._plain(column.field.get_db_prep_save(column.target.to_python(value), column.connection))
+    except (Stock, Invalid, *EXPECTED):
+        return None
 
 
 class Invalid(Exception):
@@ -418,6 +460,65 @@ class Invalid(Exception):
 
 
 EXPECTED = (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError)
+
+
+def _methods_of_django(field, *names):
+    return all(getattr(type(field), name).__module__.startswith("django.db.models.fields") for name in names)
+
+
+def _json_text(adapter, value):
+    """The text that a driver's JSON adapter sends: psycopg2's has a method, psycopg 3's an attribute."""
+    dumps = adapter.dumps
+    return (dumps or json.dumps)(value)
+
+
+def postgres_text(value):
+    """PostgreSQL's text of an array, an hstore or a range; None of anything else."""
+    if isinstance(value, (list, tuple)):
+        return "{" + ",".join(["NULL" if each is None else _element(each) for each in value]) + "}"
+    if isinstance(value, dict) and all(isinstance(part, (str, type(None))) for pair in value.items() for part in pair):
+        return ",".join(
+            "{}=>{}".format(_quoted(key), "NULL" if each is None else _quoted(each)) for key, each in value.items()
+        )
+    if all(hasattr(value, name) for name in ("isempty", "lower", "upper", "lower_inc", "upper_inc")):
+        if value.isempty:
+            return "empty"
+        ends = ["" if each is None else _quoted(_text(each)) for each in (value.lower, value.upper)]
+        return "{}{},{}{}".format("[" if value.lower_inc else "(", *ends, "]" if value.upper_inc else ")")
+    return None
+
+
+def _element(value):
+    """One of an array's."""
+    if isinstance(value, (list, tuple)):
+        return postgres_text(value)
+    return _quoted(_text(value))
+
+
+def _quoted(text):
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _text(value):
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    if isinstance(value, (str, int, float, decimal.Decimal, uuid.UUID, ipaddress._BaseAddress)):
+        return str(value)
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
+    inside = getattr(value, "adapted", getattr(value, "obj", value))
+    if inside is not value and hasattr(value, "dumps"):
+        return _json_text(value, inside)
+    if isinstance(inside, (bytes, bytearray, memoryview)):
+        return "\\x" + bytes(inside).hex()
+    text = postgres_text(value)
+    if text is None:
+        raise Stock("it holds values of their own kind")
+    return text
+
+
 _MARSHALLED = {str, int, float, bool, bytes, type(None)}
 
 

@@ -17,9 +17,62 @@ class Writer:
             cursor.execute(sql)
             return cursor.fetchone()
 
+    def is_empty(self, table):
+        return self.value(f"SELECT 1 FROM {self.quote(table)} LIMIT 1") is None
+
     def rows(self, plan, bad):
+        """Write the plan's rows."""
+        self.load.naturals.ask(plan)
+        self._rows(plan, (self.load.naturals.settled(plan, chunk) for chunk in plan.rows(bad)))
+
+    def _rows(self, plan, chunks):
         sql = self._insert(plan.table, plan.columns) + " VALUES ({})".format(", ".join(["%s"] * len(plan.columns)))
-        self._many(sql + self._conflict(plan), plan.rows(bad))
+        self._many(sql + self._conflict(plan), chunks)
+
+    def add(self, plan, rows, new):
+        """Write some rows; `new`: the table has none of their keys."""
+        self._rows(plan, [rows])
+
+    def add_pairs(self, many, lists, old):
+        """Write the lists {key: members}; of the keys in `old` the table may have pairs."""
+        table = many.through._meta.db_table
+        names = [field.column for field in (many.through._meta.pk, many.source, many.target)]
+        there, gone = set(), []
+        for chunk in _some(old):
+            sql = "SELECT {} FROM {} WHERE {} IN ({})".format(
+                ", ".join(map(self.quote, names)), self.quote(table), self.quote(names[1]), _places(chunk)
+            )
+            with self.connection.cursor() as cursor:
+                cursor.execute(sql, chunk)
+                for key, source, target in cursor.fetchall():
+                    pair = (many.origin._plain(source), many.column._plain(target))
+                    if pair[1] in lists[pair[0]]:
+                        there.add(pair)
+                    else:
+                        gone.append(key)
+        for chunk in _some(gone):
+            sql = f"DELETE FROM {self.quote(table)} WHERE {self.quote(names[0])} IN ({_places(chunk)})"
+            self.execute(sql, chunk)
+        pairs = [(pk, each) for pk, members in lists.items() for each in members if (pk, each) not in there]
+        self._store(table, names[1:], [pairs])
+
+    def refer(self, plan, pk, where, value):
+        """Set one reference of a row, or add one member to its list (`where`: a column, or a list)."""
+        if hasattr(where, "through"):
+            self.add_members(where, pk, value)
+            return
+        sql = "UPDATE {} SET {} = %s WHERE {} = %s".format(
+            *map(self.quote, (plan.table, where.field.column, plan.columns[0].field.column))
+        )
+        self.execute(sql, [value, pk])
+
+    def add_members(self, many, pk, value):
+        table, names = many.through._meta.db_table, (many.source.column, many.target.column)
+        sql = "SELECT 1 FROM {} WHERE {} = %s AND {} = %s".format(*map(self.quote, (table, *names)))
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, [pk, value])
+            if cursor.fetchone() is None:
+                self._store(table, names, [[(pk, value)]])
 
     def _insert(self, table, columns):
         return "INSERT INTO {} ({})".format(
@@ -43,6 +96,7 @@ class Writer:
 
     def pairs(self, many, without):
         """As `set()`: pairs that are there stay, new ones come, those that the files do not have go."""
+        self.load.naturals.ask(many.plan)
         table = many.through._meta.db_table
         source, target = many.source.column, many.target.column
         chunks = self._pair_chunks(many, without)
@@ -85,14 +139,29 @@ class Writer:
 
     def _pair_chunks(self, many, without):
         gone = getattr(many, "gone", ())
+        settled, plan = self.load.naturals.settled_members, many.plan
         for chunk in many.lists(without):
-            yield [(pk, member) for pk, members in chunk if pk not in gone for member in members]
+            yield [
+                (pk, member)
+                for pk, members in chunk
+                if pk not in gone
+                for member in (settled(plan, many, pk, members) if many.natural else members)
+            ]
 
     def _store(self, table, names, chunks):
         sql = "INSERT INTO {} ({}) VALUES ({})".format(
             self.quote(table), ", ".join(self.quote(name) for name in names), ", ".join(["%s"] * len(names))
         )
         self._many(sql, chunks)
+
+
+def _some(values, size=100):
+    values = list(values)
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _places(values):
+    return ", ".join(["%s"] * len(values))
 
 
 def _copied(values):
@@ -136,16 +205,26 @@ class PostgresWriter(Writer):
         if self.value(known) is not None:
             self.execute("SET LOCAL default_toast_compression = 'lz4'")
 
-    def rows(self, plan, bad):
+    def add(self, plan, rows, new):
+        if new:
+            self._store(plan.table, [column.field.column for column in plan.columns], [rows])
+        else:
+            self._overwrite(plan, [rows])
+
+    def _rows(self, plan, chunks):
+        if self.is_empty(plan.table):
+            self._store(plan.table, [column.field.column for column in plan.columns], chunks)
+        else:
+            self._overwrite(plan, chunks)
+
+    def _overwrite(self, plan, chunks):
+        """As `save`: rows of the same keys are overwritten."""
         names = [column.field.column for column in plan.columns]
-        if self.value(f"SELECT 1 FROM {self.quote(plan.table)} LIMIT 1") is None:
-            self._store(plan.table, names, plan.rows(bad))
-            return
         columns = ", ".join(self.quote(name) for name in names)
         self.execute(
             f"CREATE TEMPORARY TABLE sauvegarde_rows AS SELECT {columns} FROM {self.quote(plan.table)} WITH NO DATA"
         )
-        self._store("sauvegarde_rows", names, plan.rows(bad))
+        self._store("sauvegarde_rows", names, chunks)
         self.execute(
             self._insert(plan.table, plan.columns) + f" SELECT {columns} FROM sauvegarde_rows" + self._conflict(plan)
         )
