@@ -140,6 +140,7 @@ def _migrate():
 def _restore():
     from ansible.module_utils.sauvegarde.restore import (  # noqa: F401 - see above
         arguments,
+        attachments,
         choose,
         contents,
         detached,

@@ -59,6 +59,18 @@ def server(values):
     return Server(**values)
 
 
+def server_of(connection):
+    """The Server that a connection of ours leads to."""
+    parameters = connection.get_dsn_parameters()
+    return Server(
+        parameters["host"],
+        int(parameters["port"]),
+        parameters["user"],
+        "" if parameters["passfile"] == NO_PASSFILE else parameters["passfile"],
+        parameters.get("sslmode", "") if not parameters["host"].startswith("/") else "",
+    )
+
+
 class Client(NamedTuple):
     """One of PostgreSQL's programs: its absolute path and the version it says it is, e.g. 150018."""
 

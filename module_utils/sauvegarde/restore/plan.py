@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from .. import archive, databases, postgres
 from ..errors import SauvegardeError
-from . import files, load_as, losses, oids, roles, room, side, swap
+from . import attachments, files, load_as, losses, oids, roles, room, side, swap
 from . import source as sources
 
 # What a database takes while it is restored, by its size at the source: data, its indexes' sorts, the WAL in between.
@@ -164,11 +164,13 @@ def make(server, database, source, wanted, options, contents=None):
             stop(f"{database} cannot be swapped.", sentence, "Then run it again.")
         if live and live["sessions"] and options["mode"] == "swap":
             warn("{} session(s) on {} will be ended by the swap.".format(len(live["sessions"]), database))
+        if live and options["mode"] == "swap":
+            warnings += attachments.warnings(attachments.read(connection, database), database)
         if not properties["collate"]:
             warn(
                 "The dump does not know its database's encoding and locale.",
                 "The server's own are taken.",
-                "restore_locale",
+                "Set restore_locale to name another.",
             )
         if contents is not None:
             for what, why in oids.warnings(contents, target["version_num"]):

@@ -6,7 +6,7 @@ import psycopg2
 from psycopg2 import sql
 
 from .. import databases, postgres
-from . import losses
+from . import attachments, losses
 from .contents import text
 from .lexer import IDENTIFIER, unquoted
 from .script import Entry
@@ -123,12 +123,25 @@ def end_sessions(connection, name):
 
 
 def drop(connection, name):
-    """Drop a database that a restore made, with whoever is still in it. True if it was there."""
+    """Drop a database that a restore made, with its sessions and subscriptions. True if it was there."""
     if not exists(connection, name):
         return False
-    end_sessions(connection, name)
-    # DROP waits up to five seconds by itself for the ended sessions to go.
-    postgres.execute(connection, sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+    try:
+        # A template, or a database that is closed, is dropped like any other.
+        postgres.execute(
+            connection,
+            sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE false ALLOW_CONNECTIONS true").format(sql.Identifier(name)),
+        )
+        attachments.detach(connection, name)
+        end_sessions(connection, name)
+        # DROP waits up to five seconds by itself for the ended sessions to go.
+        postgres.execute(connection, sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+    except psycopg2.Error as error:
+        raise postgres.database_error(
+            error,
+            f"The database {name} could not be dropped.",
+            "See who uses it in pg_stat_activity, pg_prepared_xacts and pg_replication_slots, and run it again.",
+        ) from error
     return True
 
 

@@ -13,7 +13,7 @@ from psycopg2 import sql
 
 from .. import postgres
 from ..errors import LOCKED, SauvegardeError
-from . import names, side
+from . import attachments, names, side
 
 # How long clients may find nobody at the door, in seconds. Ending sessions takes a tenth of one; one that does not
 # go keeps the live database where it is.
@@ -31,7 +31,7 @@ def kept(connection, database=""):
     found = []
     for name, size in postgres.query(
         connection,
-        "SELECT datname, pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE NOT datistemplate",
+        "SELECT datname, pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database",
     ):
         base, kind, identifier = names.made(name) or ("", "", "")
         if kind and base in ("" if database else base, names.base(database)):
@@ -143,12 +143,16 @@ def _not_swapped(connection, database, error):
 
 
 def into_place(server, database, incoming, identifier, fence=FENCE):
-    """Swap the side database in. Returns exchange()'s result and `kept`: the old one's name, None if there was none."""
+    """Swap the side database in. Returns exchange()'s result, `kept` (the previous database's name, None if there was
+    none) and `notes`: what to do about what is tied to either.
+    """
     with contextlib.closing(side.maintenance(server)) as connection:
         there = side.exists(connection, database)
     outgoing = names.before(database, identifier)
     result = exchange(server, database, incoming, outgoing, fence)
     result["kept"] = outgoing if there else None
+    with contextlib.closing(side.maintenance(server)) as connection:
+        result["notes"] = attachments.notes(connection, database, result["kept"])
     return result
 
 
@@ -192,4 +196,8 @@ def remove(server, database, wanted):
             "Only those are removed here; drop others by hand.",
         )
     with contextlib.closing(side.maintenance(server)) as connection:
+        found = attachments.obstacles(attachments.read(connection, wanted), wanted)
+        if found and names.made(wanted)[1] == "before":
+            why, fix = zip(*found)
+            raise SauvegardeError(f"{wanted} cannot be removed yet.", "\n".join(why), "\n".join(fix))
         return side.drop(connection, wanted)

@@ -105,7 +105,7 @@ def of_plan(plan, host="", environment="", environment_of_source="", address="",
         lines.append("Takes:  about {}".format(duration(plan["expected"])))
     lines += of_losses(plan.get("losses", ()))
     for each in plan["warnings"]:
-        lines.append("Note:   " + " ".join(filter(None, [each["what"], each["why"]])))
+        lines.append("Note:   " + " ".join(filter(None, [each["what"], each["why"], each["fix"]])))
     return lines + ["Stops:  " + text for text in of_obstacles(plan)]
 
 
@@ -138,6 +138,7 @@ def of_swap(run, result):
                 run["database"], result["seconds"], result["ended"], before
             )
         )
+        lines += ["Note:   " + each for each in result.get("notes", ())]
     return lines
 
 

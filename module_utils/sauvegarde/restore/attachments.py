@@ -1,0 +1,138 @@
+"""What is tied to a database by its identity: subscriptions, logical slots, pg_cron's scheduler.
+
+A rename takes them along, so after a swap they belong to the previous database. No dump holds slots, and a dump's
+subscriptions arrive disabled.
+"""
+
+import contextlib
+from typing import List, NamedTuple
+
+from psycopg2 import sql
+
+from .. import postgres
+
+
+class Attachments(NamedTuple):
+    """Names of the subscriptions and of the logical slots of a database, and whether pg_cron schedules from it."""
+
+    subscriptions: List[str]
+    enabled: List[str]  # those of the subscriptions that receive changes
+    slots: List[str]
+    active: List[str]  # those of the slots that a receiver is connected to
+    scheduler: bool
+
+
+def read(connection, database):
+    """The Attachments of a database of the server. Subscriptions exist from PostgreSQL 10 on; superusers see them."""
+    slots = postgres.query(
+        connection,
+        "SELECT slot_name::text, active FROM pg_catalog.pg_replication_slots WHERE database = %s ORDER BY 1",
+        (database,),
+    )
+    subscriptions = []
+    readable = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_subscription', 'SELECT')"
+    if connection.server_version >= 100000 and postgres.value(connection, readable):
+        subscriptions = postgres.query(
+            connection,
+            "SELECT s.subname::text, s.subenabled FROM pg_catalog.pg_subscription s"
+            " JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = %s ORDER BY 1",
+            (database,),
+        )
+    scheduled = postgres.value(connection, "SELECT pg_catalog.current_setting('cron.database_name', true)")
+    libraries = postgres.value(connection, "SELECT pg_catalog.current_setting('shared_preload_libraries')")
+    return Attachments(
+        [name for name, _ in subscriptions],
+        [name for name, enabled in subscriptions if enabled],
+        [name for name, _ in slots],
+        [name for name, active in slots if active],
+        "pg_cron" in libraries and database == scheduled,
+    )
+
+
+def warnings(found, database):
+    """What a swap does to the Attachments of the live database, as a plan's warnings."""
+    notes = []
+    for name in found.slots:
+        notes.append(
+            {
+                "what": f"The logical replication slot {name} stays with the previous database.",
+                "why": f"A slot follows the rename of {database}: its receiver gets none of the restored data, and the"
+                " server keeps WAL for it as long as it exists.",
+                "fix": "After the swap, stop its receiver and run"
+                f" SELECT pg_catalog.pg_drop_replication_slot({postgres.literal(name)});"
+                " then make a new slot, and copy the data to the receiver again.",
+            }
+        )
+    for name in found.enabled:
+        quoted = postgres.quoted(name)
+        notes.append(
+            {
+                "what": f"The subscription {name} stays with the previous database.",
+                "why": f"It follows the rename of {database}: changes go on arriving there, and none arrive in the"
+                " restored database.",
+                "fix": f"After the swap, run ALTER SUBSCRIPTION {quoted} DISABLE in the previous database; then enable"
+                " the restored one, or make a new one, in the restored database.",
+            }
+        )
+    if found.scheduler:
+        notes.append(
+            {
+                "what": f"pg_cron runs no job of {database} after the swap until the server restarts.",
+                "why": "Its scheduler is connected to the database that is renamed, ends with it, and starts with the"
+                " server only.",
+                "fix": "After the swap, restart the server, and compare SELECT * FROM cron.job with the jobs of the"
+                " previous database.",
+            }
+        )
+    return notes
+
+
+def notes(connection, database, kept):
+    """What to do about attachments after a swap, as sentences; kept: the previous database's name, None without one."""
+    lines = []
+    if kept is not None:
+        previous = read(connection, kept)
+        scheduled = previous._replace(scheduler=read(connection, database).scheduler)
+        lines += ["{what} {fix}".format(**note) for note in warnings(scheduled, database)]
+    for name in read(connection, database).subscriptions:
+        lines.append(
+            f"The restored database has the subscription {name}; it receives nothing until somebody runs"
+            f" ALTER SUBSCRIPTION {postgres.quoted(name)} ENABLE in it, and REFRESH PUBLICATION."
+        )
+    return lines
+
+
+def obstacles(found, name):
+    """What keeps the database `name` from being dropped until somebody decides about it, as (why, fix) pairs."""
+    found_obstacles = []
+    for slot in found.active:
+        found_obstacles.append(
+            (
+                f"A receiver is connected to its logical replication slot {slot}.",
+                f"Stop the receiver, run SELECT pg_catalog.pg_drop_replication_slot({postgres.literal(slot)}),"
+                " and remove the database again.",
+            )
+        )
+    for subscription in found.subscriptions:
+        quoted = postgres.quoted(subscription)
+        found_obstacles.append(
+            (
+                f"It has the subscription {subscription}, whose slot may still exist on the publisher.",
+                f"In {name}, run DROP SUBSCRIPTION {quoted}, which drops the slot as well; where the publisher does not"
+                f" answer, first ALTER SUBSCRIPTION {quoted} DISABLE and"
+                f" ALTER SUBSCRIPTION {quoted} SET (slot_name = NONE). Then remove the database again.",
+            )
+        )
+    return found_obstacles
+
+
+def detach(connection, name):
+    """Drop the subscriptions of a side database, without a word to their publishers: the slots are the live one's."""
+    found = read(connection, name)
+    if not found.subscriptions:
+        return
+    with contextlib.closing(postgres.connect(postgres.server_of(connection), name)) as inside:
+        for subscription in map(sql.Identifier, found.subscriptions):
+            postgres.execute(inside, sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(subscription))
+            postgres.execute(inside, sql.SQL("ALTER SUBSCRIPTION {} SET (slot_name = NONE)").format(subscription))
+            postgres.execute(inside, sql.SQL("DROP SUBSCRIPTION {}").format(subscription))

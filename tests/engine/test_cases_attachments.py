@@ -1,0 +1,164 @@
+"""What is tied to a database beside its content: a swap says what becomes of it, and a clean-up does not stop there."""
+
+import contextlib
+
+import pytest
+from conftest import running, wait_until
+from sauvegarde import kinds, postgres
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.restore import attachments, run, side, swap
+
+DATA = (
+    "CREATE TABLE offers (id int PRIMARY KEY, title text);"
+    " INSERT INTO offers SELECT i, 'é' || i FROM generate_series(1, 9) i"
+)
+PG_CRON = "SELECT 1 FROM pg_catalog.pg_available_extensions WHERE name = 'pg_cron'"
+
+
+@pytest.fixture(scope="module")
+def logical():
+    """A server that publishes and subscribes, with pg_cron's scheduler where the extension is installed."""
+    with running() as server:
+        with (server.data / "postgresql.conf").open("a") as settings:
+            settings.write("wal_level = logical\n")
+            if server.execute(PG_CRON):
+                settings.write("shared_preload_libraries = 'pg_cron'\ncron.database_name = 'scheduled'\n")
+        server.stop()
+        server.start()
+        yield server
+
+
+@pytest.fixture()
+def live(logical):
+    """A database `live` with rows, and a publication of them."""
+    logical.execute("CREATE DATABASE live TEMPLATE template0")
+    logical.execute(DATA, "live")
+    logical.execute("CREATE PUBLICATION offers FOR TABLE offers", "live")
+    yield logical
+    with contextlib.closing(logical.connect()) as connection:
+        for (slot,) in postgres.query(connection, "SELECT slot_name FROM pg_replication_slots WHERE NOT active"):
+            postgres.execute(connection, "SELECT pg_drop_replication_slot(%s)", (slot,))
+        made = "SELECT datname FROM pg_database WHERE datname ~ '^(live|scheduled)'"
+        for (name,) in postgres.query(connection, made):
+            side.drop(connection, name)
+
+
+@pytest.fixture()
+def spec(live, repository):
+    """The specification of a restore of `live` from an archive of it."""
+
+    def back_up(database="live"):
+        job = {"name": "demo", "kind": "pg_dump", "connection": live.values, "database": database}
+        archive = kinds.back_up(job, repository)
+        return {
+            "connection": live.values,
+            "path": str(repository / "demo" / archive["id"]),
+            "database": database,
+            "directory": str(repository.parent / "restores"),
+        }
+
+    return back_up
+
+
+def rows(server, database):
+    return server.execute("SELECT count(*), min(title), max(title) FROM offers", database)
+
+
+def subscribe(server, database, slot="NONE"):
+    """A disabled subscription in a database; to no server that answers, since one cannot be its own publisher."""
+    server.execute(
+        "CREATE SUBSCRIPTION receiver CONNECTION 'host=/nonexistent dbname=x' PUBLICATION offers"
+        f" WITH (connect = false, enabled = false, slot_name = {slot})",
+        database,
+    )
+
+
+def test_side_database_with_a_subscription_is_removed_by_the_next_run(live, spec):
+    subscribe(live, "live", "'wanted'")
+    wanted = spec()
+    first = run.fill(wanted)
+    second = run.fill(dict(wanted, jobs=1))
+    run.clean(dict(run.settled(wanted)), own=second["id"])
+    with contextlib.closing(live.connect()) as connection:
+        assert side.drop(connection, first["side"]) is True
+        assert side.drop(connection, second["side"]) is True
+    assert live.execute("SELECT subname FROM pg_subscription") == [("receiver",)]  # the live one's
+    live.execute("ALTER SUBSCRIPTION receiver SET (slot_name = NONE); DROP SUBSCRIPTION receiver", "live")
+
+
+def test_slot_is_in_the_plan_and_in_the_report(live, spec):
+    live.execute("SELECT pg_create_logical_replication_slot('reader', 'pgoutput')", "live")
+    wanted = spec()
+    planned = run.make_plan(wanted)
+    (warning,) = [each for each in planned["warnings"] if "slot reader" in each["what"]]
+    assert "pg_drop_replication_slot('reader')" in warning["fix"]
+    result = run.put_in_place(wanted, run.fill(wanted)["id"])
+    assert any("slot reader" in line and "pg_drop_replication_slot" in line for line in result["lines"])
+    # What was said is true: the slot went along with the previous database.
+    assert live.execute("SELECT database FROM pg_replication_slots") == [(result["kept"],)]
+    assert rows(live, "live") == rows(live, result["kept"])
+
+
+def test_previous_database_with_a_subscription_is_removed_only_after_it_was_dropped(live, spec):
+    subscribe(live, "live", "'remote'")
+    wanted = spec()
+    result = run.put_in_place(wanted, run.fill(wanted)["id"])
+    assert any("restored database has the subscription receiver" in line for line in result["lines"])
+    with pytest.raises(SauvegardeError) as refused:
+        run.remove_kept(wanted, result["kept"])
+    assert "subscription receiver" in refused.value.why
+    # The fix, as it is written.
+    for statement in ('ALTER SUBSCRIPTION "receiver" DISABLE', 'ALTER SUBSCRIPTION "receiver" SET (slot_name = NONE)'):
+        assert statement in refused.value.fix
+        live.execute(statement, result["kept"])
+    live.execute('DROP SUBSCRIPTION "receiver"', result["kept"])
+    assert run.remove_kept(wanted, result["kept"]) is True
+
+
+def test_enabled_subscription_is_in_the_plan(live):
+    subscribe(live, "live", "'remote'")
+    live.execute("ALTER SUBSCRIPTION receiver ENABLE", "live")
+    with contextlib.closing(live.connect()) as connection:
+        found = attachments.read(connection, "live")
+        assert found.enabled == ["receiver"]
+        (warning,) = attachments.warnings(found, "live")
+    assert 'ALTER SUBSCRIPTION "receiver" DISABLE' in warning["fix"]
+    live.execute('ALTER SUBSCRIPTION "receiver" DISABLE', "live")
+    wait_until(lambda: not live.execute("SELECT 1 FROM pg_stat_subscription WHERE pid IS NOT NULL"))
+
+
+def test_template_is_kept_found_and_removed(live, spec):
+    live.execute("ALTER DATABASE live WITH IS_TEMPLATE true")
+    wanted = spec()
+    older = run.put_in_place(wanted, run.fill(wanted)["id"])["kept"]
+    live.execute("UPDATE offers SET title = 'newer'", "live")
+    newer = run.put_in_place(wanted, run.fill(wanted)["id"])["kept"]
+    assert [each["name"] for each in run.list_kept(wanted)] == [newer, older]
+    # The newest one comes back, not an older one that happens to be no template.
+    back = run.put_back(wanted)
+    assert back["restored"] == newer
+    assert rows(live, "live") == [(9, "newer", "newer")]
+    for name in (back["kept"], older):
+        assert run.remove_kept(wanted, name) is True
+
+
+def test_closed_previous_database_is_removed(live, spec):
+    wanted = spec()
+    kept = run.put_in_place(wanted, run.fill(wanted)["id"])["kept"]
+    live.execute(f"ALTER DATABASE {postgres.quoted(kept)} WITH ALLOW_CONNECTIONS false")
+    assert run.remove_kept(wanted, kept) is True
+
+
+def test_swap_says_that_the_scheduler_of_pg_cron_ends(live, spec):
+    if not live.execute(PG_CRON):
+        pytest.skip("pg_cron is not installed")
+    live.execute("CREATE DATABASE scheduled TEMPLATE template0")
+    live.execute("CREATE TABLE offers (id int, title text); INSERT INTO offers VALUES (1, 'a')", "scheduled")
+    wanted = spec("scheduled")
+    (warning,) = [each for each in run.make_plan(wanted)["warnings"] if "pg_cron" in each["what"]]
+    assert "restart the server" in warning["fix"]
+    result = run.put_in_place(wanted, run.fill(wanted)["id"])
+    assert any("pg_cron" in line for line in result["lines"])
+    with contextlib.closing(live.connect()) as connection:
+        assert not attachments.read(connection, "live").scheduler
+        swap.remove(live.server, "scheduled", result["kept"])
