@@ -59,14 +59,19 @@ class Folder:
         self.start = app / "start.py"
         self._count = 0
 
-    def new(self, kind, **variables):
-        """A Site on an empty database of its own that has the tables; its start-up does not run for that."""
+    def new(self, kind, before=(), **variables):
+        """A Site on an empty database of its own that has the tables; its start-up does not run for that.
+
+        `before`: statements for a database of PostgreSQL before it gets them, where {} is its name.
+        """
         self._count += 1
         name = f"little_{self.path.parent.name[-12:]}_{self._count}".replace("-", "_").lower()
         database = name if kind == "pg" else str(self.path.parent / (name + ".sqlite3"))
         if kind == "pg":
             self.cluster.execute(f"DROP DATABASE IF EXISTS {name}")
             self.cluster.execute(f"CREATE DATABASE {name}")
+            for statement in before:
+                self.cluster.execute(statement.format(name), name)
         env_file = self.path.parent / (name + ".env")
         values = dict(KIND=kind, DB=database, PGH=self.cluster.folder, PGP=self.cluster.port, **variables)
         env_file.write_text("".join(f"{key}={value}\n" for key, value in values.items()), encoding="utf-8")

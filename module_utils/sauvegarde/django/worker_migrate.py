@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 from .worker_guard import place
 from .worker_models import description, selected
 
-_SEARCH_PATH = re.compile(r"(?:--)?search[_-]path\s*=\s*(.*)")
+_SEARCH_PATH = re.compile(r"(?:-c|--)?search[_-]path\s*=\s*(.*)", re.IGNORECASE)
 _RECORD = "django_migrations"  # which of them are applied: a table of Django's own
 
 
@@ -68,10 +68,9 @@ def survey(options, source, output):
 
 def _schemas(values):
     """The schemas of the search path in the connection's options, those that every database has left out."""
-    told = shlex.split(str((values.get("OPTIONS") or {}).get("options") or ""))
     path = ""
-    for text in " ".join(told).split("-c "):
-        match = _SEARCH_PATH.match(text.strip())
+    for word in shlex.split(str((values.get("OPTIONS") or {}).get("options") or "")):
+        match = _SEARCH_PATH.match(word)
         path = match.group(1) if match else path
     names = [name.strip().strip('"') for name in path.split(",")]
     return [name for name in names if name and name not in ("public", "$user") and not name.startswith("pg_")]
