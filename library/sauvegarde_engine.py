@@ -86,6 +86,7 @@ def _engine():
         schedule,
         site_path,
         state,
+        summing,
     )
 
 

@@ -1,10 +1,10 @@
 """A job as its host knows it: /etc/sauvegarde/jobs/NAME.json, written by the backup role, read by every run.
 
 Keys: name, kind, user, host (the inventory's name), root (of the archives), state (folder of its own), timeout
-(seconds, 0 for none), nice, allow_failure, retention, before and after (lists of commands), metrics (folder, or
-empty), offsite (names of repositories) and what the kind needs (kinds/*.py). The address of the ping, which is a
-secret, is in /etc/sauvegarde/pings/NAME. A repository is /etc/sauvegarde/offsite/NAME.json, with all that opens it
-(offsite.py) and `manifests`, a folder of root's for those that it has been asked for (catalog.py).
+(seconds, 12 hours by default, 0 for none), nice, allow_failure, retention, before and after (lists of commands),
+metrics (folder, or empty), offsite (names of repositories) and what the kind needs (kinds/*.py). The address of the
+ping, which is a secret, is in /etc/sauvegarde/pings/NAME. A repository is /etc/sauvegarde/offsite/NAME.json, with all
+that opens it (offsite.py) and `manifests`, a folder of root's for those that it has been asked for (catalog.py).
 
 All these files are root's alone, who does what they say, and reads them before going on as the job's user.
 """
@@ -24,7 +24,7 @@ from .errors import LOCKED, SauvegardeError
 CONFIGURATION = "/etc/sauvegarde"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 DEFAULTS = {
-    "timeout": 0,
+    "timeout": 12 * 3600,  # every job ends by itself
     "nice": 10,
     "allow_failure": False,
     "retention": None,

@@ -16,15 +16,44 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg2
-from psycopg2 import sql
 
-from .. import archive, character_sets, databases, fingerprint, foreign_keys, omissions, postgres, process
+from .. import archive, character_sets, databases, fingerprint, foreign_keys, omissions, postgres, process, summing
 from ..errors import LOCKED, SauvegardeError
 from ..following import Compressing
 
 FOLDER = "dump"
 AFTER = "after.sql"
-LOCK_TIMEOUT = 60
+LOCK_TIMEOUT = postgres.LOCK_TIMEOUT
+_ATTEMPTS = 10
+_BRIEFLY = 5  # seconds that pg_dump waits for a table, all attempts but the last
+_PAUSE = 0.2  # seconds before the second attempt, longer before each later one
+_BLOCKED = "could not obtain lock on relation"  # pg_dump's own words, which are not translated here
+_PRIVILEGES = (
+    "Give the dump role pg_read_all_data (14 and later), BYPASSRLS where there is row-level security and, for large"
+    " objects, ALTER ROLE … SET lo_compat_privileges = on by a superuser; or dump as the owner."
+)
+# Tables that another session has to itself, or waits for to have.
+_TAKEN = """
+SELECT DISTINCT n.nspname::text, c.relname::text
+FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid()
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+"""
+# Versions of the rows of the catalogs that pg_dump reads names from; temporary tables come and go.
+_CATALOGS = """
+WITH lasting AS (SELECT oid, xmin FROM pg_class WHERE relpersistence <> 't')
+SELECT md5(string_agg(version, ' ' ORDER BY version)) FROM (
+    SELECT concat_ws(' ', 'class', oid, xmin) FROM lasting
+    UNION ALL SELECT concat_ws(' ', 'column', attrelid, attnum, xmin) FROM pg_attribute
+              WHERE attrelid IN (SELECT oid FROM lasting)
+    UNION ALL SELECT concat_ws(' ', 'constraint', oid, xmin) FROM pg_constraint
+    UNION ALL SELECT concat_ws(' ', 'function', oid, xmin) FROM pg_proc
+    UNION ALL SELECT concat_ws(' ', 'trigger', oid, xmin) FROM pg_trigger
+    UNION ALL SELECT concat_ws(' ', 'type', oid, xmin) FROM pg_type
+              WHERE typrelid = 0 OR typrelid IN (SELECT oid FROM lasting)
+) AS each (version)
+"""
 _UNREADABLE = "pg_restore cannot read the dump whole."
 
 
@@ -51,33 +80,9 @@ def preflight(job, directory, last):
 
 
 def dump(job, stage, facts, notify):
-    """Snapshot, locks, pg_dump with zstd behind it; then the fingerprint and the reading back side by side."""
-    server = postgres.server(job.get("connection"))
+    """pg_dump in an exported snapshot, with zstd behind it and the sums of tables beside it; then the reading back."""
     database = job["database"]
-    workers = int(job.get("workers") or archive.default_workers())
-    wait = float(job.get("lock_timeout", LOCK_TIMEOUT))
-    with contextlib.ExitStack() as stack:
-        leader = stack.enter_context(contextlib.closing(postgres.connect(server, database)))
-        fingerprint.pin(leader)
-        snapshot = stack.enter_context(postgres.snapshot(leader))
-        _lock(leader, wait)
-        with ThreadPoolExecutor(1) as beside:
-            described = beside.submit(_source, leader, facts)
-            look = foreign_keys.Look(lambda: postgres.connect(server, database), facts["for_foreign_keys"])
-            look.start()
-            said = _dump(server, database, snapshot, stage, facts, workers, wait, notify)
-            source = described.result()
-            source["foreign_keys"] = look.result()
-        notify("read_back")
-        changed = source["spatial_ref_sys"]
-        srids = [row["srid"] for row in changed["custom"] + changed["changed"]]
-        if not _has_postgis(source):
-            srids = None
-        with ThreadPoolExecutor(1) as beside:
-            reading = beside.submit(_read_back, stage, facts["reader"])
-            sums = fingerprint.take(lambda: postgres.connect(server, database), snapshot, workers, srids=srids)
-            sequences = reading.result()
-    sums["sequences"] = sequences
+    source, found, said = _dump_and_sum(job, stage, facts, notify)
     with stage.writer(AFTER) as target:
         target.write(character_sets.encode(_after(database, source, facts["encoding"]), facts["encoding"]))
     versions = {"pg_dump": facts["dumper"].version, "pg_restore": facts["reader"].version}
@@ -85,10 +90,113 @@ def dump(job, stage, facts, notify):
     return {
         "source": source,
         "tools": versions,
-        "fingerprint": sums,
+        "fingerprint": found,
         "restore_by_hand": by_hand(source, facts["dumper"]),
         "warnings": _warnings(source, facts, said),
     }
+
+
+def _dump_and_sum(job, stage, facts, notify):
+    """Fill the stage; returns (source, fingerprint, what pg_dump wrote on standard error).
+
+    Where the site's tables change under pg_dump's hands, all begins again with a new snapshot. A statement that wants a
+    table to itself after pg_dump's leader has locked it makes parallel workers fail, so the next attempt has none.
+    """
+    jobs = int(job.get("workers") or archive.default_workers())
+    for attempt in range(1, _ATTEMPTS + 1):
+        with contextlib.ExitStack() as stack:
+            run = _Attempt(stack, job, facts)
+            try:
+                said = run.dump(stage, jobs, notify, attempt < _ATTEMPTS)
+            except (_Changed, SauvegardeError) as error:
+                blocked = _BLOCKED in getattr(error, "why", "")
+                anew = blocked or isinstance(error, _Changed) or error.exit_code == LOCKED or run.outdated()
+                if attempt == _ATTEMPTS or not anew:
+                    raise
+                jobs = 1 if blocked else jobs
+                _discard(stage)
+                notify("again", attempt=attempt + 1)
+                stack.close()  # nothing is held while others go first
+                time.sleep(_PAUSE * attempt)
+                continue
+            notify("read_back")
+            reading = run.beside.submit(_read_back, stage, facts["reader"])
+            found = run.fingerprint()
+            found["sequences"] = reading.result()
+            return run.source, found, said
+    raise AssertionError("the last attempt returns or raises")
+
+
+class _Changed(Exception):
+    """Tables changed between the snapshot and pg_dump's locks on them."""
+
+
+class _Attempt:
+    """One snapshot of the database and what looks through it. The leader's session keeps it; it holds no table."""
+
+    def __init__(self, stack, job, facts):
+        self._server, self._database = postgres.server(job.get("connection")), job["database"]
+        self._wait, self._facts = float(job.get("lock_timeout", LOCK_TIMEOUT)), facts
+        self._leader = stack.enter_context(contextlib.closing(self._connect()))
+        fingerprint.pin(self._leader)
+        _wait_for_tables(self._leader, self._wait)
+        self._snapshot = stack.enter_context(postgres.snapshot(self._leader))
+        self.beside = stack.enter_context(ThreadPoolExecutor(1))
+        self._application = f"sauvegarde pg_dump {os.getpid()} {self._snapshot}"
+        workers = int(job.get("workers") or archive.default_workers())
+        self._sums = stack.enter_context(summing.Summing(self._connect, self._snapshot, workers, self._application))
+
+    def _connect(self):
+        return postgres.connect(self._server, self._database)
+
+    def dump(self, stage, jobs, notify, careful):
+        """Run pg_dump; returns its words. careful: raise _Changed rather than publish a table of which the snapshot has
+        more rows."""
+        self._described = self.beside.submit(_source, self._leader, self._facts)
+        look = foreign_keys.Look(self._connect, self._facts["for_foreign_keys"])
+        look.start()
+        environment = postgres.environment(self._server, self._database, self._application)
+
+        def check():
+            if careful and self._sums.stale():
+                raise _Changed(", ".join(self._sums.stale()))
+
+        # What has to be waited for longer is waited for by the next attempt, which then holds nothing.
+        wait = min(self._wait, _BRIEFLY) if careful else self._wait
+        try:
+            said = _dump(environment, self._snapshot, stage, self._facts, jobs, wait, notify, check)
+            self._sums.dumped()
+        finally:
+            broken = look.result()
+        self.source = dict(self._described.result(), foreign_keys=broken)
+        check()
+        return said
+
+    def outdated(self):
+        """Whether the catalogs have changed since the snapshot, which may be why pg_dump failed."""
+        with contextlib.suppress(SauvegardeError, psycopg2.Error):
+            self._described.exception()  # the leader's session is free after that
+            with contextlib.closing(self._connect()) as now:
+                fingerprint.pin(now)
+                return postgres.query(now, _CATALOGS) != postgres.query(self._leader, _CATALOGS)
+        return False
+
+    def fingerprint(self):
+        """The manifest's fingerprint, but for the sequences."""
+        found = dict(self._sums.result(), algorithm=fingerprint.ALGORITHM)
+        if _has_postgis(self.source):
+            changed = self.source["spatial_ref_sys"]
+            listed = [row["srid"] for row in changed["custom"] + changed["changed"]]
+            with postgres.rolled_back(self._leader):
+                found["srids"] = fingerprint.custom_srids(self._leader, listed)
+        return found
+
+
+def _discard(stage):
+    """Take back what an attempt has left in the stage."""
+    for entry in stage.files:
+        stage.discard(entry["path"])
+    shutil.rmtree(str(stage.path / FOLDER), ignore_errors=True)
 
 
 def _has_postgis(source):
@@ -97,7 +205,8 @@ def _has_postgis(source):
 
 def _source(leader, facts):
     try:
-        source = databases.describe(leader)
+        with postgres.rolled_back(leader):
+            source = databases.describe(leader)
     except psycopg2.Error as error:
         raise postgres.database_error(error, "The database's properties could not be read.") from error
     source.update(server=facts["server"], libraries=facts["libraries"])
@@ -105,28 +214,33 @@ def _source(leader, facts):
     return source
 
 
-def _lock(leader, wait):
-    """Hold every table against changes of its form until the fingerprint is taken, and TRUNCATE with them, which no
-    snapshot hides. pg_dump does the same, but lets go when it ends."""
-    postgres.execute(leader, "SET lock_timeout TO %s", (int(wait * 1000),))
-    for table in fingerprint.tables(leader):
-        statement = sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(
-            postgres.qualified(table.schema, table.name)
-        )
+def _wait_for_tables(leader, wait):
+    """Wait for every table that somebody has to himself or is about to, each alone, before anything else is held.
+
+    What comes between this and pg_dump's locks is left to pg_dump's own limit.
+    """
+    until = time.monotonic() + wait
+    for schema, name in postgres.query(leader, _TAKEN):
+        table = postgres.quoted(schema, name)
+        left = max(1, int((until - time.monotonic()) * 1000))
         try:
-            postgres.execute(leader, statement)
+            with postgres.transaction(leader):
+                postgres.execute(leader, "SET LOCAL lock_timeout TO %s", (left,))
+                postgres.execute(leader, f"LOCK TABLE ONLY {table} IN ACCESS SHARE MODE")
         except psycopg2.Error as error:
-            what = f"The table {table.key} could not be locked for reading"
-            if error.pgcode == "55P03":
-                what += f" within {wait:g} seconds"
-            raise postgres.database_error(error, what + ".") from error
+            if error.pgcode == "55P03":  # lock_not_available
+                what = f"The table {table} could not be locked for reading within {wait:g} seconds."
+                raise postgres.database_error(error, what) from error
+            if leader.closed:
+                raise  # anything else is pg_dump's to say
 
 
-def _dump(server, database, snapshot, stage, facts, workers, wait, notify):
+def _dump(environment, snapshot, stage, facts, jobs, wait, notify, check):
+    """Run pg_dump with zstd behind it. check: called again and again meanwhile; what it raises ends the dump."""
     arguments = [
         facts["dumper"].path,
         "--format=directory",
-        f"--jobs={workers}",
+        f"--jobs={jobs}",
         "--compress=0",
         f"--encoding={facts['encoding']}",  # its own: whatever bytes there are come back as they were
         f"--snapshot={snapshot}",
@@ -136,20 +250,22 @@ def _dump(server, database, snapshot, stage, facts, workers, wait, notify):
     ]
     if facts["dumper"].version_num >= 100000:
         arguments.append("--no-sync")  # the files are compressed first and synced then
-    with Compressing(stage, FOLDER, workers) as work, process.start(
-        arguments, env=postgres.environment(server, database)
-    ) as tool:
+    with Compressing(stage, FOLDER, max(jobs, 2)) as work, process.start(arguments, env=environment) as tool:
         told = 0
         while tool.running():
             work.turn()
+            check()
             if time.monotonic() - told > 1:
                 told = time.monotonic()
                 notify("dumping", files=len(stage.files), bytes=sum(entry["bytes"] for entry in stage.files))
         try:
-            said = tool.finish(what=f"The database {database} could not be dumped.").stderr
+            said = tool.finish(what="The database {} could not be dumped.".format(environment["PGDATABASE"])).stderr
         except SauvegardeError as error:
-            if "lock timeout" in error.why or "55P03" in error.why:
+            if "statement timeout" in error.why:  # how --lock-wait-timeout ends its statement
                 error.exit_code = LOCKED
+                error.fix = "See who holds the table in pg_stat_activity, and run again once it is free."
+            if any(words in error.why for words in ("permission denied", "row-level security")):
+                error.fix = _PRIVILEGES
             raise
         work.finish()
     notify("dumped", bytes=sum(entry["bytes"] for entry in stage.files))

@@ -1,0 +1,325 @@
+"""Statements of the site while a job runs: none waits longer than behind stock pg_dump, and every job is published."""
+
+import os
+import random
+import shutil
+import subprocess
+import threading
+import time
+
+import psycopg2
+import pytest
+from conftest import wait_until
+from sauvegarde import archive, fingerprint, kinds, postgres
+
+# Of each sort, while jobs run and again while stock pg_dump runs. 100 take some minutes.
+STATEMENTS = int(os.environ.get("SAUVEGARDE_TEST_STATEMENTS", "4"))
+JITTER = float(os.environ.get("SAUVEGARDE_TEST_JITTER", "1"))  # seconds beyond the 10 % that a busy machine may take
+SORTS = {
+    "truncate": ["TRUNCATE {0}; INSERT INTO {0} SELECT i, i::text FROM generate_series(1, 500) i"],
+    "alter": ["ALTER TABLE {0} ADD more int DEFAULT 7", "ALTER TABLE {0} DROP more"],
+    "rewrite": ["ALTER TABLE {0} ALTER id TYPE int8", "ALTER TABLE {0} ALTER id TYPE int4"],
+    "vacuum": ["VACUUM FULL {0}"],
+    "index": ["CREATE INDEX of_{0} ON {0} (t)", "DROP INDEX of_{0}"],
+    "replace": ["DROP TABLE {0}; CREATE TABLE {0} AS SELECT i AS id, i::text AS t FROM generate_series(1, 500) i"],
+    "migrate": [
+        "BEGIN; ALTER TABLE {0} ADD other int; UPDATE {0} SET other = id; CREATE TABLE {0}_more (id int PRIMARY KEY);"
+        " ALTER TABLE {0} ADD CONSTRAINT uniq UNIQUE (id); COMMIT",
+        "BEGIN; ALTER TABLE {0} DROP CONSTRAINT uniq; ALTER TABLE {0} DROP other; DROP TABLE {0}_more; COMMIT",
+    ],
+}
+SCHEMA = "CREATE TABLE big AS SELECT i, (SELECT string_agg(md5((i + k)::text), '') FROM generate_series(1, 60) k) AS t"
+SCHEMA += " FROM generate_series(1, {}) i;" + "".join(
+    f"CREATE TABLE of_{sort} AS SELECT i AS id, i::text AS t FROM generate_series(1, 500) i;" for sort in SORTS
+)
+
+
+def job(cluster, database, **more):
+    return {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database, "workers": 2, **more}
+
+
+class Load:
+    """Threads that run statements of each sort, each on its own table, and readers of all tables, as a site would.
+
+    waits: the seconds that each statement took, by sort; `read` for the readers.
+    """
+
+    def __init__(self, cluster, database, seed):
+        self.cluster, self.database = cluster, database
+        self.waits = {sort: [] for sort in [*SORTS, "read"]}
+        self.errors = []
+        self._stop, self._dice = threading.Event(), random.Random(seed)
+        self._threads = [threading.Thread(target=self._run, args=(sort,)) for sort in SORTS]
+        self._threads += [threading.Thread(target=self._read, args=(number,)) for number in range(2)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def enough(self):
+        return min(len(each) for each in self.waits.values()) >= STATEMENTS
+
+    def _each(self, sort, statements, pause):
+        connection = self.cluster.connect(self.database)
+        while not self._stop.wait(self._dice.uniform(0, pause)):
+            for statement in statements():
+                began = time.monotonic()
+                try:
+                    postgres.execute(connection, statement)
+                except psycopg2.Error as error:
+                    if sort != "read" or error.pgcode not in ("42P01", "XX000"):  # it has just been dropped
+                        self.errors.append((statement, str(error)))
+                self.waits[sort].append(time.monotonic() - began)
+        connection.close()
+
+    def _run(self, sort):
+        self._each(sort, lambda: [text.format("of_" + sort) for text in SORTS[sort]], 2.0)
+
+    def _read(self, _number):
+        self._each("read", lambda: [f"SELECT count(*) FROM of_{self._dice.choice(list(SORTS))}"], 0.1)
+
+
+def longest(load):
+    return {sort: max(each) for sort, each in load.waits.items()}
+
+
+def stock(cluster, database, folder):
+    """Stock pg_dump again and again; returns the waits. It may fail: that lets the others go on early."""
+    with Load(cluster, database, 1) as load:
+        ended = []
+        while not load.enough():
+            words = [str(cluster.binaries / "pg_dump"), "-Fd", "-j2", "-f", str(folder)]
+            ended.append(
+                subprocess.run(
+                    words, env=postgres.environment(cluster.server, database), stderr=subprocess.PIPE
+                ).returncode
+            )
+            shutil.rmtree(str(folder))
+    assert not load.errors, load.errors[:3]
+    print("stock: statuses", ended)
+    return longest(load)
+
+
+def test_nobody_waits_longer_than_behind_stock(cluster, database, repository, tmp_path):
+    cluster.execute(SCHEMA.format(20000), database)
+    theirs = stock(cluster, database, tmp_path / "stock")
+    alone = time.monotonic()
+    cluster.run("pg_dump", "-Fd", "-j2", "-f", tmp_path / "alone", database=database)
+    alone = time.monotonic() - alone
+    manifests, steps = [], []
+    with Load(cluster, database, 2) as load:
+        while not load.enough():
+            manifests.append(
+                kinds.back_up(job(cluster, database), repository, lambda step, **values: steps.append(step))
+            )
+    assert not load.errors, load.errors[:3]
+    ours = longest(load)
+    print("jobs", len(manifests), "anew", steps.count("again"), "alone", alone)
+    print("unproven", [each["fingerprint"].get("unproven") for each in manifests if "unproven" in each["fingerprint"]])
+    for sort in ours:
+        print(f"{sort:10} stock {theirs[sort]:6.2f} s, here {ours[sort]:6.2f} s, {len(load.waits[sort])} statements")
+    for sort in ours:
+        assert ours[sort] <= 1.1 * max(theirs[sort], alone) + JITTER, sort
+
+
+def test_a_table_is_waited_for_before_others_are_held(cluster, database, repository):
+    """Somebody who has one table to himself and then wants another gets it; the job comes after him."""
+    cluster.execute("CREATE TABLE a AS SELECT 1 AS i; CREATE TABLE z AS SELECT 2 AS i", database)
+    holder = cluster.connect(database)
+    postgres.execute(holder, "BEGIN; LOCK TABLE z IN ACCESS EXCLUSIVE MODE")
+    made = []
+    thread = threading.Thread(target=lambda: made.append(kinds.back_up(job(cluster, database), repository)))
+    thread.start()
+    try:
+        wait_until(lambda: cluster.execute("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        time.sleep(0.5)
+        postgres.execute(holder, "SET LOCAL lock_timeout TO '300ms'; ALTER TABLE a ADD j int; INSERT INTO z VALUES (3)")
+        postgres.execute(holder, "COMMIT")
+    finally:
+        holder.close()
+        thread.join()
+    assert {name: each["rows"] for name, each in made[0]["fingerprint"]["tables"].items()} == {
+        '"public"."a"': 1,
+        '"public"."z"': 2,
+    }
+
+
+def test_a_statement_that_comes_between_is_given_way(cluster, database, repository, tmp_path):
+    """A worker of pg_dump cannot have a table that pg_dump's leader holds: the job goes on with one process."""
+    cluster.execute(SCHEMA.format(15000), database)
+    steps, waited = [], []
+
+    def notify(step, **_values):
+        steps.append(step)
+        if step == "dumping" and not waited:
+            waited.append(threading.Thread(target=cluster.execute, args=("TRUNCATE of_index", database)))
+            waited[0].start()
+
+    found = kinds.back_up(job(cluster, database), repository, notify)
+    waited[0].join()
+    assert "unproven" not in found["fingerprint"]
+    rows = found["fingerprint"]["tables"]['"public"."of_index"']["rows"]
+    assert rows == (0 if "again" in steps else 500)
+    restored(cluster, repository, found, tmp_path)
+
+
+def restored(cluster, repository, manifest, tmp_path):
+    """Restore the archive with stock tools and compare it."""
+    plain = tmp_path / "plain"
+    archive.expand(repository / "demo" / manifest["id"], plain)
+    cluster.execute("DROP DATABASE IF EXISTS restored")
+    cluster.execute("CREATE DATABASE restored TEMPLATE template0")
+    try:
+        cluster.run("pg_restore", "-j2", "-d", "restored", plain / "dump")
+        sums = manifest["fingerprint"]
+        found = fingerprint.take(lambda: cluster.connect("restored"), like=sums)
+        assert fingerprint.compare(sums, found) == []
+        return found
+    finally:
+        cluster.execute("DROP DATABASE restored")
+
+
+TIMEOUTS = {
+    "statement_timeout": 90600,
+    "lock_timeout": 90600,
+    "idle_in_transaction_session_timeout": 90600,
+    "idle_session_timeout": 140000,
+    "transaction_timeout": 170000,
+}
+
+
+def test_no_timeout_of_the_site_ends_a_session(cluster, database, repository):
+    number = int(cluster.execute("SHOW server_version_num")[0][0])
+    name = postgres.quoted(database)
+    there = [setting for setting, since in TIMEOUTS.items() if number >= since]
+    cluster.execute("CREATE TABLE t AS SELECT i, repeat('x', 1000) AS t FROM generate_series(1, 20000) i", database)
+    for setting in there:
+        cluster.execute(f"ALTER DATABASE {name} SET {setting} TO '20ms'")
+    connection = cluster.connect(database)
+    try:
+        limits = {setting: postgres.value(connection, f"SHOW {setting}") for setting in there}
+        assert limits.pop("lock_timeout") == "1min" and set(limits.values()) == {"0"}
+    finally:
+        connection.close()
+    environment = postgres.environment(cluster.server, database)
+    for setting in there:
+        words = [str(cluster.binaries / "psql"), "-XAtc", f"SELECT pg_sleep(0.1); SHOW {setting}"]
+        told = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=True).stdout.decode().split()
+        assert told == ["1min" if setting == "lock_timeout" else "0"]
+    assert "unproven" not in kinds.back_up(job(cluster, database), repository)["fingerprint"]
+
+
+def test_more_tables_than_the_servers_lock_table_holds_twice(cluster, database, repository):
+    """Their indexes are locked too when they are summed, so each is let go. With half of what stock can dump here."""
+    places = int(cluster.execute("SELECT current_setting('max_locks_per_transaction')::int * 50")[0][0])
+    cluster.execute(
+        "CREATE PROCEDURE fill(n int) LANGUAGE plpgsql AS $$BEGIN FOR t IN 1..n LOOP"
+        " EXECUTE format('CREATE TABLE t%1$s (id int PRIMARY KEY, a int, b int); CREATE INDEX ON t%1$s (a);"
+        " CREATE INDEX ON t%1$s (b); INSERT INTO t%1$s VALUES (1, 2, 3)', t); COMMIT; END LOOP; END$$;",
+        database,
+    )
+    count = places * 3 // 8
+    cluster.execute(f"CALL fill({count})", database)
+    held = []
+
+    def notify(step, **_values):
+        if step in ("dumping", "read_back"):
+            held.append(cluster.execute("SELECT count(*) FROM pg_locks")[0][0])
+
+    found = kinds.back_up(job(cluster, database), repository, notify)["fingerprint"]
+    assert len(found["tables"]) == count and "unproven" not in found
+    assert held[-1] < 100
+
+
+def test_what_cannot_be_summed_is_published_as_that(cluster, database, repository, tmp_path):
+    """What an index's function calls is gone: no query on the table can be planned, but pg_dump copies its rows."""
+    cluster.execute(
+        "CREATE FUNCTION inner_one(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';"
+        "CREATE FUNCTION outer_one(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT inner_one($1)';"
+        "CREATE TABLE t AS SELECT i FROM generate_series(1, 10) i; CREATE INDEX ON t (outer_one(i));"
+        "CREATE TABLE u AS SELECT 1 AS i; DROP FUNCTION inner_one(int);",
+        database,
+    )
+    found = kinds.back_up(job(cluster, database), repository)
+    sums = found["fingerprint"]
+    assert list(sums["tables"]) == ['"public"."u"']
+    assert [each["object"] for each in sums["unproven"]] == ["TABLE public.t"]
+    assert "inner_one" in sums["unproven"][0]["why"]
+    assert kinds.verify(repository / "demo" / found["id"])["checksum"] == found["checksum"]
+    cluster.execute("DROP INDEX t_outer_one_idx", database)
+    now = fingerprint.take(lambda: cluster.connect(database), like=sums)
+    assert fingerprint.compare(sums, now) == [] and list(now["tables"]) == ['"public"."u"']
+    cluster.execute("INSERT INTO u VALUES (2)", database)
+    now = fingerprint.take(lambda: cluster.connect(database), like=sums)
+    assert [each["object"] for each in fingerprint.compare(sums, now)] == ['table "public"."u"']
+    now = fingerprint.take(lambda: cluster.connect(database))
+    now["unproven"] = [{"object": "TABLE public.u", "why": "no memory"}]
+    assert [each["object"] for each in fingerprint.compare(sums, now)] == ["TABLE public.u"]
+
+
+SITE = """
+CREATE SCHEMA tools; CREATE SCHEMA app; SET search_path TO app, tools;
+CREATE FUNCTION tools.double(i int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT i * 2';
+CREATE FUNCTION app.more(i int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT double(i) + 1';
+CREATE TABLE app.t (i int, r regclass, rs regtype[]);
+INSERT INTO app.t SELECT i, 'app.t', ARRAY['app.t', 'int']::regtype[] FROM generate_series(1, 10) i;
+CREATE INDEX ON app.t (more(i)); CREATE INDEX ON app.t (i) WHERE more(i) > 3;
+"""
+
+
+def test_functions_of_indexes_find_what_they_call(cluster, database, repository):
+    """Whatever path the database has; and values that print by the path are the same under all of them."""
+    cluster.execute(SITE, database)
+    name, sums = postgres.quoted(database), []
+    for path in ("app, tools", "public", "''", '"$user"'):
+        cluster.execute(f"ALTER DATABASE {name} SET search_path TO {path}")
+        sums.append(kinds.back_up(job(cluster, database), repository)["fingerprint"])
+        assert "unproven" not in sums[-1], path
+    cluster.execute("DROP INDEX app.t_more_idx; DROP INDEX app.t_i_idx", database)
+    sums.append(fingerprint.take(lambda: cluster.connect(database)))
+    assert {each["tables"]['"app"."t"']["hash"] for each in sums} == {sums[0]["tables"]['"app"."t"']["hash"]}
+
+
+def test_rows_may_go_into_other_partitions(cluster, database, repository, tmp_path):
+    if int(cluster.execute("SHOW server_version_num")[0][0]) < 120000:
+        pytest.skip("hash partitions and generated columns came with PostgreSQL 11 and 12")
+    cluster.execute(
+        "CREATE TYPE kind AS ENUM ('a', 'b', 'c', 'd', 'e'); CREATE SCHEMA parts;"
+        "CREATE TABLE asked (k kind, i int, g int GENERATED ALWAYS AS (i * 2) STORED) PARTITION BY HASH (k);"
+        "CREATE TABLE parts.p0 PARTITION OF asked FOR VALUES WITH (MODULUS 3, REMAINDER 0);"
+        "CREATE TABLE parts.p1 PARTITION OF asked FOR VALUES WITH (MODULUS 3, REMAINDER 1) PARTITION BY RANGE (i);"
+        "CREATE TABLE parts.p1a PARTITION OF parts.p1 DEFAULT;"
+        "CREATE TABLE p2 (g int GENERATED ALWAYS AS (i * 2) STORED, i int, k kind);"
+        "ALTER TABLE asked ATTACH PARTITION p2 FOR VALUES WITH (MODULUS 3, REMAINDER 2);"
+        "INSERT INTO asked (k, i)"
+        " SELECT (ARRAY['a', 'b', 'c', 'd', 'e'])[i % 5 + 1]::kind, i FROM generate_series(1, 100) i",
+        database,
+    )
+    found = kinds.back_up(job(cluster, database), repository)
+    assert found["fingerprint"]["tables"]['"public"."asked"']["rows"] == 100
+    sums = found["fingerprint"]
+
+    def differences():
+        now = fingerprint.take(lambda: cluster.connect(database), like=sums)
+        return [each["object"] + " " + each["problem"] for each in fingerprint.compare(sums, now)]
+
+    # As in a restored database, whose enum has other OIDs.
+    cluster.execute(
+        "CREATE TABLE rows AS SELECT k, i FROM asked; TRUNCATE asked; ALTER TABLE asked DETACH PARTITION p2;"
+        "ALTER TABLE asked DETACH PARTITION parts.p0;"
+        "ALTER TABLE asked ATTACH PARTITION parts.p0 FOR VALUES WITH (MODULUS 3, REMAINDER 2);"
+        "ALTER TABLE asked ATTACH PARTITION p2 FOR VALUES WITH (MODULUS 3, REMAINDER 0);"
+        "INSERT INTO asked (k, i) SELECT k, i FROM rows; DROP TABLE rows",
+        database,
+    )
+    assert differences() == []
+    cluster.execute("UPDATE asked SET i = -1 WHERE i = 1", database)
+    assert len(differences()) == 1
+    cluster.execute("UPDATE asked SET i = 1 WHERE i = -1; ALTER TABLE asked DETACH PARTITION p2", database)
+    assert any("p2" in each for each in differences())
