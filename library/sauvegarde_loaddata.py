@@ -8,7 +8,9 @@ short_description: Load fixtures into a Django site
 description:
   - Leaves what C(manage.py loaddata) leaves, row for row, in one transaction. References that lead nowhere, texts that
     are too long, numbers out of range and NULs are all listed before anything is written.
-  - Where only Django's own way gives its result (listeners, inherited models, natural keys), it is taken, and said.
+  - Rows are written in bulk. Listeners hear of each object what they hear from C(manage.py loaddata), in the order of
+    the files, and find the same rows in the database. Where only Django's own way gives its result (a listener changes
+    the object, the database converts a field), it is taken, and said.
 author: Sauvegarde
 extends_documentation_fragment:
   - sauvegarde_site
@@ -77,6 +79,10 @@ stock:
       because somebody listens to that, are among them.
   returned: when something was loaded
   type: dict
+listeners:
+  description: The signals that were sent for each model's objects, by label.
+  returned: when something was loaded
+  type: dict
 problems:
   description: What was wrong with the data, each with C(kind), C(model), C(pk), C(field), C(detail) and C(action).
   returned: when something was loaded
@@ -87,6 +93,8 @@ problems:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.django import arguments, load, sets
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+
+_RETURNED = ("counts", "stock", "listeners", "problems")
 
 
 def main():
@@ -111,7 +119,7 @@ def main():
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     sentences = "".join(each["sentence"] + "\n" for each in result["differences"])
-    loaded = {key: value for key, value in (result["loaded"] or {}).items() if key in ("counts", "stock", "problems")}
+    loaded = {key: value for key, value in (result["loaded"] or {}).items() if key in _RETURNED}
     module.exit_json(changed=result["changed"], diff={"prepared": sentences}, **loaded)
 
 

@@ -101,9 +101,9 @@ def test_values_of_another_type_than_their_column_are_written_as_stock_writes_th
     assert text_of(where) == manage(where, "dumpdata", *NATURAL)
 
 
-def test_every_model_but_the_inherited_one_is_read_fast(sites):
+def test_every_model_is_read_fast(sites):
     result = dump.stream(sites.new("sqlite", filled=True), {}, lambda piece: None)
-    assert set(result["stock"]) == {"pages.event"}
+    assert result["stock"] == {}
     assert "inherits" in result["stock"]["pages.event"]
     assert result["counts"]["offers.offer"] == 120
 

@@ -16,6 +16,7 @@ from django.db.models.query import QuerySet
 from django.utils.dateparse import parse_date, parse_datetime
 
 from ..errors import SauvegardeError
+from .worker_models import is_generated
 
 _ROWS = 100  # rows, or bytes, of which texts are made at a time
 _BYTES = 1 << 18
@@ -71,6 +72,9 @@ class _Direct:
         self.key = f"{self.table}.{self.quote(meta.pk.column)}"
         self.fields, self.many = reader.columns(), reader.many()
         if any(reader.is_natural(field) for field in (*self.fields, *self.many)):
+            raise _NotDirect()
+        # Stock orders by the key's field, and so as the model that it points to wants.
+        if meta.pk.remote_field is not None and meta.pk.remote_field.model._meta.ordering:
             raise _NotDirect()
         plain = QuerySet(reader.model).using(reader.using).order_by(meta.pk.name).values_list("pk")
         if self._sql(plain) != self._sql(reader.queryset.values_list("pk")):
@@ -207,7 +211,8 @@ class _Postgres(_Direct):
         """A function from a column's bytes to the value that the driver and Django make of them."""
         kind = field.get_internal_type()
         if kind == "JSONField":
-            made = lambda text: field.from_db_value(text, None, self.connection)  # noqa: E731 - one of several
+            of_values = field.output_field if is_generated(field) else field
+            made = lambda text: of_values.from_db_value(text, None, self.connection)  # noqa: E731 - one of several
         elif kind == "DurationField":
             made = _interval(self.connection)
         else:

@@ -1,8 +1,9 @@
 """Inside the site: what stock `dumpdata` writes, byte for byte, from one snapshot and with bulk reads.
 
-A model is read fast, as rows, when nothing of the site's stands between a row and its object. Where something does (an
-inherited model, a listener to `post_init`, a field or manager with a will of its own) its objects go through Django's
-own serializer, and the result says so. Where not even a row's values are wanted, `worker_direct` goes faster still.
+A model is read fast, as rows, when nothing of the site's stands between a row and its object; where the model has a
+hand in making its objects (its own `__init__`, a listener to `post_init`), as objects, with lists read in bulk all the
+same. Where a field or manager has a will of its own, its objects go through Django's own serializer, and the result
+says so. Where not even a row's values are wanted, `worker_direct` goes faster still.
 """
 
 import datetime
@@ -24,7 +25,7 @@ from django.db.models.query import ModelIterable, QuerySet
 from ..errors import SauvegardeError
 from .masking import Empty, Masking
 from .worker_direct import direct
-from .worker_models import description, hidden_attribute, raw_numbers, selected, snapshot
+from .worker_models import description, hidden_attribute, is_generated, raw_numbers, rows_of, selected, snapshot
 
 # Rows read, and texts joined, at a time: what bounds the memory.
 _CHUNK = 100
@@ -167,16 +168,20 @@ class Reader:
         self.using = options["database"]
         self.natural_foreign = options["natural_foreign"]
         self.natural_primary = options["natural_primary"]
-        manager = model._base_manager if options["all"] else model._default_manager
-        self.queryset = manager.using(self.using).order_by(model._meta.pk.name)
+        self.all = options["all"]
+        # As stock, whose own manager django-polymorphic recognizes and gives plain objects.
+        plain = self.all or hasattr(model._default_manager, "non_polymorphic")
+        rows = rows_of(model, self.using) if plain else model._default_manager.using(self.using)
+        self.queryset = rows.order_by(model._meta.pk.name)
         if options["pks"]:
             self.queryset = self.queryset.filter(pk__in=options["pks"])
         self.reason = self._reason()
+        self.made = not self.reason and self._made()
         self.with_key = not (self.natural_primary and hasattr(model, "natural_key"))
 
     def write(self, add):
         """Hand the objects' texts (bytes) to `add`, a list at a time; returns how many there were."""
-        way = None if self.reason else direct(self)
+        way = None if self.reason or self.made else direct(self)
         if way is not None:
             return way.write(add)
         count = 0
@@ -186,19 +191,19 @@ class Reader:
             count += len(some)
         return count
 
+    def _without_generated(self, entry):
+        names = {field.name for field in self.model._meta.local_fields if is_generated(field)}
+        return dict(entry, fields={name: value for name, value in entry["fields"].items() if name not in names})
+
     # --- fast: rows ---------------------------------------------------------------------------------------------------
 
     def _reason(self):
         """Why the model must go through Django's serializer, or an empty text."""
         model, queryset = self.model, self.queryset
-        if model._meta.parents:
-            return "inherits from another model's table"
         if len(getattr(model._meta, "pk_fields", [model._meta.pk])) > 1:
             return "has a key of several columns"
-        if model.from_db.__func__ is not models.Model.from_db.__func__ or model.__init__ is not models.Model.__init__:
-            return "makes its objects in its own way"
-        if signals.pre_init.has_listeners(model) or signals.post_init.has_listeners(model):
-            return "has a listener to its objects' making"
+        if model._meta.parents and self.natural_primary:
+            return "inherits from another model's table, whose key it writes"
         if queryset._iterable_class is not ModelIterable or queryset._prefetch_related_lookups:
             return "has a manager with a way of its own"
         if type(queryset).iterator is not QuerySet.iterator or type(queryset).values_list is not QuerySet.values_list:
@@ -207,7 +212,7 @@ class Reader:
             reason = self._field_reason(field)
             if reason:
                 return f"its field {field.name} {reason}"
-        for field in self.many():
+        for field in self.many() if not self.all else ():
             if type(field.remote_field.model._default_manager).get_queryset is not BaseManager.get_queryset:
                 return f"what its field {field.name} points to has a manager with a way of its own"
         return ""
@@ -218,7 +223,14 @@ class Reader:
             return "is read in its own way"
         if not cls.value_to_string.__module__.startswith(("django.db.", "django.contrib.")):
             return "is written in its own way"
-        return "stands behind a descriptor of its own" if hidden_attribute(self.model, field) else ""
+        return ""
+
+    def _made(self):
+        """Whether an object must be made of each row, since the model has a hand in it: its values are the object's."""
+        model = self.model
+        own = model.from_db.__func__ is not models.Model.from_db.__func__ or model.__init__ is not models.Model.__init__
+        listened = signals.pre_init.has_listeners(model) or signals.post_init.has_listeners(model)
+        return own or listened or any(hidden_attribute(model, field) for field in model._meta.local_fields)
 
     def many(self):
         """The many-to-many fields that a fixture of the model holds."""
@@ -230,7 +242,10 @@ class Reader:
 
     def columns(self):
         """The key, and then the columns that a fixture has among the fields: as stock, in the order of the model."""
-        return [self.model._meta.pk] + [field for field in self.model._meta.local_fields if field.serialize]
+        fields = [field for field in self.model._meta.local_fields if field.serialize]
+        if self.masking:
+            fields = [field for field in fields if not is_generated(field)]
+        return [self.model._meta.pk, *fields]
 
     def template(self):
         """The text of an object with a place for each of the columns (for the key, where it has one) and lists."""
@@ -243,7 +258,7 @@ class Reader:
         quick, sure = (list(some) for some in zip(*[self.encoder(field) for field in columns]))
         natural = [(place, field) for place, field in enumerate(columns) if place and self.is_natural(field)]
         skip = 0 if self.with_key else 1
-        rows = self.queryset.values_list(*[field.attname for field in columns]).iterator(chunk_size=_CHUNK)
+        rows = self._rows(columns)
         for chunk in iter(lambda: list(islice(rows, _CHUNK)), []):
             for place, field in natural:
                 quick[place] = sure[place] = self._natural_encoder(field, [row[place] for row in chunk])
@@ -256,6 +271,12 @@ class Reader:
                 for members in lists:
                     texts.append(members.get(row[0], "[]"))
                 yield template % tuple(texts[skip:])
+
+    def _rows(self, columns):
+        if not self.made:
+            return self.queryset.values_list(*[field.attname for field in columns]).iterator(chunk_size=_CHUNK)
+        objects = self.queryset.iterator(chunk_size=_CHUNK)
+        return (tuple([field.value_from_object(item) for field in columns]) for item in objects)
 
     def is_natural(self, field):
         return bool(
@@ -327,7 +348,8 @@ class Reader:
             .values_list(source.attname, target.attname)
         )
         if self.is_natural(field):
-            known = self.keys.fetch(field, related._default_manager, "pk", [pair[1] for pair in pairs])
+            manager = related._base_manager if self.all else related._default_manager
+            known = self.keys.fetch(field, manager, "pk", [pair[1] for pair in pairs])
             member = known.__getitem__
         else:
             key = related._meta.pk
@@ -364,7 +386,7 @@ class Reader:
                 use_natural_primary_keys=self.natural_primary,
             ):
                 if self.masking:
-                    entry = self.masking.entry(_plain(entry), self.natural_foreign)
+                    entry = self.masking.entry(self._without_generated(_plain(entry)), self.natural_foreign)
                 yield self.style.entry(entry)
 
 

@@ -32,6 +32,7 @@ from django.db.models.deletion import Collector
 from ..errors import FAILED, LOCKED, SauvegardeError
 from .worker_guard import timeouts
 from .worker_listeners import Replay, silenced
+from .worker_models import rows_of
 from .worker_naturals import Naturals
 from .worker_plan import Plan, Runs, constrained
 from .worker_values import CHUNK, Column, Keys, Problems, converted
@@ -359,8 +360,21 @@ class Load:
         tables += [parent._meta.db_table for plan in self.plans.values() for parent in plan.model._meta.parents]
         self._check_references(set(tables))
         loaded = [plan.model for plan in self.plans.values() if plan.spool.count or plan.counts["stock"]]
+        self._reset_sequences(loaded)
+
+    def _reset_sequences(self, loaded):
+        """New rows get numbers behind those that are there. A sequence begins at 1: of a table whose greatest number
+        lies below, it stays there."""
+        quote, below = self.connection.ops.quote_name, []
         with self.connection.cursor() as cursor:
-            for statement in self.connection.ops.sequence_reset_sql(no_style(), loaded):
+            for model in loaded if self.connection.vendor == "postgresql" else ():
+                key = model._meta.auto_field
+                if key is not None:
+                    cursor.execute(f"SELECT max({quote(key.column)}) FROM {quote(model._meta.db_table)}")
+                    greatest = cursor.fetchone()[0]
+                    below += [model] if greatest is not None and greatest < 1 else []
+            models = [model for model in loaded if model not in below]
+            for statement in self.connection.ops.sequence_reset_sql(no_style(), models):
                 cursor.execute(statement)
 
     def _write_in_order(self, writer, bad, bad_members):
@@ -405,11 +419,11 @@ class Load:
         kept = plan.keys
         if any(column.kind == "DecimalField" for column in plan.key_columns):
             kept = {_comparable(plan, key) for key in kept.without(Keys())}
-        held = plan.model._base_manager.using(self.using).values_list("pk", flat=True)
+        held = rows_of(plan.model, self.using).values_list("pk", flat=True)
         gone = [pk for pk in held.iterator() if _comparable(plan, _stored_key(plan, pk)) not in kept]
         for chunk in _chunks(sorted(gone)):
             collector = Collector(using=self.using)
-            rows = list(plan.model._base_manager.using(self.using).filter(pk__in=chunk))
+            rows = list(rows_of(plan.model, self.using).filter(pk__in=chunk))
             collector.collect(rows, collect_related=False, keep_parents=True)
             for many in plan.many.values():
                 # As Django: after `pre_delete`, before the rows themselves.

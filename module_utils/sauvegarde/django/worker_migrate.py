@@ -11,7 +11,8 @@ from django.db import OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from .worker_guard import place
-from .worker_models import description, selected
+from .worker_models import description, listeners, selected
+from .worker_plan import why_by_django
 
 _SEARCH_PATH = re.compile(r"(?:-c|--)?search[_-]path\s*=\s*(.*)", re.IGNORECASE)
 _RECORD = "django_migrations"  # which of them are applied: a table of Django's own
@@ -24,7 +25,9 @@ def survey(options, source, output):
     "models": as `worker_models.description`, "selected": [labels], "tables": [names], "migrations": all that the code
     has, "replaced": those that its squashed ones stand for, "applied": those of the database (None where it cannot be
     asked), "refused": why not, "system": the server's system identifier where it may be asked, "schemas": those that
-    the settings' search path names, "table_of": {label: table of a selected model that migrations make}}.
+    the settings' search path names, "table_of": {label: table of a selected model that migrations make},
+    "listeners": {name of a function that hears of saving: of how many models}, "by_django": {label: why Django itself
+    must write every object}}.
     """
     using = options["database"]
     connection = connections[using]
@@ -47,6 +50,14 @@ def survey(options, source, output):
     }
     models = {label: apps.get_model(label)._meta for label in found["selected"]}
     found["table_of"] = {label: meta.db_table for label, meta in models.items() if meta.managed}
+    found["listeners"], found["by_django"] = {}, {}
+    for label in found["selected"]:
+        model = apps.get_model(label)
+        why = why_by_django(model, connection.vendor)
+        if why:
+            found["by_django"][label] = why
+        for name in listeners(model):
+            found["listeners"][name] = found["listeners"].get(name, 0) + 1
     # A connection to SQLite would make the file.
     there = connection.vendor != "sqlite" or Path(found["name"]).exists()
     try:

@@ -12,6 +12,7 @@ from django.core.management.utils import parse_apps_and_model_labels
 from django.db import connections, models, router, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import signals
+from django.db.models.query import QuerySet
 from django.db.models.query_utils import DeferredAttribute
 
 from ..errors import SauvegardeError
@@ -47,11 +48,22 @@ def description(using):
         model._meta.label_lower: {
             "pk": model._meta.pk.name,
             "natural_key": _places(natural_parts(model)),
-            "fields": {field.name: _field(field) for field in stored_fields(model)},
+            # What the database computes is no data of the site's: no policy, no masked dump and no proof knows of it.
+            "fields": {field.name: _field(field) for field in stored_fields(model) if not is_generated(field)},
         }
         for model in apps.get_models()
         if not model._meta.proxy and router.allow_migrate_model(using, model)
     }
+
+
+def is_generated(field):
+    """Whether the database computes the field (GeneratedField)."""
+    return getattr(field, "generated", False)
+
+
+def rows_of(model, using):
+    """All rows of the model, as objects of just its class, whatever its managers hide or make of them."""
+    return QuerySet(model, using=using)
 
 
 def stored_fields(model):
@@ -106,6 +118,21 @@ def heard_signals(model):
     # As Django, which sends none about saving for the rows of many-to-many fields.
     names = _ABOUT_SAVING[:2] if model._meta.auto_created else _ABOUT_SAVING
     return frozenset(name for name in names if getattr(signals, name).has_listeners(model))
+
+
+def listeners(model):
+    """The site's own functions (names with their modules) that hear when the model's objects are saved, deleted or put
+    into lists."""
+    heard = [(getattr(signals, name), model) for name in ("pre_save", "post_save", "pre_delete", "post_delete")]
+    heard += [(signals.m2m_changed, field.remote_field.through) for field in model._meta.local_many_to_many]
+    names = set()
+    for signal, sender in heard:
+        found = signal._live_receivers(sender)  # from Django 5.0 on: (plain ones, coroutines)
+        for receiver in [*found[0], *found[1]] if isinstance(found, tuple) else found:
+            function = getattr(receiver, "__func__", receiver)
+            name = getattr(function, "__qualname__", type(function).__qualname__)
+            names.add(f"{function.__module__}.{name}")
+    return {name for name in names if not name.startswith("django.")}
 
 
 def hidden_attribute(model, field):

@@ -112,7 +112,7 @@ class Plan:
     def __init__(self, load, model):
         self.load, self.model = load, model
         self.label = model._meta.label_lower
-        self.reason = self._reason()
+        self.reason = why_by_django(model, load.connection.vendor)
         self.deletion_listener = self._deletion_listener()
         # The signals that its objects' makers listen to; where an object is made in a way of its own, too, each is made
         # (`worker_listeners`).
@@ -170,24 +170,6 @@ class Plan:
 
     def _takes_natural_keys(self, relation):
         return relation is not None and hasattr(relation.model._default_manager, "get_by_natural_key")
-
-    def _reason(self):
-        """Why every object of the model must take the stock way, or an empty text."""
-        model, meta = self.model, self.model._meta
-        if meta.proxy:
-            return "is a proxy of another model"
-        if len(getattr(meta, "pk_fields", [meta.pk])) > 1:
-            return "has a key of several columns"
-        for name in ("_save_table", "_do_insert", "_do_update", "save_base"):
-            if inspect.getattr_static(model, name) is not inspect.getattr_static(models.Model, name):
-                return "saves its objects in its own way"
-        for field in meta.local_concrete_fields:
-            if _converted_by_the_database(field, self.load.connection.vendor):
-                return f"its field {field.name} is converted by the database"
-        for field in meta.local_many_to_many:
-            if field.remote_field.symmetrical:
-                return f"its field {field.name} goes both ways"
-        return ""
 
     def _made(self):
         """Why each object must be made, or an empty text."""
@@ -511,3 +493,22 @@ def _converted_by_the_database(field, vendor):
         if not geometry or not method.__module__.startswith("django.contrib.gis."):
             return True
     return False
+
+
+def why_by_django(model, vendor):
+    """Why Django itself must write every object of the model, or an empty text."""
+    meta = model._meta
+    if meta.proxy:
+        return "is a proxy of another model"
+    if len(getattr(meta, "pk_fields", [meta.pk])) > 1:
+        return "has a key of several columns"
+    for name in ("_save_table", "_do_insert", "_do_update", "save_base"):
+        if inspect.getattr_static(model, name) is not inspect.getattr_static(models.Model, name):
+            return "saves its objects in its own way"
+    for field in meta.local_concrete_fields:
+        if _converted_by_the_database(field, vendor):
+            return f"its field {field.name} is converted by the database"
+    for field in meta.local_many_to_many:
+        if field.remote_field.symmetrical:
+            return f"its field {field.name} goes both ways"
+    return ""

@@ -77,6 +77,16 @@ def make(where, spec, source):
         stop("There is no live database that the named models could go into.", "", "Migrate the whole site first.")
     elif spec["labels"]:
         warn("What is written to the live database from now until the swap will not be in the new one.")
+    if found["listeners"]:
+        names = ["{} ({} models)".format(*each) for each in sorted(found["listeners"].items())]
+        warn(
+            "The site's listeners do not hear of what is written into the new database: {}.".format(", ".join(names)),
+            "What they wrote on the source is part of its data.",
+            "Make anew what they keep elsewhere: a search index, a cache.",
+        )
+    if found["by_django"]:
+        names = ["{} {}".format(*each) for each in sorted(found["by_django"].items())]
+        warn("Django itself writes each object, which takes its time: {}.".format("; ".join(names)))
     if source:
         for sentence in source["warnings"]:
             warn(sentence)

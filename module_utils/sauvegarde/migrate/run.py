@@ -167,9 +167,10 @@ def _load(spec, where, found, manifest, run):
     if spec["unknown"] == "skip":
         policy["unknown"] = "skip"
     values = {"mode": "replace", "policy": policy, "models": _common(found, manifest)}
-    # Before the swap nothing is deleted for anybody but this side database, which may never be put in place: a listener
-    # that removes a picture would take it from the live site.
-    values["tell_deletions"] = False
+    # Before the swap nothing is saved or deleted for anybody but this side database, which may never be put in place: a
+    # listener that removes a picture would take it from the live site, and one that makes a profile for each user would
+    # make those again that the data bring.
+    values.update(listeners=False, tell_deletions=False)
     run.update(tables_total=len(manifest["fingerprint"]["tables"]))
     done = set()
 
