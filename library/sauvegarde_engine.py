@@ -147,6 +147,7 @@ def _restore():
         detached,
         fetch,
         files,
+        foresight,
         lexer,
         load,
         load_as,

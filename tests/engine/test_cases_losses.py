@@ -1,7 +1,9 @@
 """Objects that the target cannot take: one run finds them all, each is accepted by name, and nothing else is lost."""
 
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 from sauvegarde import kinds, postgres
@@ -155,3 +157,343 @@ def test_names_are_taken_in_every_form(value):
 def test_what_are_no_names_is_refused(value):
     with pytest.raises(SauvegardeError):
         losses.accepted_names(value)
+
+
+# What is certain before a load: the plan says it. Text as old clients wrote it.
+
+HEAD = """--
+-- PostgreSQL database dump
+--
+
+-- Dumped from database version 9.6.10
+-- Dumped by pg_dump version 9.6.10
+
+SET statement_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+"""
+GOOD = """
+--
+-- Name: good; Type: TABLE; Schema: public; Owner: postgres
+--
+
+CREATE TABLE public.good (
+    id integer,
+    abstime text
+);
+
+
+--
+-- Data for Name: good; Type: TABLE DATA; Schema: public; Owner: postgres
+--
+
+COPY public.good (id, abstime) FROM stdin;
+1\tx
+2\ty
+\\.
+
+
+"""
+TAIL = """
+--
+-- PostgreSQL database dump complete
+--
+
+"""
+
+
+def dump_of(path, *entries):
+    """A plain dump with the table `good` and these: (kind, schema, name, SQL)."""
+    text = HEAD
+    placed = False
+    for kind, schema, name, said in entries:
+        if kind == "TABLE DATA" and not placed:
+            text, placed = text + GOOD, True
+        data = "Data for " if kind == "TABLE DATA" else ""
+        text += f"\n--\n-- {data}Name: {name}; Type: {kind}; Schema: {schema}; Owner: postgres\n--\n\n{said}\n\n\n"
+    path.write_text(text + ("" if placed else GOOD) + TAIL, "utf-8")
+    return path
+
+
+LISTS = (
+    "VIEW",
+    "public",
+    "lists",
+    "CREATE VIEW public.lists AS\n SELECT public.accum(good.id) AS l\n   FROM public.good;",
+)
+OVER = ("VIEW", "public", "over", "CREATE VIEW public.over AS\n SELECT lists.l\n   FROM public.lists;")
+OBSOLETE = {
+    "array_append": (
+        140000,
+        [
+            (
+                "AGGREGATE",
+                "public",
+                "accum(anyelement)",
+                "CREATE AGGREGATE public.accum(anyelement) (\n    SFUNC = array_append,\n    STYPE = anyarray\n);",
+            ),
+            LISTS,
+            OVER,
+        ],
+        ["AGGREGATE public.accum(anyelement)", "VIEW public.lists", "VIEW public.over"],
+    ),
+    "type": (
+        120000,
+        [
+            ("TABLE", "public", "old", 'CREATE TABLE public.old (\n    id integer,\n    "at x" abstime\n);'),
+            ("VIEW", "public", "olds", "CREATE VIEW public.olds AS\n SELECT old.id\n   FROM public.old;"),
+            ("TABLE DATA", "public", "old", 'COPY public.old (id, "at x") FROM stdin;\n1\t2001-01-01\n\\.\n'),
+            ("INDEX", "public", "old_id", "CREATE INDEX old_id ON public.old USING btree (id);"),
+        ],
+        ["TABLE public.old", "VIEW public.olds", "TABLE DATA public.old", "INDEX public.old_id"],
+    ),
+    "oid": (
+        120000,
+        [("VIEW", "public", "v", "CREATE VIEW public.v AS\n SELECT good.oid\n   FROM public.good;")],
+        ["VIEW public.v"],
+    ),
+    "postfix": (
+        140000,
+        [
+            (
+                "OPERATOR",
+                "public",
+                "!!!",
+                "CREATE OPERATOR public.!!! (\n    PROCEDURE = pg_catalog.numeric_fac,\n    LEFTARG = bigint\n);",
+            )
+        ],
+        ["OPERATOR public.!!!"],
+    ),
+    "language": (
+        0,
+        [
+            (
+                "FUNCTION",
+                "public",
+                "py()",
+                "CREATE FUNCTION public.py() RETURNS integer\n    LANGUAGE plpythonu\n    AS $$return 1$$;",
+            )
+        ],
+        ["FUNCTION public.py()"],
+    ),
+    "own language": (
+        0,
+        [
+            ("PROCEDURAL LANGUAGE", "-", "plnone", "CREATE OR REPLACE PROCEDURAL LANGUAGE plnone;"),
+            (
+                "FUNCTION",
+                "public",
+                "js()",
+                "CREATE FUNCTION public.js() RETURNS integer\n    LANGUAGE plnone\n    AS $$return 1$$;",
+            ),
+        ],
+        ["PROCEDURAL LANGUAGE plnone", "FUNCTION public.js()"],
+    ),
+    "setting": (
+        0,
+        [
+            (
+                "FUNCTION",
+                "public",
+                "f()",
+                "CREATE FUNCTION public.f() RETURNS integer\n    LANGUAGE sql\n    SET no_such_setting TO 'x'\n"
+                "    AS $$SELECT 1$$;",
+            )
+        ],
+        ["FUNCTION public.f()"],
+    ),
+    "oids by default": (
+        120000,
+        [
+            (
+                "FUNCTION",
+                "public",
+                "f()",
+                "CREATE FUNCTION public.f() RETURNS integer\n    LANGUAGE sql\n    SET default_with_oids TO 'true'\n"
+                "    AS $$SELECT 1$$;",
+            )
+        ],
+        ["FUNCTION public.f()"],
+    ),
+    "collation": (
+        0,
+        [
+            (
+                "COLLATION",
+                "public",
+                "none",
+                "CREATE COLLATION public.none (provider = libc, locale = 'xx_XX.none');",
+            ),
+            ("TABLE", "public", "t", "CREATE TABLE public.t (\n    n text COLLATE public.none\n);"),
+        ],
+        ["COLLATION public.none", "TABLE public.t"],
+    ),
+    "system collation": (
+        0,
+        [("TABLE", "public", "t", 'CREATE TABLE public.t (\n    n text COLLATE pg_catalog."xx_XX.none"\n);')],
+        ["TABLE public.t"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OBSOLETE))
+def test_what_is_certain_stands_in_the_plan(cluster, tmp_path, name):
+    since, entries, expected = OBSOLETE[name]
+    if int(cluster.execute("SHOW server_version_num")[0][0]) < since:
+        pytest.skip("this server still has it")
+    wanted = spec(cluster, tmp_path, dump_of(tmp_path / "old.sql", *entries))
+    plan = run.make_plan(wanted)
+    assert plan["obstacles"][0]["object"] == expected[0] and plan["obstacles"][0]["fix"]
+    assert {each["object"] for each in plan["losses"]} == set(expected) | (
+        {"TABLE DATA public.t"} & {each["object"] for each in plan["losses"]}
+    )
+    error, names = refused(wanted)
+    assert sorted(names) == sorted(expected) and error.why.count("Fix: ") == 1
+    accepted = dict(wanted, accept_losses=names)
+    plan = run.make_plan(accepted)
+    assert plan["obstacles"] == [] and all(each["accepted"] for each in plan["losses"])
+    assert sum(line.startswith("Lost: ") for line in words.of_plan(plan)) == len(plan["losses"])
+    restored(accepted)
+    assert cluster.execute("SELECT array_agg(abstime ORDER BY id) FROM good", "back") == [(["x", "y"],)]
+    forget(cluster, "lossy")
+
+
+@pytest.mark.parametrize("name", ("st_accum", "st_line_interpolate_point"))
+def test_what_postgis_removed_stands_in_the_plan(cluster, tmp_path, name):
+    found = cluster.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'postgis'")
+    if not found or found[0][0].startswith("2."):
+        pytest.skip("no PostGIS 3 for this server")
+    path = dump_of(
+        tmp_path / "old.sql",
+        ("EXTENSION", "-", "postgis", "CREATE EXTENSION IF NOT EXISTS postgis WITH SCHEMA public;"),
+        ("TABLE", "public", "places", "CREATE TABLE public.places (\n    geom public.geometry(Point,4326)\n);"),
+        (
+            "VIEW",
+            "public",
+            "v",
+            f"CREATE VIEW public.v AS\n SELECT public.{name}(places.geom, 0.5) AS g,\n"
+            "    public.st_area(places.geom) AS a\n   FROM public.places;",
+        ),
+    )
+    wanted = spec(cluster, tmp_path, path)
+    assert [each["object"] for each in run.make_plan(wanted)["obstacles"]] == ["VIEW public.v"]
+    _, names = refused(wanted)
+    assert names == ["VIEW public.v"]
+    restored(dict(wanted, accept_losses=names))
+    forget(cluster, "lossy")
+
+
+# Extensions
+
+
+@pytest.fixture()
+def extension(cluster):
+    """make(name, SQL) puts an extension on the server's disk, and remove(name) takes it away."""
+    folder = Path(cluster.execute("SELECT setting FROM pg_config() WHERE name = 'SHAREDIR'")[0][0]) / "extension"
+    if not os.access(str(folder), os.W_OK):
+        pytest.skip("extensions cannot be put on this host")
+    made = []
+
+    def make(name, text):
+        made.append(name)
+        (folder / f"{name}.control").write_text("default_version = '1'\nrelocatable = false\nschema = far\n")
+        (folder / f"{name}--1.sql").write_text(text)
+
+    def remove(name):
+        for path in folder.glob(f"{name}[.-]*"):
+            path.unlink()
+
+    make.remove = remove
+    yield make
+    for name in made:
+        remove(name)
+    forget(cluster, "lossy")
+
+
+def dumps(cluster, tmp_path, database):
+    """Paths of the dumps of a database, by form."""
+    (tmp_path / "r" / "j").mkdir(mode=0o700, parents=True)
+    job = {"name": "j", "kind": "pg_dump", "connection": cluster.values, "database": database}
+    paths = {"ours": tmp_path / "r" / "j" / kinds.back_up(job, tmp_path / "r")["id"]}
+    for form in "cp":
+        paths[form] = tmp_path / form
+        cluster.run("pg_dump", "-F" + form, "-f", paths[form], database=database)
+    return paths
+
+
+def test_an_extension_that_nothing_uses_is_left_out_by_name(cluster, tmp_path, extension):
+    extension("only_there", "CREATE FUNCTION far.f() RETURNS int LANGUAGE sql AS 'SELECT 1';")
+    cluster.execute("CREATE DATABASE cloud TEMPLATE template0")
+    cluster.execute("CREATE SCHEMA far; CREATE EXTENSION only_there; CREATE TABLE t AS SELECT 1 AS i", "cloud")
+    cluster.execute("CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (p int)", "cloud")
+    cluster.execute(
+        "INSERT INTO c VALUES (7); SET session_replication_role TO replica;"
+        "ALTER TABLE c ADD CONSTRAINT c_fkey FOREIGN KEY (p) REFERENCES p NOT VALID;"
+        "UPDATE pg_constraint SET convalidated = true WHERE conname = 'c_fkey'",
+        "cloud",
+    )
+    paths = dumps(cluster, tmp_path, "cloud")
+    extension.remove("only_there")
+    for path in paths.values():
+        wanted = spec(cluster, tmp_path, path)
+        (found,) = run.make_plan(wanted)["obstacles"]
+        assert found["object"] == "EXTENSION only_there" and "apt" not in found["fix"]
+        _, names = refused(wanted)
+        assert sorted(names) == ["CONSTRAINT public.c c_fkey", "EXTENSION only_there"], "one run finds both"
+        accepted = dict(wanted, accept_losses=names)
+        assert run.make_plan(accepted)["obstacles"] == []
+        _, report = restored(accepted)
+        assert any(line.startswith("Lost:   EXTENSION only_there") for line in report)
+        assert cluster.execute("SELECT i, (SELECT count(*) FROM c) FROM t", "back") == [(1, 1)]
+        forget(cluster, "lossy", "cloud")
+
+
+def test_what_uses_a_missing_extension_goes_with_it(cluster, tmp_path, extension):
+    extension("only_there", "CREATE FUNCTION far.f(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i';")
+    cluster.execute("CREATE DATABASE cloud TEMPLATE template0")
+    cluster.execute(
+        "CREATE SCHEMA far; CREATE EXTENSION only_there; CREATE TABLE t AS SELECT 1 AS i;"
+        "CREATE INDEX ti ON t (far.f(i));"
+        "CREATE TABLE u (i int CHECK (far.f(i) > 0)); INSERT INTO u VALUES (5); CREATE VIEW v AS SELECT * FROM u",
+        "cloud",
+    )
+    paths = dumps(cluster, tmp_path, "cloud")
+    extension.remove("only_there")
+    expected = ["EXTENSION only_there", "INDEX public.ti", "TABLE DATA public.u", "TABLE public.u", "VIEW public.v"]
+    for form, path in paths.items():
+        wanted = spec(cluster, tmp_path, path)
+        plan = run.make_plan(wanted)
+        if form != "p":
+            assert sorted(each["object"] for each in plan["losses"]) == expected
+        error, names = refused(wanted)
+        assert sorted(names) == expected
+        assert ("not started" in error.what) == (form != "p"), "nothing is loaded where the dump says what is lost"
+        restored(dict(wanted, accept_losses=names))
+        assert cluster.execute("SELECT i FROM t", "back") == [(1,)]
+        forget(cluster, "lossy", "cloud")
+
+
+def test_an_extension_of_one_database_is_left_out_with_its_rows(cluster, tmp_path, extension):
+    """As pg_cron is: it refuses every database but the one that its setting names."""
+    extension(
+        "pg_cron",
+        "DO $$ BEGIN IF current_database() <> 'cloud' THEN RAISE EXCEPTION 'can only create it in cloud'; END IF;"
+        " END $$; CREATE SCHEMA cron; CREATE TABLE cron.job (jobid int PRIMARY KEY, command text);"
+        " SELECT pg_catalog.pg_extension_config_dump('cron.job', '');",
+    )
+    cluster.execute("CREATE DATABASE cloud TEMPLATE template0")
+    cluster.execute(
+        "CREATE SCHEMA far; CREATE EXTENSION pg_cron; INSERT INTO cron.job VALUES (1, 'VACUUM');"
+        "CREATE TABLE t AS SELECT 1 AS i",
+        "cloud",
+    )
+    for path in dumps(cluster, tmp_path, "cloud").values():
+        wanted = spec(cluster, tmp_path, path)
+        (found,) = run.make_plan(wanted)["obstacles"]
+        assert found["object"] == "EXTENSION pg_cron" and "CREATE EXTENSION pg_cron" in found["fix"]
+        _, names = refused(wanted)
+        assert names == ["EXTENSION pg_cron", "TABLE DATA cron.job"]
+        restored(dict(wanted, accept_losses=names))
+        assert cluster.execute("SELECT i, to_regclass('cron.job') IS NULL FROM t", "back") == [(1, True)]
+        forget(cluster, "lossy", "cloud")

@@ -31,7 +31,7 @@ _NAMED = (
     "OPERATOR CLASS", "OPERATOR FAMILY", "PROCEDURE", "SEQUENCE", "SHELL TYPE", "TABLE", "TEXT SEARCH CONFIGURATION",
     "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE", "TYPE", "VIEW",
 )  # fmt: skip
-_DEFINING = ("TABLE", "FOREIGN TABLE")
+DEFINING = ("TABLE", "FOREIGN TABLE")
 # What a load cannot go on after: the fault is not the object's.
 _STOPS = re.compile(
     r"^(?:.*: )?(?:FATAL|PANIC):  |^(?:.*: )?(?:server closed the connection|no connection to the server)"
@@ -174,7 +174,7 @@ def _derived(entry):
     return [
         entry._replace(kind=kind)
         for kind, of in (
-            ("TABLE DATA", _DEFINING),
+            ("TABLE DATA", DEFINING),
             ("SEQUENCE SET", ("SEQUENCE",)),
             ("MATERIALIZED VIEW DATA", ("MATERIALIZED VIEW",)),
         )
@@ -397,7 +397,7 @@ class Ledger:
         entry, root = each["entry"], other["entry"]
         if each["needs"] is not None and root.kind != "TABLE DATA":
             return root in each["needs"]
-        return _mentions(entry, each["why"] + "\n" + self._texts.get(entry, ""), root, each["why"])
+        return mentions(entry, each["why"] + "\n" + self._texts.get(entry, ""), root, each["why"])
 
     def as_list(self):
         """The losses as plain values: object, why, fix, accepted, depends (names of losses that it needs), kept."""
@@ -422,10 +422,11 @@ class Ledger:
         return [f"accepted as a loss, but restored whole: {name}" for name in self.accepted if name not in self._found]
 
 
-def _mentions(entry, text, root, why):
+def mentions(entry, text, root, why=""):
     """Whether the text of an entry, or the server's words about it, name what `root` would have made."""
-    if root.kind == "EXTENSION":
-        return f'extension "{root.name}"' in why or (entry.kind == "COMMENT" and entry.name == f"EXTENSION {root.name}")
+    if root.kind in ("EXTENSION", "PROCEDURAL LANGUAGE"):
+        language = rf"^    LANGUAGE \"?{re.escape(root.name)}\"?\b"
+        return f'"{root.name}"' in why or bool(re.search(language, text, re.MULTILINE))
     keyless = _NO_KEY.search(why)
     if root.kind == "CONSTRAINT" and keyless:
         return root.name.startswith(keyless.group(1) + " ")

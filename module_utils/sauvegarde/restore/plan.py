@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from .. import archive, databases, postgres
 from ..errors import SauvegardeError
-from . import attachments, files, load_as, losses, oids, roles, room, side, swap
+from . import attachments, files, foresight, load_as, losses, oids, roles, room, side, swap
 from . import source as sources
 
 # What a database takes while it is restored, by its size at the source: data, its indexes' sorts, the WAL in between.
@@ -100,10 +100,13 @@ def make(server, database, source, wanted, options, contents=None):
     """The plan, as plain values. contents: the dump's, where it was read.
 
     options: mode ('swap' or 'beside'), given (roles.Globals), missing_roles ('refuse' or 'create'), owner, encoding,
-    locale (each '' for the source's own), directory (where the run works), rate (bytes a second of an earlier run, 0).
+    locale (each '' for the source's own), directory (where the run works), rate (bytes a second of an earlier run, 0),
+    accept_losses (names), definitions (the Contents of an archive of ours, in whose place `contents` is otherwise, as
+    far as they are known), needs (losses.dependencies).
     Keys: source, target, live, kept, extensions ([{name, source, target}], versions, '' unknown or not available),
     space ([{path, needed, free}], bytes), roles_made, properties, expected (seconds), lost (seconds between the archive
-    and now, None unknown), obstacles and warnings ([{what, why, fix}]).
+    and now, None unknown), obstacles and warnings ([{what, why, fix}]), losses (as losses.Ledger.as_list gives them).
+    An obstacle that is about an object of the dump names it as `object`; the load goes on past it unless it `stops`.
     """
     obstacles, warnings = [], []
 
@@ -175,7 +178,6 @@ def make(server, database, source, wanted, options, contents=None):
         if contents is not None:
             for what, why in oids.warnings(contents, target["version_num"]):
                 warn(what, why)
-            obstacles += losses.misspelt(options["accept_losses"], contents)
             there = set(contents.extensions.values()) - {"public"}
             superusers = load_as.superusers(connection) | roles.superusers(made, given)
             way = load_as.choose(contents, there, superusers, properties["owner"])
@@ -183,6 +185,12 @@ def make(server, database, source, wanted, options, contents=None):
                 warn("It will be loaded as the superuser, not as its owner.", f"{way.why[0].upper()}{way.why[1:]}.")
             elif way.role not in superusers | {""}:
                 warn(f"It will be loaded as its owner, {way.role}.", "Whether that may do it all is seen in the run.")
+        known = contents or options.get("definitions")
+        foreseen = foresight.foreseen(
+            connection, wanted["extensions"], known, options.get("needs", {}), options["accept_losses"]
+        )
+        obstacles += foresight.obstacles(foreseen, known.extensions if known else ())
+        obstacles += losses.misspelt(options["accept_losses"], known) if known else []
         for setting in side.unknown_settings(connection, properties):
             warn(f"The setting {setting} is left out.", "PostgreSQL {} does not know it.".format(target["version"]))
     finally:
@@ -207,6 +215,7 @@ def make(server, database, source, wanted, options, contents=None):
         "lost": lost,
         "obstacles": obstacles,
         "warnings": warnings,
+        "losses": foreseen,
     }
 
 
@@ -276,12 +285,6 @@ def _extensions(connection, wanted, stop):
             "The extension postgis_raster is not available on the target.",
             "PostGIS 2 held raster itself.",
             "Install PostGIS's raster package.",
-        )
-    for name in sorted(set(needed) - set(available)):
-        stop(
-            f"The extension {name} is not available on the target.",
-            "The archive's database has it.",
-            "Install the package that holds it (apt-cache search {}).".format(name.replace("_", "-")),
         )
     return [
         {"name": name, "source": needed[name]["version"], "target": available.get(name, "")} for name in sorted(needed)

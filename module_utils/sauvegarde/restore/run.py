@@ -18,6 +18,7 @@ from psycopg2 import sql
 from .. import archive, character_sets, databases, manifest, omissions, postgres, process
 from ..errors import SauvegardeError
 from . import fetch, files, load, losses, names, plan, proof, roles, room, side, source, state, swap, words
+from .contents import scan
 
 CARRIED = "carried"  # in a run's directory, where playbooks put what they bring from elsewhere
 
@@ -103,19 +104,42 @@ def make_plan(spec, said=None):
     obstacles = []
     try:
         found = source.detect(spec["path"])
-        contents = None
-        if found.manifest is not None:
-            obstacles += _refusals(source.check, found)
-        else:
-            with tempfile.TemporaryDirectory(dir=str(directory), prefix=".plan-") as work, _maintenance(spec) as asked:
+        contents, options = None, _options(spec)
+        with tempfile.TemporaryDirectory(dir=str(directory), prefix=".plan-") as work, _maintenance(spec) as asked:
+            number = asked.server_version
+            if found.manifest is not None:
+                damage = _refusals(source.check, found)
+                obstacles += damage
+                if not damage:
+                    options.update(_definitions(found, work, number))
+            else:
                 ready = source.prepare(found, work)
-                contents = source.inspect(ready, source.reader(ready, asked.server_version))
-        made = plan.make(server, spec["database"], found, plan.need(found, contents), _options(spec), contents)
+                tool = source.reader(ready, number)
+                contents = source.inspect(ready, tool)
+                options.update(needs=_needs(ready, tool, contents))
+        made = plan.make(server, spec["database"], found, plan.need(found, contents), options, contents)
     except SauvegardeError as error:
         made = {"obstacles": [error.as_dict()], "warnings": []}
     if said and said["confirm"] and spec["mode"] == "swap":
         obstacles += _refusals(confirm, spec["database"], said)
     return dict(made, obstacles=obstacles + made["obstacles"])
+
+
+def _needs(ready, tool, contents):
+    """What the dump's entries depend on (losses.dependencies); {} for plain SQL, which does not say it."""
+    return {} if tool is None else losses.dependencies(ready, tool, contents.encoding)
+
+
+def _definitions(found, work, number):
+    """A plan's options `definitions` and `needs` of an archive of ours, from its table of contents alone."""
+    try:
+        ready = source.definitions(found, work)
+        tool = source.reader(ready, number)
+        with source.script(ready, tool, "-C", "-s") as stream:
+            known = scan(stream)
+        return {"definitions": known, "needs": _needs(ready, tool, known)}
+    except SauvegardeError:
+        return {}  # no pg_restore here reads it, which is an obstacle of the plan's own
 
 
 def _refusals(check, *arguments):
@@ -234,10 +258,10 @@ def _fill(spec, run, name):
 
     run.update(step="plan")
     wanted = plan.need(given, contents)
-    options = _options(spec)
+    options = dict(_options(spec), needs=_needs(ready, tool, contents))
     planned = plan.make(server, spec["database"], given, wanted, options, contents)
     # What only an object of the dump's runs into is found by the load, with everything else that does.
-    found = [each for each in planned["obstacles"] if not each.get("object")]
+    found = [each for each in planned["obstacles"] if not each.get("object") or each["stops"]]
     if found:
         raise SauvegardeError(
             "The restore was not started: " + " ".join(each["what"] for each in found),

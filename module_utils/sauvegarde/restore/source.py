@@ -1,6 +1,7 @@
 """What is restored: one of our archives, or any file or directory that pg_dump wrote, compressed or not."""
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import re
@@ -177,6 +178,23 @@ def prepare(source, work):
     except OSError as error:
         raise SauvegardeError(f"{source.path} could not be unpacked.", str(error), "Free space for it.") from error
     return source._replace(path=str(unpacked), compression="", size=unpacked.stat().st_size)
+
+
+def definitions(source, work):
+    """An archive of ours as pg_restore lists it and writes its definitions: only its table of contents is unpacked."""
+    if not source.compression:
+        return source._replace(path=str(Path(source.path) / "dump"), form="directory")
+    folder = Path(work) / "definitions"
+    folder.mkdir()
+
+    @contextlib.contextmanager
+    def sink(entry):
+        with (folder / Path(entry["path"]).name).open("xb") as file:
+            yield file.write
+
+    index = [each for each in source.manifest["files"] if each["path"].endswith("/toc.dat")]
+    archive.stream(source.path, index, sink)
+    return source._replace(path=str(folder), form="directory", compression="")
 
 
 def readers(version_num, made=0):
