@@ -46,6 +46,13 @@ kept:
   returned: always
   type: list
   elements: dict
+lost:
+  description:
+    - What live databases were restored without, because it was accepted (C(restore_accept_losses)), each with
+      C(database), C(id) (of the run) and C(objects).
+  returned: always
+  type: list
+  elements: dict
 archives:
   description: The same as entries of the catalog, as M(sauvegarde_catalog) returns them.
   returned: always
@@ -69,9 +76,10 @@ def main():
     try:
         changed = run.remove_kept(target, wanted["name"], check=module.check_mode) if wanted["name"] else False
         left = run.list_kept(target)
+        lost = run.losses_of_live(target)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    module.exit_json(changed=changed, kept=left, archives=catalog.kept(left, wanted["host"]))
+    module.exit_json(changed=changed, kept=left, lost=lost, archives=catalog.kept(left, wanted["host"]))
 
 
 if __name__ == "__main__":

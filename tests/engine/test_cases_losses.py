@@ -111,6 +111,8 @@ def test_one_run_finds_all_and_accepting_them_loses_nothing_else(cluster, lossy,
     ]
     assert sorted(done["proof"]["without"]) == sorted(LOST)
     assert sum(line.startswith("Lost: ") for line in report) == 5
+    (listed,) = run.losses_of_live(dict(wanted, database=""))
+    assert listed["database"] == "back" and sorted(listed["objects"]) == sorted(LOST)
     assert any("child_parent_fkey (kept NOT VALID)" in line for line in report)
     found = cluster.execute(
         'SELECT (SELECT count(*) FROM good), (SELECT count(*) FROM child), (SELECT count(*) FROM "S x"."T é"),'
@@ -497,3 +499,23 @@ def test_an_extension_of_one_database_is_left_out_with_its_rows(cluster, tmp_pat
         restored(dict(wanted, accept_losses=names))
         assert cluster.execute("SELECT i, to_regclass('cron.job') IS NULL FROM t", "back") == [(1, True)]
         forget(cluster, "lossy", "cloud")
+
+
+def test_tables_with_oids_in_an_archive_are_a_note_of_the_plan(cluster, lossy, tmp_path):
+    """An archive says it in its table of contents, as old clients wrote it; a directory's can be patched here."""
+    path = tmp_path / "d"
+    cluster.execute("CREATE DATABASE cloud TEMPLATE template0")
+    cluster.execute("CREATE TABLE t AS SELECT 1 AS i", "cloud")
+    cluster.run("pg_dump", "-Fd", "-f", path, database="cloud")
+    wanted = spec(cluster, tmp_path, path)
+    note = "Tables WITH OIDS are made without them."
+    assert note not in [each["what"] for each in run.make_plan(wanted)["warnings"]]
+    index = path / "toc.dat"
+    text, flag = index.read_bytes(), b"\0\5\0\0\0false"
+    at = text.index(flag, text.index(b"CREATE TABLE public.t"))
+    index.write_bytes(text[:at] + b"\0\4\0\0\0true" + text[at + len(flag) :])
+    assert note in [each["what"] for each in run.make_plan(wanted)["warnings"]]
+    done, _ = restored(wanted)
+    assert note in [each["what"] for each in done["warned"]]
+    assert cluster.execute("SELECT i FROM t", "back") == [(1,)]
+    forget(cluster, "lossy")

@@ -102,7 +102,7 @@ def make(server, database, source, wanted, options, contents=None):
     options: mode ('swap' or 'beside'), given (roles.Globals), missing_roles ('refuse' or 'create'), owner, encoding,
     locale (each '' for the source's own), directory (where the run works), rate (bytes a second of an earlier run, 0),
     accept_losses (names), definitions (the Contents of an archive of ours, in whose place `contents` is otherwise, as
-    far as they are known), needs (losses.dependencies).
+    far as they are known), needs (losses.dependencies), drops_oids (source.drops_oids).
     Keys: source, target, live, kept, extensions ([{name, source, target}], versions, '' unknown or not available),
     space ([{path, needed, free}], bytes), roles_made, properties, expected (seconds), lost (seconds between the archive
     and now, None unknown), obstacles and warnings ([{what, why, fix}]), losses (as losses.Ledger.as_list gives them).
@@ -185,6 +185,12 @@ def make(server, database, source, wanted, options, contents=None):
                 warn("It will be loaded as the superuser, not as its owner.", f"{way.why[0].upper()}{way.why[1:]}.")
             elif way.role not in superusers | {""}:
                 warn(f"It will be loaded as its owner, {way.role}.", "Whether that may do it all is seen in the run.")
+        if options.get("drops_oids"):
+            warn(
+                "Tables WITH OIDS are made without them.",
+                "From 12 on no table has them. Where the application refers to rows by their OIDs, restore on"
+                " PostgreSQL 11 or older, copy them into a column of their own, and back that up.",
+            )
         known = contents or options.get("definitions")
         foreseen = foresight.foreseen(
             connection, wanted["extensions"], known, options.get("needs", {}), options["accept_losses"]

@@ -116,7 +116,7 @@ def make_plan(spec, said=None):
                 ready = source.prepare(found, work)
                 tool = source.reader(ready, number)
                 contents = source.inspect(ready, tool)
-                options.update(needs=_needs(ready, tool, contents))
+                options.update(_told(ready, tool, contents))
         made = plan.make(server, spec["database"], found, plan.need(found, contents), options, contents)
     except SauvegardeError as error:
         made = {"obstacles": [error.as_dict()], "warnings": []}
@@ -125,19 +125,22 @@ def make_plan(spec, said=None):
     return dict(made, obstacles=obstacles + made["obstacles"])
 
 
-def _needs(ready, tool, contents):
-    """What the dump's entries depend on (losses.dependencies); {} for plain SQL, which does not say it."""
-    return {} if tool is None else losses.dependencies(ready, tool, contents.encoding)
+def _told(ready, tool, contents):
+    """A plan's options `needs` and `drops_oids` of an archive; {} for plain SQL, whose text says it."""
+    if tool is None:
+        return {}
+    needs = losses.dependencies(ready, tool, contents.encoding)
+    return {"needs": needs, "drops_oids": source.drops_oids(ready, tool)}
 
 
 def _definitions(found, work, number):
-    """A plan's options `definitions` and `needs` of an archive of ours, from its table of contents alone."""
+    """A plan's options of an archive of ours, from its table of contents alone."""
     try:
         ready = source.definitions(found, work)
         tool = source.reader(ready, number)
         with source.script(ready, tool, "-C", "-s") as stream:
             known = scan(stream)
-        return {"definitions": known, "needs": _needs(ready, tool, known)}
+        return dict(_told(ready, tool, known), definitions=known)
     except SauvegardeError:
         return {}  # no pg_restore here reads it, which is an obstacle of the plan's own
 
@@ -258,7 +261,7 @@ def _fill(spec, run, name):
 
     run.update(step="plan")
     wanted = plan.need(given, contents)
-    options = dict(_options(spec), needs=_needs(ready, tool, contents))
+    options = dict(_options(spec), **_told(ready, tool, contents))
     planned = plan.make(server, spec["database"], given, wanted, options, contents)
     # What only an object of the dump's runs into is found by the load, with everything else that does.
     found = [each for each in planned["obstacles"] if not each.get("object") or each["stops"]]
@@ -295,8 +298,9 @@ def _fill(spec, run, name):
         run.watch = lambda: _progress(server, name)
         target = load.Target(server, name, contents, properties["owner"], path, run.update, because, ledger)
         try:
-            # Rows that come as INSERTs are one entry: pg_restore would keep those before the one that fails.
-            if tool is not None and tool.native and not contents.inserted:
+            # Rows that come as INSERTs are one entry: pg_restore would keep those before the one that fails. Rows with
+            # their OIDs it cannot load.
+            if tool is not None and tool.native and not contents.inserted and not contents.oids:
                 target.from_archive(ready, tool, spec["jobs"])
             else:
                 with source.script(ready, tool) as stream:
@@ -557,6 +561,20 @@ def list_kept(spec):
         return files.kept(spec["database"])
     with _maintenance(spec) as connection:
         return swap.kept(connection, spec["database"])
+
+
+def losses_of_live(spec):
+    """What live databases were restored without: [{database, id, objects}], of the swaps that hold."""
+    directory = Path(spec["directory"])
+    if not directory.is_dir():
+        return []
+    found = []
+    for database in sorted({each["database"] for each in state.runs(directory)}):
+        live = state.swapped(directory, database)
+        if live.get("losses") and spec["database"] in ("", database):
+            objects = [each["object"] for each in live["losses"]]
+            found.append({"database": database, "id": live["id"], "objects": objects})
+    return found
 
 
 def remove_kept(spec, name, check=False):

@@ -265,6 +265,11 @@ def listing(source, tool, encoding):
     return lines
 
 
+def drops_oids(source, tool):
+    """Whether the archive has tables WITH OIDS, which this pg_restore only says beside its list."""
+    return "WITH OIDS" in process.run([tool.path, "-l", source.path]).stderr
+
+
 def write_list(path, lines):
     """Write lines of `listing` to a file for pg_restore -L."""
     Path(path).write_bytes(b"\n".join(lines) + b"\n")
