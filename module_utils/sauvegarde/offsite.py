@@ -20,6 +20,7 @@ import shlex
 import shutil
 import tempfile
 import time
+from urllib.parse import unquote
 
 from . import archive, credentials, jobs, manifest, process, retention
 from .errors import FAILED, LOCKED, NO_REPOSITORY, WRONG_KEY, SauvegardeError
@@ -32,7 +33,8 @@ _PATIENCE, _PAUSE = 900, 10  # seconds to wait for another's lock on the reposit
 _LOOKS = 4  # a second apart, at a repository that somebody else may be making
 _LABEL = re.compile(r"\d{8}T\d{6}Z\Z")
 _RETRIES = 8  # about half a minute: enough for a network's hiccup
-_SFTP = re.compile(r"sftp:(?://)?(?:(?P<user>[^@/:]+)@)?(?P<host>\[[^\]]+\]|[^/:]+)(?::(?P<port>\d+)(?=/))?[:/]")
+# A user's name may have an @ of its own: the last one before the host counts.
+_SFTP = re.compile(r"sftp:(?P<url>//)?(?:(?P<user>[^/:]+)@)?(?P<host>\[[^\]]+\]|[^@/:]+)(?::(?P<port>\d+)(?=/))?[:/]")
 _WORDS = (
     (WRONG_KEY, ("wrong password or no key found",)),
     (LOCKED, ("repository is already locked", "unable to create lock")),
@@ -66,9 +68,11 @@ def _options(repository):
             words += ["-o", "UserKnownHostsFile={}".format(repository["ssh_known_hosts"])]
         if repository.get("ssh_key"):
             words += ["-i", repository["ssh_key"], "-o", "IdentitiesOnly=yes"]
-        for flag, name in (("-l", "user"), ("-p", "port")):
-            if found.group(name):
-                words += [flag, found.group(name)]
+        if found.group("user"):
+            # In a URL an @ is written %40.
+            words += ["-l", unquote(found.group("user")) if found.group("url") else found.group("user")]
+        if found.group("port"):
+            words += ["-p", found.group("port")]
         words += [found.group("host").strip("[]"), "-s", "sftp"]
         options += ["-o", "sftp.command=" + " ".join(shlex.quote(word) for word in words)]
     return options
@@ -88,6 +92,28 @@ _FIXES = {
 }
 
 
+_DAMAGED = "The repository is damaged; nothing is removed from it."
+
+
+def _damaged(result):
+    """Whether restic's check has found that something in the repository is wrong, not only that it could not look."""
+    return "repository contains errors" in result.stderr.lower()
+
+
+def _fix(result, code):
+    if _damaged(result):
+        return (
+            "Keep the archives on the host, and follow restic's manual on repairing a repository, or begin a new one."
+        )
+    words = result.stderr.lower()
+    if "host key verification failed" in words or "remote host identification has changed" in words:
+        return (
+            "The host's key is not in ssh_known_hosts, or is another one now. Find out why; if it was set up anew, put "
+            "its new key (ssh-keyscan, compared on the host itself) in ssh_known_hosts and run the backup role."
+        )
+    return _FIXES.get(code, "")
+
+
 def restic(repository, arguments, what, cwd=None, wait=_PATIENCE):
     """Run restic on a repository; its own words in the error, and restic's exit codes. Waits for another's lock.
 
@@ -104,9 +130,9 @@ def restic(repository, arguments, what, cwd=None, wait=_PATIENCE):
             code = _code(result)
             if code != LOCKED or time.monotonic() >= until:
                 raise SauvegardeError(
-                    "{} (repository {})".format(what, repository["name"]),
+                    "{} (repository {})".format(_DAMAGED if _damaged(result) else what, repository["name"]),
                     redact(f"restic ended with status {result.status}\n{result.stderr}"),
-                    _FIXES.get(code, ""),
+                    _fix(result, code),
                     code,
                 )
             # Takes only locks whose process is gone, or that nobody renewed for half an hour.
@@ -229,7 +255,7 @@ def manifest_text(repository, snapshot):
 
 def check(repository):
     """restic's check of the repository's structure. Raises when anything is wrong."""
-    restic(repository, ["check"], "The repository is damaged, or cannot be checked; nothing is removed from it.")
+    restic(repository, ["check"], "The repository could not be checked; nothing is removed from it.")
 
 
 def _copy(repository, job, path):

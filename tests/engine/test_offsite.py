@@ -360,6 +360,8 @@ def test_the_address_of_an_sftp_repository_becomes_a_command(tmp_path):
         ("sftp:me@vault:/srv/x", "-l me vault -s sftp"),
         ("sftp://me@vault:2222//srv/x", "-l me -p 2222 vault -s sftp"),
         ("sftp:vault:x", "vault -s sftp"),
+        ("sftp:me@example.org@vault:/srv/x", "-l me@example.org vault -s sftp"),
+        ("sftp://me%40example.org@vault//srv/x", "-l me@example.org vault -s sftp"),
     ):
         (option,) = [each for each in offsite._options(dict(vault, repository=place)) if each.startswith("sftp.")]
         assert option.endswith(words) and "StrictHostKeyChecking=yes" in option and "-i /k" in option

@@ -68,6 +68,26 @@ def test_variables_that_are_declared_are_read(role):
     assert set(options(role)) - set(variables_read(role)) == set()
 
 
+def test_booleans_are_taken_as_ansible_users_type_them(role):
+    """An extra variable is a text, "true" or "no": a boolean is never read without the filter bool."""
+    booleans = [name for name, option in options(role).items() if option["type"] == "bool"]
+    bare = []
+    for folder in ("tasks", "templates", "vars", "handlers"):
+        for path in sorted((role / folder).rglob("*.*")):
+            text = re.sub(r"(?m)^\s*#.*$", "", path.read_text())
+            # Words of a message name a variable, too: those are in no expression.
+            expressions = re.findall(r"\{[{%](.*?)[%}]\}", text, re.DOTALL) + re.findall(
+                r"(?m)^\s*(?:when|that|failed_when): (.*)$", text
+            )
+            for name in booleans:
+                bare += [
+                    path.name
+                    for each in expressions
+                    if re.search(rf"(?<![\w'\"~]){name}\b(?!\s*\|\s*bool|['\":])", each)
+                ]
+    assert bare == []
+
+
 def test_the_kinds_of_backup_jobs_are_the_engines():
     variables = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text())
     assert sorted(variables["__backup_kinds"]) == sorted(KINDS)

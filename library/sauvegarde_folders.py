@@ -1,0 +1,85 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""Make the folders in which jobs keep their archives."""
+
+DOCUMENTATION = r"""
+module: sauvegarde_folders
+short_description: Make the folders of the backup jobs
+description:
+  - Makes a private folder of each job's user, also on a file system that refuses chown (NFS with root_squash, CIFS),
+    where that user can write.
+  - The folder of the archives is made where it is missing, and never changed where it exists.
+  - Fails before anything is made where a folder cannot be as a job needs it. To find that out, it makes an empty folder
+    there and removes it again, in check mode too.
+author: Sauvegarde
+options:
+  path:
+    description: Folder of the archives.
+    type: path
+    required: true
+  jobs:
+    description: Jobs with their users.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the job and of its folder.
+        type: str
+        required: true
+      user:
+        description: OS user of the job.
+        type: str
+        required: true
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Make the folder of a job
+  sauvegarde_folders:
+    path: /var/backups/sauvegarde
+    jobs:
+      - name: elpaso
+        user: sauvegarde
+"""
+
+RETURN = r"""
+folders:
+  description: Folders that were made, or given their owner and mode.
+  returned: always
+  type: list
+  elements: str
+  sample: [/var/backups/sauvegarde/elpaso]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde import folders
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
+
+
+def main():
+    job = {"name": {"type": "str", "required": True}, "user": {"type": "str", "required": True}}
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "jobs": {"type": "list", "elements": "dict", "required": True, "options": job},
+        },
+        supports_check_mode=True,
+    )
+    path, jobs = module.params["path"], module.params["jobs"]
+    try:
+        found = folders.problems(path, jobs)
+        if found:
+            module.fail_json(msg="\n".join(str(problem) for problem in found))
+        changed = folders.ensure(path, jobs, check=module.check_mode)
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
+    module.exit_json(changed=bool(changed), folders=changed)
+
+
+if __name__ == "__main__":
+    main()
