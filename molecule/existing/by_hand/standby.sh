@@ -26,6 +26,6 @@ pg_createcluster --port 5432 17 main
 rm -r /var/lib/postgresql/17/main
 runuser -u postgres -- pg_basebackup -p 5433 -D /var/lib/postgresql/17/main --write-recovery-conf --checkpoint=fast
 pg_ctlcluster 17 main start || systemctl start postgresql@17-main
-install -d /mnt/nas /srv/nas
+install -d /mnt/nas /srv/nas /srv/nas/of_root
 install -d --owner=archivist --mode=0755 /srv/nas/archives
 touch /root/by_hand

@@ -1,0 +1,113 @@
+"""What cannot be on such hosts is said, with who or what stands in the way; nothing of theirs is changed for it."""
+
+import pytest
+from conftest import AS_OPS
+from tests_support.hosts import play
+
+CONF = "/etc/postgresql/15/main/postgresql.conf"
+
+
+def converge(host, **variables):
+    return play(f"--limit={host}", "--tags=postgresql", variables={**AS_OPS, **variables})
+
+
+@pytest.fixture
+def legacy(servers):
+    return servers["legacy"]
+
+
+@pytest.mark.parametrize(
+    ("what", "before", "after", "says"),
+    [
+        (
+            "ALTER SYSTEM",
+            "runuser -u postgres -- psql -Xqc \"ALTER SYSTEM SET maintenance_work_mem = '32MB'\"",
+            "runuser -u postgres -- psql -Xqc 'ALTER SYSTEM RESET maintenance_work_mem'",
+            (
+                'maintenance_work_mem is "32MB" by /var/lib/postgresql/15/main/postgresql.auto.conf, line',
+                "All else was applied",
+            ),
+        ),
+        (
+            "ALTER SYSTEM of the port",
+            "runuser -u postgres -- psql -Xqc 'ALTER SYSTEM SET port = 5444'",
+            "runuser -u postgres -- psql -Xq -p 5432 -c 'ALTER SYSTEM RESET port'",
+            ('port is "5444" by /var/lib/postgresql/15/main/postgresql.auto.conf, line', "postgresql_port"),
+        ),
+        (
+            "a line below include_dir",
+            f"echo 'maintenance_work_mem = 16MB' >> {CONF}",
+            f"sed -i '$d' {CONF}",
+            (f'maintenance_work_mem is "16MB" by {CONF}, line',),
+        ),
+        (
+            "include_dir commented out",
+            f"sed -i 's/^include_dir/#include_dir/' {CONF}",
+            f"sed -i \"s/^#include_dir = 'conf.d'/include_dir = 'conf.d'/\" {CONF}",
+            ("does not read /etc/postgresql/15/main/conf.d/50-sauvegarde.conf", "include_dir = 'conf.d'"),
+        ),
+        (
+            "a data directory that is not mounted",
+            "systemctl stop postgresql@15-main && mv /var/lib/postgresql/15/main /var/lib/postgresql/15/away",
+            "mv /var/lib/postgresql/15/away /var/lib/postgresql/15/main && systemctl start postgresql@15-main",
+            ("/var/lib/postgresql/15/main, is missing or empty", "Mount the file system", "Nothing was changed"),
+        ),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) and len(value) < 40 else "",
+)
+def test_who_stands_in_the_way_is_named(legacy, what, before, after, says):
+    legacy.host.check_output("cd / && sudo sh -c %s", before)
+    try:
+        run = converge("legacy")
+    finally:
+        legacy.host.check_output("cd / && sudo sh -c %s", after)
+    assert run.code == 2, (what, run.output)
+    assert run.changed() == {"legacy": 0}, run.output
+    missing = [words for words in says if words not in run.text]
+    assert not missing, run.output
+    assert converge("legacy").code == 0
+
+
+def test_a_role_loses_what_its_description_has_no_more(legacy):
+    with_attributes = [{"name": "odile", "attributes": ["LOGIN", "SUPERUSER", "CREATEDB"]}]
+    without = [{"name": "odile", "attributes": ["LOGIN"]}, {"name": "shop", "password": "canary-Zephyr-shop"}]
+    ask = "SELECT rolsuper, rolcreatedb, rolcanlogin FROM pg_roles WHERE rolname = 'odile'"
+    assert converge("legacy", postgresql_roles=with_attributes, postgresql_databases=[]).code == 0
+    assert legacy.sql(ask) == "t|t|t"
+    run = converge("legacy", postgresql_roles=without, postgresql_databases=[])
+    assert run.code == 0, run.output
+    assert "role odile has SUPERUSER, CREATEDB, which its description has not: taken from it." in run.text
+    assert "role shop has CREATEDB, which its description has not: kept." in run.text
+    assert legacy.sql(ask) == "f|f|t"
+    assert converge("legacy").code == 0  # as it is described
+
+
+def test_an_extension_in_another_schema_and_texts_for_booleans(legacy):
+    described = [{"name": "shop", "owner": "shop", "extensions": [{"name": "hstore", "schema": "elsewhere"}]}]
+    run = converge(
+        "legacy", postgresql_databases=described, postgresql_postgis_upgrade="yes", postgresql_data_checksums="no"
+    )
+    assert run.code == 0, run.output
+    assert 'hstore of database "shop" on legacy is in the schema public, not elsewhere' in run.text
+    assert 'ALTER EXTENSION "hstore" SET SCHEMA "elsewhere"' in run.text
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"postgresql_settings": {"unix_socket_directories": "/tmp"}}, ("has unix_socket_directories",)),
+        ({"postgresql_data_checksums": True}, ("pg_checksums --enable -D /var/lib/postgresql/15/main",)),
+    ],
+    ids=["sockets", "checksums"],
+)
+def test_what_cannot_be_is_refused_before(variables, says):
+    run = converge("legacy", **variables)
+    assert run.code == 2 and run.changed() == {"legacy": 0}, run.output
+    assert all(words in run.text for words in says), run.output
+
+
+def test_a_folder_of_archives_that_nobody_can_write_in_is_refused_before(servers):
+    run = play("--limit=standby", "--tags=backup", variables={**AS_OPS, "backup_directory": "/mnt/nas/of_root"})
+    assert run.code == 2 and run.changed() == {"standby": 0}, run.output
+    assert "The folder /mnt/nas/of_root/shop cannot be archivist's." in run.text and "root_squash" in run.text
+    assert servers["standby"].host.check_output("sudo ls -A /mnt/nas/of_root") == ""
