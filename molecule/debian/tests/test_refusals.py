@@ -161,7 +161,7 @@ CASES = [
         "checksums of an existing cluster",
         "bookworm",
         {"postgresql_data_checksums": False},
-        ('postgresql_data_checksums is "False"', 'was made with "True"', "cannot be changed in place"),
+        ('postgresql_data_checksums is "False"', 'was made with "True"', "bin/pg_checksums --disable -D /var/lib"),
     ),
     Case(
         "locale of an existing cluster",
