@@ -104,6 +104,7 @@ def _django():
         sets,
         site,
         worker,
+        worker_dates,
         worker_direct,
         worker_dump,
         worker_guard,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from little_site import Folder, about, database, execute, fill, migrate, rows
-from sample_site import ENVIRONMENTS, write
+from sample_site import ENVIRONMENTS, manage, write
 from sauvegarde import errors
 from sauvegarde.django import dump, load
 from sauvegarde.errors import SauvegardeError
@@ -145,3 +145,35 @@ def test_a_side_database_without_a_table_or_with_other_rows_is_never_ready(clust
             "The table a_note holds 2 rows, not 1.",
             "The table auth_user_groups is missing.",
         ]
+
+
+DATES = """
+from django.db import models
+class Contract(models.Model):
+    until = models.DateTimeField(null=True)
+    day = models.DateField(null=True)
+"""
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS[:2])
+def test_dates_that_python_does_not_have_are_written_as_stock_or_named(cluster, tmp_path, environment):
+    where = Folder(tmp_path / "dates", cluster, environment, models=DATES).new("pg")
+    execute(cluster, where, "INSERT INTO a_contract (until, day) VALUES ('2024-01-02', '2024-01-02')")
+    insert = "INSERT INTO a_contract (until, day) VALUES ('infinity', '-infinity'), ('-infinity', 'infinity')"
+    if environment.endswith(":psycopg2"):
+        execute(cluster, where, insert)
+        pieces = []
+        done = dump.stream(where, {"labels": ["a"]}, pieces.append)
+        assert b"".join(pieces).strip() == manage(where, "dumpdata", "a").strip()
+        assert [each.split(" in ")[:1] for each in done["warnings"]] == [
+            ["a.contract.day: infinity"],
+            ["a.contract.until: infinity"],
+        ]
+        execute(cluster, where, "DELETE FROM a_contract WHERE day = 'infinity'")
+        insert = "INSERT INTO a_contract (until) VALUES ('20000-01-01')"
+    execute(cluster, where, insert)
+    with pytest.raises(SauvegardeError, match=r"A row of a\.contract holds") as caught:
+        dump.stream(where, {"labels": ["a"]}, lambda piece: None)
+    query = "SELECT id FROM ({}) AS found".format(caught.value.fix.partition("reason: ")[2].rstrip(";"))
+    wrong = "SELECT id FROM a_contract WHERE NOT coalesce(until BETWEEN '0001-01-01' AND '9999-12-31', true)"
+    assert {row[0] for row in execute(cluster, where, wrong)} <= {row[0] for row in execute(cluster, where, query)}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         fixture,
         masking,
         worker,
+        worker_dates,
         worker_direct,
         worker_dump,
         worker_guard,
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
         worker_write,
     )
 
-_SENT = ("errors", "django", "django.fixture", "django.masking", "django.worker", "django.worker_direct")
+_SENT = ("errors", "django", "django.fixture", "django.masking", "django.worker", "django.worker_dates")
 _SENT += (
+    "django.worker_direct",
     "django.worker_dump",
     "django.worker_guard",
     "django.worker_listeners",

@@ -15,7 +15,7 @@ from django.db import connections, models
 from django.db.models.query import QuerySet
 from django.utils.dateparse import parse_date, parse_datetime
 
-from ..errors import SauvegardeError
+from .worker_dates import Beyond, written
 from .worker_models import is_generated
 
 _ROWS = 100  # rows, or bytes, of which texts are made at a time
@@ -202,10 +202,23 @@ class _Postgres(_Direct):
         return [known[each] for each in values]
 
     def moments(self, values, field):
-        return [_moment(each) for each in values]
+        return self._dates(_moment, values, field)
 
     def days(self, values, field):
-        return [_day(each) for each in values]
+        return self._dates(_day, values, field)
+
+    def _dates(self, text, values, field):
+        try:
+            return [text(each) for each in values]
+        except Beyond:
+            return [self._date(text, each, field) for each in values]
+
+    def _date(self, text, value, field):
+        try:
+            return text(value)
+        except Beyond:
+            self.reader.endless[field.name] += 1
+            return written(value, field, _kind(field), self.connection)
 
     def value(self, field):
         """A function from a column's bytes to the value that the driver and Django make of them."""
@@ -240,7 +253,7 @@ def _moment(value):
         return b'"%bT%bZ"' % (value[:10], (value[11:-3] + b"00")[:12])
     if value == b"\\N":
         return b"null"
-    raise _beyond(value)
+    raise Beyond()
 
 
 def _day(value):
@@ -248,15 +261,7 @@ def _day(value):
         return b'"' + value + b'"'
     if value == b"\\N":
         return b"null"
-    raise _beyond(value)
-
-
-def _beyond(value):
-    return SauvegardeError(
-        "The database has a date that Python cannot hold: {}".format(value.decode("utf-8", "replace")),
-        "Stock dumpdata cannot write it either.",
-        "Correct the row.",
-    )
+    raise Beyond()
 
 
 def _interval(connection):

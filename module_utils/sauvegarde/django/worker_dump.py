@@ -6,6 +6,7 @@ same. Where a field or manager has a will of its own, its objects go through Dja
 says so. Where not even a row's values are wanted, `worker_direct` goes faster still.
 """
 
+import collections
 import datetime
 import decimal
 import inspect
@@ -16,7 +17,7 @@ from django.apps import apps
 from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
 from django.core.serializers.python import Serializer as PythonSerializer
-from django.db import models
+from django.db import DataError, models
 from django.db.models import signals
 from django.db.models.fields.files import FileDescriptor
 from django.db.models.manager import BaseManager
@@ -24,6 +25,7 @@ from django.db.models.query import ModelIterable, QuerySet
 
 from ..errors import SauvegardeError
 from .masking import Empty, Masking
+from .worker_dates import unreadable, warning
 from .worker_direct import direct
 from .worker_models import description, hidden_attribute, is_generated, raw_numbers, rows_of, selected, snapshot
 
@@ -177,6 +179,7 @@ class Reader:
             self.queryset = self.queryset.filter(pk__in=options["pks"])
         self.reason = self._reason()
         self.made = not self.reason and self._made()
+        self.endless = collections.Counter()  # infinite dates, by their field
         self.with_key = not (self.natural_primary and hasattr(model, "natural_key"))
 
     def write(self, add):
@@ -422,7 +425,8 @@ def dump(options, source, output):
     """Write the chosen models to the output. `options`: labels, exclude, database, format, indent, natural_foreign,
     natural_primary, all, pks, and, to mask, policy and key (hexadecimal).
 
-    Returns {"counts": {label: objects}, "stock": {label: why it went through Django's serializer}, "masked": bool}.
+    Returns {"counts": {label: objects}, "stock": {label: why it went through Django's serializer}, "masked": bool,
+    "warnings": sentences about what the text does not hold as the database does}.
     """
     chosen = selected(options["labels"], options["exclude"], options["database"], options["natural_foreign"])
     problems = raw_numbers(chosen, options["natural_foreign"], options["natural_primary"])
@@ -438,7 +442,7 @@ def dump(options, source, output):
     output.progress(many=_many(chosen))
     style = Style(options["format"], options["indent"])
     writer = Writer(style, output)
-    counts, stock = {}, {}
+    counts, stock, warnings = {}, {}, []
     with snapshot(options["database"]):
         keys = NaturalKeys(options["database"], masking)
         for model in chosen:
@@ -448,10 +452,16 @@ def dump(options, source, output):
             reader = Reader(model, options, style, masking, keys)
             if reader.reason:
                 stock[label] = reader.reason
-            counts[label] = reader.write(writer.add)
+            try:
+                counts[label] = reader.write(writer.add)
+            except (DataError, ValueError) as error:
+                if isinstance(error, ValueError) and "out of range" not in str(error):
+                    raise
+                raise unreadable(model, error) from error
+            warnings += [warning(label, *each) for each in sorted(reader.endless.items())]
             output.progress(model=label, objects=counts[label])
     writer.end()
-    return {"counts": counts, "stock": stock, "masked": masking is not None}
+    return {"counts": counts, "stock": stock, "masked": masking is not None, "warnings": warnings}
 
 
 def convert(options, source, output):
@@ -486,7 +496,7 @@ def convert(options, source, output):
                     counts[label] = counts.get(label, 0) + 1
         done |= here
     writer.end()
-    return {"counts": counts, "stock": {}, "masked": masking is not None}
+    return {"counts": counts, "stock": {}, "masked": masking is not None, "warnings": []}
 
 
 def _many(chosen):

@@ -52,7 +52,7 @@ def dump(job, stage, facts, notify):
             result = dumping.converted(where, given["files"], options, target.write, told)
         else:
             result = dumping.stream(where, options, target.write, told)
-    warnings = []
+    warnings = list(result["warnings"])
     if described["unapplied"]:
         warnings.append("Migrations are not applied: {}.".format(", ".join(described["unapplied"])))
     return {
