@@ -13,7 +13,8 @@ options:
     required: true
     suboptions:
       path:
-        description: Folder with C(manage.py).
+        description:
+          - Folder with C(manage.py). It runs up to its command: settings are made as the site makes them.
         type: path
         required: true
       python:
@@ -25,7 +26,9 @@ options:
         type: str
         required: true
       env_file:
-        description: File with the site's environment, lines of C(NAME=value).
+        description:
+          - File with the site's environment, read as python-dotenv reads it (quotes, several lines, C(${NAME})).
+          - Its C(PYTHONPATH) holds, too.
         type: path
         default: ""
       user:
