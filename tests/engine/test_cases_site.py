@@ -312,7 +312,7 @@ main()
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_settings_are_made_as_manage_makes_them(cluster, tmp_path, kind):
-    folder = Folder(tmp_path / "classes", cluster, ENVIRONMENTS[1])
+    folder = Folder(tmp_path / "classes", cluster, ENVIRONMENTS[-1])
     where = folder.new(kind)
     fill(cluster, where, "live")
     (tmp_path / "lib").mkdir()
