@@ -39,7 +39,12 @@ RETURN = r"""
 archives:
   description:
     - One entry an archive and place, with C(host), C(job), C(id), C(kind), C(source), C(started), C(ended), C(bytes),
-      C(stored_bytes), C(verified), C(problem), C(where) and C(path).
+      C(stored_bytes), C(verified), C(problem), C(warnings), C(proven), C(unproven), C(where) and C(path).
+  returned: always
+  type: list
+  elements: dict
+databases_without_job:
+  description: Databases that no job names, as the last runs found them, with C(server) and C(database).
   returned: always
   type: list
   elements: dict
@@ -51,7 +56,7 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde import runner
+from ansible.module_utils.sauvegarde import runner, uncovered
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
@@ -67,11 +72,12 @@ def main():
     wanted = module.params
     try:
         archives, problems = runner.collect(with_offsite=wanted["offsite"], root=wanted["root"], host=wanted["host"])
+        without = uncovered.listed()
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     for problem in problems:
         module.warn("\n".join(filter(None, [problem["what"], problem["why"], problem["fix"]])))
-    module.exit_json(changed=False, archives=archives, problems=problems)
+    module.exit_json(changed=False, archives=archives, databases_without_job=without, problems=problems)
 
 
 if __name__ == "__main__":

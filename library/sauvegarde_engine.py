@@ -89,6 +89,7 @@ def _engine():
         site_path,
         state,
         summing,
+        uncovered,
     )
 
 

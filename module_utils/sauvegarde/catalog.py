@@ -1,9 +1,10 @@
 """The catalog: what there is to restore, always read from the archives' own manifests. No database, nothing to lose.
 
-An entry is {host, job, id, kind, source, started, ended, bytes, stored_bytes, verified, problem, where, path}. where:
-"local", or the repository's name; path: of the archive's folder, or the restic snapshot. An archive that is damaged,
-or was set aside for it, is listed with verified false and says why. Databases that restores left on a server are listed
-too, with where "server" and verified null: nothing ever compared what was live.
+An entry is {host, job, id, kind, source, started, ended, bytes, stored_bytes, verified, problem, warnings, proven,
+unproven, where, path}. where: "local", or the repository's name; path: of the archive's folder, or the restic snapshot.
+warnings: the manifest's; proven: what its fingerprint covers (manifest.proven), unproven: what it does not.
+An archive that is damaged, or was set aside for it, is listed with verified false and says why. Databases that restores
+left on a server are listed too, with where "server" and verified null: nothing ever compared what was live.
 """
 
 import contextlib
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from . import archive, manifest, offsite, state
 from .errors import SauvegardeError
+
+_NOTHING_SAID = {"warnings": [], "proven": "", "unproven": []}
 
 
 def source(found):
@@ -26,6 +29,8 @@ def entry(found, host, where, path):
     """The entry of a manifest."""
     line = {key: found[key] for key in ("job", "id", "kind", "started", "ended", "bytes", "stored_bytes")}
     line.update(host=host, source=source(found), verified=True, problem="", where=where, path=str(path))
+    unproven = list((found["fingerprint"] or {}).get("unproven", ()))
+    line.update(warnings=list(found["warnings"]), proven=manifest.proven(found), unproven=unproven)
     return line
 
 
@@ -42,6 +47,7 @@ def _broken(job, identifier, host, where, path, why):
         "source": "",
         "verified": False,
         "problem": why,
+        **_NOTHING_SAID,
         "where": where,
         "path": str(path),
     }
@@ -136,6 +142,7 @@ def kept(left, host):
             "source": each["name"],
             "verified": None,
             "problem": "",
+            **_NOTHING_SAID,
             "where": "server",
             "path": each["name"],
         }

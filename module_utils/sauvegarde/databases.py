@@ -43,6 +43,9 @@ def describe(connection):
         "roles": roles(connection),
         "spatial_ref_sys": spatial_ref_sys(connection),
         "public_may_create": public_may_create(connection),
+        "public_oid": postgres.value(
+            connection, "SELECT oid::int8 FROM pg_catalog.pg_namespace WHERE nspname = 'public'"
+        ),
     }
 
 

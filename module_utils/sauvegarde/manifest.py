@@ -107,6 +107,10 @@ _SOURCE = {
             "type": "boolean",
             "description": "Whether every role could create objects in the schema public.",
         },
+        "public_oid": {
+            "type": ["integer", "null"],
+            "description": "Of the schema public, by which lists of pg_restore name it; null where there is none.",
+        },
         "databases": {"type": "object", "additionalProperties": _PROPERTIES},
         "passwords": {"type": "boolean", "description": "Whether the globals hold the roles' passwords."},
         "path": dict(_TEXT, description="Of a SQLite file."),
@@ -306,6 +310,16 @@ def dumps(manifest):
     if wrong:
         raise SauvegardeError("The manifest does not keep to its own schema.", "\n".join(wrong[:20]))
     return as_json(manifest, sort_keys=True) + "\n"
+
+
+def proven(manifest):
+    """What the fingerprint covers, e.g. `rows of 212 of 213 tables`; '' for an archive without one of tables."""
+    found = manifest["fingerprint"]
+    if not found or manifest["kind"] == "globals":
+        return ""
+    covered = len(found["tables"])
+    missed = sum(each["object"].startswith("TABLE ") for each in found.get("unproven", ()))
+    return f"rows of {covered} of {covered + missed} tables"
 
 
 def as_json(values, **options):

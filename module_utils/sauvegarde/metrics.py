@@ -17,6 +17,9 @@ _METRICS = (
     ("last_success_timestamp_seconds", "End of the last run that published an archive."),
     ("last_duration_seconds", "Duration of the last run that published an archive."),
     ("last_size_bytes", "Stored size of the last archive published."),
+    ("last_warnings", "Warnings in the manifest of the last archive published."),
+    ("last_unproven", "Objects in the last archive published that its fingerprint does not cover."),
+    ("databases_without_job", "Databases on the job's server that no job of this host names."),
     ("available", "Archives kept on the host."),
     ("last_verify_success", "1 if the last reading back of archives found them whole, 0 if not."),
     ("last_verify_timestamp_seconds", "End of the last reading back of archives."),
@@ -37,6 +40,10 @@ def _samples(current):
     yield "last_success_timestamp_seconds", {}, success.get("ended")
     yield "last_duration_seconds", {}, success.get("seconds")
     yield "last_size_bytes", {}, success.get("stored_bytes")
+    yield "last_warnings", {}, success.get("warnings")
+    yield "last_unproven", {}, success.get("unproven")
+    without = current.get("without_job")
+    yield "databases_without_job", {}, None if without is None else len(without)
     yield "available", {}, current.get("available")
     yield "last_verify_success", {}, None if "success" not in verify else int(verify["success"])
     yield "last_verify_timestamp_seconds", {}, verify.get("ended")

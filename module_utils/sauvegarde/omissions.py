@@ -144,6 +144,14 @@ def _look(connection, look, words):
     return [words.format(", ".join(found[:_SHOWN]) + more)]
 
 
+def without_fingerprint(sums):
+    """The warning about what a fingerprint does not cover, as a list of at most one sentence."""
+    missed = ["{} ({})".format(each["object"], " ".join(each["why"].split())) for each in sums.get("unproven", ())]
+    more = f"; and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else ""
+    sentence = "In the archive, but without a fingerprint to prove a restore by: {}."
+    return [sentence.format("; ".join(missed[:_SHOWN]) + more)] if missed else []
+
+
 def extension_sequences(connection, dumped_too=False):
     """Sequences behind columns of extensions' tables whose rows dumps hold and whose value they do not (PostGIS
     topology's): [{sequence, table, column, value}], names quoted; value None where the role may not read it.

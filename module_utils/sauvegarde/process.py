@@ -203,6 +203,13 @@ def check(result, what=""):
     )
 
 
+def warnings(tool, said):
+    """What a tool wrote on its standard error though it ended well, a line a sentence. Each begins with the tool's
+    name, which some versions leave out, and continuation lines always do."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return [line if line.startswith(tool + ": ") else f"{tool}: {line}" for line in lines]
+
+
 def run(
     argv,
     env=None,

@@ -45,6 +45,7 @@ from . import (
     remote,
     retention,
     state,
+    uncovered,
 )
 from .errors import CANCELLED, DAMAGED, OK, PARTIAL, TIMEOUT, SauvegardeError
 
@@ -53,10 +54,19 @@ _GRACE = 15  # seconds that a worker which must stop has for clearing up
 _LAST_HOOK = 30  # seconds that its hook after the job has then, besides
 _TICKS = ("dumping",)  # told many times during a step: progress, not steps of their own
 _ARCHIVE = ("id", "bytes", "stored_bytes")
+_SAID = (*_ARCHIVE, "proven")  # of an archive, in the journal
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 # A worker's report. offsite: by repository what offsite.synchronise returned, None where it failed; stopped: by a
 # signal; ended: nothing is missing.
-_NOTHING = {"archive": None, "warnings": [], "problems": [], "offsite": {}, "stopped": False, "ended": False}
+_NOTHING = {
+    "archive": None,
+    "without_job": None,
+    "warnings": [],
+    "problems": [],
+    "offsite": {},
+    "stopped": False,
+    "ended": False,
+}
 
 
 class _Stopped(BaseException):
@@ -142,10 +152,12 @@ def _work(job, repositories, steps, report, tell):
         steps.done("failed")
         after(result="failure", seconds=_LAST_HOOK if isinstance(error, _Stopped) else None)
         raise
-    report["archive"] = {key: made[key] for key in _ARCHIVE}
+    report["archive"] = _summary(made)
     report["warnings"] = list(made["warnings"])
     tell()
     steps.done()
+    with contextlib.suppress(Exception):  # nothing that this run was for
+        report["without_job"] = uncovered.find(job, job["with_job"])
     after(result="success", archive=str(_directory(job) / made["id"]))
     attempt("retention", lambda: prune(job, steps=steps))
     if job["offsite"]:
@@ -155,6 +167,12 @@ def _work(job, repositories, steps, report, tell):
     for name in job["offsite"]:
         report["offsite"][name] = attempt("offsite", lambda name=name: _offsite(job, repositories[name], steps))
         tell()
+
+
+def _summary(made):
+    """What the state keeps of an archive's manifest."""
+    counts = {"warnings": len(made["warnings"]), "unproven": len((made["fingerprint"] or {}).get("unproven", ()))}
+    return dict({key: made[key] for key in _ARCHIVE}, proven=manifest.proven(made), **counts)
 
 
 def _directory(job):
@@ -329,7 +347,7 @@ def _published(job, before):
     new = [label for label in _labels(job) if label > before]
     with contextlib.suppress(SauvegardeError):
         for label in new[-1:]:
-            return {key: value for key, value in archive.read(_directory(job) / label).items() if key in _ARCHIVE}
+            return _summary(archive.read(_directory(job) / label))
     return None
 
 
@@ -420,6 +438,8 @@ def _record(job, current, report, began, ended):
         "version": VERSION,
     }
     current.update(job=job["name"], kind=job["kind"], host=job["host"], last_run=outcome)
+    if report["without_job"] is not None:
+        current["without_job"] = report["without_job"]
     if made:
         current["last_success"] = dict(made, ended=ended, seconds=outcome["seconds"])
         current["last_verify"] = {"ended": ended, "success": True}
@@ -459,7 +479,7 @@ def _tell(job, current, outcome):
     for warning in outcome["warnings"]:
         journal.log(job["name"], "run", "warning", note=warning)
     made = current["last_success"] if outcome["id"] else {}
-    values = {key: made[key] for key in _ARCHIVE if key in made}
+    values = {key: made[key] for key in _SAID if key in made}
     text = "" if good else _said(job, outcome)
     journal.log(
         job["name"],
@@ -503,6 +523,7 @@ def run(name, configuration):
         job = jobs.load(name, configuration)
         tolerated = job["allow_failure"]
         repositories = jobs.repositories(job)
+        job["with_job"] = uncovered.named(job)
         jobs.become(job["user"])
         with _locked(job):
             code = _supervise(job, repositories)["exit_code"]
@@ -594,7 +615,8 @@ def _forget(arguments):
 def _list(arguments):
     """Every archive in the configured folders and, where that is asked for, in every repository."""
     entries, problems = collect(arguments.configuration, arguments.offsite)
-    print(manifest.as_json({"archives": entries, "problems": problems}))
+    without = uncovered.listed(arguments.configuration)
+    print(manifest.as_json({"archives": entries, "databases_without_job": without, "problems": problems}))
     return PARTIAL if problems else OK
 
 

@@ -60,6 +60,11 @@ options:
     description: A file of C(pg_dumpall --globals-only), from which missing roles are made.
     type: path
     default: ""
+  globals_roles:
+    description: Which roles of O(globals) are made where they are missing, those that the archive names or V(all).
+    type: str
+    choices: [named, all]
+    default: named
   missing_roles:
     description: What to do about roles that neither the server nor O(globals) have; V(create) makes them, no login.
     type: str

@@ -33,7 +33,9 @@ _SUMMED = {
     " FROM pg_tablespace t WHERE t.spcname !~ '^pg_'",
 }
 _PASSWORDS = "SELECT rolname::text, rolpassword FROM pg_authid WHERE rolname !~ '^pg_' AND rolpassword IS NOT NULL"
-_DATABASES = "SELECT datname::text FROM pg_database WHERE datname <> 'template0' ORDER BY 1"
+# A database with the limit -2 is what an interrupted DROP DATABASE has left: pg_dumpall passes over it, too.
+_DATABASES = "SELECT datname::text FROM pg_database WHERE datname <> 'template0' AND datconnlimit <> -2 ORDER BY 1"
+_HALF_DROPPED = "SELECT datname::text FROM pg_database WHERE datconnlimit = -2 ORDER BY 1"
 # Of databases.properties: not what later versions have added.
 _OF_DATABASES = (
     "owner",
@@ -58,6 +60,7 @@ def preflight(job, directory, last):
         facts = {
             "server": postgres.properties(connection),
             "encoding": postgres.encoding_of(connection),
+            "half_dropped": [name for (name,) in postgres.query(connection, _HALF_DROPPED)],
             "passwords": postgres.value(
                 connection, "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
             ),
@@ -88,7 +91,7 @@ def dump(job, stage, facts, notify):
         for _ in range(_ATTEMPTS):
             before = sums
             notify("globals")
-            _dump(stage, facts, server, maintenance)
+            said = _dump(stage, facts, server, maintenance)
             sums, found = take(connection, facts["passwords"])
             changed = [name for name in sums["tables"] if sums["tables"][name] != before["tables"][name]]
             if not changed:
@@ -108,10 +111,19 @@ def dump(job, stage, facts, notify):
         for name, values in found.items():
             lines.append(f"-- {_comment(values)}")
             lines += [statement + ";" for statement in databases.statements(name, values)]
+            if not values["allow_connections"]:
+                lines.append(f"ALTER DATABASE {postgres.quoted(name)} ALLOW_CONNECTIONS false;")
         target.write(character_sets.encode("\n".join(lines) + "\n", encoding))
     warnings = []
     if not facts["passwords"]:
         warnings.append("Roles are without their passwords: the dump role may not read pg_authid.")
+    if facts["half_dropped"]:
+        warnings.append(
+            "Databases that an interrupted DROP DATABASE has left are passed over; drop them: {}.".format(
+                ", ".join(facts["half_dropped"])
+            )
+        )
+    warnings += said
     return {
         "source": {"server": facts["server"], "databases": found, "passwords": facts["passwords"]},
         "tools": {"pg_dumpall": facts["client"].version, **archive.tools()},
@@ -145,11 +157,12 @@ def _dump(stage, facts, server, maintenance):
         for chunk in iter(lambda: tool.stdout.read(65536), b""):
             target.write(chunk)
             tail = (tail + chunk)[-4096:]
-        tool.finish(what="The globals could not be dumped.")
+        said = tool.finish(what="The globals could not be dumped.").stderr
     if _TRAILER not in tail:
         raise SauvegardeError(
             "pg_dumpall's output has no end: it was cut off.", f"Its last line is missing: {_TRAILER}"
         )
+    return process.warnings("pg_dumpall", said)
 
 
 def take(connection, passwords):

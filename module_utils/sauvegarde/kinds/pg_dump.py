@@ -92,7 +92,7 @@ def dump(job, stage, facts, notify):
         "tools": versions,
         "fingerprint": found,
         "restore_by_hand": by_hand(source, facts["dumper"]),
-        "warnings": _warnings(source, facts, said),
+        "warnings": _warnings(source, facts, said) + omissions.without_fingerprint(found),
     }
 
 
@@ -446,8 +446,8 @@ def by_hand(source, dumper):
         "# on a cluster that has the roles of the manifest (source.roles) and no database of this name.",
     ]
     # Before 11, pg_dump wrote a CREATE SCHEMA public that later versions of pg_restore run: the list leaves it out.
-    lists = dumper.version_num < 110000
-    without = 'pg_restore --list {0} | grep -v "^[0-9]*; 2615 [0-9]* SCHEMA - public " > "$work/list"'
+    lists = dumper.version_num < 110000 and source["public_oid"] is not None
+    without = f'pg_restore --list {{}} | grep -v "^[0-9]*; 2615 {source["public_oid"]} SCHEMA - public " > "$work/list"'
     restore = f"pg_restore --exit-on-error --jobs=2 --dbname={target}" + (' --use-list="$work/list"' if lists else "")
     psql = f"psql -X -q -v ON_ERROR_STOP=1 -d {target}"
     return {
@@ -475,15 +475,9 @@ def by_hand(source, dumper):
 def _warnings(source, facts, said):
     """Sentences for the manifest. said: what pg_dump wrote on standard error though it ended well."""
     found = facts["warnings"] + foreign_keys.warnings(source["foreign_keys"])
-    found += [_prefixed(line) for line in said.splitlines() if line.strip()]
+    found += process.warnings("pg_dump", said)
     if source["spatial_ref_sys"]["reference"] is None and _has_postgis(source):
         found.append(
             "PostGIS's own script is not on this host: edited rows of spatial_ref_sys were not told from shipped ones."
         )
     return found
-
-
-def _prefixed(line):
-    """The line as pg_dump's own: some versions begin with their name, continuation lines do not."""
-    line = line.strip()
-    return line if line.startswith("pg_dump: ") else "pg_dump: " + line

@@ -18,6 +18,7 @@ RESTORE = dict(
     path={"type": "path", "required": True},
     mode={"type": "str", "choices": ["swap", "beside"], "default": "swap"},
     globals={"type": "path", "default": ""},
+    globals_roles={"type": "str", "choices": ["named", "all"], "default": "named"},
     missing_roles={"type": "str", "choices": ["refuse", "create"], "default": "refuse"},
     owner={"type": "str", "default": ""},
     encoding={"type": "str", "default": ""},

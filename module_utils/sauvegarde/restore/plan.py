@@ -28,7 +28,8 @@ def need(source, contents=None):
     Our own archives say it in their manifest; for a foreign one, `contents` says what the dump itself knows.
     Keys: version_num, version, system_identifier and standby (source server; the last two None where it is unknown),
     database, bytes (on the target's disk), unpacked (beside it while it runs), rows, tables (that have some), made
-    (ISO, '' unknown), properties (those it knows), extensions {name: {schema, version}}, raster, roles.
+    (ISO, '' unknown), properties (those it knows), extensions {name: {schema, version}}, raster, roles,
+    public_may_create (true where it is unknown).
     """
     if source.manifest is not None:
         manifest = source.manifest
@@ -50,6 +51,7 @@ def need(source, contents=None):
             },
             "raster": False,
             "roles": told["roles"],
+            "public_may_create": told.get("public_may_create", True),
         }
     return {
         "version_num": version_number(contents.server),
@@ -66,6 +68,7 @@ def need(source, contents=None):
         "extensions": {name: {"schema": schema, "version": ""} for name, schema in contents.extensions.items()},
         "raster": contents.raster,
         "roles": sorted(contents.roles),
+        "public_may_create": True,
     }
 
 
@@ -99,10 +102,11 @@ def adjusted(wanted, options, live=None):
 def make(server, database, source, wanted, options, contents=None):
     """The plan, as plain values. contents: the dump's, where it was read.
 
-    options: mode ('swap' or 'beside'), given (roles.Globals), missing_roles ('refuse' or 'create'), owner, encoding,
-    locale (each '' for the source's own), directory (where the run works), rate (bytes a second of an earlier run, 0),
-    accept_losses (names), definitions (the Contents of an archive of ours, in whose place `contents` is otherwise, as
-    far as they are known), needs (losses.dependencies), drops_oids (source.drops_oids).
+    options: mode ('swap' or 'beside'), given (roles.Globals), globals_roles ('named' or 'all'), missing_roles
+    ('refuse' or 'create'), owner, encoding, locale (each '' for the source's own), directory (where the run works),
+    rate (bytes a second of an earlier run, 0), accept_losses (names), definitions (the Contents of an archive of ours,
+    in whose place `contents` is otherwise, as far as they are known), needs (losses.dependencies), drops_oids
+    (source.drops_oids).
     Keys: source, target, live, kept, extensions ([{name, source, target}], versions, '' unknown or not available),
     space ([{path, needed, free}], bytes), roles_made, properties, expected (seconds), lost (seconds between the archive
     and now, None unknown), obstacles and warnings ([{what, why, fix}]), losses (as losses.Ledger.as_list gives them).
@@ -154,13 +158,16 @@ def make(server, database, source, wanted, options, contents=None):
                 "Name one that does not exist.",
             )
         _versions(target, wanted, stop)
+        for sentence in source.manifest["warnings"] if source.manifest is not None else ():
+            warn("Said when the archive was made: " + sentence)
+        _public(target, wanted, contents, warn)
         if source.manifest is not None:
             tool = source.manifest["tools"]["pg_dump"]
             if not sources.readers(target["version_num"], version_number(tool)):
                 why = f"pg_dump {tool} made it."
                 obstacles.append(sources.unread(source.path, target["version_num"], why).as_dict())
         extensions = _extensions(connection, wanted, stop)
-        made = _roles(connection, wanted, properties, options, stop)
+        made = _roles(connection, wanted, properties, options, stop, warn)
         _locale(connection, properties, wanted, stop)
         space = _space(connection, wanted, options, stop)
         for sentence in swap.obstacles(connection, database):
@@ -273,6 +280,20 @@ def _versions(target, wanted, stop):
         )
 
 
+def _public(target, wanted, contents, warn):
+    """Say that PUBLIC may no longer create in the schema public, which new databases do not allow from version 15 on:
+    the privileges that came with older ones are in no dump."""
+    if not 0 < wanted["version_num"] < 150000 <= target["version_num"] or not wanted["public_may_create"]:
+        return
+    entries = contents.entries if contents is not None else ()
+    if not any(entry.kind == "ACL" and entry.name in ("public", "SCHEMA public") for entry in entries):
+        warn(
+            "Only the database's owner may create objects in the schema public.",
+            "Every role could at the source; from PostgreSQL 15 on new databases do not allow it.",
+            "Where an application needs it: GRANT CREATE ON SCHEMA public TO its role.",
+        )
+
+
 def _extensions(connection, wanted, stop):
     """The plan's `extensions`."""
     available = dict(postgres.query(connection, "SELECT name, default_version FROM pg_catalog.pg_available_extensions"))
@@ -297,12 +318,21 @@ def _extensions(connection, wanted, stop):
     ]
 
 
-def _roles(connection, wanted, properties, options, stop):
-    """Names of the roles that the restore will make."""
+def _roles(connection, wanted, properties, options, stop, warn):
+    """Names of the roles that the restore will make: those that the archive names, of the globals file or plainly; all
+    of the globals file where that is asked for."""
     there = roles.existing(connection)
-    of_globals = [name for name in options["given"].roles if name not in there]
     named = set(wanted["roles"]) | {properties["owner"]} | set(properties["role_settings"])
     named |= {grant["grantee"] for grant in properties["acl"] or () if grant["grantee"]}
+    of_globals = [name for name in options["given"].roles if name not in there]
+    others = [name for name in of_globals if name not in named]
+    if others and options["globals_roles"] == "named":
+        of_globals = [name for name in of_globals if name in named]
+        warn(
+            "Roles of the globals file that the archive does not name are not made: " + ", ".join(sorted(others)) + ".",
+            "Login roles that only belong to a role of the archive's are among them, if there are any.",
+            "To have all of them: restore_globals_roles=all.",
+        )
     missing = sorted(named - there - set(of_globals) - {""})
     if missing and options["missing_roles"] == "refuse":
         stop(

@@ -95,14 +95,13 @@ def superusers(names, given):
 
 
 def create(connection, wanted, given):
-    """Make every role of the Globals `given` that the server lacks, with its password, settings and memberships.
-
-    Those in `wanted` that are then still missing are made without login or rights. Existing roles are never changed.
+    """Make the roles in `wanted` that the server lacks: with password, settings and memberships where the Globals
+    `given` know them, else without login or rights. Existing roles are never changed.
 
     Returns the names of those made. Statements with password hashes stay out of errors and of the server's log.
     """
     there = existing(connection)
-    made = [name for name in given.roles if name not in there]
+    made = [name for name in given.roles if name in wanted and name not in there]
     postgres.execute(connection, "SET log_statement = 'none'; SET log_min_error_statement = 'panic'")
     postgres.execute(connection, "SET log_min_duration_statement = -1")
     try:
@@ -110,8 +109,8 @@ def create(connection, wanted, given):
         for name in made:
             for statement in given.roles[name]:
                 postgres.execute(connection, statement)
-        for role, member, options in given.members:
-            if role in made or member in made:
+        for role, member, options in given.members:  # of roles that are there now, predefined ones included
+            if {role, member} & set(made) and {role, member} <= there | set(made):
                 if connection.server_version < 160000:  # INHERIT and SET are options of a membership from 16 on
                     options = " WITH ADMIN OPTION" if re.search("ADMIN (OPTION|TRUE)", options) else ""
                 postgres.execute(

@@ -29,6 +29,7 @@ DEFAULTS = {
     "directory": "/var/lib/postgresql/sauvegarde",
     "mode": "swap",
     "globals": "",
+    "globals_roles": "named",
     "missing_roles": "refuse",
     "owner": "",
     "encoding": "",
@@ -43,7 +44,8 @@ def settled(spec):
 
     connection: of the target server (postgres.server). path: the source on this host. database: the target's name.
     directory: where runs keep their state and unpack. mode: 'swap' or 'beside'. globals: path of a globals file.
-    missing_roles: 'refuse' or 'create'. owner, encoding, locale: in place of the source's. jobs: 0 for one a core.
+    globals_roles: which roles of that file are made, 'named' (by the archive) or 'all'. missing_roles: 'refuse' or
+    'create'. owner, encoding, locale: in place of the source's. jobs: 0 for one a core.
     accept_losses: names of objects that may be missing afterwards (losses.name_of), where they cannot be restored.
     """
     unknown = sorted(set(spec) - set(DEFAULTS))
@@ -55,7 +57,11 @@ def settled(spec):
     for name in ("path", "database"):
         if not found[name]:
             raise SauvegardeError(f"The restore lacks its {name}.")
-    for name, allowed in (("mode", ("swap", "beside")), ("missing_roles", ("refuse", "create"))):
+    for name, allowed in (
+        ("mode", ("swap", "beside")),
+        ("globals_roles", ("named", "all")),
+        ("missing_roles", ("refuse", "create")),
+    ):
         if found[name] not in allowed:
             raise SauvegardeError(f"{name} is {found[name]!r}.", fix="Use " + " or ".join(allowed) + ".")
     found["jobs"] = int(found["jobs"]) or archive.default_workers()
@@ -84,7 +90,10 @@ def mark(spec):
     """What tells one restore from another, or from one of a newer source under the same name. A copy of an archive of
     ours may have been brought again since."""
     path = Path(spec["path"])
-    asked = [spec[key] for key in ("mode", "path", "globals", "missing_roles", "owner", "encoding", "locale")]
+    asked = [
+        spec[key]
+        for key in ("mode", "path", "globals", "globals_roles", "missing_roles", "owner", "encoding", "locale")
+    ]
     asked.append(sorted(losses.accepted_names(spec["accept_losses"])))
     if (path / manifest.NAME).is_file():
         return [*asked, hashlib.sha256((path / manifest.NAME).read_bytes()).hexdigest()]

@@ -128,6 +128,7 @@ def of_swap(run, result):
         counted = ", ".join("{} {}".format(proof[key], key.replace("_", " ")) for key in _COUNTED if proof.get(key))
         lines.append("Proven: {} by {}, in {}".format(counted, proof["by"], duration(run["seconds"])))
         lines += of_losses(run.get("losses", ()))
+        lines += ["Unproven: {object}, {why}".format(**each) for each in proof.get("unproven", ())]
         lines += ["Note:   " + each for each in run["notes"]]
     if run.get("mode") == "beside":
         lines.append("Beside: {} is there; nothing else was touched".format(run["database"]))
