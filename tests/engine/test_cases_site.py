@@ -330,6 +330,30 @@ def test_settings_are_made_as_manage_makes_them(cluster, tmp_path, kind):
     assert rows(cluster, side) == [("", "new")] and ("", "new") not in rows(cluster, where)
 
 
+WRITES_ON = """
+import os, threading, time
+def write():
+    from a.models import Note
+    while True:
+        time.sleep(0.02)
+        try:
+            Note.objects.create(text="by a thread")
+        except Exception:
+            pass
+if os.environ.get("THREAD"):
+    threading.Thread(target=write).start()
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thread_of_the_start_does_not_write_into_a_side_database(cluster, tmp_path, kind):
+    folder = Folder(tmp_path / "threads", cluster, ENVIRONMENTS[0], WRITES_ON)
+    one, two = folder.new("sqlite"), folder.new(kind, THREAD="1")
+    fill(cluster, one, "source")
+    assert migrate(one, two, tmp_path)["proof"]["rows"] == 2
+    assert [row for row in rows(cluster, two) if row == ("", "by a thread")]
+
+
 EXITS = {
     "import sys; sys.exit(3)": "start-up ended before it ran a command",
     "import os; os._exit(0)": "ended without an answer",

@@ -65,16 +65,18 @@ class Guard:
                 "Correct “database” in the site's description.",
             )
         for values in databases.values():
-            values["OPTIONS"] = dict(values.get("OPTIONS") or {})
-            # A pool opens connections of its own, in threads of its own.
-            values["OPTIONS"].pop("pool", None)
+            if values.get("OPTIONS"):
+                # A pool opens connections of its own, in threads of its own.
+                values["OPTIONS"] = {key: each for key, each in values["OPTIONS"].items() if key != "pool"}
         target = databases[self.alias]
         if _is_file(target):
-            target["NAME"] = str(Path.cwd() / str(target["NAME"]))  # a start-up may change the working directory
+            # A start-up may change the working directory.
+            target["NAME"] = _like(target["NAME"], Path.cwd() / str(target["NAME"]))
         same = [alias for alias, values in databases.items() if alias == self.alias or _is_same(values, target)]
         for alias in same if self.name else ():
-            databases[alias]["NAME"] = self.name
-            databases[alias]["OPTIONS"].pop("dbname", None)  # it would win
+            databases[alias]["NAME"] = _like(databases[alias].get("NAME"), self.name)
+            if databases[alias].get("OPTIONS"):
+                databases[alias]["OPTIONS"].pop("dbname", None)  # it would win
         for alias in same if self.name else [self.alias]:
             self._expected[alias] = _watched(databases[alias])
 
@@ -247,9 +249,15 @@ def place(wrapper: Any) -> Place:
 def timeouts(wrapper: Any, lock_seconds: float, how: str = "SET LOCAL") -> str:
     """Statements: no timeout of the site's ends the session, and no lock is waited for longer than these seconds."""
     names = ["statement_timeout", "idle_in_transaction_session_timeout"]
+    names += ["idle_session_timeout"] if wrapper.pg_version >= 140000 else []
     names += ["transaction_timeout"] if wrapper.pg_version >= 170000 else []
     wanted = [f"{how} {name} = 0" for name in names]
     return "; ".join([*wanted, f"{how} lock_timeout = {int(lock_seconds * 1000)}"])
+
+
+def _like(old, new):
+    """The new name in the old one's type: the site's code may want the path that its settings give."""
+    return Path(str(new)) if isinstance(old, Path) else str(new)
 
 
 def _operational(sentence):
