@@ -49,12 +49,13 @@ class Summing:
         sums.dumped()
         found = sums.result()
 
+    impatient: go on although somebody wants a table to himself that pg_dump holds and we do not.
     Leaving the block early stops everything.
     """
 
-    def __init__(self, connect, snapshot, workers, application):
+    def __init__(self, connect, snapshot, workers, application, impatient=False):
         self._connect, self._snapshot = connect, snapshot
-        self._workers, self._application = workers, application
+        self._workers, self._application, self._impatient = workers, application, impatient
         self._connections, self._sums = [], fingerprint.Sums()
         self._rest, self._missed = deque(), deque()
         self._ended, self._stop, self._compared = threading.Event(), threading.Event(), threading.Event()
@@ -153,7 +154,7 @@ class Summing:
                     left.append((holder, table))
                 elif holder is not None and not holder.lock(table):
                     self._missed.append(table)
-                    if holder.code == "55P03":  # lock_not_available: somebody wants it to himself
+                    if holder.code == "55P03" and not self._impatient:  # lock_not_available: somebody wants it
                         self._stale.append(table.key)  # pg_dump's workers would fail on it, too
             waiting = left
             if waiting:

@@ -79,7 +79,7 @@ class Load:
         connection.close()
 
     def _run(self, sort):
-        self._each(sort, lambda: [text.format("of_" + sort) for text in SORTS[sort]], 2.0)
+        self._each(sort, lambda: [text.format("of_" + sort) for text in SORTS[sort]], 4.0)
 
     def _read(self, _number):
         self._each("read", lambda: [f"SELECT count(*) FROM of_{self._dice.choice(list(SORTS))}"], 0.1)

@@ -25,6 +25,7 @@ FOLDER = "dump"
 AFTER = "after.sql"
 LOCK_TIMEOUT = postgres.LOCK_TIMEOUT
 _ATTEMPTS = 10
+_PARALLEL = 3  # attempts in which pg_dump has several workers
 _BRIEFLY = 5  # seconds that pg_dump waits for a table, all attempts but the last
 _PAUSE = 0.2  # seconds before the second attempt, longer before each later one
 _BLOCKED = "could not obtain lock on relation"  # pg_dump's own words, which are not translated here
@@ -100,20 +101,25 @@ def _dump_and_sum(job, stage, facts, notify):
     """Fill the stage; returns (source, fingerprint, what pg_dump wrote on standard error).
 
     Where the site's tables change under pg_dump's hands, all begins again with a new snapshot. A statement that wants a
-    table to itself after pg_dump's leader has locked it makes parallel workers fail, so the next attempt has none.
+    table to itself after pg_dump's leader has locked it makes parallel workers fail, so later attempts have none.
     """
-    jobs = int(job.get("workers") or archive.default_workers())
+    blocked = False
     for attempt in range(1, _ATTEMPTS + 1):
         with contextlib.ExitStack() as stack:
-            run = _Attempt(stack, job, facts)
+            alone = blocked or attempt > _PARALLEL
+            run = _Attempt(stack, job, facts, alone)
             try:
-                said = run.dump(stage, jobs, notify, attempt < _ATTEMPTS)
+                said = run.dump(stage, notify, attempt < _ATTEMPTS)
             except (_Changed, SauvegardeError) as error:
-                blocked = _BLOCKED in getattr(error, "why", "")
-                anew = blocked or isinstance(error, _Changed) or error.exit_code == LOCKED or run.outdated()
+                blocked = blocked or _BLOCKED in getattr(error, "why", "")
+                anew = (
+                    _BLOCKED in getattr(error, "why", "")
+                    or isinstance(error, _Changed)
+                    or error.exit_code == LOCKED
+                    or run.outdated()
+                )
                 if attempt == _ATTEMPTS or not anew:
                     raise
-                jobs = 1 if blocked else jobs
                 _discard(stage)
                 notify("again", attempt=attempt + 1)
                 stack.close()  # nothing is held while others go first
@@ -134,7 +140,9 @@ class _Changed(Exception):
 class _Attempt:
     """One snapshot of the database and what looks through it. The leader's session keeps it; it holds no table."""
 
-    def __init__(self, stack, job, facts):
+    def __init__(self, stack, job, facts, alone):
+        workers = int(job.get("workers") or archive.default_workers())
+        self._jobs = 1 if alone else workers
         self._server, self._database = postgres.server(job.get("connection")), job["database"]
         self._wait, self._facts = float(job.get("lock_timeout", LOCK_TIMEOUT)), facts
         self._leader = stack.enter_context(contextlib.closing(self._connect()))
@@ -143,13 +151,14 @@ class _Attempt:
         self._snapshot = stack.enter_context(postgres.snapshot(self._leader))
         self.beside = stack.enter_context(ThreadPoolExecutor(1))
         self._application = f"sauvegarde pg_dump {os.getpid()} {self._snapshot}"
-        workers = int(job.get("workers") or archive.default_workers())
-        self._sums = stack.enter_context(summing.Summing(self._connect, self._snapshot, workers, self._application))
+        self._sums = stack.enter_context(
+            summing.Summing(self._connect, self._snapshot, workers, self._application, impatient=alone)
+        )
 
     def _connect(self):
         return postgres.connect(self._server, self._database)
 
-    def dump(self, stage, jobs, notify, careful):
+    def dump(self, stage, notify, careful):
         """Run pg_dump; returns its words. careful: raise _Changed rather than publish a table of which the snapshot has
         more rows."""
         self._described = self.beside.submit(_source, self._leader, self._facts)
@@ -164,7 +173,7 @@ class _Attempt:
         # What has to be waited for longer is waited for by the next attempt, which then holds nothing.
         wait = min(self._wait, _BRIEFLY) if careful else self._wait
         try:
-            said = _dump(environment, self._snapshot, stage, self._facts, jobs, wait, notify, check)
+            said = _dump(environment, self._snapshot, stage, self._facts, self._jobs, wait, notify, check)
             self._sums.dumped()
         finally:
             broken = look.result()
