@@ -33,6 +33,7 @@ _PINNED = (
     "SET extra_float_digits TO 0",  # above 0, versions before 12 print other digits than later ones
     "SET bytea_output TO 'hex'",
     "SET lc_monetary TO 'C'",
+    "SET quote_all_identifiers TO off",  # regclass and the like
     "SET row_security TO off",  # an error rather than fewer rows
     "SET constraint_exclusion TO off",  # so that no constraint is evaluated to plan a sum
 )

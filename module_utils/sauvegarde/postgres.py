@@ -346,7 +346,8 @@ def transaction(connection, snapshot=None):
     It is rolled back at the end of the block, which releases all its locks.
     """
     if snapshot is None:
-        execute(connection, "BEGIN READ ONLY")
+        # By default it could be serializable and deferrable, and would wait for others.
+        execute(connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
     else:
         join_snapshot(connection, snapshot)
     try:
