@@ -16,6 +16,17 @@ _COUNTS = {
     "triggers": "SELECT count(*) FROM pg_catalog.pg_trigger t"
     " JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal AND {}",
 }
+_ROOTS = """
+WITH RECURSIVE tree AS (
+    SELECT c.oid, c.oid AS root FROM pg_catalog.pg_class c
+    WHERE c.relkind = 'p' AND coalesce(pg_catalog.to_jsonb(c) ->> 'relispartition', 'false') = 'false'
+  UNION ALL
+    SELECT i.inhrelid, tree.root FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
+)
+SELECT n.nspname::text, c.relname::text, rn.nspname::text, r.relname::text
+FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class r ON r.oid = tree.root JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+"""
 _OURS = (
     "c.relnamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace"
     " WHERE nspname ~ '^pg_' OR nspname = 'information_schema')"
@@ -56,23 +67,38 @@ def _count(connection, schema, name):
         return site_path.query(connection, statement, schema)[0][0]
 
 
+def partition_roots(connection):
+    """Each partitioned table and partition, as (schema, name), to the partitioned table that it is part of."""
+    return {
+        (schema, name): (of_schema, of_name) for schema, name, of_schema, of_name in postgres.query(connection, _ROOTS)
+    }
+
+
 def by_counting(connection, contents, lost=()):
     """Compare the rows of each table with those the dump held, and count everything else for the report.
 
-    lost: as above. Tables whose rows came as INSERTs are counted and not compared.
+    lost: as above. Tables whose rows came as INSERTs are counted and not compared. A partitioned table is compared as a
+    whole: its rows may have been loaded through it, and have gone into other partitions than before.
     """
     differences = []
-    rows = {}
+    rows, wholes, roots = {}, {}, partition_roots(connection)
     merged = {(each.schema, each.table) for each in contents.merged}
     gone = [each["object"] for each in lost]
     for schema, name in dict.fromkeys(contents.names("TABLE")):
         if f"TABLE {schema}.{name}" in gone or f"TABLE DATA {schema}.{name}" in gone:
             continue
         count = contents.rows.get((schema, name))
-        found = sum(_count(connection, *table) for table in sorted(contents.real.get((schema, name), {(schema, name)})))
+        real = sorted(contents.real.get((schema, name), {(schema, name)}))
+        found = sum(_count(connection, *table) for table in real)
         rows[postgres.quoted(schema, name)] = found
-        if count is not None and found != count and (schema, name) not in merged:
-            differences.append(f"{postgres.quoted(schema, name)}: {count} rows in the dump, {found} restored")
+        if (schema, name) not in merged:
+            whole = postgres.quoted(*roots.get(real[0], (schema, name)))
+            wholes.setdefault(whole, []).append((count, found))
+    for whole, parts in wholes.items():
+        counts = [count for count, _ in parts if count is not None]
+        found = sum(found for _, found in parts)
+        if counts and sum(counts) != found:
+            differences.append(f"{whole}: {sum(counts)} rows in the dump, {found} restored")
     filled = set(contents.names("MATERIALIZED VIEW DATA"))
     for schema, name in postgres.query(
         connection,
