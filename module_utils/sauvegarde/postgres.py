@@ -375,8 +375,46 @@ def execute(connection, statement, parameters=None):
         _run(cursor, statement, parameters)
 
 
+_SERVER_FIXES = tuple(
+    (re.compile(words), fix)
+    for words, fix in (
+        (
+            r"No space left on device|could not (?:extend|write to) file",
+            "Free space on the server's disk, and run it again.",
+        ),
+        (r"max_locks_per_transaction", "Raise max_locks_per_transaction, restart the server, and run it again."),
+        (r"out of memory|out of shared memory", "Free memory on the server's host, and run it again."),
+        (r"too many clients|remaining connection slots", "End sessions or raise max_connections, and run it again."),
+        (
+            r"terminating connection due to administrator command|the database system is (?:shutting|starting)",
+            "The server was stopped or restarted: run it again once it is up.",
+        ),
+        (
+            r"server closed the connection|terminating connection|no connection to the server|connection .*closed",
+            "The session was ended: look in the server's log for the reason (a crash, memory), and run it again.",
+        ),
+        (r"canceling statement due to user request", "Somebody cancelled it: run it again."),
+        (r"canceling statement due to statement timeout", "Take statement_timeout off the role, and run it again."),
+        (
+            r"in a read-only transaction",
+            "The server takes no changes: use its primary, or look at why it is read-only.",
+        ),
+        (r"permission denied|must be (?:owner|superuser)", "Run it as a superuser of the server."),
+    )
+)
+
+
+def server_fix(words):
+    """What to do about a failure that is the server's, by its words; '' where they do not say it."""
+    return next((fix for pattern, fix in _SERVER_FIXES if pattern.search(words)), "")
+
+
 def database_error(error, what, fix=""):
-    """A SauvegardeError from psycopg2's, its own words kept; waiting for a lock has its own exit code."""
+    """A SauvegardeError from psycopg2's, its own words kept; waiting for a lock has its own exit code.
+
+    Without a fix of the caller's, what the server lacks has one (`server_fix`).
+    """
+    fix = fix or server_fix(str(error))
     if getattr(error, "pgcode", None) == "55P03":  # lock_not_available
         return SauvegardeError(
             what,

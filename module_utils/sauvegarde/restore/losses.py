@@ -14,7 +14,7 @@ import json
 import re
 from pathlib import Path
 
-from .. import process
+from .. import postgres, process
 from ..errors import SauvegardeError
 from . import source as sources
 from .contents import flat
@@ -232,7 +232,7 @@ def restore(command, parallel, lines, path, folder, env, what):
         result = process.run([*command, *more, "-v", "-L", str(chosen), path], env=env, checked=False, kept=_KEPT)
         found = of_pg_restore(result.stderr) if result.status else {}
         if result.status and not found:
-            process.check(result._replace(stderr=_errors(result.stderr)[-_SAID:]), what)
+            raise _stopped(what, result)
         return found
 
     first = attempt(lines, *parallel)
@@ -241,6 +241,17 @@ def restore(command, parallel, lines, path, folder, env, what):
     second = attempt([line for line in lines if line.split(b";")[0].decode("ascii") in first])
     # Of what was made, but for its owner, say, the second attempt only says that it is there.
     return {number: first[number] if "already exists" in why else why for number, why in second.items()}
+
+
+def _stopped(what, result):
+    """The error of a pg_restore that could not go on: the fault is not an object's."""
+    said = _errors(result.stderr)[-_SAID:]
+    if result.status < 0:
+        said = f"pg_restore was ended by signal {-result.status}.\n{said}"
+    fix = postgres.server_fix(said) or (
+        "Look in the server's log, and run the restore again; if it stops here again, restore another archive."
+    )
+    return SauvegardeError(what, said, fix)
 
 
 def _errors(stderr):

@@ -64,7 +64,7 @@ class Stream:
             child, self._child = self._child, None
             result = child.wait()
             if result.status:
-                raise damaged(self._what, result.stderr)
+                raise damaged(self._what, _said(result))
         return data
 
     def close(self):
@@ -79,7 +79,40 @@ class Stream:
         self.close()
 
 
+# What keeps a good file from being read: (words, fix).
+_NOT_ITS_FAULT = tuple(
+    (re.compile(words), fix)
+    for words, fix in (
+        (r"was ended by signal", "Look in the kernel's log for what ended it (memory?), and run it again."),
+        (r"Permission denied", "Let the OS user that the restore runs as read it, and every folder above it."),
+        (r"Cannot allocate memory|out of memory", "Free memory on this host, and run it again."),
+        (r"No space left on device|Disk quota exceeded", "Free space on this host, and run it again."),
+        (
+            r"Input/output error|Stale file handle|Transport endpoint",
+            "The disk or the mount below it failed: look there.",
+        ),
+        (r"Too many open files", "Raise the limit of open files, and run it again."),
+        (
+            r"[Nn]ot support(?:ed)?\b.*compression|compression.*not support",
+            "Install a pg_restore with that compression.",
+        ),
+    )
+)
+# An archive that is newer than the pg_restore, or was compressed as it cannot.
+_NEWER = re.compile(r"unsupported version|does not support compression|compression (?:is )?not supported")
+
+
+def _said(result):
+    """What a program that failed said, and how it ended where it could not say anything."""
+    if result.status >= 0:
+        return result.stderr
+    return f"{Path(result.argv[0]).name} was ended by signal {-result.status}.\n{result.stderr}"
+
+
 def damaged(path, why):
+    for words, fix in _NOT_ITS_FAULT:
+        if words.search(why):
+            return SauvegardeError(f"{path} cannot be read here.", why, fix)
     return SauvegardeError(
         f"{path} cannot be read to its end.",
         why,
@@ -237,8 +270,8 @@ def reader(source, version_num):
             native = postgres.major(client.version_num) == postgres.major(version_num)
             return Reader(client.path, client.version_num, native)
         why = result.stderr
-        if "unsupported version" not in why:
-            raise damaged(source.path, why)
+        if not _NEWER.search(why):
+            raise damaged(source.path, _said(result))
     raise unread(source.path, version_num, why)
 
 

@@ -1,0 +1,103 @@
+"""What a restore reads in the words of tools and servers: whose fault it is, and what to do. No server."""
+
+import pytest
+from sauvegarde import postgres
+from sauvegarde.errors import DAMAGED
+from sauvegarde.restore import losses, source
+from sauvegarde.restore.script import Entry
+
+VERBOSE = """pg_restore: connecting to database for restore
+pg_restore: creating VIEW "public.v"
+pg_restore: while PROCESSING TOC:
+pg_restore: from TOC entry 7; 1259 16384 VIEW v postgres
+pg_restore: error: could not execute query: ERROR:  column "x" does not exist
+LINE 2:  SELECT x
+                ^
+HINT:  Perhaps.
+Command was: CREATE VIEW public.v AS
+ SELECT 'FATAL:  no'
+pg_restore: creating TABLE "public.t"
+pg_restore: from TOC entry 9; 0 16385 TABLE DATA t postgres
+pg_restore: error: COPY failed for table "t": ERROR:  says FATAL:  in the middle
+CONTEXT:  COPY t, line 1
+pg_restore: warning: errors ignored on restore: 2
+"""
+OLD = """pg_restore: creating VIEW "public.v"
+pg_restore: [archiver (db)] Error while PROCESSING TOC:
+pg_restore: [archiver (db)] Error from TOC entry 7; 1259 16384 VIEW v postgres
+pg_restore: [archiver (db)] could not execute query: ERROR:  column "x" does not exist
+    Command was: CREATE VIEW public.v AS
+ SELECT x;
+WARNING: errors ignored on restore: 1
+"""
+
+
+def test_each_entry_has_its_own_words():
+    assert losses.of_pg_restore(VERBOSE) == {
+        "7": 'column "x" does not exist\nHINT:  Perhaps.',
+        "9": "says FATAL:  in the middle\nCONTEXT:  COPY t, line 1",
+    }
+    assert losses.of_pg_restore(OLD) == {"7": 'column "x" does not exist'}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        VERBOSE.replace("pg_restore: warning: errors ignored on restore: 2\n", ""),
+        VERBOSE.replace('ERROR:  column "x" does not exist', "FATAL:  terminating connection"),
+        VERBOSE.replace('ERROR:  column "x" does not exist', "ERROR:  out of shared memory"),
+        VERBOSE.replace('ERROR:  column "x" does not exist', "no connection to the server"),
+        VERBOSE.replace("pg_restore: from TOC entry 7; 1259 16384 VIEW v postgres\n", ""),
+        "",
+    ],
+)
+def test_what_is_no_objects_fault_is_no_loss(said):
+    assert losses.of_pg_restore(said) == {}
+
+
+@pytest.mark.parametrize(
+    "entry, name",
+    [
+        (Entry("FK CONSTRAINT", "public", "child child_fkey", "o"), "CONSTRAINT public.child child_fkey"),
+        (Entry("TABLE DATA", "S x", "t", "o"), "TABLE DATA S x.t"),
+        (Entry("EXTENSION", "", "pg_cron", ""), "EXTENSION pg_cron"),
+        (Entry("COMMENT", "public", "COLUMN t.c", "o"), "COMMENT COLUMN public.t.c"),
+        (Entry("COMMENT", "", "EXTENSION x", ""), "COMMENT EXTENSION x"),
+        (Entry("ACL", "public", "TABLE t", "o"), "ACL TABLE public.t"),
+    ],
+)
+def test_names(entry, name):
+    assert losses.name_of(entry) == name == losses.normalized(name)
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "pg_restore was ended by signal 9.\n",
+        "pg_restore: error: could not open input file: Permission denied",
+        "[Errno 5] Input/output error",
+        "pg_restore: error: out of memory",
+        "write error: No space left on device",
+    ],
+)
+def test_a_good_file_is_not_called_damaged(why):
+    error = source.damaged("/srv/a.dump", why)
+    assert error.exit_code != DAMAGED and error.fix and "another archive" not in str(error)
+
+
+def test_a_file_that_ends_early_is():
+    error = source.damaged("/srv/a.dump", "pg_restore: error: could not read from input file: end of file")
+    assert error.exit_code == DAMAGED
+
+
+@pytest.mark.parametrize(
+    "said, word",
+    [
+        ("out of shared memory\nHINT:  You might need to increase max_locks_per_transaction.", "max_locks"),
+        ("could not extend file: No space left on device", "disk"),
+        ("terminating connection due to administrator command", "restarted"),
+        ("server closed the connection unexpectedly", "log"),
+    ],
+)
+def test_the_servers_own_faults_have_a_fix(said, word):
+    assert word in postgres.server_fix(said)
