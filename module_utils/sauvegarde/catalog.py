@@ -9,9 +9,11 @@ left on a server are listed too, with where "server" and verified null: nothing 
 
 import contextlib
 import os
+import pwd
 from pathlib import Path
 
 from . import archive, manifest, offsite, state
+from .acting import acting_as
 from .errors import SauvegardeError
 
 _NOTHING_SAID = {"warnings": [], "proven": "", "unproven": []}
@@ -73,11 +75,30 @@ def of_job(root, job, host, aside=False):
     return entries
 
 
+def _of_job_as_owner(root, job, host):
+    """`of_job`; as the folder's owner where root may not read it, as on NFS with root_squash."""
+    try:
+        return of_job(root, job, host, aside=True)
+    except PermissionError:
+        if os.geteuid() != 0:
+            raise
+    owner = os.lstat(str(archive.job_directory(root, job))).st_uid
+    try:
+        user = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        raise SauvegardeError(
+            f"The archives of {job} cannot be listed.",
+            f"Root may not read them, and their owner, uid {owner}, has no account.",
+            "Create the job's user again, with that uid.",
+        ) from None
+    return acting_as(user, of_job, root, job, host, True)
+
+
 def local(root, host):
     """The entries of every job that ever left an archive here, its job still configured or not."""
     try:
         folders = sorted(each.name for each in os.scandir(str(root)) if each.is_dir(follow_symlinks=False))
-        return [line for job in folders if not job.startswith(".") for line in of_job(root, job, host, aside=True)]
+        return [line for job in folders if not job.startswith(".") for line in _of_job_as_owner(root, job, host)]
     except FileNotFoundError:
         return []
     except PermissionError as error:

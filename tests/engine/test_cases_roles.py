@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from sauvegarde import folders, offsite, passwords, process
+from sauvegarde import archive, catalog, folders, offsite, passwords, process
 
 USER, OTHER = "postgres", "nobody"
 
@@ -186,6 +186,21 @@ def test_a_link_is_refused_with_the_path_behind_it(place):
 
 def test_an_account_that_is_still_to_come_is_no_problem(place):
     assert folders.problems(place / "archives", jobs("no-such-account")) == []
+
+
+def test_archives_that_root_may_not_read_are_listed_as_their_owner(place, monkeypatch):
+    owned(place / "job0", USER, 0o700)
+    identifiers = archive.identifiers
+
+    def squashed(directory):
+        if os.geteuid() == 0:
+            raise PermissionError(13, "Permission denied", str(directory))
+        return identifiers(directory)
+
+    monkeypatch.setattr(archive, "identifiers", squashed)
+    owned(place / "job0" / "20260101T000000Z", USER, 0o700)
+    (line,) = catalog.local(place, "here")
+    assert (line["id"], line["verified"]) == ("20260101T000000Z", False)
 
 
 # Offsite --------------------------------------------------------------------------------------------------------------

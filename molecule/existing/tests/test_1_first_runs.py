@@ -24,13 +24,21 @@ def runs(servers):
     states = {}
     for name, server in servers.items():
         states[name] = {"before": host_state(server.host), "theirs": theirs(server.host)}
+    scram = [{"type": "host", "database": "all", "user": "all", "address": "127.0.0.1/32", "method": "scram-sha-256"}]
+    refused = play("--limit=legacy", variables={**AS_OPS, "postgresql_hba_entries": scram})
     check = play("--check", "--diff", variables=AS_OPS)
     for name, server in servers.items():
         states[name]["checked"] = host_state(server.host)
     first, second = play(variables=AS_OPS), play(variables=AS_OPS)
     for name, server in servers.items():
         states[name]["theirs after"] = theirs(server.host)
-    return {"check": check, "first": first, "second": second, "states": states}
+    return {"refused": refused, "check": check, "first": first, "second": second, "states": states}
+
+
+def test_rules_that_would_lock_out_roles_with_md5_are_refused(runs):
+    refused = runs["refused"]
+    assert refused.code == 2 and refused.changed() == {"legacy": 0}, refused.output
+    assert "reporting, shop could not log in any more" in refused.text
 
 
 def test_a_check_predicts_and_changes_nothing(runs):

@@ -65,7 +65,6 @@ def test_who_stands_in_the_way_is_named(legacy, what, before, after, says):
     assert run.changed() == {"legacy": 0}, run.output
     missing = [words for words in says if words not in run.text]
     assert not missing, run.output
-    assert converge("legacy").code == 0
 
 
 def test_a_role_loses_what_its_description_has_no_more(legacy):
@@ -79,7 +78,8 @@ def test_a_role_loses_what_its_description_has_no_more(legacy):
     assert "role odile has SUPERUSER, CREATEDB, which its description has not: taken from it." in run.text
     assert "role shop has CREATEDB, which its description has not: kept." in run.text
     assert legacy.sql(ask) == "f|f|t"
-    assert converge("legacy").code == 0  # as it is described
+    run = converge("legacy")  # as it is described, and with nobody in the way any more
+    assert run.code == 0, run.output
 
 
 def test_an_extension_in_another_schema_and_texts_for_booleans(legacy):
@@ -111,3 +111,13 @@ def test_a_folder_of_archives_that_nobody_can_write_in_is_refused_before(servers
     assert run.code == 2 and run.changed() == {"standby": 0}, run.output
     assert "The folder /mnt/nas/of_root/shop cannot be archivist's." in run.text and "root_squash" in run.text
     assert servers["standby"].host.check_output("sudo ls -A /mnt/nas/of_root") == ""
+
+
+def test_a_job_that_is_described_no_more_takes_only_its_own_things_along(servers):
+    host = servers["legacy"].host
+    jobs = [{"name": "shop", "kind": "pg_dump", "schedule": "0 0 29 2 *", "database": "shop"}]
+    run = play("--limit=legacy", "--tags=backup", variables={**AS_OPS, "backup_jobs": jobs})
+    assert run.code == 0, run.output
+    assert host.check_output("ls /var/lib/prometheus/node-exporter").split() == ["sauvegarde_shop.prom", "theirs.prom"]
+    assert host.check_output("sudo ls /var/lib/sauvegarde/.metrics").split() == ["shop"]
+    assert "globals" in host.check_output("sudo ls /var/backups/sauvegarde").split()
