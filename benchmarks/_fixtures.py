@@ -6,6 +6,7 @@ not the proof and the reports that jobs, migrations and modules add. As root: py
 import filecmp
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -39,30 +40,48 @@ print(sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, re
 
 
 class Bench:
-    def __init__(self, engine, folder, cluster):
+    """The sample site on databases whose names begin with their kind; `apps`: more of its applications, whose databases
+    have the mark in their names."""
+
+    def __init__(self, engine, folder, cluster, apps="", mark=""):
         self.engine, self.folder, self.cluster = engine, folder, cluster
+        self.apps, self.mark = apps, mark
         self.python = folder / "venv" / "bin" / "python"
-        subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+        if not self.python.exists():
+            self._install()
+        for kind in KINDS:
+            self.create(f"{kind}_{mark}empty")
+            self.stock(f"{kind}_{mark}empty", "migrate", "-v0")
+
+    def _install(self):
+        subprocess.run([sys.executable, "-m", "venv", str(self.folder / "venv")], check=True)
         pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
         subprocess.run([*pip, "--find-links", str(WHEELS), "--requirement", str(SITE / "requirements.txt")], check=True)
-        for kind in KINDS:
-            self.create(f"{kind}_empty")
-            self.stock(f"{kind}_empty", "migrate", "-v0")
+
+    def fill(self, kind, what, offers):
+        """A database with so many offers, and with what the applications make of them."""
+        name = f"{kind}_{self.mark}{what}"
+        self.create(name)
+        self.stock(name, "generate", "--offers", offers)
+        if self.apps:
+            self.stock(name, "comment")
 
     def create(self, name):
         """A database whose kind is the name's start: a copy of the migrated one, which comes first."""
         kind = name.split("_")[0]
+        empty = f"{kind}_{self.mark}empty"
         if kind == "pg":
-            template = "template0" if name == "pg_empty" else "pg_empty"
+            template = "template0" if name == empty else empty
             self._sql("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
             if template == "template0":
                 self._sql(name, "CREATE EXTENSION postgis")
             url = f"postgis://postgres@/{name}?host={self.cluster.folder}&port={self.cluster.port}"
         else:
-            if name != "sqlite_empty":
-                shutil.copy(str(self.folder / "sqlite_empty"), str(self.folder / name))
+            if name != empty:
+                shutil.copy(str(self.folder / empty), str(self.folder / name))
             url = f"sqlite:///{self.folder / name}"
-        (self.folder / f"{name}.env").write_text(f"SITE_ENV=/nonexistent\nDATABASE_URL={url}\n", encoding="utf-8")
+        lines = f"SITE_ENV=/nonexistent\nDATABASE_URL={url}\nSITE_EXTRA_APPS={self.apps}\n"
+        (self.folder / f"{name}.env").write_text(lines, encoding="utf-8")
 
     def remove(self, name):
         if name.startswith("pg"):
@@ -99,7 +118,8 @@ class Bench:
 
     def dumps(self, kind):
         """(stock's seconds, each of ours, our memory, the file): ours before, and twice behind."""
-        source, stock_file, our_file = f"{kind}_source", self.folder / "stock.json", self.folder / f"{kind}.json"
+        source, stock_file = f"{kind}_{self.mark}source", self.folder / "stock.json"
+        our_file = self.folder / f"{self.mark}{kind}.json"
         runs = [self.ours("dump", source, our_file)]
         stock = self.stock(source, "dumpdata", *NATURAL, "-o", stock_file)
         runs += [self.ours("dump", source, our_file) for _ in range(2)]
@@ -112,7 +132,7 @@ class Bench:
         """(stock's seconds, each of ours, our memory): into a migrated database that is otherwise empty."""
         runs, stock = [], None
         for turn in range(4):
-            name = f"{kind}_turn{turn}"
+            name = f"{kind}_{self.mark}turn{turn}"
             self.create(name)
             if turn == 1:
                 stock = self.stock(name, "loaddata", "-v0", file)
@@ -120,43 +140,73 @@ class Bench:
                 runs.append(self.ours("load", name, file))
         self._equal(kind)
         for turn in range(4):
-            self.remove(f"{kind}_turn{turn}")
+            self.remove(f"{kind}_{self.mark}turn{turn}")
         return stock, [each[0] for each in runs], max(each[1] for each in runs)
 
     def _equal(self, kind):
         """What was loaded, dumped again: ours (turn 0) against stock's (turn 1)."""
         files = [self.folder / f"again{turn}.json" for turn in range(2)]
         for turn, file in enumerate(files):
-            self.ours("dump", f"{kind}_turn{turn}", file)
+            self.ours("dump", f"{kind}_{self.mark}turn{turn}", file)
         if not filecmp.cmp(*map(str, files), shallow=False):
             raise SystemExit("The two loads did not come to the same rows.")
 
+    def hears(self, kind):
+        """What the site's listeners hear of a load of ours must be what they hear of stock's, call by call."""
+        self.fill(kind, "few", 100)
+        file, heard = self.folder / "few.json", []
+        self.ours("dump", f"{kind}_{self.mark}few", file)
+        for who in ("stock", "ours"):
+            name, log = f"{kind}_{self.mark}{who}", self.folder / f"{kind}_{who}.heard"
+            self.create(name)
+            with (self.folder / f"{name}.env").open("a", encoding="utf-8") as lines:
+                lines.write(f"SITE_HEARD={log}\n")
+            if who == "stock":
+                self.stock(name, "loaddata", "-v0", file)
+            else:
+                self.ours("load", name, file)
+            # An object's address in memory says nothing.
+            heard.append(re.sub(" at 0x[0-9a-f]+", "", log.read_text(encoding="utf-8")).splitlines())
+        if heard[0] != heard[1]:
+            one, other = next((pair for pair in zip(*heard, strict=False) if pair[0] != pair[1]), map(len, heard))
+            raise SystemExit(f"Listeners did not hear the same, {kind}:\n{one}\n{other}")
+        say(f"listeners, {kind}: {len(heard[0])} calls, the same")
+
 
 def measure(bench, offers):
-    result = {"bench": "fixtures"}
-    memory, files = [], {}
+    """The ratios by name, the peak of our memory, and the fixtures."""
+    result, memory, files = {}, [], {}
     for kind in KINDS:
-        bench.create(f"{kind}_source")
-        bench.stock(f"{kind}_source", "generate", "--offers", offers)
+        bench.fill(kind, "source", offers)
         stock, ours, peak, files[kind] = bench.dumps(kind)
-        told("dump", kind, stock, ours, files[kind])
+        told("dump", bench.mark + kind, stock, ours, files[kind], peak)
         if offers >= OFFERS and size(files[kind]) < 90:
             raise SystemExit("the fixture is smaller than 90 MB")
-        result["dump_" + kind] = round(stock / statistics.median(ours), 1)
+        result[f"{bench.mark}dump_{kind}"] = round(stock / statistics.median(ours), 1)
         memory.append(peak)
     for kind in KINDS:
         stock, ours, peak = bench.loads(kind, files[kind])
-        told("load", kind, stock, ours, files[kind])
-        result["load_" + kind] = round(stock / statistics.median(ours), 1)
+        told("load", bench.mark + kind, stock, ours, files[kind], peak)
+        result[f"{bench.mark}load_{kind}"] = round(stock / statistics.median(ours), 1)
         memory.append(peak)
-    result["peak_mb"] = round(max(memory))
-    result["peak_mb_4x"] = round(four_times(bench, offers))
-    return result
+    return result, round(max(memory))
 
 
-def told(task, kind, stock, ours, file):
-    seconds = ", ".join(f"{each:.2f}" for each in ours)
-    say(f"{task}, {kind}: stock {stock:.1f} s; ours {seconds} s (the middle one counts); {size(file):.0f} MB")
+def everything(engine, folder, cluster, offers):
+    """The site as it is, and with what third-party applications bring."""
+    bench = Bench(engine, folder, cluster)
+    result, peak = measure(bench, offers)
+    result.update(peak_mb=peak, peak_mb_4x=round(four_times(bench, offers)))
+    with_apps = Bench(engine, folder, cluster, "community", "apps_")
+    for kind in KINDS:
+        with_apps.hears(kind)
+    more, peak = measure(with_apps, offers)
+    return dict(bench="fixtures", **result, **more, apps_peak_mb=peak)
+
+
+def told(task, kind, stock, ours, file, peak):
+    seconds, file = ", ".join(f"{each:.2f}" for each in ours), f"{size(file):.0f} MB"
+    say(f"{task}, {kind}: stock {stock:.1f} s; ours {seconds} s (the middle one counts); {file}, peak {peak:.0f} MB")
 
 
 def size(file):
@@ -183,7 +233,7 @@ def main():
         shutil.chown(str(folder), "postgres")
         folder.chmod(0o755)
         with Cluster(folder) as cluster:
-            result = measure(Bench(engine, folder, cluster), int(offers[0]) if offers else OFFERS)
+            result = everything(engine, folder, cluster, int(offers[0]) if offers else OFFERS)
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
     print(json.dumps(result))

@@ -250,7 +250,7 @@ class _Turn:
         self._there, self._asked_at = set(), None
         self._empty = {}
         own = plan.model.__init__ is not models.Model.__init__
-        self.watched = bool(plan.signals - {"post_save"}) or own or plan.hidden
+        self.watched = bool(plan.signals) or own or plan.hidden
         self._odd = {place: number for number, place in enumerate(plan.odd)}
         self._columns = list(enumerate(plan.columns))
 
