@@ -282,3 +282,14 @@ def test_polymorphic_models_are_as_with_stock(cluster, tmp_path_factory, tmp_pat
     assert same_rows(stock, ours)
     kinds = "from a.models import *\nprint(json.dumps([type(p).__name__ for p in Project.objects.order_by('pk')]))"
     assert shell(ours, kinds) == ["Project", "ArtProject"]
+
+
+def test_xml_says_its_own_encoding(small, tmp_path):
+    where = small.new("sqlite")
+    text = '<?xml version="1.0" encoding="iso-8859-1"?><django-objects version="1.0"><object model="a.below" pk="7">'
+    text += '<field name="name" type="CharField">Caf\xe9</field></object></django-objects>'
+    path = tmp_path / "latin.xml"
+    path.write_bytes(text.encode("latin-1"))
+    assert load.load(where, [path], {})["counts"] == {"a.below": 1}
+    code = "from a.models import *\nprint(json.dumps(Below.objects.get(pk=7).name))"
+    assert shell(where, code) == "Caf\xe9"

@@ -58,8 +58,37 @@ def expanded(source, compression, name="the fixture"):
     raise SauvegardeError(f"{name}: the compression {compression} is not known.")
 
 
+class _Unmarked:
+    """A binary file in UTF-8 without a mark, of one that begins with the mark of UTF-8 or UTF-16."""
+
+    def __init__(self, source):
+        self._source, self._decode, self._first = source, None, True
+
+    def read(self, size):
+        data = self._source.read(size)
+        if self._first:
+            while 0 < len(data) < len(codecs.BOM_UTF8):
+                more = self._source.read(size)
+                if not more:
+                    break
+                data += more
+            self._first = False
+            if data.startswith(codecs.BOM_UTF8):
+                data = data[len(codecs.BOM_UTF8) :] or self._source.read(size)
+            elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                self._decode = codecs.getincrementaldecoder("utf-16")().decode
+        if self._decode is None:
+            return data
+        text = self._decode(data, not data)
+        while data and not text:  # half a character
+            data = self._source.read(size)
+            text = self._decode(data, not data)
+        return text.encode("utf-8")
+
+
 def objects(source, form, name="the fixture"):
     """Yield each object of the binary JSON or JSONL stream, as the dict it is. What is not a whole fixture raises."""
+    source = _Unmarked(source)
     try:
         for entry in _json(source) if form == "json" else _jsonl(source):
             if not isinstance(entry, dict) or "model" not in entry or not isinstance(entry.get("fields"), dict):

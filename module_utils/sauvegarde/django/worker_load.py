@@ -16,6 +16,7 @@ import collections
 import contextlib
 import datetime
 import decimal
+import io
 import itertools
 import json
 import marshal
@@ -611,7 +612,9 @@ def _cut_off():
 def entries(name, form, parsed, pieces, using):
     """The objects of one of the `parts`, as a JSON fixture holds them."""
     if not parsed:
-        yield from _by_django(name, form, b"".join(pieces).decode("utf-8"), using)
+        data = b"".join(pieces)
+        # XML says itself how it is encoded.
+        yield from _by_django(name, form, io.BytesIO(data) if form == "xml" else data.decode("utf-8-sig"), using)
     for piece in pieces:
         yield from marshal.loads(piece)
 
