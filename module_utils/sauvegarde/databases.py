@@ -137,11 +137,18 @@ def statements(database, values):
             to = "PUBLIC" if grant["grantee"] is None else postgres.quoted(grant["grantee"])
             option = " WITH GRANT OPTION" if grant["grantable"] else ""
             lines.append(f"GRANT {_word(grant['privilege'])} ON DATABASE {name} TO {to}{option}")
-    for key, value in sorted(values["settings"].items()):
+    return lines + setting_statements(database, values["settings"], values["role_settings"])
+
+
+def setting_statements(database, settings, role_settings):
+    """SQL that gives a database its settings, as `statements` gives it all its properties."""
+    name = postgres.quoted(database)
+    lines = []
+    for key, value in sorted(settings.items()):
         lines.append(f"ALTER DATABASE {name} SET {postgres.quoted(*key.split('.'))} TO {_setting(key, value)}")
-    for role, settings in sorted(values["role_settings"].items()):
+    for role, of_role in sorted(role_settings.items()):
         prefix = f"ALTER ROLE {postgres.quoted(role)} IN DATABASE {name}"
-        for key, value in sorted(settings.items()):
+        for key, value in sorted(of_role.items()):
             lines.append(f"{prefix} SET {postgres.quoted(*key.split('.'))} TO {_setting(key, value)}")
     return lines
 

@@ -200,7 +200,8 @@ def test_the_replaced_database_lends_what_the_dump_does_not_know(legacy, tmp_pat
     )
     wanted = (
         "SELECT d.datconnlimit, d.datacl::text, d.datcollate, pg_get_userbyid(d.datdba),"
-        " array(SELECT s.setconfig::text FROM pg_db_role_setting s WHERE s.setdatabase = d.oid ORDER BY 1)"
+        " array(SELECT array(SELECT unnest(s.setconfig) ORDER BY 1)::text FROM pg_db_role_setting s"
+        "  WHERE s.setdatabase = d.oid ORDER BY 1)"
         " FROM pg_database d WHERE datname = 'elpaso'"
     )
     before = legacy.execute(wanted)

@@ -201,12 +201,17 @@ def test_what_belongs_to_one_superuser_is_loaded_in_its_own_order(cluster, tmp_p
 
 
 def test_what_only_a_superuser_can_do_stops_it_with_a_way_out(site, tmp_path):
+    """A CHECK that the owner cannot compute is restored all the same, and noted; a value has to be computed."""
     site.execute(
-        "CREATE FUNCTION reads() RETURNS boolean LANGUAGE sql AS"
+        "CREATE FUNCTION reads(n int) RETURNS boolean LANGUAGE sql IMMUTABLE AS"
         " $$ SELECT current_database() = 'site' OR pg_read_file('PG_VERSION') <> '' $$;"
-        f"ALTER FUNCTION reads() OWNER TO {postgres.quoted(OWNER)}; ALTER TABLE offers ADD CHECK (reads())",
+        f"ALTER FUNCTION reads OWNER TO {postgres.quoted(OWNER)}; ALTER TABLE offers ADD CHECK (reads(id))",
         "site",
     )
+    before = dumped(site, "site")
+    (note,) = restore(site, tmp_path, "custom")["notes"]
+    assert "permission denied for function pg_read_file" in note and dumped(site, "copy") == before
+    site.execute("ALTER TABLE twice ADD read boolean GENERATED ALWAYS AS (reads(n)) STORED", "site")
     with pytest.raises(SauvegardeError) as told:
         restore(site, tmp_path, "custom")
     assert "permission denied for function pg_read_file" in told.value.why

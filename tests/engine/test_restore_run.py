@@ -162,13 +162,13 @@ def test_long_names(site, spec):
 
 def test_a_difference_stops_the_swap(site, spec, monkeypatch):
     """One row changed on the way: the proof names its table, the side database goes."""
-    original = run.load.Target.release
+    original = run.proof.against_manifest
 
-    def tampered(self):
-        postgres.execute(self.connection, "UPDATE public.offers SET title = 'x' WHERE id = 7")
-        original(self)
+    def tampered(server, name, *more):
+        site.execute("UPDATE public.offers SET title = 'x' WHERE id = 7", name)
+        return original(server, name, *more)
 
-    monkeypatch.setattr(run.load.Target, "release", tampered)
+    monkeypatch.setattr(run.proof, "against_manifest", tampered)
     before = databases(site)
     with pytest.raises(SauvegardeError) as told:
         run.fill(spec)

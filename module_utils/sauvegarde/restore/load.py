@@ -8,13 +8,15 @@ everything is loaded as the superuser and given to its owners by the dump's own 
 it is loaded again where a definition turns out to ask for what the role may not do (`Denied`). Plain SQL that names no
 owners is loaded as the database's owner.
 
-Between the first two, every function of the dump's that has no search_path of its own is given one, and loses it at the
-very end: a dump is restored with an empty search_path, in which a function that calls PostGIS unqualified fails inside
-indexes, CHECKs and materialized views.
+Materialized views are filled after all that; event triggers come last of all, when nothing of ours is left to do in
+the database (`make_event_triggers`). What functions call is found as `function_paths` says, rows of extensions' tables
+are merged as `extension_rows` says, and CHECKs that may look at other rows wait as `row_checks` says.
 """
 
+import contextlib
 import os
 import re
+import shutil
 import tempfile
 
 import psycopg2
@@ -23,10 +25,12 @@ from psycopg2 import sql
 
 from .. import postgres
 from ..errors import SauvegardeError
-from . import load_as, losses, oids
+from . import load_as, losses, matviews, oids, row_checks
 from . import source as sources
-from .contents import DEFINING, QUALIFIED, identifiers, located
-from .script import DATA, Copy, Entry, Script, Setting, Sql
+from .contents import DEFINING, flat, located
+from .extension_rows import ExtensionRows
+from .function_paths import FunctionPaths
+from .script import CHUNK, DATA, Copy, Entry, Script, Setting, Sql
 
 # For the load's own sessions: nothing here outlives it. What must be on disk is synced by the last checkpoint.
 SESSION = {
@@ -34,6 +38,9 @@ SESSION = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+    "event_triggers": "on",
     "row_security": "off",
     "default_transaction_read_only": "off",
     "check_function_bodies": "off",
@@ -43,7 +50,8 @@ SESSION = {
 
 def session(connection):
     """The settings of a loading session on this server. lz4 is several times as fast as pglz where it is built in."""
-    settings = dict(SESSION)
+    known = {name for (name,) in postgres.query(connection, "SELECT name FROM pg_catalog.pg_settings")}
+    settings = {name: text for name, text in SESSION.items() if name in known}
     methods = postgres.value(
         connection, "SELECT enumvals FROM pg_catalog.pg_settings WHERE name = 'default_toast_compression'"
     )
@@ -65,6 +73,13 @@ def _named(entry):
     return "{} {} {} {}".format(entry.kind, entry.schema or "-", entry.name, entry.owner)
 
 
+def _about_event_trigger(entry):
+    """Whether the entry makes an event trigger or says something of one."""
+    return entry.kind == "EVENT TRIGGER" or (
+        entry.kind in ("COMMENT", "SECURITY LABEL") and entry.name.startswith("EVENT TRIGGER ")
+    )
+
+
 class Target:
     """One side database being filled.
 
@@ -84,8 +99,7 @@ class Target:
         self.losses = ledger if ledger is not None else losses.Ledger((), contents.texts)
         self.connection = postgres.connect(server, name)
         self.settings = session(self.connection)
-        for setting, value in sorted(self.settings.items()):
-            postgres.execute(self.connection, sql.SQL("SET {} TO %s").format(sql.SQL(setting)), (value,))
+        self._set_up(self.connection)
         self._keeps_oids = self.connection.server_version < 120000
         self._known = {name for (name,) in postgres.query(self.connection, "SELECT name FROM pg_catalog.pg_settings")}
         self._schemas = {
@@ -95,8 +109,13 @@ class Target:
             )
         }
         self.absent = self._absent()
-        self._altered = []
         self._acting = ""
+        made = [entry.name for entry in contents.entries if entry.kind == "SCHEMA"]
+        schemas = [*contents.extensions.values(), "public", *sorted(made)]
+        self._paths = FunctionPaths(self.connection, search_path, list(dict.fromkeys(schemas)))
+        self._extension_rows = ExtensionRows(self.connection, contents)
+        self._suspended, self._computed = [], set()
+        self._late = lambda: None
         self.way = (
             load_as.Way("", because)
             if because
@@ -114,9 +133,25 @@ class Target:
             if entry.kind in of
         }
         self._dropped = {_named(entry) for entry in contents.entries if self.skips(entry)}
+        self._events = {_named(entry) for entry in contents.entries if _about_event_trigger(entry)}
 
     def close(self):
         self.connection.close()
+
+    def _set_up(self, connection):
+        for setting, value in sorted(self.settings.items()):
+            postgres.execute(connection, sql.SQL("SET {} TO %s").format(sql.SQL(setting)), (value,))
+
+    def _connect(self):
+        """One more session with the load's settings."""
+        connection = postgres.connect(self.server, self.name)
+        self._set_up(connection)
+        return connection
+
+    def environment(self, **more):
+        """The environment of a program that works on the database with the load's settings."""
+        options = " ".join("-c {}={}".format(*each) for each in sorted(self.settings.items()))
+        return postgres.environment(self.server, self.name, PGOPTIONS=options, **more)
 
     # As whom
 
@@ -216,106 +251,75 @@ class Target:
     def skips(self, entry):
         return entry is not None and (self.contents.passed_over(entry, self._schemas) or entry in self.absent)
 
-    # Between the dump's definitions and its data
+    # Between the sections
+
+    def before_definitions(self):
+        """As the superuser: functions able to find what they call, and what extensions need to know."""
+        self._paths.give()
+        self._extension_rows.merge()
 
     def ready_for_data(self):
-        """After the definitions, as the superuser: extensions' rows merged, functions able to find what they call."""
+        """After the definitions, as the superuser: extensions' rows merged, CHECKs that look elsewhere suspended."""
         # Dumps by older clients set a search_path time and again; what is named here must be found under any.
         found = postgres.value(self.connection, "SELECT pg_catalog.current_setting('search_path')")
         postgres.execute(self.connection, "SET search_path TO ''")
         if self.role and not self.contents.unowned:
             self._as_superuser_because(load_as.lacks_of_its_own(self.connection, self.role))
-        for rows in self.contents.merged:
-            self._merge_or_lose(rows)
-        path = self._path()
-        # ROUTINE covers procedures too, which came with that word.
-        self._alter = "ALTER {} {{}} ".format("ROUTINE" if self.connection.server_version >= 110000 else "FUNCTION")
-        for (function,) in postgres.query(
-            self.connection,
-            "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p"
-            " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-            " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
-            " WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND l.lanname NOT IN ('c', 'internal')"
-            " AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(p.proconfig) s WHERE s LIKE 'search\\_path=%')"
-            " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid)"
-            " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass"
-            " AND d.objid = p.oid AND d.deptype = 'e')",
-        ):
-            postgres.execute(self.connection, (self._alter + "SET search_path TO {}").format(function, path))
-            self._altered.append(function)
+        self._extension_rows.merge()
+        self._suspended = row_checks.suspend(self.connection)
+        # As the dump's comments have them.
+        self._computed = {(flat(schema), flat(name)) for schema, name in row_checks.computed(self.connection)}
+        self._take_settings()
         postgres.execute(self.connection, "SELECT pg_catalog.set_config('search_path', %s, false)", (found,))
 
-    def _path(self):
-        """Where functions look for what they call: first as the database's sessions did, then everywhere it can be."""
-        first = re.findall(r'"(?:[^"]|"")*"|[^,\s\']+', self.search_path) or ['"$user"', "public"]
-        there = [
-            postgres.quoted(name)
-            for (name,) in postgres.query(
-                self.connection,
-                "SELECT nspname FROM pg_catalog.pg_namespace n"
-                " WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
-                " ORDER BY EXISTS (SELECT 1 FROM pg_catalog.pg_extension e WHERE e.extnamespace = n.oid) DESC, nspname",
-            )
-        ]
-        return ", ".join(first + [name for name in there if name not in first])
-
-    def release(self):
-        """After everything, ANALYZE included (which calls functions of indexes): the functions as the dump has them."""
-        for function in self._altered:
-            postgres.execute(self.connection, (self._alter + "RESET search_path").format(function))
-        self._altered = []
-
-    def _merge_or_lose(self, rows):
-        try:
-            self._merge(rows)
-        except psycopg2.Error as error:
-            if losses.stops(error):
-                raise postgres.database_error(
-                    error, f"The rows of {rows.schema}.{rows.table} cannot be loaded."
-                ) from error
-            self.losses.failed(Entry("TABLE DATA", rows.schema, rows.table, ""), losses.words(str(error)))
-            postgres.execute(self.connection, "DROP TABLE IF EXISTS pg_temp.sauvegarde_rows")
-
-    def _merge(self, spooled):
-        """Add rows to a table that its extension has filled already; where both have a key, the dump's row holds."""
-        table = postgres.qualified(spooled.schema, spooled.table)
+    def _take_settings(self):
+        """Take the database's text search configuration, which the dump may just have made, for this session, too."""
         found = postgres.query(
             self.connection,
-            "SELECT a.attname, coalesce(a.attnum = ANY (i.indkey), false) FROM pg_catalog.pg_attribute a"
-            " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary"
-            " WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped",
-            (spooled.schema, spooled.table),
+            "SELECT pg_catalog.substr(s, 28) FROM pg_catalog.pg_db_role_setting r, pg_catalog.unnest(r.setconfig) s"
+            " WHERE r.setrole = 0 AND s LIKE 'default_text_search_config=%' AND r.setdatabase ="
+            " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
         )
-        if not found:
-            why = "There is no such table: neither the dump nor an extension that could be made here defines it."
-            self.losses.failed(Entry("TABLE DATA", spooled.schema, spooled.table, ""), why)
-            return
-        clause = spooled.statement[len("COPY ") + QUALIFIED.match(spooled.statement[len("COPY ") :]).end() :].strip()
-        listed = clause[: clause.rindex(" FROM stdin")]
-        names = (
-            [identifiers(each.strip())[1] for each in _split(listed.strip("()"))] if listed else [n for n, _ in found]
-        )
-        keys = [name for name, key in found if key]
-        columns = sql.SQL(", ").join(sql.Identifier(name) for name in names)
-        aside = sql.SQL("pg_temp.sauvegarde_rows")
-        postgres.execute(
-            self.connection,
-            sql.SQL("CREATE TEMPORARY TABLE sauvegarde_rows AS SELECT {} FROM {} LIMIT 0").format(columns, table),
-        )
-        spooled.rows.seek(0)
-        with self.connection.cursor() as cursor:
-            cursor.copy_expert(sql.SQL("COPY {} ({}) FROM STDIN").format(aside, columns), spooled.rows)
-        insert = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(table, columns, columns, aside)
-        if keys and set(keys) <= set(names):
-            others = [name for name in names if name not in keys]
-            taken = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others)
-            insert += sql.SQL(" ON CONFLICT ({}) DO ").format(sql.SQL(", ").join(sql.Identifier(name) for name in keys))
-            insert += sql.SQL("UPDATE SET ") + taken if others else sql.SQL("NOTHING")
-        else:
-            insert += sql.SQL(" EXCEPT SELECT {} FROM {}").format(columns, table)
-        postgres.execute(self.connection, insert)
-        postgres.execute(self.connection, "DROP TABLE pg_temp.sauvegarde_rows")
+        postgres.execute(self.connection, f"SET search_path TO {self._paths.path}")
+        for (value,) in found:
+            with contextlib.suppress(psycopg2.Error):
+                postgres.execute(self.connection, "SET default_text_search_config TO %s", (value,))
+
+    def _after_data(self):
+        """As the superuser, under an empty search_path: what had to wait for all rows."""
+        found = postgres.value(self.connection, "SELECT pg_catalog.current_setting('search_path')")
+        postgres.execute(self.connection, "SET search_path TO ''")
+        for (schema, table), why in self._extension_rows.merge():
+            self.losses.failed(Entry("TABLE DATA", schema, table, ""), why)
+        row_checks.resume(self.connection, self._suspended)
+        self._become(self.role)
+        self.notes += row_checks.violated(self.connection, self._suspended)
+        self._become("")
+        postgres.execute(self.connection, "SELECT pg_catalog.set_config('search_path', %s, false)", (found,))
+
+    def _fill_views(self, entries, jobs):
+        """After everything but event triggers: materialized views, `entries` of kind MATERIALIZED VIEW DATA."""
+        wanted = {(entry.schema, entry.name): entry for entry in entries}
+        for view, error in matviews.fill(self._connect, self.connection, list(wanted), self._paths, jobs):
+            entry = wanted[flat(view[0]), flat(view[1])]
+            if losses.stops(error):
+                what = f"The restore stopped at {losses.name_of(entry)}."
+                raise postgres.database_error(error, what) from error
+            self.losses.failed(entry, losses.words(str(error)))
+
+    def release(self):
+        """After everything, ANALYZE and the proof included, which look into functions: all functions as they were."""
+        self._paths.release()
+
+    def make_event_triggers(self):
+        """Last of all, since they hear of every definition and may forbid it."""
+        late, self._late = self._late, lambda: None
+        late()
+
+    def find_all_losses(self):
+        """Where what is lost so far stops the restore, see at once which event triggers are lost, too."""
+        if not all(each["accepted"] for each in self.losses.as_list()):
+            self.make_event_triggers()
 
     # The two ways in
 
@@ -324,56 +328,78 @@ class Target:
         base = [tool.path, "-d", postgres.conninfo(self.name)]
         if not self._has_tablespaces():
             base.append("--no-tablespaces")
-        options = " ".join("-c {}={}".format(*each) for each in sorted(self.settings.items()))
-        env = postgres.environment(self.server, self.name, PGOPTIONS=options)
         # A tar archive cannot be read in parallel.
         parallel = ["-j", str(jobs)] if source.form != "tar" else []
-        with tempfile.TemporaryDirectory() as folder:
+        first, own, last, late, views = [], [], [], [], []
+        known = losses.by_listing(self.contents, _named)
+        entries, order = {}, {}
+        for line, names in sources.listing(source, tool, self.contents.encoding):
+            number = line.split(b";")[0].decode("ascii")
+            entries[number] = known.get(names) or losses.unlisted(names)
+            order[number] = len(order)
+            if names in self._events:
+                late.append(line)
+            elif names.startswith("MATERIALIZED VIEW DATA "):
+                views.append(entries[number])
+            elif not self._skips_line(names):
+                others = last if names in self._last else first
+                (others if self.way.role and self._is_superusers(names) else own).append((line, names))
 
-            def load(lines, what, *more, section=""):
+        def load(lines, what, *more, section=""):
+            with tempfile.TemporaryDirectory() as folder:
                 words = losses.restore(
                     [*base, *more],
                     parallel if section in ("data", "post-data") else [],
                     lines,
                     source.path,
                     folder,
-                    env,
+                    self.environment(),
                     what,
                 )
-                for number, why in sorted(words.items(), key=lambda each: order[each[0]]):
-                    if section:
-                        self._lost(entries[number], why, section, what)
-                    else:
-                        self.losses.failed(entries[number], why)
+            for number, why in sorted(words.items(), key=lambda each: order[each[0]]):
+                if section:
+                    self._lost(entries[number], why, section, what)
+                else:
+                    self.losses.failed(entries[number], why)
 
-            first, own, last = [], [], []
-            known = losses.by_listing(self.contents, _named)
-            entries, order = {}, {}
-            for line, names in sources.listing(source, tool, self.contents.encoding):
-                number = line.split(b";")[0].decode("ascii")
-                entries[number] = known.get(names) or losses.unlisted(names)
-                order[number] = len(order)
-                if not self._skips_line(names):
-                    others = last if names in self._last else first
-                    (others if self.way.role and self._is_superusers(names) else own).append(line)
-            # Without a section: privileges have none, and count to the one of whatever comes before them in the list.
-            if first:
-                load(first, "The restore stopped at what is there before the dump.")
-            self._decide()
-            for section in ("pre-data", "data", "post-data"):
-                self.told(step=section)
-                if section == "data":
-                    self.ready_for_data()
-                # pg_restore says it to the server as it is, in the dump's encoding.
-                named = os.fsdecode(self.role.encode(self.contents.encoding, "surrogateescape"))
-                role = ["--role", named] if self.role else []
-                what = f"The restore stopped in the section {section}."
-                load(own, what, *role, "--section", section, section=section)
-            if last:
-                load(last, "The restore stopped at the default privileges of other roles.")
+        self.before_definitions()
+        # Without a section: privileges have none, and count to the one of whatever comes before them in the list.
+        if first:
+            load([line for line, _ in first], "The restore stopped at what is there before the dump.")
+        self._decide()
+        for section in ("pre-data", "data", "post-data"):
+            self.told(step=section)
+            if section == "data":
+                self.ready_for_data()
+            # pg_restore says it to the server as it is, in the dump's encoding.
+            named = os.fsdecode(self.role.encode(self.contents.encoding, "surrogateescape"))
+            role = ["--role", named] if self.role else []
+            what = f"The restore stopped in the section {section}."
+            computed = self._of_computed() if section == "data" else set()
+            for lines in (
+                [line for line, names in own if names not in computed],
+                [line for line, names in own if names in computed],
+            ):
+                if lines:
+                    load(lines, what, *role, "--section", section, section=section)
+            if section == "data":
+                self._after_data()
+        if last:
+            load([line for line, _ in last], "The restore stopped at the default privileges of other roles.")
         if self.losses:
             self.losses.learn(losses.dependencies(source, tool, self.contents.encoding))
             self._keep_invalid()
+        self._fill_views(views, jobs)
+        if late:
+            self._late = lambda: load(late, "The restore stopped at the event triggers.")
+
+    def _of_computed(self):
+        """The rows, as pg_restore's list names them, that are loaded after all others."""
+        return {
+            "TABLE DATA {} {} {}".format(*entry[1:])
+            for entry in self.contents.entries
+            if entry.kind == "TABLE" and (entry.schema, entry.name) in self._computed
+        }
 
     def _skips_line(self, names):
         if names.startswith(("EXTENSION - ", "COMMENT - EXTENSION ")):
@@ -389,13 +415,15 @@ class Target:
             )
         return not missing
 
-    def from_script(self, stream):
-        """Load plain SQL, piece by piece. The stream is what `source.script` gives."""
+    def from_script(self, stream, jobs=1):
+        """Load plain SQL, piece by piece; `jobs` materialized views at a time. The stream is `source.script`'s."""
         script = Script(stream)
         tablespaces = self._has_tablespaces()
         decided = started = lost = False
         section = "pre-data"
+        waiting, late = [], []
         self.told(step=section)
+        self.before_definitions()
         for piece in script:
             if isinstance(piece, Entry):
                 self._settle()
@@ -406,17 +434,20 @@ class Target:
                     self._decide()
                 moved = _section(piece, section)
                 if moved != section:
-                    section = moved
-                    self.told(step=section)
                     if not started:
                         started = True
                         self._between()
-                role = self.role or (piece.owner if self.contents.by_session else "")
-                self._become("" if self._is_superusers(_named(piece)) else role)
+                    if moved == "post-data":
+                        self._end_data(waiting)
+                    section = moved
+                    self.told(step=section)
+                self._become(self._loads(piece))
             elif isinstance(piece, Setting):
                 self._set(piece, tablespaces)
             elif isinstance(piece, Sql):
-                if not lost and not self._skips_sql(piece):
+                if piece.entry is not None and _about_event_trigger(piece.entry):
+                    late.append(piece)
+                elif not lost and not self._skips_sql(piece):
                     text = piece.text
                     if piece.entry is not None and piece.entry.kind == "TABLE" and not self._keeps_oids:
                         text = oids.definition(text)
@@ -424,18 +455,45 @@ class Target:
                         self._begin()
                     lost = self._run(piece.entry, lambda cursor, text=text: cursor.execute(text), section)
             elif isinstance(piece, Copy) and not self._is_merged(piece):
-                statement, rows = piece.statement.rstrip().rstrip(b";"), piece.rows
-                if not self._keeps_oids:
-                    statement, rows = oids.copy(statement, rows)
-                self._run(
-                    piece.entry,
-                    lambda cursor, rows=rows, text=statement: cursor.copy_expert(text, rows, 1 << 20),
-                    section,
-                )
+                if self._filled_by(piece) in self._computed:
+                    kept = tempfile.SpooledTemporaryFile(CHUNK)  # noqa: SIM115 - lives until the rows are loaded
+                    shutil.copyfileobj(piece.rows, kept)
+                    kept.seek(0)
+                    waiting.append(piece._replace(rows=kept))
+                else:
+                    self._copy(piece, section)
         self._settle()
+        if section != "post-data":
+            if not started:
+                self._between()
+            self._end_data(waiting)
         self._become("")
         self._keep_invalid()
         postgres.execute(self.connection, "SET search_path TO ''")
+        views = [entry for entry in self.contents.entries if entry.kind == "MATERIALIZED VIEW DATA"]
+        self._fill_views(views, jobs)
+        self._late = lambda: [
+            self._run(piece.entry, lambda cursor, text=piece.text: cursor.execute(text), section) for piece in late
+        ]
+
+    def _loads(self, entry):
+        """The role that loads the entry, '' for the superuser."""
+        role = self.role or (entry.owner if self.contents.by_session else "")
+        return "" if self._is_superusers(_named(entry)) else role
+
+    def _end_data(self, waiting):
+        """Load the rows that waited for all others, then do what waits for all rows."""
+        for piece in waiting:
+            self._become(self._loads(piece.entry) if piece.entry is not None else self.role)
+            self._copy(piece, "data")
+        self._become("")
+        self._after_data()
+
+    def _copy(self, piece, section):
+        statement, rows = piece.statement.rstrip().rstrip(b";"), piece.rows
+        if not self._keeps_oids:
+            statement, rows = oids.copy(statement, rows)
+        self._run(piece.entry, lambda cursor: cursor.copy_expert(statement, rows, 1 << 20), section)
 
     def _in_transaction(self):
         return self.connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE
@@ -463,7 +521,7 @@ class Target:
 
     def _skips_sql(self, piece):
         if piece.entry is not None:
-            return self.skips(piece.entry)
+            return piece.entry.kind == "MATERIALIZED VIEW DATA" or self.skips(piece.entry)
         # Before the first entry there is only the session's set-up, and what --clean wants dropped.
         return not piece.text.startswith(b"SELECT pg_catalog.set_config(")
 
@@ -478,9 +536,13 @@ class Target:
         elif piece.name not in self.settings:
             self._run(None, lambda cursor: cursor.execute(piece.text))
 
-    def _is_merged(self, piece):
+    def _filled_by(self, piece):
+        """(schema, name) of the table that a Copy fills, as entries have them."""
         statement = piece.statement.decode(self.contents.encoding, "surrogateescape")
-        target = located(statement[len("COPY ") :], piece.entry)
+        return located(statement[len("COPY ") :], piece.entry)
+
+    def _is_merged(self, piece):
+        target = self._filled_by(piece)
         return any(target == (rows.schema, rows.table) for rows in self.contents.merged)
 
     def _run(self, entry, action, section=""):
@@ -524,8 +586,3 @@ def _section(entry, section):
     if entry.kind in _AFTER:
         return "post-data"
     return section
-
-
-def _split(listed):
-    """Split a list of identifiers at the commas that are not inside quotes."""
-    return re.findall(r'(?:"(?:[^"]|"")*"|[^,"])+', listed)

@@ -293,7 +293,6 @@ def _fill(spec, run, name):
         )
     older = wanted["extensions"].get("postgis", {}).get("version", "")
     contents = contents._replace(raster=contents.raster or older.startswith(("1.", "2.")))
-    path = properties["settings"].get("search_path", "")
 
     def loaded(because=""):
         """A new side database, filled, as its load.Target."""
@@ -303,17 +302,25 @@ def _fill(spec, run, name):
             side.create(connection, name, properties)
         run.update(step="extensions")
         ledger = losses.Ledger(spec["accept_losses"], contents.texts)
-        side.make_extensions(server, name, side.extensions_of(contents, postgis), contents, ledger)
+        wanted_extensions = side.extensions_of(contents, postgis)
+        by_extension = side.make_extensions(server, name, wanted_extensions, contents, ledger)
+        if by_extension and "settings" not in wanted["properties"]:
+            # A dump that knows no settings leaves the one that topology makes for itself.
+            properties["settings"] = dict({"search_path": by_extension}, **properties["settings"])
+        side.put_in_force(server, name, properties)
+        path = properties["settings"].get("search_path", "")
         run.watch = lambda: _progress(server, name)
         target = load.Target(server, name, contents, properties["owner"], path, run.update, because, ledger)
         try:
+            if given.manifest is not None:
+                _edited_srids(target.connection, given.manifest)
             # Rows that come as INSERTs are one entry: pg_restore would keep those before the one that fails. Rows with
             # their OIDs it cannot load.
             if tool is not None and tool.native and not contents.inserted and not contents.oids:
                 target.from_archive(ready, tool, spec["jobs"])
             else:
                 with source.script(ready, tool) as stream:
-                    target.from_script(stream)
+                    target.from_script(stream, spec["jobs"])
         except BaseException:
             run.watch = None
             target.close()
@@ -325,11 +332,10 @@ def _fill(spec, run, name):
     except load.Denied as error:
         target = loaded(error.reason)
     with contextlib.closing(target):
+        target.find_all_losses()
         lost = target.losses.as_list()
         run.update(losses=lost)
         target.notes += target.losses.judge()
-        if given.manifest is not None:
-            _edited_srids(target.connection, given.manifest)
         recorded = given.manifest["source"].get("extension_sequences", ()) if given.manifest is not None else ()
         omissions.advance_sequences(target.connection, recorded)
         run.update(step="analyze")
@@ -337,7 +343,7 @@ def _fill(spec, run, name):
         vacuumdb = postgres.client("vacuumdb", number)
         analyzed = process.run(
             [vacuumdb.path, "-d", postgres.conninfo(name), "--analyze-only", "--quiet", "-j", str(spec["jobs"])],
-            env=postgres.environment(server, name, PGCLIENTENCODING=character_sets.RAW),
+            env=target.environment(PGCLIENTENCODING=character_sets.RAW),
             checked=False,
         )
         if analyzed.status:
@@ -346,7 +352,6 @@ def _fill(spec, run, name):
             target.notes.append(
                 "not all statistics were taken (run ANALYZE): " + (said[0] if said else "no reason said")
             )
-        target.release()
         notes = target.notes
         run.watch = None
         run.update(step="prove")
@@ -354,12 +359,17 @@ def _fill(spec, run, name):
             proven = proof.against_manifest(server, name, given.manifest, spec["jobs"], lost)
         else:
             proven = proof.by_counting(target.connection, contents, lost)
-
-    run.update(step="properties")
-    # In the database itself, whose encoding its comment and its roles' names are in.
-    with contextlib.closing(postgres.connect(server, name)) as connection:
-        skipped = side.finish(connection, name, properties)
-        size = postgres.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (name,))
+        run.update(step="properties")
+        # In the database itself, whose encoding its comment and its roles' names are in; before there are event
+        # triggers, which may listen to logins.
+        with contextlib.closing(postgres.connect(server, name)) as connection:
+            target.release()
+            target.make_event_triggers()
+            lost = target.losses.as_list()
+            run.update(losses=lost)
+            target.losses.judge()
+            skipped = side.finish(connection, name, properties)
+            size = postgres.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (name,))
     seconds = time.monotonic() - begun
     return {
         "proof": proven,

@@ -1,5 +1,6 @@
 """The side database: made empty with the source's properties, given its extensions, and finished once it is filled."""
 
+import contextlib
 import re
 
 import psycopg2
@@ -30,6 +31,17 @@ UNSAID = {
     "role_settings": {},
     "grants": [],
 }
+# Settings of a database that do not hold while it is filled: they would end or hinder the load's own sessions, or
+# change what the dump's SQL means. What functions find by search_path is function_paths' concern.
+_NOT_IN_FORCE = frozenset(
+    (
+        "array_nulls", "check_function_bodies", "client_encoding", "default_table_access_method", "default_tablespace",
+        "default_transaction_deferrable", "default_transaction_isolation", "default_transaction_read_only",
+        "event_triggers", "exit_on_error", "local_preload_libraries", "restrict_nonsystem_relation_kind", "role",
+        "row_security", "search_path", "session_authorization", "session_preload_libraries", "session_replication_role",
+        "standard_conforming_strings", "temp_tablespaces", "transform_null_equals",
+    )
+)  # fmt: skip
 
 
 def properties_of_dump(database, tool):
@@ -162,7 +174,7 @@ def make_extensions(server, name, wanted, contents, ledger=None):
     that cannot be made; without one they raise.
 
     Each in a session of its own: postgis_topology changes search_path for the rest of its session, and for the
-    database, which is undone.
+    database, which is undone. Returns the search_path that the database had got, '' for none.
     """
     for extension, schema in wanted:
         connection = postgres.connect(server, name)
@@ -191,11 +203,33 @@ def make_extensions(server, name, wanted, contents, ledger=None):
             ledger.failed(Entry("EXTENSION", "", extension, ""), losses.words(str(error)))
         finally:
             connection.close()
-    connection = maintenance(server)
-    try:
+    with contextlib.closing(maintenance(server)) as connection:
+        made = databases.properties(connection, name)["settings"]
         postgres.execute(connection, sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
-    finally:
-        connection.close()
+    return made.get("search_path", "")
+
+
+def put_in_force(server, name, wanted):
+    """Give the side database the settings that hold while it is filled, as `pg_restore --create` does: materialized
+    views and generated columns depend on them. `wanted`: its properties. What this server refuses waits for `finish`.
+    """
+
+    def holding(settings):
+        return {
+            key: text
+            for key, text in settings.items()
+            if key.lower() not in _NOT_IN_FORCE and not key.lower().endswith("_timeout")
+        }
+
+    login = server.login
+    with contextlib.closing(maintenance(server)) as connection:
+        for statement in databases.setting_statements(
+            name,
+            holding(wanted["settings"]),
+            {login: holding(wanted["role_settings"].get(login, {}))},
+        ):
+            with contextlib.suppress(psycopg2.Error):
+                postgres.execute(connection, statement)
 
 
 def unknown_settings(connection, wanted):

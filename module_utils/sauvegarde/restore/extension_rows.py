@@ -1,0 +1,101 @@
+"""Bring the rows that a dump holds for tables of extensions: spatial_ref_sys, topology, and whatever else they keep.
+
+The extension has filled such a table already, so rows are merged. That is tried before the dump's definitions, which
+may ask for them (a geography with an SRID of the site's own), again before its data, and for the last time after it.
+"""
+
+import re
+
+import psycopg2
+import psycopg2.extensions
+from psycopg2 import sql
+
+from .. import postgres
+from . import losses
+from .contents import QUALIFIED, identifiers
+
+
+class ExtensionRows:
+    """The rows of `contents.merged` on their way into the database of `connection`."""
+
+    def __init__(self, connection, contents):
+        self._connection = connection
+        self._waiting = list(contents.merged)
+
+    def merge(self):
+        """Merge what can be merged now. Returns [((schema, table), why)] of what still waits."""
+        waiting, self._waiting, failed = self._waiting, [], []
+        for spooled in waiting:
+            try:
+                postgres.execute(self._connection, "BEGIN")
+                there = merge(self._connection, spooled)
+                postgres.execute(self._connection, "COMMIT")
+                why = "" if there else "Neither the dump nor an extension that could be made here defines this table."
+            except psycopg2.Error as error:
+                if losses.stops(error):
+                    what = f"The rows of {spooled.schema}.{spooled.table} cannot be loaded."
+                    raise postgres.database_error(error, what) from error
+                postgres.execute(self._connection, "ROLLBACK")
+                why = losses.words(str(error))
+            if why:
+                self._waiting.append(spooled)
+                failed.append(((spooled.schema, spooled.table), why))
+        return failed
+
+
+def merge(connection, spooled):
+    """Add rows to a table that its extension has filled; where both have a key, the dump's row holds.
+
+    Returns whether the table is there.
+    """
+    table = postgres.qualified(spooled.schema, spooled.table)
+    found = postgres.query(
+        connection,
+        "SELECT a.attname, coalesce(a.attnum = ANY (i.indkey), false) FROM pg_catalog.pg_attribute a"
+        " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary"
+        " WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped",
+        (spooled.schema, spooled.table),
+    )
+    if not found:
+        return False
+    clause = spooled.statement[len("COPY ") + QUALIFIED.match(spooled.statement[len("COPY ") :]).end() :].strip()
+    listed = clause[: clause.rindex(" FROM stdin")]
+    names = [identifiers(each.strip())[1] for each in _split(listed.strip("()"))] if listed else [n for n, _ in found]
+    keys = [name for name, key in found if key]
+    columns = sql.SQL(", ").join(sql.Identifier(name) for name in names)
+    aside = sql.SQL("pg_temp.sauvegarde_rows")
+    postgres.execute(
+        connection,
+        sql.SQL("CREATE TEMPORARY TABLE sauvegarde_rows AS SELECT {} FROM {} LIMIT 0").format(columns, table),
+    )
+    spooled.rows.seek(0)
+    with connection.cursor() as cursor:
+        cursor.copy_expert(
+            sql.SQL("COPY {} ({}) FROM STDIN (ENCODING {})").format(
+                aside, columns, sql.Literal(_encoding(spooled.encoding))
+            ),
+            spooled.rows,
+        )
+    insert = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(table, columns, columns, aside)
+    if keys and set(keys) <= set(names):
+        others = [name for name in names if name not in keys]
+        taken = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others)
+        insert += sql.SQL(" ON CONFLICT ({}) DO ").format(sql.SQL(", ").join(sql.Identifier(name) for name in keys))
+        insert += sql.SQL("UPDATE SET ") + taken if others else sql.SQL("NOTHING")
+    else:
+        insert += sql.SQL(" EXCEPT SELECT {} FROM {}").format(columns, table)
+    postgres.execute(connection, insert)
+    postgres.execute(connection, "DROP TABLE pg_temp.sauvegarde_rows")
+    return True
+
+
+def _encoding(codec):
+    """The server's name of an encoding, from Python's."""
+    names = [name for name, each in psycopg2.extensions.encodings.items() if each.lower() == codec.lower()]
+    return "UTF8" if not names or "UTF8" in names else names[0]
+
+
+def _split(listed):
+    """Split a list of identifiers at the commas that are not inside quotes."""
+    return re.findall(r'(?:"(?:[^"]|"")*"|[^,"])+', listed)
