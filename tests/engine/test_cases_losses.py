@@ -22,7 +22,7 @@ CREATE FUNCTION here(a int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
   IF current_database() <> 'lossy' AND a > 2 THEN RAISE EXCEPTION 'FATAL:  not %, "here"', current_database(); END IF;
   RETURN a;
 END $$;
-CREATE TABLE "S x"."T é" (id int PRIMARY KEY, a int CHECK (here(a) = a));
+CREATE TABLE "S x"."T é" (id int PRIMARY KEY, a int, h int GENERATED ALWAYS AS (here(a)) STORED);
 INSERT INTO "S x"."T é" SELECT i, i FROM generate_series(1, 5) i;
 CREATE TABLE refers (id int CONSTRAINT refers_fkey REFERENCES "S x"."T é"); INSERT INTO refers VALUES (1), (2);
 CREATE TABLE good (id serial PRIMARY KEY, t text);
