@@ -157,7 +157,9 @@ def told(cluster, database):
         check=True,
     )
     found = {"dump": [line for line in done.stdout.decode("utf-8").splitlines() if "restrict" not in line]}
-    functions = "SELECT oid::regprocedure, proconfig FROM pg_proc WHERE proconfig IS NOT NULL ORDER BY 1::text"
+    functions = (
+        "SELECT oid::regprocedure, proconfig FROM pg_proc WHERE proconfig IS NOT NULL ORDER BY oid::regprocedure::text"
+    )
     found["functions"] = asked(cluster, database, functions)
     views = "SELECT oid::regclass FROM pg_class WHERE relkind = 'm' AND relispopulated"
     computed = "SELECT DISTINCT attrelid::regclass FROM pg_attribute WHERE attgenerated = 's'"
