@@ -17,18 +17,26 @@ _CALLS = (
     " JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode"
     "  OR (d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = d.refobjid)"
     " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
-    " WHERE d.classid = '{}'::pg_catalog.regclass AND d.objid = {} AND l.lanname NOT IN ('c', 'internal')"
+    " WHERE ({}) AND l.lanname NOT IN ('c', 'internal')"
     " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend e WHERE e.deptype = 'e' AND e.objid = p.oid"
     "  AND e.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass))"
 )
+_OF = "d.classid = '{}'::pg_catalog.regclass AND d.objid = {}"
 _CHECKS = "SELECT k.oid, k.conrelid FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND " + _CALLS.format(
-    "pg_catalog.pg_constraint", "k.oid"
+    _OF.format("pg_catalog.pg_constraint", "k.oid")
 )
 _COMPUTED = (
     "SELECT DISTINCT n.nspname, c.relname FROM pg_catalog.pg_attrdef f"
     " JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum"
     " JOIN pg_catalog.pg_class c ON c.oid = f.adrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE pg_catalog.to_jsonb(a) ->> 'attgenerated' <> '' AND " + _CALLS.format("pg_catalog.pg_attrdef", "f.oid")
+    " WHERE pg_catalog.to_jsonb(a) ->> 'attgenerated' <> '' AND "
+    + _CALLS.format(
+        # Before 15 it is the column itself that depends on what computes it.
+        _OF.format("pg_catalog.pg_attrdef", "f.oid")
+        + " OR "
+        + _OF.format("pg_catalog.pg_class", "f.adrelid")
+        + " AND d.objsubid = f.adnum"
+    )
 )
 # No kind of constraint: what reads the catalog for CHECKs passes over it.
 _SUSPENDED = "-"
