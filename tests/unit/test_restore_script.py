@@ -129,6 +129,20 @@ def test_the_trailer_inside_rows_is_no_end():
         pieces(header("t", "TABLE DATA", data="Data for ") + rows, b"")
 
 
+@pytest.mark.parametrize(
+    "kind, name, expected",
+    [
+        ("SEQUENCE", "(total", {"(total"}),
+        ("TABLE", "a(b", {"a(b"}),
+        ("FUNCTION", "f(integer)", {"f"}),
+        ("FUNCTION", 'f("x(integer)', {"f", 'f("x'}),
+    ],
+)
+def test_names_that_hold_parentheses(kind, name, expected):
+    entry = script.Entry(kind, "public", name, "o")
+    assert set(contents.bare_names(entry)) == expected
+
+
 def test_contents():
     body = b"".join(
         [

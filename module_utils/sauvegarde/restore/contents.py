@@ -69,6 +69,14 @@ def located(text, entry):
     return flat(schema) or (entry.schema if entry is not None else ""), flat(name)
 
 
+def bare_names(entry):
+    """What the object of an entry may be called, without arguments: a function's own name may hold a parenthesis, so
+    each one may be where the arguments begin."""
+    if entry.kind not in ("FUNCTION", "PROCEDURE", "AGGREGATE"):
+        return [entry.name]
+    return [entry.name[: match.start()] for match in re.finditer(r"\(", entry.name)]
+
+
 class Contents(NamedTuple):
     """What one pass over a dump found.
 
@@ -131,9 +139,10 @@ class Contents(NamedTuple):
     def defined(self):
         """(schema, name) of everything that the dump makes in a schema, functions without their arguments."""
         return {
-            (entry.schema, entry.name.split("(")[0])
+            (entry.schema, name)
             for entry in self.entries
             if entry.kind not in ("ACL", "COMMENT", "TABLE DATA", "SEQUENCE SET")
+            for name in bare_names(entry)
         }
 
     def tablespaces(self):

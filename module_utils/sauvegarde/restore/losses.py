@@ -17,7 +17,7 @@ from pathlib import Path
 from .. import postgres, process
 from ..errors import SauvegardeError
 from . import source as sources
-from .contents import flat
+from .contents import bare_names, flat
 from .lexer import IDENTIFIER, unquoted
 from .script import HEADER, Entry
 
@@ -449,9 +449,9 @@ def mentions(entry, text, root, why=""):
         return False
     if entry.kind in ("TABLE DATA", "SEQUENCE SET") and (entry.schema, entry.name) == (root.schema, root.name):
         return True
-    base = root.name.split("(")[0]
+    names = bare_names(root)
     for schema, name in re.findall(rf"(?<![\w.\"])(?:({IDENTIFIER})\.)?({IDENTIFIER})", text):
-        if unquoted(name) == base and (not schema or unquoted(schema) == root.schema):
+        if unquoted(name) in names and (not schema or unquoted(schema) == root.schema):
             return True
     return False
 
