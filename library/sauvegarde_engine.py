@@ -147,6 +147,7 @@ def _restore():
         arguments,
         attachments,
         choose,
+        cluster,
         contents,
         detached,
         extension_rows,
@@ -154,6 +155,7 @@ def _restore():
         files,
         foresight,
         function_paths,
+        identify,
         lexer,
         load,
         load_as,
@@ -161,6 +163,7 @@ def _restore():
         matviews,
         names,
         oids,
+        partial,
         plan,
         proof,
         psql,
@@ -171,9 +174,11 @@ def _restore():
         script,
         side,
         source,
+        split_files,
         state,
         swap,
         words,
+        wrapping,
     )
 
 

@@ -46,10 +46,11 @@ RETURN = r"""
 plan:
   description:
     - C(source), C(target), C(live) (null where there is none), C(kept) (what earlier restores left, with sizes),
-      C(extensions), C(space), C(roles_made), C(properties), C(expected) (seconds), C(lost) (seconds between the archive
-      and now, whose changes the restore gives up; null where it is unknown), C(obstacles) and C(warnings), each with
-      C(what), C(why), C(fix), and C(losses) (objects that are known not to be restored here, each with C(object),
-      C(why), C(fix), C(accepted) and C(depends)).
+      C(extensions), C(space), C(roles_made), C(properties), C(lacks) (of a file: what only the live database
+      has, by kind), C(expected) (seconds), C(lost) (seconds between the archive and now, whose changes the
+      restore gives up; null where it is unknown), C(obstacles) and C(warnings), each with C(what), C(why),
+      C(fix), and C(losses) (objects that are known not to be restored here, each with C(object), C(why), C(fix),
+      C(accepted) and C(depends)).
   returned: always
   type: dict
 lines:

@@ -48,7 +48,8 @@ options:
   path:
     description:
       - An archive of Sauvegarde's on this host (its own folder, as stored or in its plain form), or anything that
-        pg_dump wrote, as custom, directory, tar or plain SQL, packed with gzip, xz, zstd or bzip2 or not.
+        pg_dump or pg_dumpall wrote, as custom, directory, tar or plain SQL, packed with gzip, xz, zstd, bzip2, lz4, tar
+        or zip or not, in UTF-16 or with a shell's lines around it, in one file or in the parts that C(split) makes.
     type: path
     required: true
   mode:
@@ -56,8 +57,14 @@ options:
     type: str
     choices: [swap, beside]
     default: swap
+  file_database:
+    description:
+      - Which database of a file that C(pg_dumpall) wrote; the name of O(database) by default. Roles come from the file,
+        too, unless O(globals) is given.
+    type: str
+    default: ""
   globals:
-    description: A file of C(pg_dumpall --globals-only), from which missing roles are made.
+    description: A file of C(pg_dumpall), from which missing roles are made; packed or not, also of a whole cluster.
     type: path
     default: ""
   globals_roles:
@@ -70,6 +77,12 @@ options:
     type: str
     choices: [refuse, create]
     default: refuse
+  partial:
+    description:
+      - A word of its own, C(replace with less), that lets a file take the live database's place which lacks tables or
+        rows that this has.
+    type: str
+    default: ""
   owner:
     description: Owner of the database, in place of the source's.
     type: str

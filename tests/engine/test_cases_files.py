@@ -1,7 +1,9 @@
 """Files as people have them: odd names, old dumps, psql's commands, long rows. Compared with what was dumped."""
 
+import gzip
 import re
 import subprocess
+import zipfile
 
 import pytest
 from sauvegarde import postgres
@@ -310,3 +312,55 @@ def test_options_of_plain_dumps(server, content, tmp_path, options):
     assert definitions(server, "case_back") == definitions(server, content)
     assert done["proof"]["rows"] == 330
     forget(server)
+
+
+# 25, 26: what people put around a dump
+
+
+def tarred(folder, target, *names):
+    subprocess.run(["tar", "-czf", str(target), "-C", str(folder), *names], check=True)
+
+
+WRAPPED = ["folder in tar.gz", "folder's content in tar.gz", "-Fc in tar.gz", "-Fc in zip", "-Fc after words",
+           "-Ft, gzip", "-Fc in parts", "utf-16", "Windows"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_wrapped_dumps_are_restored(server, content, tmp_path, name):
+    path, work = tmp_path / "given", tmp_path / "work"
+    work.mkdir()
+    if name.startswith("folder"):
+        server.run("pg_dump", "-Fd", "-f", work / "dump", database=content)
+        if "content" in name:
+            tarred(work / "dump", path, ".")
+        else:
+            tarred(work, path, "dump")
+    elif name == "-Ft, gzip":
+        path.write_bytes(gzip.compress(dump(server, content, "-Ft")))
+    elif name in ("utf-16", "Windows"):
+        text = dump(server, content).replace(b"\n", b"\r\n")
+        path.write_bytes(text.decode("cp850").encode("utf-16") if name == "utf-16" else text)
+    else:
+        data = dump(server, content, "-Fc")
+        (work / "old.dump").write_bytes(data)
+        if "tar" in name:
+            tarred(work, path, "old.dump")
+        elif "zip" in name:
+            with zipfile.ZipFile(str(path), "w") as packed:
+                packed.write(str(work / "old.dump"), "in/old.dump")
+        elif "words" in name:
+            path.write_bytes(b"sudo: unable to resolve host db: Name unknown\n" + data)
+        else:
+            (tmp_path / "given.001").write_bytes(data[:1000])
+            (tmp_path / "given.002").write_bytes(data[1000:])
+    restore(server, tmp_path, path)
+    assert definitions(server, "case_back") == definitions(server, content)
+    forget(server)
+
+
+def test_an_archive_that_was_carried_as_text_is_not_called_damaged(server, content, tmp_path):
+    path = tmp_path / "old.dump"
+    path.write_bytes(dump(server, content, "-Fc").replace(b"\n", b"\r\n"))
+    planned = run.make_plan(spec(server, tmp_path, path))
+    (found,) = planned["obstacles"]
+    assert "copied or written as text" in found["why"] and "damaged" not in found["what"] + found["fix"]

@@ -109,7 +109,7 @@ def form(cluster, tmp_path, name):
 
 @pytest.mark.parametrize("name, given", CASES)
 def test_every_form_loses_nothing(legacy, tmp_path, name, given):
-    options = {"globals": str(GLOBALS)} if given else {"missing_roles": "create"}
+    options = {"globals": str(GLOBALS), "globals_roles": "all"} if given else {"missing_roles": "create"}
     done = restore(legacy, tmp_path, form(legacy, tmp_path, name), **options)
     assert fingerprint(legacy) == (LEGACY / "fingerprint-9.6.tsv").read_text("utf-8")
     assert done["notes"] == [OWNERS] and done["proof"]["by"] == "counting"
@@ -270,7 +270,7 @@ def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
     [
         (b"", "empty"),
         (b"\0\1\2\3" * 200, "not a dump"),
-        (b"--\n-- PostgreSQL database cluster dump\n--\n", "whole cluster"),
+        (b"--\n-- PostgreSQL database cluster dump\n--\n", "roles only"),
         (b"--\n-- PostgreSQL database dump\n--\n\\! touch /tmp/owned\n", "psql command"),
         (b"COPY t FROM PROGRAM 'touch /tmp/owned';\n", "a COPY that pg_dump does not write"),
         (b"SELECT 1;\n", "closing line"),

@@ -185,6 +185,7 @@ def test_contents():
         "encoding": "UTF8",
         "locale": "fr_FR.UTF-8",
         "limit": 7,
+        "properties": True,
         "settings": [("", "search_path", "'a', '$user'"), ("r ole", "work_mem", "'7MB'")],
         "comment": "it's",
         "grants": ["REVOKE CONNECT ON DATABASE e FROM PUBLIC;", "GRANT CONNECT ON DATABASE e TO reader;"],

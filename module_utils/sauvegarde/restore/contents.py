@@ -89,6 +89,7 @@ class Contents(NamedTuple):
     roles       every role it names
     rows        (schema, table) → rows, where they came as COPY and the rows were read
     inserted    (schema, table) of each table whose rows came as INSERTs
+    filled      (schema, table) of each table that rows came for, in whatever way
     real        (schema, table) as entries have them → the tables' own names, in which line ends are line ends
     with_oids   (schema, table) of each table that was made WITH OIDS
     oids        (schema, table) of each table whose rows came with their OIDs (pg_dump --oids)
@@ -116,6 +117,7 @@ class Contents(NamedTuple):
     roles: set
     rows: Dict[tuple, int]
     inserted: set
+    filled: set
     real: Dict[tuple, set]
     with_oids: set
     oids: set
@@ -200,6 +202,7 @@ def _database(entry, said, database):
             database[name.lower()] = value[1:-1].replace("''", "'") if value.startswith("'") else value
         _limit(statement_text, database)
     elif entry.kind == "DATABASE PROPERTIES":
+        database["properties"] = True
         for statement in said:
             found = _DATABASE_SETTING.fullmatch(statement)
             if found:
@@ -258,7 +261,7 @@ class _Scanner:
         self.entries, self.grants, self.merged, self.granted, self.demands = [], [], [], [], []
         self.extensions, self.owners, self.rows, self.database, self.settings = {}, {}, {}, {}, {}
         self.names, self.redundant, self.used, self.defined = set(), set(), set(), set()
-        self.inserted, self.with_oids, self.oids, self.real = set(), set(), set(), {}
+        self.inserted, self.filled, self.with_oids, self.oids, self.real = set(), set(), set(), set(), {}
         self.raster = self.oids_by_default = False
         self.texts = {}
 
@@ -309,6 +312,8 @@ class _Scanner:
         else:
             piece.rows.drain()
         self.rows[table] = self.rows.get(table, 0) + piece.rows.count
+        if piece.rows.count and piece.entry is not None:
+            self.filled.add((piece.entry.schema, piece.entry.name))
 
     def _sql(self, piece):
         entry, text = piece.entry, self.script.decode(piece.text)
@@ -371,6 +376,7 @@ class _Scanner:
             roles=roles,
             rows=self.rows,
             inserted=self.inserted,
+            filled=self.filled | self.inserted,
             real=self.real,
             with_oids=self.with_oids,
             oids=self.oids,

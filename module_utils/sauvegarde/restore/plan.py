@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from .. import archive, databases, postgres
 from ..errors import SauvegardeError
-from . import attachments, files, foresight, load_as, losses, oids, roles, room, side, swap
+from . import attachments, files, foresight, load_as, losses, oids, partial, roles, room, side, swap
 from . import source as sources
 
 # What a database takes while it is restored, by its size at the source: data, its indexes' sorts, the WAL in between.
@@ -58,7 +58,7 @@ def need(source, contents=None):
         "version": contents.server,
         "system_identifier": None,
         "standby": None,
-        "database": "",
+        "database": source.section,
         "bytes": int(contents.size * GROWTH),
         "unpacked": contents.size if source.compression and source.form != "plain" else 0,
         "rows": sum(contents.rows.values()),
@@ -91,6 +91,8 @@ def adjusted(wanted, options, live=None):
     found = dict(side.UNSAID, role_settings={})
     found.update(live or {})
     found.update(wanted["properties"])
+    # Less marks a database whose DROP was cut short; no server takes it.
+    found["connection_limit"] = max(-1, found["connection_limit"])
     for key in ("owner", "encoding"):
         if options.get(key):
             found[key] = options[key]
@@ -108,11 +110,12 @@ def make(server, database, source, wanted, options, contents=None):
     in whose place `contents` is otherwise, as far as they are known), needs (losses.dependencies), drops_oids
     (source.drops_oids).
     Keys: source, target, live, kept, extensions ([{name, source, target}], versions, '' unknown or not available),
-    space ([{path, needed, free}], bytes), roles_made, properties, expected (seconds), lost (seconds between the archive
-    and now, None unknown), obstacles and warnings ([{what, why, fix}]), losses (as losses.Ledger.as_list gives them).
-    An obstacle that is about an object of the dump names it as `object`; the load goes on past it unless it `stops`.
+    space ([{path, needed, free}], bytes), roles_made, lacks (partial.lacks of a file), properties, expected (seconds),
+    lost (seconds between the archive and now, None unknown), obstacles and warnings ([{what, why, fix}]), losses (as
+    losses.Ledger.as_list gives them). An obstacle that is about an object of the dump names it as `object`; the load
+    goes on past it unless it `stops`.
     """
-    obstacles, warnings = [], []
+    obstacles, warnings, lacks = [], [], {}
 
     def stop(what, why, fix):
         obstacles.append({"what": what, "why": why, "fix": fix})
@@ -182,9 +185,22 @@ def make(server, database, source, wanted, options, contents=None):
                 "The server's own are taken.",
                 "Set restore_locale to name another.",
             )
+        for each in source.notes:
+            warn(each)
         if contents is not None:
             for what, why in oids.warnings(contents, target["version_num"]):
                 warn(what, why)
+            if partial.rows_only(contents):
+                stop(
+                    "The dump holds rows only, and no tables to put them into.",
+                    "It was made with --data-only or --section=data.",
+                    "Take a dump with the definitions; or load this one by hand (psql, pg_restore) into a database that"
+                    " has them, and back that up.",
+                )
+            if source.manifest is None and live and options["mode"] == "swap":
+                lacks, obstacle, warning = partial.look(server, database, contents, options["partial"])
+                obstacles += [obstacle] if obstacle else []
+                warnings += [warning] if warning else []
             there = set(contents.extensions.values()) - {"public"}
             superusers = load_as.superusers(connection) | roles.superusers(made, given)
             way = load_as.choose(contents, there, superusers, properties["owner"])
@@ -223,6 +239,7 @@ def make(server, database, source, wanted, options, contents=None):
         "extensions": extensions,
         "space": space,
         "roles_made": made,
+        "lacks": lacks,
         "properties": properties,
         "expected": round(wanted["bytes"] / (options.get("rate") or RATE) + 5),
         "lost": lost,
@@ -324,10 +341,13 @@ def _roles(connection, wanted, properties, options, stop, warn):
     there = roles.existing(connection)
     named = set(wanted["roles"]) | {properties["owner"]} | set(properties["role_settings"])
     named |= {grant["grantee"] for grant in properties["acl"] or () if grant["grantee"]}
-    of_globals = [name for name in options["given"].roles if name not in there]
-    others = [name for name in of_globals if name not in named]
-    if others and options["globals_roles"] == "named":
-        of_globals = [name for name in of_globals if name in named]
+    given = options["given"]
+    described = roles.needed(given, named)
+    others = [name for name in given.roles if name not in there and name not in described]
+    of_globals = [name for name in given.roles if name not in there and name in described]
+    if options["globals_roles"] == "all":
+        of_globals = [name for name in given.roles if name not in there]
+    elif others:
         warn(
             "Roles of the globals file that the archive does not name are not made: " + ", ".join(sorted(others)) + ".",
             "Login roles that only belong to a role of the archive's are among them, if there are any.",

@@ -2,8 +2,6 @@
 
 import re
 
-import psycopg2.extensions
-
 # What they do concerns psql's own screen or its guard against itself (\restrict).
 PASSED_OVER = frozenset(
     (
@@ -19,6 +17,8 @@ _OWN_VARIABLES = frozenset(
     )
 )  # fmt: skip
 _ARGUMENT = re.compile(r"""(?:"(?:[^"]|"")*"|'(?:[^'\\]|''|\\.)*'|[^\s"'])+""")
+
+_DATABASE = re.compile(r"(?:^|\s)dbname\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S+))")
 
 
 def parse(line):
@@ -45,8 +45,6 @@ def database(arguments):
     if not named or named[0] == "-":
         return ""
     if "=" in named[0] or named[0].startswith(("postgresql://", "postgres://")):
-        try:
-            return psycopg2.extensions.parse_dsn(named[0]).get("dbname", "")
-        except psycopg2.Error:
-            return named[0]
+        found = _DATABASE.search(named[0])
+        return re.sub(r"\\(.)", r"\1", found.group(1) or found.group(2)) if found else named[0]
     return named[0]

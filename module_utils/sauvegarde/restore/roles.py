@@ -1,5 +1,6 @@
 """Roles that a dump names: made from a globals file (pg_dumpall --globals-only), or plainly, before anything else."""
 
+import io
 import re
 import tempfile
 from pathlib import Path
@@ -10,7 +11,9 @@ from psycopg2 import sql
 
 from .. import archive, postgres
 from ..errors import SauvegardeError
-from .lexer import IDENTIFIER, quoting, unquoted
+from . import cluster
+from . import source as sources
+from .lexer import IDENTIFIER, statements, unquoted
 
 NAME = "globals.sql"
 _ROLE = re.compile(rf"(?:CREATE|ALTER) (?:ROLE|USER) ({IDENTIFIER})( IN DATABASE ({IDENTIFIER}))?")
@@ -31,48 +34,41 @@ class Globals(NamedTuple):
     settings: list
 
 
-def statements(text):
-    """The SQL statements of a script of pg_dumpall's, comments and psql's commands left out."""
-    state, current, found = None, [], []
-    for line in text.splitlines(True):
-        if state is None and not current and (not line.strip() or line.startswith(("--", "\\"))):
-            continue
-        current.append(line)
-        state = quoting(state, line.encode("utf-8", "surrogateescape"))
-        if state is None and line.rstrip().endswith(";"):
-            found.append("".join(current).strip())
-            current = []
-    return found
-
-
 def _bytes(path):
-    """The file itself, or what an archive of ours of the kind `globals` holds, in its stored or its plain form."""
+    """(the SQL of the roles, whether it is whole): of a file, packed or not, up to its first database; or of an archive
+    of ours of the kind `globals`, in its stored or its plain form."""
     if not path.is_dir():
-        return path.read_bytes()
+        with sources.opened(sources.detect(path)) as stream:
+            return cluster.globals_of(stream)
     if (path / NAME).exists():
         archive.verify_plain(path)
-        return (path / NAME).read_bytes()
+        return cluster.globals_of(io.BytesIO((path / NAME).read_bytes()))
     with tempfile.TemporaryDirectory() as folder:
         archive.expand(path, Path(folder) / "plain")
-        return (Path(folder) / "plain" / NAME).read_bytes()
+        return cluster.globals_of(io.BytesIO((Path(folder) / "plain" / NAME).read_bytes()))
 
 
 def read(path):
-    """The Globals in a file; {} where the path is empty."""
+    """The Globals in a file; empty ones where the path is empty."""
     found = Globals({}, [], [])
     if not path:
         return found
-    try:
-        text = _bytes(Path(path)).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SauvegardeError(f"The globals file {path} cannot be read.", str(error)) from error
-    if "-- PostgreSQL database cluster dump complete" not in text:
+    data, whole = _bytes(Path(path))
+    if not whole:
         raise SauvegardeError(
             f"The globals file {path} is not whole.",
             "Its closing line, `PostgreSQL database cluster dump complete`, is missing.",
             "Make it again with pg_dumpall --globals-only.",
         )
-    for statement in statements(text):
+    text = cluster.decoded(data)
+    if text is None:
+        raise SauvegardeError(
+            f"The globals file {path} is not in the encoding that it says.",
+            f"Its client_encoding is {cluster.encoding_of(data)}.",
+            "Make it again with PGCLIENTENCODING=UTF8 pg_dumpall --globals-only, or correct its names.",
+        )
+    for each in statements(text.encode("utf-8")):
+        statement = each.decode("utf-8")
         role = _ROLE.match(statement)
         member = _MEMBER.match(statement)
         if role and role.group(2):
@@ -94,9 +90,21 @@ def superusers(names, given):
     return {name for name in names if any(map(made.match, given.roles.get(name, ())))}
 
 
+def needed(given, named):
+    """Names of the roles in the Globals `given` that are `named`, and of those that these are members of."""
+    found = set(named) & set(given.roles)
+    while True:
+        more = {role for role, member, _ in given.members if member in found and role in given.roles} - found
+        if not more:
+            return found
+        found |= more
+
+
 def create(connection, wanted, given):
-    """Make the roles in `wanted` that the server lacks: with password, settings and memberships where the Globals
-    `given` know them, else without login or rights. Existing roles are never changed.
+    """Make the roles `wanted` that the server lacks: as the Globals `given` describe them, with password, settings and
+    memberships among the roles that are there then; those that they do not describe without login or rights.
+
+    Existing roles are never changed.
 
     Returns the names of those made. Statements with password hashes stay out of errors and of the server's log.
     """

@@ -28,6 +28,7 @@ DEFAULTS = {
     "database": "",
     "directory": "/var/lib/postgresql/sauvegarde",
     "mode": "swap",
+    "file_database": "",
     "globals": "",
     "globals_roles": "named",
     "missing_roles": "refuse",
@@ -35,6 +36,7 @@ DEFAULTS = {
     "encoding": "",
     "locale": "",
     "jobs": 0,
+    "partial": "",
     "accept_losses": [],
 }
 
@@ -43,10 +45,12 @@ def settled(spec):
     """The whole specification of a run from a caller's values; unknown keys are refused.
 
     connection: of the target server (postgres.server). path: the source on this host. database: the target's name.
-    directory: where runs keep their state and unpack. mode: 'swap' or 'beside'. globals: path of a globals file.
-    globals_roles: which roles of that file are made, 'named' (by the archive) or 'all'. missing_roles: 'refuse' or
-    'create'. owner, encoding, locale: in place of the source's. jobs: 0 for one a core.
-    accept_losses: names of objects that may be missing afterwards (losses.name_of), where they cannot be restored.
+    directory: where runs keep their state and unpack. mode: 'swap' or 'beside'. file_database: which one of
+    a pg_dumpall file, the target's name by default. globals: path of a globals file.
+    missing_roles: 'refuse' or 'create'. owner, encoding, locale: in place of the source's. jobs: 0 for one a core.
+    globals_roles: 'named' by the source, or 'all' that the globals describe. partial: partial.WORD, where the source
+    may hold less than the live database. accept_losses: names of objects that may be missing afterwards
+    (losses.name_of), where they cannot be restored.
     """
     unknown = sorted(set(spec) - set(DEFAULTS))
     if unknown:
@@ -74,8 +78,13 @@ def _maintenance(spec):
     return contextlib.closing(side.maintenance(postgres.server(spec["connection"])))
 
 
-def _options(spec):
-    return dict(spec, given=roles.read(spec["globals"]), rate=_rate(spec["directory"]))
+def _options(spec, found):
+    return dict(spec, given=roles.read(_globals(spec, found)), rate=_rate(spec["directory"]))
+
+
+def _globals(spec, found):
+    """Where roles are described: the file that was given, else the source itself where it is a whole cluster's."""
+    return spec["globals"] or (spec["path"] if found.section else "")
 
 
 def _rate(directory):
@@ -86,14 +95,14 @@ def _rate(directory):
     return 0
 
 
+_MARKED = ("mode", "path", "file_database", "globals", "missing_roles", "owner", "encoding", "locale", "globals_roles")
+
+
 def mark(spec):
     """What tells one restore from another, or from one of a newer source under the same name. A copy of an archive of
     ours may have been brought again since."""
     path = Path(spec["path"])
-    asked = [
-        spec[key]
-        for key in ("mode", "path", "globals", "globals_roles", "missing_roles", "owner", "encoding", "locale")
-    ]
+    asked = [spec[key] for key in _MARKED]
     asked.append(sorted(losses.accepted_names(spec["accept_losses"])))
     if (path / manifest.NAME).is_file():
         return [*asked, hashlib.sha256((path / manifest.NAME).read_bytes()).hexdigest()]
@@ -112,8 +121,8 @@ def make_plan(spec, said=None):
     directory = state.folder(spec["directory"])
     obstacles = []
     try:
-        found = source.detect(spec["path"])
-        contents, options = None, _options(spec)
+        found = source.select(source.detect(spec["path"]), spec["file_database"], spec["database"])
+        contents, options = None, _options(spec, found)
         with tempfile.TemporaryDirectory(dir=str(directory), prefix=".plan-") as work, _maintenance(spec) as asked:
             number = asked.server_version
             if found.manifest is not None:
@@ -261,7 +270,7 @@ def _fill(spec, run, name):
     begun = time.monotonic()
 
     run.update(step="read")
-    given = source.detect(spec["path"])
+    given = source.select(source.detect(spec["path"]), spec["file_database"], spec["database"])
     with _maintenance(spec) as connection:
         number = connection.server_version
     ready = source.prepare(given, work)
@@ -270,7 +279,7 @@ def _fill(spec, run, name):
 
     run.update(step="plan")
     wanted = plan.need(given, contents)
-    options = dict(_options(spec), **_told(ready, tool, contents))
+    options = dict(_options(spec, given), **_told(ready, tool, contents))
     planned = plan.make(server, spec["database"], given, wanted, options, contents)
     # What only an object of the dump's runs into is found by the load, with everything else that does.
     found = [each for each in planned["obstacles"] if not each.get("object") or each["stops"]]

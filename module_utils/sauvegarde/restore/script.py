@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional
 import psycopg2.extensions
 
 from ..errors import SauvegardeError
-from . import psql
+from . import identify, psql
 from .lexer import CHUNK, Lines, Rows, cut_short, quoting, statement
 
 HEADER = re.compile(
@@ -29,7 +29,7 @@ _COPY = re.compile(
     re.IGNORECASE,
 )
 # Also what a server would take from, or give to, a file or a program of its own host.
-_COPY_BEGINS = re.compile(rb"COPY\s", re.IGNORECASE)
+COPY_BEGINS = re.compile(rb"COPY\s", re.IGNORECASE)
 _OTHER_COPY = re.compile(rb"\s*COPY\b.*\b(?:FROM|TO)\s+PROGRAM\b", re.IGNORECASE)
 # Kinds of entries that hold rows or large objects.
 DATA = ("TABLE DATA", "BLOBS", "BLOB DATA", "LARGE OBJECTS", "STATISTICS DATA")
@@ -113,6 +113,8 @@ class Script:
                 if not text and not line.strip():
                     continue
                 piece = self._piece(entry, line)
+                if self.complete and piece is None and identify.is_noise(line):
+                    continue  # what a shell or ssh said at its end
                 if self.complete and piece != () and not isinstance(piece, Fact):
                     self._refuse_more(line)
                 if piece is not None:
@@ -156,7 +158,7 @@ class Script:
             statement(self._lines, line)
             self.owners_by_session = True
             return ()
-        if _COPY_BEGINS.match(line):
+        if COPY_BEGINS.match(line):
             whole = statement(self._lines, line)
             if _COPY.fullmatch(whole):
                 return Copy(entry, whole, Rows(self._lines))

@@ -51,20 +51,9 @@ def properties_of_dump(database, tool):
     GRANT and REVOKE statements, beside the default `acl`.
     """
     found = {key: database[key] for key in ("owner", "comment") if key in database}
-    if "encoding" not in database:
-        return found
-    both = database.get("locale", "")
-    provider = database.get("locale_provider", "")
-    locale = database.get("icu_locale") or database.get("builtin_locale") or both
-    found.update(
-        encoding=database["encoding"],
-        provider=provider,
-        collate=database.get("lc_collate", both),
-        ctype=database.get("lc_ctype", both),
-        locale=locale if provider in ("icu", "builtin") else "",
-        icu_rules=database.get("icu_rules"),
-    )
-    if tool >= 110000:
+    if "encoding" in database:
+        found.update(_locale_of_dump(database))
+    if ("encoding" in database and tool >= 110000) or "properties" in database:
         found.update(
             comment=database.get("comment"),
             connection_limit=database.get("limit", -1),
@@ -77,6 +66,20 @@ def properties_of_dump(database, tool):
             of = found["role_settings"].setdefault(role, {}) if role else found["settings"]
             of[unquoted(name)] = stored(value)
     return found
+
+
+def _locale_of_dump(database):
+    both = database.get("locale", "")
+    provider = database.get("locale_provider", "")
+    locale = database.get("icu_locale") or database.get("builtin_locale") or both
+    return {
+        "encoding": database["encoding"],
+        "provider": provider,
+        "collate": database.get("lc_collate", both),
+        "ctype": database.get("lc_ctype", both),
+        "locale": locale if provider in ("icu", "builtin") else "",
+        "icu_rules": database.get("icu_rules"),
+    }
 
 
 def stored(value):

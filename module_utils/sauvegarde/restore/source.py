@@ -1,35 +1,40 @@
-"""What is restored: one of our archives, or any file or directory that pg_dump wrote, compressed or not."""
+"""What is restored: one of our archives, or any file or directory that pg_dump wrote, in other things or not."""
 
-import bz2
 import contextlib
-import gzip
 import lzma
 import re
-import shutil
+import tarfile
 import tempfile
 import zlib
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 from .. import archive, manifest, postgres, process
-from ..errors import DAMAGED, SauvegardeError
-from . import contents
+from ..errors import SauvegardeError
+from . import cluster, contents, identify, room, split_files, wrapping
+from .identify import damaged
 from .script import Entry
 
 CHUNK = 1 << 20
 
-_COMPRESSIONS = ((b"\x1f\x8b", "gz"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zst"), (b"BZh", "bz2"))
 _LARGE_OBJECT = re.compile(r"(BLOB|BLOB METADATA|BLOBS) - ([\d.]+|BLOBS) (.*)")
 # Versions of pg_dump with a new format of its archives; a pg_restore reads all formats up to its own.
 _FORMATS = (120000, 160000, 170000)
-_OPEN = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
 
 
 class Source(NamedTuple):
-    """path: absolute. form: 'archive' (ours), 'custom', 'directory', 'tar', 'plain'. packed: gz, xz, zst, bz2.
+    """What a path holds.
 
-    An archive of ours can be in its plain form too, as it lies offsite. manifest: of our own archive, else None.
-    size: bytes on disk.
+    path         absolute
+    form         'archive' (ours), 'custom', 'directory', 'tar', 'plain', or 'cluster' (pg_dumpall)
+    compression  of our own archive: 'zst' as it is stored, '' in its plain form, as it lies offsite; of other files the
+                 kinds of their layers, '' without any
+    manifest     of our own archive, else None
+    size         bytes on disk
+    parts        the files that make it up, one after the other, of files that are not ours
+    layers       what is around the dump in them (wrapping.Layer), the outermost first
+    notes        what a plan says about these
+    section      the database that was chosen of a pg_dumpall file
     """
 
     path: str
@@ -37,6 +42,10 @@ class Source(NamedTuple):
     compression: str
     manifest: Optional[dict]
     size: int
+    parts: tuple = ()
+    layers: tuple = ()
+    notes: tuple = ()
+    section: str = ""
 
 
 class Reader(NamedTuple):
@@ -58,7 +67,7 @@ class Stream:
     def read(self, size=CHUNK):
         try:
             data = self._file.read(size)
-        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
             raise damaged(self._what, str(error)) from error
         if not data and self._child is not None:
             child, self._child = self._child, None
@@ -79,25 +88,6 @@ class Stream:
         self.close()
 
 
-# What keeps a good file from being read: (words, fix).
-_NOT_ITS_FAULT = tuple(
-    (re.compile(words), fix)
-    for words, fix in (
-        (r"was ended by signal", "Look in the kernel's log for what ended it (memory?), and run it again."),
-        (r"Permission denied", "Let the OS user that the restore runs as read it, and every folder above it."),
-        (r"Cannot allocate memory|out of memory", "Free memory on this host, and run it again."),
-        (r"No space left on device|Disk quota exceeded", "Free space on this host, and run it again."),
-        (
-            r"Input/output error|Stale file handle|Transport endpoint",
-            "The disk or the mount below it failed: look there.",
-        ),
-        (r"Too many open files", "Raise the limit of open files, and run it again."),
-        (
-            r"[Nn]ot support(?:ed)?\b.*compression|compression.*not support",
-            "Install a pg_restore with that compression.",
-        ),
-    )
-)
 # An archive that is newer than the pg_restore, or was compressed as it cannot.
 _NEWER = re.compile(r"unsupported version|does not support compression|compression (?:is )?not supported")
 
@@ -109,18 +99,6 @@ def _said(result):
     return f"{Path(result.argv[0]).name} was ended by signal {-result.status}.\n{result.stderr}"
 
 
-def damaged(path, why):
-    for words, fix in _NOT_ITS_FAULT:
-        if words.search(why):
-            return SauvegardeError(f"{path} cannot be read here.", why, fix)
-    return SauvegardeError(
-        f"{path} cannot be read to its end.",
-        why,
-        "It is damaged or cut short: take another archive.",
-        DAMAGED,
-    )
-
-
 def _size(path):
     if path.is_dir():
         return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
@@ -130,8 +108,6 @@ def _size(path):
 def detect(path):
     """The Source at `path`, by its content, never by its name. Checks nothing beyond its head."""
     path = Path(path).absolute()
-    if not path.exists():
-        raise SauvegardeError(f"There is nothing at {path}.", fix="Check the path; it is read on the target host.")
     if path.is_dir():
         if (path / "manifest.json").exists():
             # Expanded, or fetched from offsite.
@@ -140,46 +116,52 @@ def detect(path):
             return Source(str(path), "archive", "zst", archive.read(str(path)), _size(path))
         if (path / "toc.dat").exists():
             return Source(str(path), "directory", "", None, _size(path))
+        raise identify.of_folder(path)
+    parts, notes = split_files.parts(path)
+    if not parts:
+        raise SauvegardeError(f"There is nothing at {path}.", fix="Check the path; it is read on the target host.")
+    layers, form, more = wrapping.look(parts)
+    return Source(
+        str(path),
+        form,
+        "+".join(each.kind for each in layers),
+        None,
+        sum(each.stat().st_size for each in parts),
+        tuple(parts),
+        layers,
+        (*notes, *more),
+    )
+
+
+def opened(source):
+    """A Stream of the dump inside the source's files."""
+    parts = [Path(each) for each in source.parts or (source.path,)]
+    stream = Stream(wrapping.opened(parts, source.layers), source.path)
+    return Stream(cluster.Section(stream, source.section), source.path) if source.section else stream
+
+
+def select(source, wanted, database):
+    """The source itself, or of a pg_dumpall file the part of one database: `wanted`, else the one called `database`."""
+    if source.form != "cluster":
+        return source
+    with opened(source) as stream:
+        names, whole = cluster.databases(stream)
+    if not names:
         raise SauvegardeError(
-            f"{path} holds no backup.",
-            "There is neither a manifest.json nor a toc.dat in it.",
-            "Name one archive's own directory, a directory written by pg_dump -Fd, or a file.",
+            f"{source.path} holds roles only (pg_dumpall --globals-only), no database.",
+            fix="Give it as restore_globals, beside a dump of the database.",
         )
-    with path.open("rb") as file:
-        head = file.read(6)
-    for mark, compression in _COMPRESSIONS:
-        if head.startswith(mark):
-            with decompressed(str(path), compression) as stream:
-                form = _form(stream.read(512), path)
-            return Source(str(path), form, compression, None, _size(path))
-    with path.open("rb") as file:
-        return Source(str(path), _form(file.read(512), path), "", None, _size(path))
-
-
-def _form(head, path):
-    if head.startswith(b"PGDMP"):
-        return "custom"
-    if head[257:262] == b"ustar":
-        return "tar"
-    if not head.strip():
-        raise damaged(path, "It is empty.")
-    if b"\0" in head:
+    chosen = wanted if wanted in names else database if database in names and not wanted else ""
+    if not chosen:
         raise SauvegardeError(
-            f"{path} is not a dump.",
-            "It is neither SQL nor one of pg_dump's formats, nor one of them as gz, xz, zst or bz2.",
-            "Name a file that pg_dump wrote.",
+            f"{source.path} holds no database {wanted or database}.",
+            "It is a dump of a whole cluster (pg_dumpall), with: " + ", ".join(names) + ".",
+            "Name one of them: restore_file_database.",
         )
-    return "plain"
-
-
-def decompressed(path, compression):
-    """A Stream of the file's own bytes."""
-    if not compression:
-        return Stream(Path(path).open("rb"), path)
-    if compression == "zst":
-        child = process.start([process.find("zstd"), "-dcq", "--", path], stdout=process.PIPE)
-        return Stream(child.stdout, path, child)
-    return Stream(_OPEN[compression](path, "rb"), path)
+    note = f"It is a dump of a whole cluster: of {', '.join(names)}, {chosen} is restored."
+    if not whole:
+        note += " The file's closing line is missing: it is cut short after the last of these."
+    return source._replace(form="plain", section=chosen, notes=(*source.notes, note))
 
 
 def check(source):
@@ -202,15 +184,42 @@ def prepare(source, work):
         else:
             archive.verify_plain(plain)
         return source._replace(path=str(plain / "dump"), form="directory", compression="", size=_size(plain))
-    if source.form == "plain" or not source.compression:
+    if source.form == "plain" or not (source.layers or len(source.parts) > 1):
         return source
     unpacked = Path(work) / "dump"
+    parts = [Path(each) for each in source.parts]
     try:
-        with decompressed(source.path, source.compression) as stream, unpacked.open("wb") as file:
-            shutil.copyfileobj(stream, file, CHUNK)
+        if source.form == "directory":
+            wrapping.extract(parts, source.layers, unpacked, _enough(source, work))
+        else:
+            enough = _enough(source, work)
+            with opened(source) as stream, unpacked.open("wb") as file:
+                for data in iter(stream.read, b""):
+                    enough(len(data))
+                    file.write(data)
+    except (EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
+        raise damaged(source.path, str(error)) from error
     except OSError as error:
         raise SauvegardeError(f"{source.path} could not be unpacked.", str(error), "Free space for it.") from error
-    return source._replace(path=str(unpacked), compression="", size=unpacked.stat().st_size)
+    return source._replace(path=str(unpacked), compression="", size=_size(unpacked), parts=(str(unpacked),), layers=())
+
+
+def _enough(source, work):
+    """A function that refuses to write a number of bytes more to `work` where too little would be left free."""
+    written = [0, 0]
+
+    def enough(count):
+        written[0] += count
+        if written[0] >= written[1]:
+            written[1] = written[0] + 16 * CHUNK
+            if archive.free_bytes(work) < room.kept_free(work) + 16 * CHUNK:
+                raise SauvegardeError(
+                    f"There is too little space to unpack {source.path}.",
+                    f"{written[0] // CHUNK} MiB of it were unpacked in {work}; what is left there is the server's.",
+                    "Free space there, or restore with a directory elsewhere (restore_directory).",
+                )
+
+    return enough
 
 
 def definitions(source, work):
@@ -278,7 +287,7 @@ def reader(source, version_num):
 def script(source, tool, *options):
     """A Stream of the source as plain SQL; `options` are pg_restore's own (-s, -L FILE …)."""
     if source.form == "plain":
-        return decompressed(source.path, source.compression)
+        return opened(source)
     stdout = ["-f", "-"] if tool.version_num >= 120000 else []
     child = process.start([tool.path, *stdout, *list(options), source.path], stdout=process.PIPE)
     return Stream(child.stdout, source.path, child)

@@ -1,0 +1,171 @@
+"""A file that holds less than the live database asks for a word of its own; roles that globals describe."""
+
+import subprocess
+
+import pytest
+from sauvegarde import postgres
+from sauvegarde.restore import partial, plan, roles, run, side
+
+ROLES = ("pa_owner", "pa_group", "pa_above", "pa_other", "pa_root", "Default")
+CONTENT = """
+CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 9); CREATE INDEX ON a (id, id);
+CREATE TABLE "b
+c" (id int REFERENCES a); INSERT INTO "b
+c" VALUES (1);
+CREATE TABLE empty (id int);
+CREATE VIEW v AS SELECT * FROM a;
+CREATE MATERIALIZED VIEW m AS SELECT * FROM a;
+CREATE TABLE p (id int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9);
+INSERT INTO p VALUES (1), (2)"""
+
+
+@pytest.fixture(scope="module")
+def live(cluster):
+    connection = cluster.connect()
+    side.drop(connection, "pa_live")
+    postgres.execute(connection, "CREATE DATABASE pa_live TEMPLATE template0")
+    cluster.execute(CONTENT + "; SELECT 1", "pa_live")
+    yield cluster
+    for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^pa_'"):
+        side.drop(connection, name)
+    for role in ROLES:
+        postgres.execute(connection, f"DROP ROLE IF EXISTS {postgres.quoted(role)}")
+    connection.close()
+
+
+def dump(cluster, path, *options):
+    path.write_bytes(
+        subprocess.run(
+            [str(cluster.binaries / "pg_dump"), *options],
+            env=postgres.environment(cluster.server, "pa_live"),
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+    )
+    return path
+
+
+def spec(cluster, folder, path, **more):
+    values = {"connection": cluster.values, "path": str(path), "database": "pa_live", "jobs": 2}
+    return dict(values, directory=str(folder / "restores"), **more)
+
+
+LESS = {
+    "-Fp --schema-only": {"rows": ["a", "b\nc", "p1"]},
+    "-Fc --schema-only": {"rows": ["a", "b\nc", "p1"]},
+    "-Fc -t a": {"tables": ["b\nc", "empty", "p", "p1"], "views": ["v"], "materialized views": ["m"]},
+    "-Fp -T a --inserts": {"tables": ["a"], "indexes": ["all 1"]},
+    "-Fp --exclude-table-data=a": {"rows": ["a"]},
+    "-Fp --section=pre-data --section=data": {"indexes": ["all 1"], "keys": ["all 2"]},
+}
+
+
+@pytest.mark.parametrize("options", LESS)
+def test_less_than_what_is_live_asks_for_its_own_word(live, tmp_path, options):
+    path = dump(live, tmp_path / "dump", *options.split())
+    planned = run.make_plan(spec(live, tmp_path, path))
+    wanted = {
+        kind: [each if "all" in each else "public." + each for each in names] for kind, names in LESS[options].items()
+    }
+    assert {kind: names for kind, names in planned["lacks"].items() if kind in wanted} == wanted
+    (found,) = (each for each in planned["obstacles"] if "less" in each["what"])
+    assert "restore_partial='replace with less'" in found["fix"]
+    assert all(name.split(".")[-1] in found["why"] for names in wanted.values() for name in names)
+    said = run.make_plan(spec(live, tmp_path, path, partial=partial.WORD))
+    assert [each for each in said["obstacles"] if "less" in each["what"]] == []
+    assert any("less" in each["what"] for each in said["warnings"])
+    beside = run.make_plan(spec(live, tmp_path, path, mode="beside", database="pa_beside"))
+    assert beside["obstacles"] == [] and beside["lacks"] == {}
+
+
+@pytest.mark.parametrize("options", ["-Fp", "-Fc", "-Fp --inserts", "-Fp --load-via-partition-root"])
+def test_as_much_as_what_is_live_asks_for_nothing(live, tmp_path, options):
+    path = dump(live, tmp_path / "dump", *options.split())
+    planned = run.make_plan(spec(live, tmp_path, path))
+    assert planned["lacks"] == {} and planned["obstacles"] == []
+    if "root" in options:
+        done = run.fill(spec(live, tmp_path, path, database="pa_copy"))
+        assert done["proof"]["rows"] == 12
+
+
+def test_the_word_lets_less_take_its_place(live, tmp_path):
+    path = dump(live, tmp_path / "dump", "--schema-only")
+    wanted = spec(live, tmp_path, path)
+    with pytest.raises(Exception) as told:
+        run.fill(wanted)
+    assert "less than the live database" in str(told.value)
+    said = dict(wanted, partial=partial.WORD)
+    run.put_in_place(said, run.fill(said)["id"])
+    assert live.execute("SELECT count(*) FROM a", "pa_live") == [(0,)]
+    run.put_back(said)
+    assert live.execute("SELECT count(*) FROM a", "pa_live") == [(9,)]
+
+
+def test_data_alone_are_no_database(live, tmp_path):
+    path = dump(live, tmp_path / "dump", "--data-only")
+    (found,) = (
+        each
+        for each in run.make_plan(spec(live, tmp_path, path, database="pa_none"))["obstacles"]
+        if "rows only" in each["what"]
+    )
+    assert "definitions" in found["fix"]
+
+
+GLOBALS = """--
+-- PostgreSQL database cluster dump
+--
+
+CREATE ROLE pa_owner;
+ALTER ROLE pa_owner WITH NOSUPERUSER LOGIN;
+CREATE ROLE pa_group;
+CREATE ROLE pa_above;
+CREATE ROLE pa_other;
+CREATE ROLE pa_root;
+ALTER ROLE pa_root WITH SUPERUSER LOGIN PASSWORD 'x';
+CREATE ROLE "Default";
+ALTER ROLE "Default" WITH NOLOGIN;
+GRANT pa_group TO pa_owner GRANTED BY postgres;
+GRANT pa_above TO pa_group GRANTED BY postgres;
+GRANT pa_group TO pa_other GRANTED BY postgres;
+
+--
+-- PostgreSQL database cluster dump complete
+--
+
+"""
+
+
+@pytest.mark.parametrize("which", ["named", "all"])
+def test_only_the_roles_that_a_dump_names_are_made(live, tmp_path, which):
+    for role in ("pa_owner", "Default"):
+        live.execute(f"CREATE ROLE {postgres.quoted(role)}; SELECT 1")
+    live.execute(
+        'ALTER TABLE a OWNER TO pa_owner; GRANT SELECT ON empty TO "Default";GRANT SELECT ON empty TO PUBLIC; SELECT 1',
+        "pa_live",
+    )
+    path = dump(live, tmp_path / "dump", "-Fp")
+    live.execute(
+        'ALTER TABLE a OWNER TO postgres; REVOKE ALL ON empty FROM "Default"; DROP ROLE pa_owner; DROP ROLE "Default";'
+        "SELECT 1",
+        "pa_live",
+    )
+    (tmp_path / "globals.sql").write_text(GLOBALS)
+    wanted = spec(live, tmp_path, path, globals=str(tmp_path / "globals.sql"), globals_roles=which, database="pa_new")
+    done = run.fill(wanted)
+    named = {"pa_owner", "pa_group", "pa_above", "Default"}
+    assert set(done["roles_made"]) == (named if which == "named" else {*named, "pa_other", "pa_root"})
+    assert live.execute(
+        "SELECT pg_has_role('pa_owner', 'pa_above', 'MEMBER'), has_table_privilege('Default', 'empty', 'SELECT')",
+        done["side"],
+    ) == [(True, True)]
+    connection = live.connect()
+    side.drop(connection, done["side"])
+    for role in ROLES:
+        postgres.execute(connection, f"DROP ROLE IF EXISTS {postgres.quoted(role)}")
+    connection.close()
+
+
+def test_a_limit_that_marks_a_dropped_database_is_none():
+    wanted = {"properties": {"connection_limit": -2}}
+    assert plan.adjusted(wanted, {})["connection_limit"] == -1
+    assert roles.needed(roles.Globals({"a": []}, [("b", "a", "")], []), {"a", "c"}) == {"a"}
