@@ -75,7 +75,7 @@ def test_a_role_loses_what_its_description_has_no_more(legacy):
     assert legacy.sql(ask) == "t|t|t"
     run = converge("legacy", postgresql_roles=without, postgresql_databases=[])
     assert run.code == 0, run.output
-    assert "role odile has SUPERUSER, CREATEDB, which its description has not: taken from it." in run.text
+    assert "role odile has CREATEDB, SUPERUSER, which its description has not: taken from it." in run.text
     assert "role shop has CREATEDB, which its description has not: kept." in run.text
     assert legacy.sql(ask) == "f|f|t"
     run = converge("legacy")  # as it is described, and with nobody in the way any more
