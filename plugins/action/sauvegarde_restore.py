@@ -87,7 +87,7 @@ class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
 
     def _ask(self, path):
         try:
-            answer = self._low_level_execute_command("cat -- " + shlex.quote(path))
+            answer = self._shell("cat -- " + shlex.quote(path))
             return json.loads(answer["stdout"])
         except AnsibleConnectionFailure:
             self._connection.reset()

@@ -36,7 +36,7 @@ class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
 
     def _command(self, command, data=None):
         # find fails where it may not come back to the login's own folder, which is another user's.
-        answer = self._patiently(self._low_level_execute_command, "cd / && " + command, in_data=data)
+        answer = self._patiently(self._shell, "cd / && " + command, data)
         if answer["rc"]:
             raise AnsibleActionFail("\n".join([command, answer["stdout"].strip(), answer["stderr"].strip()]))
         return answer["stdout"]

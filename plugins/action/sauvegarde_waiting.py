@@ -8,9 +8,11 @@ playbooks, and in no collection, can be imported in no other way.
 
 import contextvars
 import functools
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -39,6 +41,34 @@ class ActionModule(ActionBase):
             while not wait([answer], max(0, self._said + self.SAY - time.monotonic())).done:
                 self._say(f"{self._task.name}, {self._so_far()}")
         return answer.result()
+
+    def _shell(self, command, data=None):
+        """Run a shell command on the host; returns {rc, stdout, stderr}, where stdout is the command's output alone.
+
+        What is printed before and after it is left out: under a terminal sudo answers a password with an empty line,
+        and a login's files may print anything. A terminal's line ends become newlines. Of a command that fails
+        everything is returned: under a terminal its complaints are in its output.
+        """
+        marker = f"sauvegarde-{secrets.token_hex(8)}"
+        # In two words: a shell that repeats its command does not print the marker.
+        first, second = marker[:12], marker[12:]
+        said = f"printf '%s%s\\n' {first} {second}"
+        line = f"{said}; ( {command}\n); code=$?; {said}; exit $code"
+        answer = self._low_level_execute_command(line, in_data=data)
+        return dict(answer, stdout=self._between(marker, answer))
+
+    @staticmethod
+    def _between(marker, answer):
+        """The output between two markers. Raises where they are missing though the command succeeded."""
+        if answer["rc"]:
+            return answer["stdout"].replace(marker, "")
+        parts = answer["stdout"].split(marker)
+        if len(parts) != 3:
+            raise AnsibleConnectionFailure("The host's answer is not whole.")
+        output = parts[1]
+        if output.startswith("\r\n"):
+            output = output.replace("\r\n", "\n")
+        return output[1:]
 
     def _say(self, line):
         self._said = time.monotonic()

@@ -1,0 +1,24 @@
+"""A restore as a user whose sudo asks for a password: what sudo prints before an answer is no part of it."""
+
+from conftest import AS_OPS
+from tests_support.hosts import play
+
+
+def test_an_archive_of_the_host_is_restored_beside(servers):
+    legacy = servers["legacy"]
+    legacy.host.check_output("sudo /usr/bin/python3 -I /usr/local/lib/sauvegarde/run run shop")
+    request = {
+        "restore_target": "legacy",
+        "restore_source_host": "legacy",
+        "restore_database": "shop",
+        "restore_mode": "beside",
+        "restore_target_database": "shop_beside",
+    }
+    restore = {"playbook": "playbooks/restore.yml", "variables": {**AS_OPS, **request}}
+    plan = play("--tags=plan", **restore)
+    assert plan.code == 0, plan.output
+    run = play(**restore)
+    assert run.code == 0, run.output
+    assert legacy.sql("SELECT count(*) FROM orders", "shop_beside") == "100"
+    legacy.sql("DROP DATABASE shop_beside")
+    assert "canary-" not in plan.output + run.output
