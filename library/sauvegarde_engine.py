@@ -70,6 +70,7 @@ def _engine():
         foreign_keys,
         git,
         hooks,
+        identity,
         installation,
         jobs,
         journal,

@@ -1,7 +1,8 @@
 """The catalog: what there is to restore, always read from the archives' own manifests. No database, nothing to lose.
 
-An entry is {host, job, id, kind, source, started, ended, bytes, stored_bytes, verified, problem, warnings, proven,
-unproven, where, path}. where: "local", or the repository's name; path: of the archive's folder, or the restic snapshot.
+An entry is {host, system, job, id, kind, source, started, ended, bytes, stored_bytes, verified, problem, warnings,
+proven, unproven, where, path}. system: whose it is (identity.py), empty where that is unknown; where: "local", or the
+repository's name; path: of the archive's folder, or the restic snapshot.
 warnings: the manifest's; proven: what its fingerprint covers (manifest.proven), unproven: what it does not.
 An archive that is damaged, or was set aside for it, is listed with verified false and says why. Databases that restores
 left on a server are listed too, with where "server" and verified null: nothing ever compared what was live.
@@ -12,7 +13,7 @@ import os
 import pwd
 from pathlib import Path
 
-from . import archive, manifest, offsite, state
+from . import archive, identity, manifest, offsite, state
 from .acting import acting_as
 from .errors import SauvegardeError
 
@@ -27,10 +28,11 @@ def source(found):
     return " ".join(filter(None, [str(name) or "cluster", version and f"({version})"]))
 
 
-def entry(found, host, where, path):
-    """The entry of a manifest."""
+def entry(found, host, where, path, system=""):
+    """The entry of a manifest. system: where something else than the manifest says it."""
     line = {key: found[key] for key in ("job", "id", "kind", "started", "ended", "bytes", "stored_bytes")}
-    line.update(host=host, source=source(found), verified=True, problem="", where=where, path=str(path))
+    line.update(host=host, system=system or identity.of_manifest(found))
+    line.update(source=source(found), verified=True, problem="", where=where, path=str(path))
     unproven = list((found["fingerprint"] or {}).get("unproven", ()))
     line.update(warnings=list(found["warnings"]), proven=manifest.proven(found), unproven=unproven)
     return line
@@ -46,6 +48,7 @@ def _broken(job, identifier, host, where, path, why):
         "bytes": 0,
         "stored_bytes": 0,
         "host": host,
+        "system": "",
         "source": "",
         "verified": False,
         "problem": why,
@@ -120,7 +123,8 @@ def remote(repository, cache=None):
         kept = Path(str(cache)) / (snapshot["snapshot"] + ".json") if cache else None
         try:
             found = _manifest(repository, snapshot, kept)
-            entries.append(entry(found, snapshot["host"], repository["name"], snapshot["snapshot"]))
+            place = (snapshot["host"], repository["name"], snapshot["snapshot"])
+            entries.append(entry(found, *place, system=snapshot["system"]))
         except SauvegardeError as error:
             line = (snapshot["job"], snapshot["id"], snapshot["host"], repository["name"], snapshot["snapshot"])
             entries.append(_broken(*line, why=str(error)))
@@ -160,6 +164,7 @@ def kept(left, host):
             "bytes": each["bytes"],
             "stored_bytes": each["bytes"],
             "host": host,
+            "system": "",
             "source": each["name"],
             "verified": None,
             "problem": "",

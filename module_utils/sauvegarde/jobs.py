@@ -2,7 +2,8 @@
 
 Keys: name, kind, user, host (the inventory's name), root (of the archives), state (folder of its own), timeout
 (seconds, 12 hours by default, 0 for none), nice, allow_failure, retention, before and after (lists of commands),
-metrics (folder, or empty), offsite (names of repositories) and what the kind needs (kinds/*.py). The address of the
+metrics (folder, or empty), offsite (names of repositories), replaces (systems whose archives there are this job's, too:
+identity.py) and what the kind needs (kinds/*.py). The address of the
 ping, which is a secret, is in /etc/sauvegarde/pings/NAME. A repository is /etc/sauvegarde/offsite/NAME.json, with all
 that opens it (offsite.py) and `manifests`, a folder of root's for those that it has been asked for (catalog.py).
 
@@ -32,6 +33,7 @@ DEFAULTS = {
     "after": [],
     "metrics": "",
     "offsite": [],
+    "replaces": [],
 }
 REQUIRED = ("name", "kind", "user", "host", "root", "state")
 AS_ROOT = "Run it as root, as cron does: the settings are root's alone."
@@ -77,8 +79,9 @@ def load(name, configuration=CONFIGURATION):
     """The job's settings with every default, checked; `configuration` says where they came from."""
     path = Path(configuration) / "jobs" / (check_name(name) + ".json")
     job = dict(DEFAULTS, **_read(path, "job", REQUIRED))
-    if not isinstance(job["offsite"], list):
-        raise SauvegardeError(f"The settings of the job {name} are not whole.", "Wrong: offsite, which is no list.")
+    for key in ("offsite", "replaces"):
+        if not isinstance(job[key], list):
+            raise SauvegardeError(f"The settings of the job {name} are not whole.", f"Wrong: {key}, which is no list.")
     retention.policy(job["retention"])
     job["configuration"] = configuration
     try:

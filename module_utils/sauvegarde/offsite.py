@@ -1,8 +1,8 @@
 """The offsite copy: each archive's plain form, which deduplicates, as one snapshot of a restic repository.
 
-A snapshot is tagged `sauvegarde`, `job=…`, `id=…` and holds the manifest at its root, so that the catalog can be
-rebuilt from the repository alone. restic encrypts; its own check runs after every copy and before anything is
-forgotten.
+A snapshot is tagged `sauvegarde`, `job=…`, `id=…`, `system=…` (identity.py) and `former=…` for each system that this
+one follows. It holds the manifest at its root, so that the catalog can be rebuilt from the repository alone. restic
+encrypts; its own check runs after every copy and before anything is forgotten.
 
 repository: {name, repository (as restic takes it), password, environment (restic's own variables for its backend),
 ssh_key and ssh_known_hosts (texts, for sftp; empty for ssh's defaults), forget (false where the repository is
@@ -22,7 +22,7 @@ import tempfile
 import time
 from urllib.parse import unquote
 
-from . import archive, credentials, jobs, manifest, process, retention
+from . import archive, credentials, identity, jobs, manifest, process, retention
 from .errors import FAILED, LOCKED, NO_REPOSITORY, WRONG_KEY, SauvegardeError
 from .journal import redact
 
@@ -228,22 +228,24 @@ def _tagged(repository, host, job):
     found = []
     text = restic(repository, arguments, "The repository's snapshots cannot be listed.").text
     for line in json.loads(text) or []:
-        tags = dict(tag.split("=", 1) for tag in line.get("tags") or [] if "=" in tag)
+        pairs = [tag.split("=", 1) for tag in line.get("tags") or [] if "=" in tag]
+        tags = dict(pairs)
         if not jobs.NAME.match(tags.get("job", "")) or not _LABEL.match(tags.get("id", "")):
             continue
         if job in (None, tags["job"]):
             entry = {"snapshot": line["id"], "host": line["hostname"], "time": line["time"]}
+            entry.update(system=tags.get("system", ""), former=[value for key, value in pairs if key == "former"])
             found.append(dict(entry, job=tags["job"], id=tags["id"]))
     return found
 
 
 def snapshots(repository, host=None, job=None):
-    """Our snapshots, oldest label first: {snapshot, host, job, id, time}. The newest of two of the same archive
-    counts.
+    """Our snapshots, oldest label first: {snapshot, host, job, id, time, system, former}. The newest of two of the
+    same archive counts. `system` is empty for those that were copied before there was such a tag.
     """
     found = {}
     for line in sorted(_tagged(repository, host, job), key=lambda line: line["time"]):
-        found[line["id"], line["host"], line["job"]] = line
+        found[line["id"], line["host"], line["job"], line["system"]] = line
     return [found[key] for key in sorted(found)]
 
 
@@ -258,7 +260,94 @@ def check(repository):
     restic(repository, ["check"], "The repository could not be checked; nothing is removed from it.")
 
 
-def _copy(repository, job, path):
+def _identified(repository, host, job, identities, directory=None):
+    """All snapshots of one job with the systems that they belong to. Those without a tag are identified by their
+    manifest, or because the same manifest is in `directory`; `system` stays empty for the others.
+    """
+    present = _tagged(repository, host, job)
+    for line in present:
+        if not line["system"]:
+            line["system"] = _system(repository, line, identities, directory)
+    identities.save({line["snapshot"] for line in present})
+    return present
+
+
+def _system(repository, line, identities, directory):
+    if line["snapshot"] in identities.snapshots:
+        return identities.snapshots[line["snapshot"]]
+    try:
+        text = manifest_text(repository, line["snapshot"])
+        found = identity.of_manifest(manifest.loads(text, line["snapshot"]))
+    except SauvegardeError as error:
+        if error.exit_code in (WRONG_KEY, LOCKED, NO_REPOSITORY):
+            raise
+        return ""  # not kept: it may be readable the next time
+    if not found and directory is not None:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if (directory / line["id"] / manifest.NAME).read_text(encoding="utf-8") == text:
+                found = identities.machine
+    identities.snapshots[line["snapshot"]] = found
+    return found
+
+
+def _claim(identities, job, directory):
+    """Add the systems of the archives in a job's folder, and those that the job replaces, to its own. Returns the
+    system of each archive by its label.
+    """
+    systems = {}
+    for label in archive.identifiers(directory):
+        with contextlib.suppress(SauvegardeError):  # one that is damaged says so when it is copied
+            systems[label] = identities.of(archive.read(directory / label))
+    identities.own.update(systems.values(), map(str, job.get("replaces") or []))
+    return systems
+
+
+def _own(repository, job, identities, directory):
+    """Those of a job's snapshots that are its own, and those of which it is unknown; raises where others are of another
+    system.
+    """
+    present = _identified(repository, job["host"], job["name"], identities, directory)
+    for group in identity.groups(present):
+        if group & identities.own:
+            identities.own |= group
+    foreign = [line for line in present if line["system"] and line["system"] not in identities.own]
+    if foreign:
+        raise _foreign(repository, job, identities, foreign)
+    return [line for line in present if line["system"]], [line for line in present if not line["system"]]
+
+
+def _foreign(repository, job, identities, foreign):
+    others = {}
+    for line in foreign:
+        others.setdefault(line["system"], []).append(line["id"])
+    told = [
+        f"{system} ({len(labels)} archives, {min(labels)} to {max(labels)})"
+        for system, labels in sorted(others.items())
+    ]
+    return SauvegardeError(
+        "The repository {} has archives of another system under the name {}, job {}: nothing is copied there, and "
+        "nothing is removed.".format(repository["name"], job["host"], job["name"]),
+        "This system is {}. The other archives are of {}.".format(
+            ", ".join(sorted(identities.own)) or identities.machine, ", ".join(told)
+        ),
+        "If these are two machines, give one of them another name in its inventory, or a repository of its own. If "
+        "this system has taken the other's place, add this to the job in backup_jobs and run the backup role: "
+        + f"replaces: {json.dumps(sorted(others))}",
+    )
+
+
+def _unknown_warnings(repository, unknown):
+    if not unknown:
+        return []
+    return [
+        "It is not known which machine made {} archives in the repository {}, whose snapshots do not say it: retention "
+        "keeps them. Where they are not needed: restic forget {}".format(
+            len(unknown), repository["name"], " ".join(line["snapshot"][:8] for line in unknown)
+        )
+    ]
+
+
+def _copy(repository, job, path, system, former):
     """One archive into the repository. Returns restic's summary."""
     directory = path.parent
     stage = directory / STAGE
@@ -268,6 +357,7 @@ def _copy(repository, job, path):
         archive.require_space(directory, found["bytes"])
         archive.expand(path, stage)
         tags = [TAG, "job={}".format(job["name"]), f"id={path.name}", "kind={}".format(job["kind"])]
+        tags += [f"system={system}", *(f"former={each}" for each in sorted(former))]
         arguments = ["backup", "--force", "--json", "--host={}".format(job["host"])]
         for tag in tags:
             arguments += ["--tag", tag]
@@ -289,13 +379,17 @@ def synchronise(repository, job, notify, known=False):
     directory = archive.job_directory(job["root"], job["name"])
     notify("offsite", repository=repository["name"])
     ensure(repository, known)
-    there = [line["id"] for line in snapshots(repository, job["host"], job["name"])]
+    identities = identity.Identities(job["state"])
+    systems = _claim(identities, job, directory)
+    own, unknown = _own(repository, job, identities, directory)
+    there = sorted({line["id"] for line in own})
     newest = max(set(there).difference(retention.from_the_future(there)), default="")
     copied = {}
     for label in archive.identifiers(directory):
         if label > newest and label not in there:
             notify("offsite_copy", repository=repository["name"], id=label)
-            copied[label] = _copy(repository, job, directory / label)
+            system = systems.get(label, identities.machine)
+            copied[label] = _copy(repository, job, directory / label, system, identities.own - {system})
     notify("offsite_check", repository=repository["name"])
     check(repository)
     for label, summary in copied.items():
@@ -303,15 +397,20 @@ def synchronise(repository, job, notify, known=False):
         if manifest_text(repository, summary["snapshot_id"]) != kept:
             raise SauvegardeError(f"The offsite copy of {label} does not hold its manifest as it is here.")
     forgotten = []
+    place = _place(repository, job["host"], job["name"])
     if repository.get("forget", True):
-        forgotten = _forget(repository, job["host"], job["name"], job["retention"], notify)
-    retention.refuse_future([*there, *copied], _place(repository, job["host"], job["name"]))
+        # Asked for again: another machine may have copied meanwhile.
+        own, unknown = _own(repository, job, identities, directory)
+        retention.refuse_future(sorted({line["id"] for line in own + unknown}), place)
+        forgotten = _forget(repository, own, job["retention"], notify)
+    retention.refuse_future(sorted({*there, *copied, *(line["id"] for line in unknown)}), place)
     added = sum(summary.get("data_added", 0) for summary in copied.values())
     return {
         "id": max([*there, *copied], default=""),
         "copied": sorted(copied),
         "added_bytes": added,
         "forgotten": forgotten,
+        "warnings": _unknown_warnings(repository, unknown),
     }
 
 
@@ -319,10 +418,10 @@ def _place(repository, host, job):
     return "the repository {} of {}'s job {}".format(repository["name"], host, job)
 
 
-def _forget(repository, host, job, policy, notify, dry_run=False):
-    """Forget the snapshots of one job that the policy lets go. Every snapshot of a label goes with it."""
-    present = _tagged(repository, host, job)
-    retention.refuse_future(sorted({line["id"] for line in present}), _place(repository, host, job))
+def _forget(repository, present, policy, notify, dry_run=False):
+    """Forget those of the snapshots of one job and system that the policy lets go. Every snapshot of a label goes with
+    it.
+    """
     gone = {line["id"] for line in retention.plan([line["id"] for line in present], policy) if not line["keep"]}
     doomed = [line for line in present if line["id"] in gone]
     if doomed and not dry_run:
@@ -335,14 +434,20 @@ def _forget(repository, host, job, policy, notify, dry_run=False):
 def forget_for_others(settings, notify, dry_run=False):
     """Tidy an append-only repository on its own host: check it, then apply each job's retention, as its host has it.
 
-    settings: repository's own plus policies, a list of {host, job, retention}. Jobs without a policy stay whole.
+    settings: repository's own plus policies, a list of {host, job, retention}. Jobs without a policy stay whole. Where
+    machines share a name, the retention counts the archives of each by themselves; those of unknown ones stay.
     Returns a list of {host, job, forgotten}.
     """
     notify("offsite_check", repository=settings["name"])
     check(settings)
     done = []
     for line in settings["policies"]:
-        policy = line.get("retention")
-        forgotten = _forget(settings, line["host"], line["job"], policy, notify, dry_run)
-        done.append({"host": line["host"], "job": line["job"], "forgotten": forgotten})
+        # Kept nowhere: this host's state is one folder for many jobs.
+        present = _identified(settings, line["host"], line["job"], identity.Identities())
+        retention.refuse_future(sorted({each["id"] for each in present}), _place(settings, line["host"], line["job"]))
+        forgotten = []
+        for group in identity.groups(present):
+            mine = [each for each in present if each["system"] in group]
+            forgotten += _forget(settings, mine, line.get("retention"), notify, dry_run)
+        done.append({"host": line["host"], "job": line["job"], "forgotten": sorted(forgotten)})
     return done

@@ -165,7 +165,9 @@ def _work(job, repositories, steps, report, tell):
             report["warnings"] += offsite.warnings()
     tell()
     for name in job["offsite"]:
-        report["offsite"][name] = attempt("offsite", lambda name=name: _offsite(job, repositories[name], steps))
+        done = attempt("offsite", lambda name=name: _offsite(job, repositories[name], steps))
+        report["offsite"][name] = done
+        report["warnings"] += done["warnings"] if done else []
         tell()
 
 

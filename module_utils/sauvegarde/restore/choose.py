@@ -39,6 +39,24 @@ def roles_for(entries, entry):
     return before[-1] if before else (found[0] if found else None)
 
 
+def _refuse_mixed(entries, what):
+    """Raise where archives of two machines of one name take turns. After an upgrade or on a new machine, another
+    system's archives follow the first one's, and none of these come after them.
+    """
+    for job in sorted({each["job"] for each in entries}):
+        mine = [each["system"] for each in entries if each["job"] == job and each.get("system")]
+        turns = [system for system, before in zip(mine, [None, *mine]) if system != before]
+        if len(turns) != len(set(turns)):
+            raise SauvegardeError(
+                f"Two machines of one name have archives of {what}.",
+                "Those of the job {} take turns: they are of the systems {}.".format(
+                    job, ", ".join(sorted(set(turns)))
+                ),
+                "Name the archive by its id; the list (as JSON) says the system of each. Give one of the machines "
+                "another name in its inventory.",
+            )
+
+
 # Two archives of one database by two jobs are worth the same; of a site's data each job may hold another part.
 _WHOLE = ("pg_dump", "sqlite")
 
@@ -75,6 +93,8 @@ def one(entries, database, point="latest", job="", host="", kinds=("pg_dump",)):
     if len(jobs) > 1 and any(each["kind"] not in _WHOLE for each in whole):
         raise SauvegardeError(f"Several jobs archive {what}: " + ", ".join(jobs) + ".", fix="Say which: migrate_job.")
     whole.sort(key=lambda each: each["id"])
+    if not _ID.fullmatch(point):
+        _refuse_mixed(whole, what)
     if point == "latest":
         return whole[-1]
     until = label(point)

@@ -1,0 +1,152 @@
+"""Two machines of one inventory name and one repository: neither forgets or hides what belongs to the other."""
+
+import json
+import shutil
+from unittest import mock
+
+import pytest
+from sauvegarde import catalog, identity, kinds, offsite
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.restore import choose
+from test_runner import Host
+
+pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
+ONE, TWO = "machine-1111111111111111", "machine-2222222222222222"
+NIGHT = 1767312000  # seconds; a day's labels begin there
+
+
+class Machine(Host):
+    """A machine named `db1` with one job; `identifier` stands for its machine id, `server` for its cluster's."""
+
+    def __init__(self, folder, vault, identifier, server=""):
+        super().__init__(folder)
+        self.vault, self.identifier, self.server = vault, identifier, server
+
+    def back_up(self, night, **changes):
+        """An archive with the label of that night, and the run's copy of it. Returns (label, synchronise's answer)."""
+        job = self.configure(**dict({"retention": {"last": 2}}, **changes))
+        dump = kinds.sqlite.dump
+        named = (lambda *given: self._of_server(dump(*given))) if self.server else dump
+        with mock.patch.object(identity, "machine", lambda: self.identifier), mock.patch.object(
+            kinds.sqlite, "dump", named
+        ):
+            made = kinds.back_up(job, str(self.root), now=NIGHT + 86400 * night)["id"]
+            return made, offsite.synchronise(self.vault, job, kinds.silent)
+
+    def _of_server(self, part):
+        server = {"version": "17.0", "version_num": 170000, "system_identifier": self.server, "standby": False}
+        return dict(part, source=dict(part["source"], server=server))
+
+
+@pytest.fixture()
+def vault(tmp_path):
+    (tmp_path / "private").mkdir()
+    values = {"name": "vault", "repository": str(tmp_path / "vault"), "password": "x"}
+    return dict(values, private=str(tmp_path / "private"), cache=str(tmp_path / "cache"))
+
+
+def pair(tmp_path, vault, servers):
+    return [
+        Machine(tmp_path / name, vault, number, server)
+        for name, number, server in zip(("one", "two"), (ONE, TWO), servers)
+    ]
+
+
+def untagged(vault):
+    """Take the tags from all snapshots that those of versions before did not have."""
+    offsite.restic(
+        vault, ["tag", *(word for each in _tags(vault) for word in ("--remove", each)), "--tag", "sauvegarde"], "x"
+    )
+
+
+def _tags(vault):
+    lines = json.loads(offsite.restic(vault, ["snapshots", "--json", "--no-lock"], "x").text)
+    return sorted({tag for line in lines for tag in line["tags"] if tag.startswith(("system=", "former="))})
+
+
+def there(vault):
+    return [(line["id"], line["system"]) for line in offsite.snapshots(vault)]
+
+
+def test_another_cluster_under_the_name_is_refused_by_name(tmp_path, vault):
+    """Also where the copies are of versions that did not tag them: their manifests name the cluster."""
+    mine, other = "7300000000000000001", "7300000000000000002"
+    first, second = pair(tmp_path, vault, (mine, other))
+    label, _ = first.back_up(1)
+    untagged(vault)
+    (first.state / identity.FILE).unlink()
+    for night in (0, 5):  # before and after what is there
+        with pytest.raises(SauvegardeError) as caught:
+            second.back_up(night, retention={"last": 1})
+        error = caught.value
+        assert f"This system is {other}." in error.why and f"are of {mine} (1 archives, {label}" in error.why
+        assert f'replaces: ["{mine}"]' in error.fix and "another name" in error.fix
+    assert there(vault) == [(label, "")], "nothing is copied, nothing forgotten"
+    label, done = first.back_up(6, retention={"last": 1})
+    assert there(vault) == [(label, mine)] and done["warnings"] == [], "the first one goes on as before"
+    label, _ = second.back_up(7, replaces=[mine], retention={"last": 1})
+    assert there(vault) == [(label, other)], "in the other's place its retention holds for both"
+
+
+def test_machines_without_a_server_are_told_apart_and_unknown_copies_stay(tmp_path, vault):
+    first, second = pair(tmp_path, vault, ("", ""))
+    label, _ = first.back_up(1)
+    with pytest.raises(SauvegardeError, match="another system") as caught:
+        second.back_up(0)
+    assert ONE in caught.value.why and TWO in caught.value.why and there(vault) == [(label, ONE)]
+    # Without tags nothing says whose it is: it is neither refused nor forgotten, and does not keep new ones out.
+    untagged(vault)
+    later, done = second.back_up(2, retention={"last": 1})
+    assert there(vault)[0] == (label, "") and there(vault)[-1] == (later, TWO)
+    assert "restic forget" in done["warnings"][0]
+    # Its own machine knows it by the manifest in its folder.
+    known = identity.Identities(first.state)
+    known.machine = ONE
+    present = offsite._identified(vault, "db1", "demo", known, first.directory)
+    assert sorted({line["system"] for line in present}) == [ONE, TWO]
+
+
+def test_a_cluster_that_was_upgraded_goes_on(tmp_path, vault):
+    """It has a new identifier, and the copies of the old one age as they did."""
+    host = Machine(tmp_path / "one", vault, ONE, "7300000000000000001")
+    host.back_up(1)
+    host.server = "7300000000000000002"
+    label, done = host.back_up(2, retention={"last": 1})
+    assert there(vault) == [(label, host.server)] and len(done["forgotten"]) == 1
+    # Of a new machine nobody knows whether it took the other's place.
+    (host.state / identity.FILE).unlink()
+    shutil.rmtree(str(host.directory))
+    host.directory.mkdir(mode=0o700)
+    host.server = "7300000000000000003"
+    with pytest.raises(SauvegardeError, match="another system"):
+        host.back_up(3)
+
+
+def test_the_repositorys_own_host_counts_each_machines_archives(tmp_path, vault):
+    """Two machines have copied before their systems were compared."""
+    offsite.ensure(vault, known=False)
+    host = Host(tmp_path / "one")
+    job = host.configure()
+    for night, system in ((1, ONE), (2, TWO), (3, ONE)):
+        label = kinds.back_up(job, str(host.root), now=NIGHT + 86400 * night)["id"]
+        offsite._copy(vault, job, host.directory / label, system, ())
+    entries = catalog.remote(vault)
+    assert [each["system"] for each in entries] == [ONE, TWO, ONE]
+    with pytest.raises(SauvegardeError, match="Two machines of one name") as caught:
+        choose.one(entries, str(host.database), kinds=("sqlite",))
+    assert ONE in caught.value.why and TWO in caught.value.why
+    chosen = choose.one(entries, str(host.database), entries[1]["id"], kinds=("sqlite",))
+    assert chosen["system"] == TWO
+    settings = dict(vault, policies=[{"host": "db1", "job": "demo", "retention": {"last": 1}}])
+    (done,) = offsite.forget_for_others(settings, kinds.silent)
+    assert len(done["forgotten"]) == 1 and [system for _, system in there(vault)] == [TWO, ONE]
+
+
+def test_a_real_cluster_is_named_by_its_system(cluster, database, tmp_path, vault):
+    host = Host(tmp_path / "one")
+    job = host.configure(kind="pg_dump", database=database, connection=cluster.values)
+    made = kinds.back_up(job, str(host.root))
+    offsite.synchronise(vault, job, kinds.silent)
+    ((_, system),) = there(vault)
+    assert system == made["source"]["server"]["system_identifier"] and system.isdigit()
+    assert [line["system"] for line in catalog.local(host.root, "db1")] == [system]
