@@ -160,6 +160,7 @@ def _restore():
         lexer,
         load,
         load_as,
+        locales,
         losses,
         matviews,
         names,

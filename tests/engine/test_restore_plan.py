@@ -124,6 +124,16 @@ def test_a_locale_is_asked_for_whatever_the_encoding(cluster, spec, monkeypatch)
         cluster.execute("DROP DATABASE latin")
 
 
+@pytest.mark.parametrize("name", ["c.UTF8", "c.65001"])
+def test_a_locale_under_another_name_is_taken_by_the_targets(spec, name):
+    """Also by the run: the plan's properties are those of the database that it makes."""
+    made = run.make_plan(dict(spec, locale=name))
+    assert made["obstacles"] == []
+    assert made["properties"]["collate"] in ("C.utf8", "C.UTF-8")
+    said = [each["what"] for each in made["warnings"] if "locale" in each["what"]]
+    assert said == [f"The locale {name} is called {made['properties']['collate']} here."]
+
+
 def test_no_client_that_reads_the_archive(spec, monkeypatch):
     path = Path(spec["path"]) / manifest.NAME
     found = json.loads(path.read_text("utf-8"))

@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from .. import archive, databases, postgres
 from ..errors import SauvegardeError
-from . import attachments, files, foresight, load_as, losses, oids, partial, roles, room, side, swap
+from . import attachments, files, foresight, load_as, locales, losses, oids, partial, roles, room, side, swap
 from . import source as sources
 
 # What a database takes while it is restored, by its size at the source: data, its indexes' sorts, the WAL in between.
@@ -171,7 +171,7 @@ def make(server, database, source, wanted, options, contents=None):
                 obstacles.append(sources.unread(source.path, target["version_num"], why).as_dict())
         extensions = _extensions(connection, wanted, stop)
         made = _roles(connection, wanted, properties, options, stop, warn)
-        _locale(connection, properties, wanted, stop)
+        _locale(connection, properties, stop, warn)
         space = _space(connection, wanted, options, stop)
         for sentence in swap.obstacles(connection, database):
             stop(f"{database} cannot be swapped.", sentence, "Then run it again.")
@@ -365,16 +365,48 @@ def _roles(connection, wanted, properties, options, stop, warn):
     return of_globals + missing
 
 
-def _locale(connection, properties, wanted, stop):
-    """A locale is asked of the server itself: one generated since it started is unknown to it until it restarts."""
+def _locale(connection, properties, stop, warn):
+    """Ask the server for the locale of the database; where it has it under another name only, use that one."""
     if not properties["collate"] or properties["provider"] == "builtin":
         return
-    encoding = postgres.value(
+    error = _refused_locale(connection, properties)
+    if error is None:
+        return
+    available = locales.available(connection)
+    encoding = properties["encoding"] or _own_encoding(connection)
+    renamed = {
+        key: locales.find(properties[key], encoding, available) or properties[key]
+        for key in ("collate", "ctype")
+        if properties[key]
+    }
+    changed = sorted({(properties[key], name) for key, name in renamed.items() if properties[key] != name})
+    if changed and _refused_locale(connection, dict(properties, **renamed)) is None:
+        for source, here in changed:
+            warn(f"The locale {source} is called {here} here.", "The restored database gets it by that name.")
+        properties.update(renamed)
+        return
+    names = ", ".join(locales.similar(properties["collate"], available)) or "none of that language"
+    stop(
+        "The target lacks the locale {}.".format(properties["collate"]),
+        str(error),
+        "Generate it and restart the server (one generated since its start is unknown to it), or name another locale"
+        f" (restore_locale; the target has {names}), with its encoding where that differs (restore_encoding).",
+    )
+
+
+def _own_encoding(connection):
+    return postgres.value(
         connection,
         "SELECT pg_catalog.pg_encoding_to_char(encoding) FROM pg_catalog.pg_database"
         " WHERE datname = pg_catalog.current_database()",
     )
-    if properties["encoding"] in ("", encoding):
+
+
+def _refused_locale(connection, properties):
+    """The server's error about a database's locale, or None where it takes it. A locale is asked of the server itself:
+    one generated since it started is unknown to it until it restarts.
+    """
+    if properties["encoding"] in ("", _own_encoding(connection)):
         probe = "CREATE COLLATION pg_temp.sauvegarde_probe (LC_COLLATE = {}, LC_CTYPE = {})"
     else:
         # A collation is of its database's encoding; this asks for the locale alone.
@@ -388,14 +420,10 @@ def _locale(connection, properties, wanted, stop):
             ),
         )
     except psycopg2.Error as error:
-        stop(
-            "The target lacks the locale {}.".format(properties["collate"]),
-            str(error),
-            "Generate it and restart the server (one generated since its start is unknown to it),"
-            " or name another locale (restore_locale).",
-        )
+        return error
     finally:
         postgres.execute(connection, "ROLLBACK")
+    return None
 
 
 def _space(connection, wanted, options, stop):
