@@ -29,7 +29,8 @@ _COUNTRIES = {
     "lithuania": "LT", "luxembourg": "LU", "mexico": "MX", "netherlands": "NL", "norway": "NO", "poland": "PL",
     "portugal": "PT", "romania": "RO", "russia": "RU", "serbia": "RS", "slovakia": "SK", "slovenia": "SI",
     "spain": "ES", "sweden": "SE", "switzerland": "CH", "taiwan": "TW", "turkey": "TR", "ukraine": "UA",
-    "united kingdom": "GB", "united states": "US", "people's republic of china": "CN", "hong kong sar": "HK", "türkiye": "TR",
+    "united kingdom": "GB", "united states": "US",
+    "people's republic of china": "CN", "hong kong sar": "HK", "türkiye": "TR",
 }  # fmt: skip
 _PARTS = re.compile(r"([^.@]+)(?:\.([^@]*))?(?:@(.*))?")
 
