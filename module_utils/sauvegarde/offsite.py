@@ -347,8 +347,8 @@ def _unknown_warnings(repository, unknown):
     ]
 
 
-def _copy(repository, job, path, system, former):
-    """One archive into the repository. Returns restic's summary."""
+def _copy(repository, job, path, system="", former=()):
+    """One archive into the repository, as that of a system, which its manifest can say. Returns restic's summary."""
     directory = path.parent
     stage = directory / STAGE
     shutil.rmtree(str(stage), ignore_errors=True)
@@ -357,7 +357,9 @@ def _copy(repository, job, path, system, former):
         archive.require_space(directory, found["bytes"])
         archive.expand(path, stage)
         tags = [TAG, "job={}".format(job["name"]), f"id={path.name}", "kind={}".format(job["kind"])]
-        tags += [f"system={system}", *(f"former={each}" for each in sorted(former))]
+        system = system or identity.of_manifest(found)
+        tags += [f"system={system}"] if system else []
+        tags += [f"former={each}" for each in sorted(former)]
         arguments = ["backup", "--force", "--json", "--host={}".format(job["host"])]
         for tag in tags:
             arguments += ["--tag", tag]
