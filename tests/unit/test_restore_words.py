@@ -154,3 +154,27 @@ def test_progress_is_one_line():
     line = words.of_progress(dict(state, tables=3, tables_total=2))
     assert line == "d: data · 1.0 KiB of about 2.0 KiB · 2 of 2 tables · 1 min 1 s of about 1 min 30 s"
     assert words.of_progress({"database": "d", "step": "read", "elapsed": 0}) == "d: read · 0 s"
+
+
+def test_the_roles_of_the_same_cluster_go_with_an_archive():
+    one, other = {"system": "1"}, {"system": "2"}
+    globals_ = [dict(entry(f"2026112{day}T030000Z"), kind="globals", **of) for day, of in ((1, one), (2, other))]
+    archive = entry("20261123T030000Z", **one)
+    assert choose.roles_for(globals_, archive) is globals_[0]
+    assert choose.roles_for(globals_[1:], archive) is globals_[1], "better than none"
+    assert choose.roles_for(globals_, entry("20261123T030000Z")) is globals_[1]
+
+
+def test_archives_of_two_machines_that_take_turns_are_not_chosen_between():
+    nights = [entry(f"2026112{day}T030000Z", system=system) for day, system in enumerate("11222")]
+    assert choose.one(nights, "elpaso")["id"] == nights[-1]["id"], "an upgrade"
+    nights.append(entry("20261126T030000Z", system="1"))
+    for point in ("latest", "2026-11-22"):
+        with pytest.raises(SauvegardeError, match="Two machines of one name"):
+            choose.one(nights, "elpaso", point)
+    assert choose.one(nights, "elpaso", nights[2]["id"]) is nights[2]
+    # Two clusters of one host that have a database of the same name: each has a job of its own.
+    nights = [entry(f"2026112{day}T030000Z", system=str(day % 2)) for day in range(4)]
+    for each in nights:
+        each["job"] = each["system"]
+    assert choose.one(nights, "elpaso")["id"] == nights[-1]["id"]

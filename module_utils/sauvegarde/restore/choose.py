@@ -30,10 +30,14 @@ def label(point):
 
 
 def roles_for(entries, entry):
-    """The newest verified archive of the roles of the same host that is no newer, else the oldest; None without one."""
+    """The newest verified archive of the roles of the same host that is no newer, else the oldest; None without one.
+    Where some are of the same cluster, those of others (a second one, or one of a machine of that name) do not count.
+    """
     found = [
         each for each in entries if each["kind"] == "globals" and each["verified"] and each["host"] == entry["host"]
     ]
+    if entry.get("system"):
+        found = [each for each in found if each.get("system") == entry["system"]] or found
     found.sort(key=lambda each: each["id"])
     before = [each for each in found if each["id"] <= entry["id"]]
     return before[-1] if before else (found[0] if found else None)
