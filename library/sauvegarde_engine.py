@@ -97,6 +97,7 @@ def _engine():
 def _django():
     from ansible.module_utils.sauvegarde.django import (  # noqa: F401 - see above
         arguments,
+        dependence,
         dump,
         environment_file,
         fixture,
@@ -117,6 +118,7 @@ def _django():
         worker_naturals,
         worker_plan,
         worker_start,
+        worker_trees,
         worker_values,
         worker_write,
     )

@@ -22,6 +22,7 @@ import re
 from typing import NamedTuple, Optional
 
 from ..errors import SauvegardeError
+from .dependence import dependence
 from .fixture import NUMBERED
 
 KEEP, EMPTY, DROP = "keep", "empty", "drop"
@@ -259,6 +260,7 @@ class Masking:
             )
         self.key = key
         self.description = description
+        self.dependence = dependence(description)
         self.models = {label.lower(): rules for label, rules in policy.get("models", {}).items()}
         password = policy.get("password")
         self.password = _password(password, key) if password else None
@@ -345,6 +347,10 @@ class Masking:
         relation = field.get("relation")
         if action is None:
             return "the field is not in the policy"
+        if action != KEEP and field.get("tree"):
+            return f"it belongs to {field['tree']}, which breaks when a value changes: keep it"
+        if action == {"mask": "scrub"} and (label, name) in self.dependence:
+            return f"it cannot be scrubbed: {self.dependence[label, name]}. Keep it, or give it a mask of its own kind"
         if action == EMPTY:
             if field["pk"] or (field["unique"] and not field["null"] and not field.get("many")):
                 return "a field that must be unique cannot be empty"
@@ -458,9 +464,11 @@ def starting_policy(description):
     """A policy that classifies every field of every model, for a person to read and correct.
 
     Recognised are passwords, names, addresses of every kind, telephones, tokens and sessions, by the words in the
-    fields' names and by their types; free text loses the addresses and telephones inside it; all else is kept.
+    fields' names and by their types; free text loses the addresses and telephones inside it; all else is kept, and so
+    is what other rows depend on (trees, natural keys, generic references).
     """
     models = {label: DROP for label in description if _DROPPED.search(label)}
+    depended = dependence(description)
     # Rows that cannot be without a dropped row go with it.
     while True:
         orphans = [
@@ -473,7 +481,10 @@ def starting_policy(description):
         models.update(dict.fromkeys(orphans, DROP))
     for label, facts in sorted(description.items()):
         if label not in models:
-            models[label] = {name: _start(field, name, models) for name, field in sorted(facts["fields"].items())}
+            models[label] = {
+                name: _start(field, name, models, (label, name) in depended)
+                for name, field in sorted(facts["fields"].items())
+            }
     return {"models": models}
 
 
@@ -497,8 +508,10 @@ def _needs(field, dropped):
     return bool(relation and relation[0] in dropped and not field["null"] and not field.get("many"))
 
 
-def _start(field, name, models):
+def _start(field, name, models, depended):
     relation = field.get("relation")
+    if field.get("tree"):
+        return KEEP
     if relation:
         return EMPTY if models.get(relation[0]) == DROP and (field["null"] or field.get("many")) else KEEP
     if field["type"] == "GenericIPAddressField":
@@ -514,6 +527,8 @@ def _start(field, name, models):
                 return {"mask": "number"}
             elif field.get("text"):
                 return {"mask": how}
+    if depended or field.get("choices"):
+        return KEEP
     # Wherever there is room for a sentence.
     long = field["type"] == "CharField" and not field["pk"] and (field["max_length"] or _LONG) >= _LONG
     long = long and not field.get("url")

@@ -20,6 +20,7 @@ from . import environment_file
 if TYPE_CHECKING:
     # Never imported here, where there is no Django: named so that Ansible brings them to the host.
     from . import (  # noqa: F401 - sent by name, below
+        dependence,
         fixture,
         masking,
         worker,
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
         worker_naturals,
         worker_plan,
         worker_start,
+        worker_trees,
         worker_values,
         worker_write,
     )
 
-_SENT = ("errors", "django", "django.fixture", "django.masking", "django.worker", "django.worker_dates")
+_SENT = ("errors", "django", "django.dependence", "django.fixture", "django.masking", "django.worker")
 _SENT += (
+    "django.worker_dates",
     "django.worker_direct",
     "django.worker_dump",
     "django.worker_guard",
@@ -50,6 +53,7 @@ _SENT += (
     "django.worker_naturals",
     "django.worker_plan",
     "django.worker_start",
+    "django.worker_trees",
     "django.worker_values",
     "django.worker_write",
 )

@@ -18,6 +18,7 @@ from django.db.models.query_utils import DeferredAttribute
 from ..errors import SauvegardeError
 from .fixture import NUMBERED
 from .worker_guard import LOCK_SECONDS, timeouts
+from .worker_trees import reference_fields, tree_fields
 
 _EMPTY = {"DecimalField": "0", "UUIDField": "00000000-0000-0000-0000-000000000000", "DurationField": "P0DT00H00M00S"}
 _EMPTY.update({"DateField": "1970-01-01", "DateTimeField": "1970-01-01T00:00:00Z", "TimeField": "00:00:00"})
@@ -49,11 +50,21 @@ def description(using):
             "pk": model._meta.pk.name,
             "natural_key": _places(natural_parts(model)),
             # What the database computes is no data of the site's: no policy, no masked dump and no proof knows of it.
-            "fields": {field.name: _field(field) for field in stored_fields(model) if not is_generated(field)},
+            "fields": _fields(model, using),
         }
         for model in apps.get_models()
         if not model._meta.proxy and router.allow_migrate_model(using, model)
     }
+
+
+def _fields(model, using):
+    """{name: facts} of the fields of the model that hold data, what depends on them included."""
+    fields = {field.name: _field(field) for field in stored_fields(model) if not is_generated(field)}
+    for key, found in (("tree", tree_fields(model, using)), ("reference", reference_fields(model))):
+        for name, why in found.items():
+            if name in fields:
+                fields[name][key] = why
+    return fields
 
 
 def is_generated(field):
@@ -99,6 +110,7 @@ def _field(field):
         # To the database these are like any other text.
         "email": isinstance(field, models.EmailField),
         "url": isinstance(field, models.URLField),
+        "choices": bool(getattr(field, "choices", None)),
         "empty": False
         if kind == "BooleanField"
         else 0

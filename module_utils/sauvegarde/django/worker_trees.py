@@ -1,0 +1,55 @@
+"""Inside the site: find the fields that hold a model's rows together.
+
+A tree's path or its left and right numbers say where a row stands among the others. A value that is changed by itself
+breaks the tree, although each value still looks right.
+"""
+
+import contextlib
+
+from django.db import connections
+
+_TREEBEARD = ("path", "depth", "numchild", "lft", "rgt", "tree_id", "sib_order")
+_MPTT = ("left_attr", "right_attr", "tree_id_attr", "level_attr")
+# What packages and sites call them that are not known by their classes.
+_SHAPES = (
+    ("path", "depth", "numchild"),
+    ("lft", "rgt"),
+    ("lft", "rght"),
+    ("tree_left", "tree_right"),
+)
+_BESIDE = ("tree_id", "level", "depth", "tree_level", "tree_depth")
+_PATHS = ("path", "tree_path", "materialized_path", "lineage", "ancestors")
+
+
+def tree_fields(model, using):
+    """{name of a field: the tree that it belongs to}, a phrase for people."""
+    names = {field.name for field in model._meta.local_concrete_fields}
+    packages = {cls.__module__.split(".")[0] for cls in model.__mro__}
+    found = {}
+    if "treebeard" in packages:
+        found.update((name, "the tree of django-treebeard") for name in names.intersection(_TREEBEARD))
+    if hasattr(model, "_mptt_meta"):
+        own = {getattr(model._mptt_meta, attribute, "") for attribute in _MPTT}
+        found.update((name, "the tree of django-mptt") for name in names & own)
+    for shape in _SHAPES:
+        if names.issuperset(shape):
+            found.update((name, "a tree") for name in names.intersection(shape + _BESIDE) if name not in found)
+    for field in model._meta.local_concrete_fields:
+        with contextlib.suppress(Exception):  # a field of the site's own, which may not know its type
+            if field.db_type(connections[using]) == "ltree":
+                found.setdefault(field.name, "a tree (ltree)")
+    return found
+
+
+def reference_fields(model):
+    """{name of a field: why other values depend on it}: generic references, and paths of trees that sites make."""
+    found = {}
+    for private in model._meta.private_fields:
+        name = getattr(private, "fk_field", None)
+        if name and getattr(private, "ct_field", None):
+            found[name] = f"it is part of the generic reference {private.name}"
+    pointed = [field for field in model._meta.local_concrete_fields if field.remote_field is not None]
+    if any(field.related_model is model for field in pointed):
+        names = {field.name for field in model._meta.local_concrete_fields}
+        found.update((name, "it is the path of a tree") for name in names.intersection(_PATHS))
+    return found
