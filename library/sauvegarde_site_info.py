@@ -16,6 +16,12 @@ options:
     description: The masking policy that there is already.
     type: dict
     default: {}
+  rows:
+    description:
+      - How many rows of each model are looked at for personal data, the first and the last ones. Their values do not
+        leave the host. V(0) drafts from the names and types of the fields alone.
+    type: int
+    default: 1000
 attributes:
   check_mode:
     support: full
@@ -37,7 +43,7 @@ description:
   returned: always
   type: dict
 starting_policy:
-  description: A masking policy that knows every field of every model.
+  description: A masking policy that knows every field of every model. What it cannot decide is C(ask), with the reason.
   returned: always
   type: dict
 unclassified:
@@ -47,18 +53,18 @@ unclassified:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde.django import arguments, masking, site
+from ansible.module_utils.sauvegarde.django import arguments, drafting, masking, site
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
 def main():
-    specification = dict(arguments.SITE, policy={"type": "dict", "default": {}})
+    specification = dict(arguments.SITE, policy={"type": "dict", "default": {}}, rows={"type": "int", "default": 1000})
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     try:
-        described = site.describe(arguments.described(module.params))
+        described = site.describe(arguments.described(module.params), rows=module.params["rows"])
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    policy = masking.starting_policy(described["models"])
+    policy = drafting.draft(described["models"], described.pop("samples"))
     left = masking.unclassified(policy, module.params["policy"])
     module.exit_json(changed=False, description=described, starting_policy=policy, unclassified=left)
 

@@ -26,9 +26,11 @@ from .dependence import dependence
 from .fixture import NUMBERED
 
 KEEP, EMPTY, DROP = "keep", "empty", "drop"
+# What a draft leaves for a person to decide: "ask", or {"ask": "the reason"}.
+ASK = "ask"
 
 _SYLLABLES = ("ba", "bel", "cha", "do", "fa", "gan", "ju", "ka", "lo", "mer", "na", "nor", "pa", "ré", "ri", "sa", "vé")
-_EMAIL = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
+EMAIL = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
 # What stands between a telephone's digits; `\s` has the spaces that do not break, too.
 _GAP = r"[\s./\u2010-\u2013-]"
 # French ones, of just so many digits. A day with an hour behind it ("06-05-2024 12") is none.
@@ -38,7 +40,7 @@ _FRENCH = (
     rf"0[1-9](?:/\d\d(?:{_GAP}\d\d){{3}}|(?:(?!/){_GAP}?\d\d){{4}})"
 )
 # Then whatever begins with a country's number. How long it is nobody knows: all digits behind it are taken for its own.
-_PHONE = re.compile(
+PHONE = re.compile(
     rf"(?:{_FRENCH})(?!\w)|(?:\+|(?<!\w)00(?!0))\d{{1,3}}(?:{_GAP}?\(0\))?(?:(?:{_GAP}|[()]){{0,2}}\d){{7,}}(?!\w)"
 )
 _DATE = re.compile(r"(\d{4})-\d{2}-\d{2}(.*)", re.DOTALL)
@@ -141,6 +143,8 @@ _TEXT_MASKS = {
     "name": lambda digest, text: digest.word(2) + " " + digest.word(3),
 }
 MASKS = [*sorted(_TEXT_MASKS), "number", "password", "scrub"]
+# Masks of people's names.
+PEOPLE = ("first_name", "last_name", "name")
 # What a value that had to be unique may get behind it when its mask is too small a space (a name, a short code).
 _SUFFIXED = ("first_name", "last_name", "name", "username", "slug")
 
@@ -152,6 +156,7 @@ class Field(NamedTuple):
     max_length: Optional[int] = None
     null: bool = False
     empty: object = ""  # what "empty" makes of a field that may not be NULL
+    nested: bool = False  # its value is a text that holds JSON (an array, a hstore)
 
 
 class Mask:
@@ -183,11 +188,21 @@ class Mask:
         )
 
     def _masked(self, value, attempt):
+        if self.field.nested and isinstance(value, str):
+            try:
+                return json.dumps(self._changed(json.loads(value), attempt))
+            except json.JSONDecodeError as error:
+                raise self._misfit(value, "it is not JSON") from error
+        return self._changed(value, attempt)
+
+    def _changed(self, value, attempt):
         try:
             if self.how == "scrub":
-                return self._fit(_inside(value, self._scrubbed, self._scrubbed))
+                return _inside(value, lambda text: self._fit(self._scrubbed(text)), self._scrubbed)
             if self.how == "text":
                 return self._fit(_inside(value, lambda text: _letters(self._digest(text, attempt), text)))
+            if isinstance(value, (list, dict)):
+                return _inside(value, lambda text: self._changed(text, 0) if text else text, self._scrubbed)
             if self.how == "password":
                 return self.password or "!" + self._digest(value, 0).hex(40)
             if self.how == "number":
@@ -205,8 +220,8 @@ class Mask:
         return Digest(self.key, self.how, value, attempt)
 
     def _scrubbed(self, text):
-        text = _EMAIL.sub(lambda match: _email(Digest(self.key, "email", match.group(), 0), ""), text)
-        return _PHONE.sub(lambda match: _phone(Digest(self.key, "phone", match.group(), 0), match.group()), text)
+        text = EMAIL.sub(lambda match: _email(Digest(self.key, "email", match.group(), 0), ""), text)
+        return PHONE.sub(lambda match: _phone(Digest(self.key, "phone", match.group(), 0), match.group()), text)
 
     def _fit(self, masked):
         limit = self.field.max_length
@@ -290,7 +305,8 @@ class Masking:
             if followed is None or not facts.get("many"):
                 return followed
             return lambda values: [followed(value) for value in values]
-        field = Field(facts["unique"], facts.get("max_length"), facts["null"], facts.get("empty", ""))
+        empty, nested = facts.get("empty", ""), facts.get("nested", False)
+        field = Field(facts["unique"], facts.get("max_length"), facts["null"], empty, nested)
         if action == EMPTY:
             return Empty(field, facts.get("many", False))
         return Mask(action["mask"], self.key, field, f"{label}.{name}", self.password)
@@ -347,6 +363,8 @@ class Masking:
         relation = field.get("relation")
         if action is None:
             return "the field is not in the policy"
+        if action == ASK or (isinstance(action, dict) and list(action) == [ASK]):
+            return f"a person must decide: {action[ASK]}" if isinstance(action, dict) else "a person must decide"
         if action != KEEP and field.get("tree"):
             return f"it belongs to {field['tree']}, which breaks when a value changes: keep it"
         if action == {"mask": "scrub"} and (label, name) in self.dependence:
@@ -452,7 +470,7 @@ _BY_NAME = [
     (r"(contact|full|author|person|customer|client|owner)_?name\Z|\A(nom|contact|author|auteur)\Z", "name"),
     (r"phone|mobile|fax|(\A|_)tel(\Z|_)|portable", "phone"),
     (r"token|secret|api_?key|private_?key|session|(\A|_)otp", "token"),
-    (r"birth|naissance", "date"),
+    (r"birth|naissance|(\A|_)dob(\Z|_)", "date"),
     (r"street|address|adresse|(\A|_)rue(\Z|_)|iban|siret|ssn|passport", "text"),
     (r"post_?code|postal|zip", "digits"),
 ]
@@ -508,6 +526,38 @@ def _needs(field, dropped):
     return bool(relation and relation[0] in dropped and not field["null"] and not field.get("many"))
 
 
+def _named(field, name):
+    """The mask that the field's name asks for, or an empty text."""
+    for pattern, how in _BY_NAME:
+        if re.search(pattern, name.lower()):
+            if how == "date":
+                if field["type"] in ("DateField", "DateTimeField"):
+                    return "date"
+                if field.get("text"):
+                    return "text"
+            elif field["type"] in _NUMBERS:
+                return "number"
+            elif field.get("text"):
+                return how
+    return ""
+
+
+def is_personal(name):
+    """Whether a field of this name holds personal data, of whatever kind."""
+    return any(re.search(pattern, name.lower()) for pattern, _ in _BY_NAME)
+
+
+def name_fields(description):
+    """{label: {field that holds people's names: its mask}} of every model, dropped ones too."""
+    found = {}
+    for label, facts in description.items():
+        for name, field in facts["fields"].items():
+            how = "" if field.get("relation") or field.get("nested") else _named(field, name)
+            if how in PEOPLE:
+                found.setdefault(label, {})[name] = how
+    return found
+
+
 def _start(field, name, models, depended):
     relation = field.get("relation")
     if field.get("tree"):
@@ -518,20 +568,18 @@ def _start(field, name, models, depended):
         return {"mask": "ip"}
     if field.get("email"):
         return {"mask": "email"}
-    for pattern, how in _BY_NAME:
-        if re.search(pattern, name.lower()):
-            if how == "date":
-                if field["type"] in ("DateField", "DateTimeField"):
-                    return {"mask": "date"}
-            elif field["type"] in _NUMBERS:
-                return {"mask": "number"}
-            elif field.get("text"):
-                return {"mask": how}
+    how = _named(field, name)
+    if how:
+        return {"mask": how}
+    if field["type"] == "SearchVectorField":
+        return EMPTY  # all words of other fields; the site makes it again
+    if field["type"] == "BinaryField" and is_personal(name):
+        return EMPTY
     if depended or field.get("choices"):
         return KEEP
     # Wherever there is room for a sentence.
     long = field["type"] == "CharField" and not field["pk"] and (field["max_length"] or _LONG) >= _LONG
     long = long and not field.get("url")
-    if long or field["type"] in ("TextField", "JSONField"):
+    if long or field.get("nested") or field["type"] in ("TextField", "JSONField"):
         return {"mask": "scrub"}
     return KEEP

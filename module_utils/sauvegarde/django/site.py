@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         dependence,
         fixture,
         masking,
+        people,
+        personal,
         worker,
         worker_dates,
         worker_direct,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         worker_models,
         worker_naturals,
         worker_plan,
+        worker_samples,
         worker_start,
         worker_trees,
         worker_values,
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 
 _SENT = ("errors", "django", "django.dependence", "django.fixture", "django.masking", "django.worker")
 _SENT += (
+    "django.people",
+    "django.personal",
     "django.worker_dates",
     "django.worker_direct",
     "django.worker_dump",
@@ -52,6 +57,7 @@ _SENT += (
     "django.worker_models",
     "django.worker_naturals",
     "django.worker_plan",
+    "django.worker_samples",
     "django.worker_start",
     "django.worker_trees",
     "django.worker_values",
@@ -289,6 +295,9 @@ def completed(what, values, defaults):
     return dict(defaults, **values)
 
 
-def describe(where, asked=True):
-    """The site in plain values, as `worker_models.describe` gives them; its database is `asked`, or may be missing."""
-    return run(where, "describe", {"asked": asked})
+def describe(where, asked=True, rows=0):
+    """The site in plain values, as `worker_models.describe` gives them; its database is `asked`, or may be missing.
+
+    `rows`: how many rows of each model are looked at for personal data.
+    """
+    return run(where, "describe", {"asked": asked, "rows": rows})

@@ -22,6 +22,7 @@ from .worker_trees import reference_fields, tree_fields
 
 _EMPTY = {"DecimalField": "0", "UUIDField": "00000000-0000-0000-0000-000000000000", "DurationField": "P0DT00H00M00S"}
 _EMPTY.update({"DateField": "1970-01-01", "DateTimeField": "1970-01-01T00:00:00Z", "TimeField": "00:00:00"})
+_EMPTY.update({"ArrayField": "[]", "HStoreField": "{}"})
 _ZERO = ("IntegerField", "BigIntegerField", "SmallIntegerField", "PositiveIntegerField", "PositiveSmallIntegerField")
 _ZERO += ("PositiveBigIntegerField", "FloatField")
 
@@ -30,15 +31,23 @@ def describe(options, source, output):
     """The site in plain values: versions, database, models and their fields, migrations not applied.
 
     {"django", "python", "database": {"vendor", "name", "server"}, "models": {label: …as `masking.Masking` wants it…},
-     "unapplied": [names], none where the database is not to be `asked`}
+     "unapplied": [names], none where the database is not to be `asked`,
+     "samples": as `worker_samples.samples` has them, of at most `rows` of each model; {} where that is 0}
     """
     using = options.get("database", "default")
     connection = connections[using]
+    models_found = description(using)
+    samples = {}
+    if options.get("rows"):
+        from .worker_samples import samples as read  # only here: it imports this module
+
+        samples = read(using, options["rows"], models_found)
     return {
+        "samples": samples,
         "django": django.get_version(),
         "python": platform.python_version(),
         "database": {"vendor": connection.vendor, "engine": connection.settings_dict["ENGINE"]},
-        "models": description(using),
+        "models": models_found,
         "unapplied": _unapplied(connection) if options["asked"] else [],
     }
 
@@ -95,6 +104,7 @@ def _field(field):
         if field.related_model._meta.proxy:
             natural["natural_key"] = _places(natural_parts(field.related_model))
     kind = field.get_internal_type()
+    nested = _nested(field)
     together = {name for group in field.model._meta.unique_together for name in group}
     for constraint in field.model._meta.constraints:
         together.update(getattr(constraint, "fields", ()))
@@ -102,13 +112,16 @@ def _field(field):
         "type": kind,
         "null": field.null,
         "pk": field.primary_key,
+        "alone": field.unique,
         "unique": field.unique or field.name in together,
-        "max_length": getattr(field, "max_length", None),
+        "max_length": getattr(nested or field, "max_length", None),
         "relation": relation,
         "many": many,
-        "text": isinstance(field, (models.CharField, models.TextField, models.FileField)),
+        "text": isinstance(field, (models.CharField, models.TextField, models.FileField)) or nested is not None,
+        # A fixture has these as a text that holds JSON.
+        "nested": nested is not None,
         # To the database these are like any other text.
-        "email": isinstance(field, models.EmailField),
+        "email": isinstance(nested or field, models.EmailField),
         "url": isinstance(field, models.URLField),
         "choices": bool(getattr(field, "choices", None)),
         "empty": False
@@ -120,6 +133,17 @@ def _field(field):
         else _EMPTY.get(kind, ""),
     }
     return dict(facts, **natural)
+
+
+def _nested(field):
+    """The field of the texts inside an array (or of a hstore, the field itself), or None."""
+    if field.get_internal_type() == "HStoreField":
+        return field
+    if field.get_internal_type() != "ArrayField":
+        return None
+    while hasattr(field, "base_field"):
+        field = field.base_field
+    return field if isinstance(field, (models.CharField, models.TextField)) else None
 
 
 _ABOUT_SAVING = ("pre_init", "post_init", "pre_save", "post_save")

@@ -150,7 +150,7 @@ def test_the_archive_of_a_site_comes_out_of_a_repository_and_leaves_masked(dev, 
 
 
 def test_so_does_the_copy_of_a_file_whose_site_has_lost_it(dev, prod, archived, policy):
-    more = prod.module("sauvegarde_site_info", site=COPY, policy=policy)["unclassified"]["models"]
+    more = prod.module("sauvegarde_site_info", site=COPY, policy=policy, rows=0)["unclassified"]["models"]
     both = dict(policy, models=dict(policy["models"], **more))
     held = prod.dumped(site=COPY, policy=both, key=KEY)
     said = {"migrate_repository": "attic", "migrate_database": "/srv/cap/data/copy.sqlite3", "django_site": COPY}

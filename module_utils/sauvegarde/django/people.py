@@ -1,0 +1,81 @@
+"""Find the names of known people in texts, whole words only, whatever their case and accents.
+
+Names are compared folded: without case, accents, soft hyphens and HTML's entities for letters.
+"""
+
+import html
+import re
+import unicodedata
+
+# Letters, the marks that combine with them, what is invisible between them, and HTML's entities for letters.
+_WORD = re.compile(
+    r"(?:[^\W\d_]|[\u0300-\u036f\u00ad\u200b-\u200d]"
+    r"|&[A-Za-z]{1,2}(?:acute|grave|circ|uml|cedil|tilde|ring|caron|slash|lig);"
+    r"|&#(?:19[2-9]|[2-5]\d\d);|&#x(?:[c-fC-F][\da-fA-F]|1[\da-fA-F]{2});)+"
+)
+_SHORTEST = 3
+# Parts of names and titles that are ordinary words. Together with others they are still found.
+_PARTICLES = {"les", "des", "del", "della", "dem", "den", "der", "von", "van", "und", "the", "and"}
+_PARTICLES |= {"mme", "mlle", "monsieur", "madame", "mister"}
+
+
+def folded(word):
+    """The word as it is compared."""
+    if "&" in word:
+        word = html.unescape(word)
+    if word.isascii() if hasattr(word, "isascii") else all(ord(character) < 128 for character in word):
+        return word.lower()
+    letters = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(character for character in letters if character.isalpha())
+
+
+def words(text):
+    """The folded words of the text, without what is no letter."""
+    return [folded(match.group()) for match in _WORD.finditer(text)]
+
+
+class People:
+    """Names of people. `kept`: words that are no names, although they are part of one (of a service, a company)."""
+
+    def __init__(self, kept=()):
+        self._kept = {word for text in kept for word in words(text)}
+        self._words, self._phrases = {}, {}
+
+    def __bool__(self):
+        return bool(self._words or self._phrases)
+
+    def add(self, name):
+        """Learn a name: each of its words, and the whole where a word is too short to be looked for alone."""
+        parts = words(name)
+        alone = [len(part) >= _SHORTEST and part not in _PARTICLES and part not in self._kept for part in parts]
+        for part, is_alone in zip(parts, alone):
+            if is_alone:
+                self._words[part] = True
+        if len(parts) > 1 and not all(alone) and not all(part in self._kept for part in parts):
+            self._phrases.setdefault(parts[0], set()).add(tuple(parts))
+
+    def spans(self, text):
+        """[(start, end, folded word)] of each word of the text that is part of a known name."""
+        if not self:
+            return []
+        places = [(match.start(), match.end(), folded(match.group())) for match in _WORD.finditer(text)]
+        found = [place[2] in self._words for place in places]
+        for index, place in enumerate(places):
+            for phrase in self._phrases.get(place[2], ()):
+                if tuple(each[2] for each in places[index : index + len(phrase)]) == phrase:
+                    found[index : index + len(phrase)] = [True] * len(phrase)
+        return [place for place, is_found in zip(places, found) if is_found]
+
+    def replaced(self, text, substitute):
+        """The text with `substitute(folded word)` in place of each word of a name, in capitals where it was."""
+        parts, end = [], 0
+        for start, stop, word in self.spans(text):
+            old = html.unescape(text[start:stop])
+            new = substitute(word)
+            if old.isupper() and len(old) > 1:
+                new = new.upper()
+            elif old.islower():
+                new = new.lower()
+            parts += [text[end:start], new]
+            end = stop
+        return "".join([*parts, text[end:]])

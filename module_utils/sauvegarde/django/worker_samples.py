@@ -1,0 +1,130 @@
+"""Inside the site: look at a bounded number of each field's values and count what is personal in them.
+
+The values stay here; only counts leave.
+"""
+
+import collections
+import itertools
+
+from django.apps import apps
+from django.db import models, transaction
+
+from .masking import name_fields
+from .people import People
+from .personal import READ, kinds
+from .worker_models import is_generated, rows_of, snapshot, stored_fields
+
+_NAMES = 20000
+# Whose values are text, or hold text.
+_LOOKED_AT = (models.CharField, models.TextField, models.FileField, models.JSONField, models.BinaryField)
+_ALSO = ("ArrayField", "HStoreField", "SearchVectorField")
+
+
+def samples(using, rows, description):
+    """{label: {field: {"rows": values that were not empty, "kinds": {kind: [whole values, values that hold it]}}}}.
+
+    Of each model the first and the last rows are read, at most `rows` together.
+    """
+    with snapshot(using) as connection:
+        tables = set(connection.introspection.table_names(include_views=True))
+        chosen = [model for model in _models(description) if model._meta.db_table in tables]
+        known = _people(chosen, using, description)
+        return {model._meta.label_lower: _read(model, using, rows, known) for model in chosen}
+
+
+def _read(model, using, rows, known):
+    try:
+        with transaction.atomic(using=using):
+            return _sample(model, using, rows, known)
+    except Exception:  # noqa: BLE001 - fields of the site's own, which a person then looks at
+        return None
+
+
+def _models(description):
+    return [model for model in apps.get_models() if model._meta.label_lower in description and not model._meta.proxy]
+
+
+def _people(chosen, using, description):
+    """The names of people that the site's rows hold."""
+    known, wanted = People(), name_fields(description)
+    for model in chosen:
+        fields = wanted.get(model._meta.label_lower, {})
+        if fields:
+            learn(known, rows_of(model, using), fields)
+    return known
+
+
+def learn(known, rows, fields, most=_NAMES):
+    """Add to the `People` the names in the rows. `fields`: {name of a field: its mask}, as `name_fields` has them.
+
+    Where a row has first and last names, it is known by both together, in either order.
+    """
+    names = sorted(fields, key=lambda name: (fields[name], name))
+    together = {"first_name", "last_name"}
+    for row in rows.order_by().values_list(*names).distinct()[:most]:
+        texts = [value if isinstance(value, str) else "" for value in row]
+        for text in texts:
+            known.add(text)
+        whole = [text for name, text in zip(names, texts) if fields[name] in together and text]
+        if len(whole) > 1:
+            known.add(" ".join(whole))
+            known.add(" ".join(reversed(whole)))
+
+
+def _is_looked_at(field):
+    kind = field.get_internal_type()
+    if is_generated(field) or field.remote_field is not None:
+        return False
+    return isinstance(field, _LOOKED_AT) or kind in _ALSO or kind == "JSONField"
+
+
+def _sample(model, using, rows, known):
+    fields = [field for field in stored_fields(model) if not field.many_to_many and _is_looked_at(field)]
+    found = {field.name: {"rows": 0, "kinds": collections.defaultdict(lambda: [0, 0])} for field in fields}
+    if fields:
+        for row in _rows(model, using, rows, [field.attname for field in fields]):
+            for field, value in zip(fields, row):
+                _count(found[field.name], list(itertools.islice(_texts(value), 200)), known)
+    return {name: dict(each, kinds=dict(each["kinds"])) for name, each in found.items()}
+
+
+def _rows(model, using, rows, names):
+    """The first and the last rows, by the key; where the key cannot be compared twice, none comes twice."""
+    query = rows_of(model, using).values_list("pk", *names)
+    seen = set()
+    for ordered in (query.order_by("pk"), query.order_by("-pk")):
+        for row in ordered[: max(rows // 2, 1)]:
+            if row[0] not in seen:
+                seen.add(row[0])
+                yield row[1:]
+
+
+def _count(found, texts, known):
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        return
+    found["rows"] += 1
+    every = [kinds(text, known) for text in texts]
+    for kind in {kind for each in every for kind in each}:
+        whole = all(each.get(kind) for each in every)
+        found["kinds"][kind][0 if whole else 1] += 1
+
+
+def _texts(value):
+    """The texts inside a value."""
+    if value is None:
+        return
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        # Letters that are none are seen as such: what is text in another encoding still shows its addresses.
+        yield bytes(value[:READ]).decode("utf-8", "replace")
+    elif isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(name)
+            yield from _texts(item)
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            yield from _texts(item)
+    elif not isinstance(value, (int, float)):
+        yield str(value)
