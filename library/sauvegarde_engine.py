@@ -119,6 +119,7 @@ def _django():
         worker_migrate,
         worker_models,
         worker_naturals,
+        worker_people,
         worker_plan,
         worker_samples,
         worker_start,

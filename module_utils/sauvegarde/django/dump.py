@@ -78,8 +78,10 @@ def converted(site, paths, values, write, progress=None):
     """As `stream`, but out of fixtures (an archive's), by the site's models; its database is not asked."""
     whole = options(values)
     with contextlib.ExitStack() as stack, Check(whole["format"]) as check:
-        source = load.Framed([load.opened(stack, path) for path in paths])
-        result = _checked(site, "convert", whole, source, write, check, progress)
+        # To mask, the names that the files hold are learnt first.
+        twice = [*paths, *paths] if whole["policy"] else paths
+        source = load.Framed([load.opened(stack, path) for path in twice])
+        result = _checked(site, "convert", dict(whole, files=len(paths)), source, write, check, progress)
         fingerprint = check.end()
     return _agreed(result, fingerprint, check.many)
 

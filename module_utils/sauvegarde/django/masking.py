@@ -4,7 +4,8 @@ A policy is a plain dict, kept in the inventory:
 
     {"models": {"auth.user": {"username": {"mask": "username"}, "date_joined": "keep", "last_login": "empty", …},
                 "sessions.session": "drop", …},
-     "password": "what every masked account's password becomes (left out: nobody can log in)"}
+     "password": "what every masked account's password becomes (left out: nobody can log in)",
+     "kept_words": ["words that are parts of names and stay in texts all the same"]}
 
 Each concrete field and each many-to-many field of each model that is dumped must stand in it: a field that the policy
 does not know stops the dump. A relation that is kept follows the masking of what it points to.
@@ -24,6 +25,7 @@ from typing import NamedTuple, Optional
 from ..errors import SauvegardeError
 from .dependence import dependence
 from .fixture import NUMBERED
+from .people import People
 
 KEEP, EMPTY, DROP = "keep", "empty", "drop"
 # What a draft leaves for a person to decide: "ask", or {"ask": "the reason"}.
@@ -162,9 +164,9 @@ class Field(NamedTuple):
 class Mask:
     """Replaces one field's values. Called with a fixture's value, gives another one; None and "" stay."""
 
-    def __init__(self, how, key, field, name, password=None):
+    def __init__(self, how, key, field, name, password=None, people=None):
         self.how, self.key, self.field, self.name = how, key, field, name
-        self.password = password
+        self.password, self.people = password, people
         self._given = {} if field.unique else None
 
     def __call__(self, value):
@@ -174,6 +176,8 @@ class Mask:
             raise self._misfit(value, "it is true or false")
         for attempt in range(1000):
             masked = self._masked(value, attempt)
+            if self.how in PEOPLE and self.people and isinstance(masked, str) and self.people.knows(masked):
+                continue  # an invented name that somebody has
             if self._given is None:
                 return masked
             # Which original each masked value stands for, both as short digests: memory, not secrecy.
@@ -200,7 +204,9 @@ class Mask:
             if self.how == "scrub":
                 return _inside(value, lambda text: self._fit(self._scrubbed(text)), self._scrubbed)
             if self.how == "text":
-                return self._fit(_inside(value, lambda text: _letters(self._digest(text, attempt), text)))
+                return self._fit(
+                    _inside(value, lambda text: _letters(self._digest(text, attempt), text), self._scrubbed)
+                )
             if isinstance(value, (list, dict)):
                 return _inside(value, lambda text: self._changed(text, 0) if text else text, self._scrubbed)
             if self.how == "password":
@@ -210,7 +216,7 @@ class Mask:
             if not isinstance(value, str):
                 raise ValueError("it is not text")
             masked = _TEXT_MASKS[self.how](self._digest(value, attempt), value)
-            if attempt and self.how in _SUFFIXED:
+            if attempt and self._given is not None and self.how in _SUFFIXED:
                 masked += self._digest(value, attempt).hex(8)
             return self._fit(masked)
         except ValueError as error:
@@ -221,7 +227,15 @@ class Mask:
 
     def _scrubbed(self, text):
         text = EMAIL.sub(lambda match: _email(Digest(self.key, "email", match.group(), 0), ""), text)
-        return PHONE.sub(lambda match: _phone(Digest(self.key, "phone", match.group(), 0), match.group()), text)
+        text = PHONE.sub(lambda match: _phone(Digest(self.key, "phone", match.group(), 0), match.group()), text)
+        return self.people.replaced(text, self._other_name) if self.people else text
+
+    def _other_name(self, word):
+        for attempt in range(100):
+            other = Digest(self.key, "people", word, attempt).word(2)
+            if not self.people.knows(other):
+                break
+        return other
 
     def _fit(self, masked):
         limit = self.field.max_length
@@ -279,6 +293,8 @@ class Masking:
         self.models = {label.lower(): rules for label, rules in policy.get("models", {}).items()}
         password = policy.get("password")
         self.password = _password(password, key) if password else None
+        # Filled with the site's names before anything is masked.
+        self.people = People(policy.get("kept_words", ()))
         self._masks = {}
         self._check(labels)
 
@@ -309,7 +325,28 @@ class Masking:
         field = Field(facts["unique"], facts.get("max_length"), facts["null"], empty, nested)
         if action == EMPTY:
             return Empty(field, facts.get("many", False))
-        return Mask(action["mask"], self.key, field, f"{label}.{name}", self.password)
+        return Mask(action["mask"], self.key, field, f"{label}.{name}", self.password, self.people)
+
+    def name_fields(self):
+        """{label: {name of a field: its mask}} of the fields whose values are names of people.
+
+        Of models whose rows are dropped, those that their names tell.
+        """
+        found = {}
+        by_name = name_fields(self.description)
+        for label, rules in self.models.items():
+            if rules == DROP:
+                found[label] = by_name.get(label, {})
+            elif label in self.description:
+                masked = {
+                    name: each["mask"] for name, each in rules.items() if isinstance(each, dict) and "mask" in each
+                }
+                found[label] = {
+                    name: how
+                    for name, how in masked.items()
+                    if how in (*PEOPLE, "username") and name in self.description[label]["fields"]
+                }
+        return {label: fields for label, fields in found.items() if fields}
 
     def natural(self, label, name):
         """The masks of the natural key by which the field refers to its objects: one (or None) for each part of it,

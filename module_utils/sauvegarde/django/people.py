@@ -3,6 +3,7 @@
 Names are compared folded: without case, accents, soft hyphens and HTML's entities for letters.
 """
 
+import functools
 import html
 import re
 import unicodedata
@@ -19,13 +20,10 @@ _PARTICLES = {"les", "des", "del", "della", "dem", "den", "der", "von", "van", "
 _PARTICLES |= {"mme", "mlle", "monsieur", "madame", "mister"}
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def folded(word):
     """The word as it is compared."""
-    if "&" in word:
-        word = html.unescape(word)
-    if word.isascii() if hasattr(word, "isascii") else all(ord(character) < 128 for character in word):
-        return word.lower()
-    letters = unicodedata.normalize("NFKD", word.casefold())
+    letters = unicodedata.normalize("NFKD", html.unescape(word).casefold())
     return "".join(character for character in letters if character.isalpha())
 
 
@@ -39,20 +37,46 @@ class People:
 
     def __init__(self, kept=()):
         self._kept = {word for text in kept for word in words(text)}
-        self._words, self._phrases = {}, {}
+        self._words, self._phrases = set(), {}
 
     def __bool__(self):
         return bool(self._words or self._phrases)
 
     def add(self, name):
         """Learn a name: each of its words, and the whole where a word is too short to be looked for alone."""
+        for part in words(name):
+            if len(part) >= _SHORTEST and part not in _PARTICLES and part not in self._kept:
+                self._words.add(part)
+        # Where the rest is too short, or too common, to be looked for alone.
+        if any(len(part) < _SHORTEST or part in _PARTICLES for part in words(name)):
+            self.add_phrase(name)
+
+    def add_row(self, values):
+        """Learn the names of one row: [(mask of the field, value)].
+
+        Where a row has first and last names, they are known by both together, in either order; user names only where
+        they are of several words.
+        """
+        values = [(how, value) for how, value in values if isinstance(value, str) and value]
+        for how, value in values:
+            if how == "username":
+                self.add_phrase(value)
+            else:
+                self.add(value)
+        whole = [value for how, value in sorted(values) if how in ("first_name", "last_name")]
+        if len(whole) > 1:
+            self.add_phrase(" ".join(whole))
+            self.add_phrase(" ".join(reversed(whole)))
+
+    def add_phrase(self, name):
+        """Learn a name of several words that are looked for together."""
         parts = words(name)
-        alone = [len(part) >= _SHORTEST and part not in _PARTICLES and part not in self._kept for part in parts]
-        for part, is_alone in zip(parts, alone):
-            if is_alone:
-                self._words[part] = True
-        if len(parts) > 1 and not all(alone) and not all(part in self._kept for part in parts):
+        if sum(part not in self._kept for part in parts) > 1:
             self._phrases.setdefault(parts[0], set()).add(tuple(parts))
+
+    def knows(self, text):
+        """Whether the text holds a word of a known name."""
+        return bool(self.spans(text))
 
     def spans(self, text):
         """[(start, end, folded word)] of each word of the text that is part of a known name."""

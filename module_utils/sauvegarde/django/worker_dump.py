@@ -28,6 +28,7 @@ from .masking import Empty, Masking
 from .worker_dates import unreadable, warning
 from .worker_direct import direct
 from .worker_models import description, hidden_attribute, is_generated, raw_numbers, rows_of, selected, snapshot
+from .worker_people import learn_from_database, learn_from_entry
 
 # Rows read, and texts joined, at a time: what bounds the memory.
 _CHUNK = 100
@@ -444,6 +445,8 @@ def dump(options, source, output):
     writer = Writer(style, output)
     counts, stock, warnings = {}, {}, []
     with snapshot(options["database"]):
+        if masking:
+            learn_from_database(masking, options["database"])
         keys = NaturalKeys(options["database"], masking)
         for model in chosen:
             label = model._meta.label_lower
@@ -479,7 +482,13 @@ def convert(options, source, output):
     style = Style(options["format"], options["indent"])
     writer = Writer(style, output)
     counts, done = {}, set()
-    for part in parts(source):
+    files = parts(source)
+    if masking:
+        wanted = masking.name_fields()
+        for part in islice(files, options["files"]):  # they come twice
+            for entry in entries(*part, using):
+                learn_from_entry(masking, wanted, entry)
+    for part in files:
         here = set()
         for entry in entries(*part, using):
             label = entry["model"].lower()

@@ -13,6 +13,7 @@ from .masking import name_fields
 from .people import People
 from .personal import READ, kinds
 from .worker_models import is_generated, rows_of, snapshot, stored_fields
+from .worker_people import learn
 
 _NAMES = 20000
 # Whose values are text, or hold text.
@@ -46,29 +47,9 @@ def _models(description):
 
 def _people(chosen, using, description):
     """The names of people that the site's rows hold."""
-    known, wanted = People(), name_fields(description)
-    for model in chosen:
-        fields = wanted.get(model._meta.label_lower, {})
-        if fields:
-            learn(known, rows_of(model, using), fields)
+    known = People()
+    learn(known, chosen, using, name_fields(description), _NAMES)
     return known
-
-
-def learn(known, rows, fields, most=_NAMES):
-    """Add to the `People` the names in the rows. `fields`: {name of a field: its mask}, as `name_fields` has them.
-
-    Where a row has first and last names, it is known by both together, in either order.
-    """
-    names = sorted(fields, key=lambda name: (fields[name], name))
-    together = {"first_name", "last_name"}
-    for row in rows.order_by().values_list(*names).distinct()[:most]:
-        texts = [value if isinstance(value, str) else "" for value in row]
-        for text in texts:
-            known.add(text)
-        whole = [text for name, text in zip(names, texts) if fields[name] in together and text]
-        if len(whole) > 1:
-            known.add(" ".join(whole))
-            known.add(" ".join(reversed(whole)))
 
 
 def _is_looked_at(field):
