@@ -123,6 +123,11 @@ def test_a_question_stops_a_dump_until_it_is_answered(cases):
     for name, why in ASKED.items():
         assert f"a.case.{name}: a person must decide: {why}" in caught.value.why
     policy["models"]["a.case"].update(blob="empty", slug={"mask": "slug"}, plan={"mask": "text"}, odd="keep")
+    # One of the colours is a person's name too.
+    with pytest.raises(SauvegardeError) as caught:
+        text_of(where, labels=["a"], policy=policy, key=KEY)
+    assert "a.case 1, colour: holds a value of a.person.last_name" in caught.value.why
+    policy["models"]["a.case"]["colour"] = "public"
     text = text_of(where, labels=["a"], policy=policy, key=KEY).decode()
     for secret in ("real.fr", "12 34 56", "Foch", "Lilas", "sk_live", "80 01"):
         assert secret not in text

@@ -206,6 +206,7 @@ def test_what_points_to_a_proxy_is_masked_as_its_model_is(production, tmp_path):
     policy = json.loads(json.dumps(masking.starting_policy(described)))
     assert policy["models"]["offers.offer"]["reach"] == {"mask": "email"}
     policy["models"]["reference.place"]["name"] = {"mask": "text"}
+    policy["not_searched"] = ["reference.place.name"]  # a town's name is in most texts
     masked = json.loads(text_of(where, policy=policy, key=KEY).decode())
     addresses = {each["fields"]["email"] for each in masked if each["model"] == "auth.user"}
     authors = {each["fields"]["author"][0] for each in masked if each["model"] == "pages.article"}

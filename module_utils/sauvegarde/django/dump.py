@@ -15,6 +15,7 @@ from pathlib import Path
 from .. import archive, process
 from ..errors import SauvegardeError
 from . import fixture, load
+from .leaks import Scanner
 from .proof import Count, Fingerprint
 from .site import completed, run
 
@@ -96,6 +97,8 @@ def _checked(site, task, whole, source, write, check, progress):
     def told(event):
         if "many" in event:
             check.many.update(event["many"])
+        elif "originals" in event:
+            check.scanner = Scanner(whole["policy"], bytes.fromhex(whole["key"]), event["originals"])
         elif progress is not None:
             progress(event)
 
@@ -124,6 +127,7 @@ class Check:
         self._left = b""
         self._fingerprint = Fingerprint(self.many) if prove else Count()
         self._error = None
+        self.scanner = None  # given before the first data, where they are masked
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self):
@@ -150,6 +154,10 @@ class Check:
         try:
             for entry in fixture.objects(self, self._form, "The dump"):
                 self._fingerprint.add(entry)
+                if self.scanner is not None:
+                    self.scanner.add(entry)
+            if self.scanner is not None:
+                self.scanner.end()
         except Exception as error:  # noqa: BLE001 - raised again by `end`, in the caller's thread
             self._error = error
         while self._more():  # so that nobody waits for a full queue

@@ -5,7 +5,8 @@ A policy is a plain dict, kept in the inventory:
     {"models": {"auth.user": {"username": {"mask": "username"}, "date_joined": "keep", "last_login": "empty", …},
                 "sessions.session": "drop", …},
      "password": "what every masked account's password becomes (left out: nobody can log in)",
-     "kept_words": ["words that are parts of names and stay in texts all the same"]}
+     "kept_words": ["words that are parts of names and stay in texts all the same"],
+     "not_searched": ["label.field of originals that may be anywhere"]}
 
 Each concrete field and each many-to-many field of each model that is dumped must stand in it: a field that the policy
 does not know stops the dump. A relation that is kept follows the masking of what it points to.
@@ -28,6 +29,8 @@ from .fixture import NUMBERED
 from .people import People
 
 KEEP, EMPTY, DROP = "keep", "empty", "drop"
+# As keep, for values that are no people's: originals of other fields are not searched in them when data leave.
+PUBLIC = "public"
 # What a draft leaves for a person to decide: "ask", or {"ask": "the reason"}.
 ASK = "ask"
 
@@ -290,11 +293,12 @@ class Masking:
         self.key = key
         self.description = description
         self.dependence = dependence(description)
-        self.models = {label.lower(): rules for label, rules in policy.get("models", {}).items()}
+        self.models = {label.lower(): _unpublic(rules) for label, rules in policy.get("models", {}).items()}
         password = policy.get("password")
         self.password = _password(password, key) if password else None
         # Filled with the site's names before anything is masked.
         self.people = People(policy.get("kept_words", ()))
+        self.not_searched = {name.lower() for name in policy.get("not_searched", ())}
         self._masks = {}
         self._check(labels)
 
@@ -326,6 +330,27 @@ class Masking:
         if action == EMPTY:
             return Empty(field, facts.get("many", False))
         return Mask(action["mask"], self.key, field, f"{label}.{name}", self.password, self.people)
+
+    def masked_fields(self):
+        """{label: {name of a field: its mask, or "empty"}} of the fields with text that do not leave as they are.
+
+        Of models whose rows are dropped, those that hold names of people. Without those that are `not_searched`.
+        """
+        found = {}
+        for label, rules in self.models.items():
+            if rules == DROP:
+                found[label] = name_fields(self.description).get(label, {})
+            elif label in self.description:
+                fields = self.description[label]["fields"]
+                found[label] = {
+                    name: EMPTY if action == EMPTY else action["mask"]
+                    for name, action in rules.items()
+                    if action != KEEP
+                    and name in fields
+                    and _holds_text(fields[name])
+                    and f"{label}.{name}".lower() not in self.not_searched
+                }
+        return {label: fields for label, fields in found.items() if fields}
 
     def name_fields(self):
         """{label: {name of a field: its mask}} of the fields whose values are names of people.
@@ -484,6 +509,17 @@ class Masking:
             return value
         masks = self.natural(label, name)
         return [masks[i](part) if i < len(masks) and masks[i] else part for i, part in enumerate(value)]
+
+
+def _unpublic(rules):
+    if not isinstance(rules, dict):
+        return rules
+    return {name: KEEP if action == PUBLIC else action for name, action in rules.items()}
+
+
+def _holds_text(field):
+    kinds = ("JSONField", "GenericIPAddressField")
+    return not field.get("relation") and (field.get("text") or field["type"] in kinds)
 
 
 def _password(text, key):

@@ -74,6 +74,10 @@ class People:
         if sum(part not in self._kept for part in parts) > 1:
             self._phrases.setdefault(parts[0], set()).add(tuple(parts))
 
+    def known(self):
+        """(folded words, folded phrases as tuples)"""
+        return self._words, [phrase for phrases in self._phrases.values() for phrase in phrases]
+
     def knows(self, text):
         """Whether the text holds a word of a known name."""
         return bool(self.spans(text))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import (  # noqa: F401 - sent by name, below
         dependence,
         fixture,
+        leaks,
         masking,
         people,
         personal,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         worker_direct,
         worker_dump,
         worker_guard,
+        worker_leaks,
         worker_listeners,
         worker_load,
         worker_migrate,
@@ -46,12 +48,14 @@ if TYPE_CHECKING:
 
 _SENT = ("errors", "django", "django.dependence", "django.fixture", "django.masking", "django.worker")
 _SENT += (
+    "django.leaks",
     "django.people",
     "django.personal",
     "django.worker_dates",
     "django.worker_direct",
     "django.worker_dump",
     "django.worker_guard",
+    "django.worker_leaks",
     "django.worker_listeners",
     "django.worker_load",
     "django.worker_migrate",

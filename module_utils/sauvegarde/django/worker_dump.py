@@ -24,9 +24,11 @@ from django.db.models.manager import BaseManager
 from django.db.models.query import ModelIterable, QuerySet
 
 from ..errors import SauvegardeError
+from .leaks import Originals
 from .masking import Empty, Masking
 from .worker_dates import unreadable, warning
 from .worker_direct import direct
+from .worker_leaks import from_database, from_entry
 from .worker_models import description, hidden_attribute, is_generated, raw_numbers, rows_of, selected, snapshot
 from .worker_people import learn_from_database, learn_from_entry
 
@@ -447,6 +449,7 @@ def dump(options, source, output):
     with snapshot(options["database"]):
         if masking:
             learn_from_database(masking, options["database"])
+            output.progress(originals=from_database(masking, options["database"]).plain())
         keys = NaturalKeys(options["database"], masking)
         for model in chosen:
             label = model._meta.label_lower
@@ -484,10 +487,13 @@ def convert(options, source, output):
     counts, done = {}, set()
     files = parts(source)
     if masking:
-        wanted = masking.name_fields()
+        names, masked, originals = masking.name_fields(), masking.masked_fields(), Originals(masking.key)
         for part in islice(files, options["files"]):  # they come twice
             for entry in entries(*part, using):
-                learn_from_entry(masking, wanted, entry)
+                learn_from_entry(masking, names, entry)
+                from_entry(originals, masking, masked, entry)
+        originals.add_people(masking.people)
+        output.progress(originals=originals.plain())
     for part in files:
         here = set()
         for entry in entries(*part, using):
@@ -499,9 +505,9 @@ def convert(options, source, output):
                 )
             if label in labels and label not in done:
                 here.add(label)
-                masked = masking.entry(entry, options["natural_foreign"]) if masking else entry
-                if masked is not None:
-                    writer.add([style.entry(masked).encode("utf-8")])
+                changed = masking.entry(entry, options["natural_foreign"]) if masking else entry
+                if changed is not None:
+                    writer.add([style.entry(changed).encode("utf-8")])
                     counts[label] = counts.get(label, 0) + 1
         done |= here
     writer.end()
