@@ -10,7 +10,7 @@ import unicodedata
 
 # Letters, the marks that combine with them, what is invisible between them, and HTML's entities for letters.
 _WORD = re.compile(
-    r"(?:[^\W\d_]|[\u0300-\u036f\u00ad\u200b-\u200d]"
+    r"(?:[^\W\d_]+|[\u0300-\u036f\u00ad\u200b-\u200d]"
     r"|&[A-Za-z]{1,2}(?:acute|grave|circ|uml|cedil|tilde|ring|caron|slash|lig);"
     r"|&#(?:19[2-9]|[2-5]\d\d);|&#x(?:[c-fC-F][\da-fA-F]|1[\da-fA-F]{2});)+"
 )
@@ -87,6 +87,9 @@ class People:
         if not self:
             return []
         places = [(match.start(), match.end(), folded(match.group())) for match in _WORD.finditer(text)]
+        every = {place[2] for place in places}
+        if self._words.isdisjoint(every) and self._phrases.keys().isdisjoint(every):
+            return []
         found = [place[2] in self._words for place in places]
         for index, place in enumerate(places):
             for phrase in self._phrases.get(place[2], ()):
