@@ -184,9 +184,7 @@ def _probe(where, user, account):
         before = where.stat()
         probe = Path(tempfile.mkdtemp(prefix=_PROBE, dir=str(where)))
         try:
-            if user is None:
-                os.chown(str(probe), account.pw_uid if account else _NOBODY, -1)
-            probe.chmod(0o700)
+            _give(str(probe), (account.pw_uid if account else _NOBODY) if user is None else None)
             found = probe.lstat()
             return [found.st_uid, stat.S_IMODE(found.st_mode)]
         finally:
@@ -203,14 +201,34 @@ def _probe(where, user, account):
     return ""
 
 
+def _open(path, parent=None):
+    """A descriptor of a folder; OSError where the path is a symbolic link, even one that was put there just now."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+
+
+def _give(path, uid, parent=None):
+    """Make a folder private and the uid's (None: leave its owner), never what a link at its place leads to."""
+    folder = _open(path, parent)
+    try:
+        if uid is not None:
+            os.fchown(folder, uid, -1)
+        os.fchmod(folder, 0o700)
+    finally:
+        os.close(folder)
+
+
 def _make(directory, name, user, way):
     folder = directory / name
     if way == "give":
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        os.chown(str(folder), _account(user).pw_uid, -1)
-        folder.chmod(0o700)
+        # The user may own the folder of the archives, and could replace what root is about to give away.
+        parent = _open(str(directory))
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=parent)
+            _give(name, _account(user).pw_uid, parent)
+        finally:
+            os.close(parent)
     elif way == "mode":
         _as(user, lambda: folder.chmod(0o700))
     else:

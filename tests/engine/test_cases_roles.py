@@ -80,10 +80,10 @@ def place():
 def no_chown(monkeypatch):
     """A file system as NFS with root_squash: chown is refused."""
 
-    def refuse(path, *_owner, **_how):
-        raise PermissionError(1, "Operation not permitted", path)
+    def refuse(_descriptor, _uid, _gid):
+        raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(os, "fchown", refuse)
 
 
 def owned(path, user, mode=0o755):
@@ -129,6 +129,32 @@ def test_a_folder_that_is_another_s_or_open_is_made_the_job_s(place):
     owned(base / "job1", USER, 0o755)
     assert len(folders.ensure(base, jobs(USER, USER))) == 2
     assert [shown(base / name) for name in ("job0", "job1")] == [(USER, 0o700)] * 2
+
+
+@pytest.mark.parametrize("at", ["job0", folders._PROBE])
+def test_a_link_that_is_put_in_the_place_of_a_folder_is_not_followed(place, monkeypatch, at):
+    """The job's user owns the folder of the archives, and is faster than root."""
+    base, target = owned(place / "archives", USER), owned(place / "target", "root")
+    give, swapped = folders._give, []
+
+    def swap(path, *arguments):
+        name = Path(path).name
+        if name.startswith(at):
+            os.rmdir(str(base / name))
+            (base / name).symlink_to(target)
+            swapped.append(name)
+        try:
+            give(path, *arguments)
+        finally:
+            if name.startswith(folders._PROBE) and (base / name).is_symlink():
+                (base / name).unlink()
+                (base / name).mkdir()
+
+    monkeypatch.setattr(folders, "_give", swap)
+    with pytest.raises(folders.SauvegardeError) as raised:
+        folders.ensure(base, jobs(USER))
+    assert swapped and "cannot be" in str(raised.value)
+    assert shown(target) == ("root", 0o755)
 
 
 @pytest.mark.usefixtures("no_chown")
