@@ -13,6 +13,7 @@ from .errors import SauvegardeError
 from .restore import names
 
 _KINDS = ("pg_dump", "globals")  # that log in to a server
+_HERE = ("localhost", "127.0.0.1", "::1")
 _OWN = "postgres"
 _EMPTY = 1024 * 1024  # bytes by which a database that holds something is larger than template1
 # Sizes as far as the role may ask for them.
@@ -29,6 +30,12 @@ def _address(job):
     return "{}:{}".format(connection.get("host") or "/var/run/postgresql", connection.get("port") or 5432)
 
 
+def _server(job):
+    """The job's server for comparisons: this host's on one port is one, whether by a socket or by its own address."""
+    host, _, port = _address(job).rpartition(":")
+    return ("" if host.startswith("/") or host.lower() in _HERE else host.lower()), port
+
+
 def named(job):
     """Names of the databases that jobs of this host name on the job's own server; [] for a job without one. Reads the
     settings of all jobs, as root."""
@@ -38,7 +45,7 @@ def named(job):
     for name in jobs.names(job["configuration"]):
         with contextlib.suppress(SauvegardeError):  # another job's settings; its own run tells what is wrong with them
             other = jobs.load(name, job["configuration"])
-            if other["kind"] == "pg_dump" and _address(other) == _address(job):
+            if other["kind"] == "pg_dump" and _server(other) == _server(job):
                 found.add(other["database"])
     return sorted(found)
 
@@ -62,11 +69,12 @@ def find(job, with_job):
 
 def listed(configuration=jobs.CONFIGURATION):
     """What the last runs of this host's jobs found, without what has got a job since: [{server, database}]."""
-    found = set()
+    found, addresses = set(), {}
     for name in jobs.names(configuration):
         with contextlib.suppress(SauvegardeError):
             job = jobs.load(name, configuration)
             seen = state.read(Path(job["state"]) / "state.json").get("without_job") or []
             if isinstance(seen, list):
-                found |= {(_address(job), str(database)) for database in set(seen) - set(named(job))}
+                address = addresses.setdefault(_server(job), _address(job))
+                found |= {(address, str(database)) for database in set(seen) - set(named(job))}
     return [{"server": server, "database": database} for server, database in sorted(found)]

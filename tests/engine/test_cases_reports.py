@@ -163,7 +163,7 @@ def test_databases_that_no_job_names(cluster, tmp_path):
     try:
         host.add("site", database="covered")
         host.add("globals", kind="globals")
-        host.add("elsewhere", database="forgotten", connection={"host": "/nowhere"})
+        host.add("elsewhere", database="forgotten", connection={"host": "db.example.org"})
         for name in ("site", "globals"):
             host.run(name)
             assert f'databases_without_job{{backup_job="{name}"' in host.samples(name)

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from sauvegarde import archive, catalog, folders, offsite, passwords, process
+from sauvegarde import archive, catalog, folders, offsite, passwords, process, uncovered
+from sauvegarde import jobs as settings
 
 USER, OTHER = "postgres", "nobody"
 
@@ -140,7 +141,7 @@ def test_a_link_that_is_put_in_the_place_of_a_folder_is_not_followed(place, monk
     def swap(path, *arguments):
         name = Path(path).name
         if name.startswith(at):
-            os.rmdir(str(base / name))
+            (base / name).rmdir()
             (base / name).symlink_to(target)
             swapped.append(name)
         try:
@@ -227,6 +228,39 @@ def test_archives_that_root_may_not_read_are_listed_as_their_owner(place, monkey
     owned(place / "job0" / "20260101T000000Z", USER, 0o700)
     (line,) = catalog.local(place, "here")
     assert (line["id"], line["verified"]) == ("20260101T000000Z", False)
+
+
+# Databases without a job ----------------------------------------------------------------------------------------------
+
+LOCAL = [
+    {},
+    {"host": ""},
+    {"host": "localhost"},
+    {"host": "127.0.0.1", "port": 5432},
+    {"host": "::1"},
+    {"host": "/run"},
+]
+
+
+def test_a_server_of_this_host_is_one_however_jobs_reach_it(monkeypatch, tmp_path):
+    described = {
+        f"job{number}": {"kind": "pg_dump", "database": f"db{number}", "connection": connection}
+        for number, connection in enumerate([*LOCAL, {"port": 5433}, {"host": "db.example.org"}])
+    }
+    for name, job in described.items():
+        job.update(configuration=str(tmp_path), state=str(tmp_path / name))
+    monkeypatch.setattr(settings, "names", lambda *_: sorted(described))
+    monkeypatch.setattr(settings, "load", lambda name, *_: described[name])
+    for number in range(len(LOCAL)):
+        assert uncovered.named(described[f"job{number}"]) == [f"db{each}" for each in range(len(LOCAL))]
+    assert uncovered.named(described["job6"]) == ["db6"] and uncovered.named(described["job7"]) == ["db7"]
+    # What the jobs' last runs found is listed once.
+    monkeypatch.setattr(uncovered.state, "read", lambda _: {"without_job": ["forgotten", "db3"]})
+    assert [each["server"] for each in uncovered.listed() if each["database"] == "forgotten"] == [
+        "/var/run/postgresql:5432",
+        "/var/run/postgresql:5433",
+        "db.example.org:5432",
+    ]
 
 
 # Offsite --------------------------------------------------------------------------------------------------------------
