@@ -13,7 +13,7 @@ import yaml
 from sauvegarde.restore import files
 
 from sauvegarde_cli.playbooks import play
-from sauvegarde_cli.system import CommandFailed
+from sauvegarde_cli.system import ROOT, CommandFailed
 
 LOCAL = {"all": {"hosts": {"here": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}}}
 
@@ -119,3 +119,44 @@ def test_a_swap_that_waits_for_others_is_not_silent(tmp_path, played):
         done, _ = played({"name": "Go back", "sauvegarde_swap": swap}, tell=tell)
     assert done.result("Go back")["restored"] == kept
     assert len(said) == 1 and re.fullmatch(r"here: Go back, \d s", said[0]), said
+
+
+def test_a_list_repeats_only_what_the_newest_archive_lacks(played):
+    """Also where the newest one lacks nothing any more; one that is damaged says nothing."""
+
+    def entry(job, day, verified=True, warnings=()):
+        return {
+            "host": "db",
+            "job": job,
+            "id": f"202601{day:02}T000000Z",
+            "stored_bytes": 1,
+            "where": "local",
+            "verified": verified,
+            "source": "x",
+            "problem": "" if verified else "cut short",
+            "warnings": list(warnings),
+            "unproven": [],
+        }
+
+    entries = [
+        entry("put_right", 1, warnings=["an old warning"]),
+        entry("put_right", 2),
+        entry("lacking", 1, warnings=["a current warning"]),
+        entry("lacking", 2, warnings=["a current warning"]),
+        entry("lacking", 3, verified=False),
+    ]
+    done, _ = played(
+        {"name": "Answer", "set_fact": {"list_catalog": {"archives": []}}},
+        {
+            "name": "Show",
+            "debug": {
+                "msg": f"{{{{ lookup('ansible.builtin.template', '{ROOT}/playbooks/templates/catalog.txt.j2') }}}}"
+            },
+            "vars": {"list_entries": sorted(entries, key=lambda each: each["id"])},
+        },
+    )
+    shown = done.result("Show")["msg"]
+    assert "an old warning" not in shown
+    assert [line for line in shown.splitlines() if "a current warning" in line] == [
+        "db lacking 20260102T000000Z: a current warning"
+    ]
