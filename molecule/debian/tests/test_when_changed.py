@@ -64,7 +64,7 @@ def old_procedures(servers):
 
 
 @pytest.mark.usefixtures("old_procedures")
-def test_old_postgis_procedures_are_reported_and_mended_when_asked(servers):
+def test_old_postgis_procedures_are_reported_and_upgraded_when_asked(servers):
     before = states(servers)
     run = play()
     assert run.code == 0, run.output
@@ -72,7 +72,7 @@ def test_old_postgis_procedures_are_reported_and_mended_when_asked(servers):
     for name in servers:
         assert f'PostGIS in database "elpaso" on {name} needs an upgrade' in run.text
         assert f'procs from "{OLD_PROCEDURES[name]}' in run.text
-    assert "Set postgresql_postgis_upgrade: true to mend it." in run.text
+    assert "Set postgresql_postgis_upgrade: true to upgrade it." in run.text
     assert states(servers) == before
 
     run = play(variables={"postgresql_postgis_upgrade": True})
