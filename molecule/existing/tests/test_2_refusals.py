@@ -25,7 +25,7 @@ def legacy(servers):
             "runuser -u postgres -- psql -Xqc 'ALTER SYSTEM RESET maintenance_work_mem'",
             (
                 'maintenance_work_mem is "32MB" by /var/lib/postgresql/15/main/postgresql.auto.conf, line',
-                "All else was applied",
+                "All else went through",
             ),
         ),
         (
