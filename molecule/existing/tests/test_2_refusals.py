@@ -67,6 +67,31 @@ def test_who_stands_in_the_way_is_named(legacy, what, before, after, says):
     assert not missing, run.output
 
 
+def test_the_access_rules_of_a_cluster_that_is_down_are_kept(legacy):
+    folder = "/etc/postgresql/15/main"
+    others = ["local all postgres peer", "local all all peer map=people", "host all all ::1/128 md5"]
+    lines = " ".join(f"'{line}'" for line in others)
+    first = legacy.host.check_output("sudo cat %s", f"{folder}/pg_hba.conf.before-sauvegarde")
+    legacy.host.check_output(
+        "sudo sh -c %s", f"systemctl stop postgresql@15-main && printf '%s\\n' {lines} > {folder}/pg_hba.conf"
+    )
+    try:
+        run = converge("legacy")
+    finally:
+        legacy.host.check_output("sudo systemctl start postgresql@15-main")
+    try:
+        assert run.code == 0, run.output
+        assert "would end: host all all ::1/128 md5" in run.text, run.output
+        assert "would lose map=people: local all all peer map=people" in run.text, run.output
+        # The copy of the first run stays, too.
+        assert legacy.host.check_output("sudo cat %s", f"{folder}/pg_hba.conf.before-sauvegarde") == first
+        kept = legacy.host.check_output("sudo sh -c %s", f"cat {folder}/pg_hba.conf.before-sauvegarde.*")
+        assert kept.splitlines() == others
+        assert legacy.login("shop", "canary-Zephyr-shop", "shop", "SELECT count(*) FROM orders").rc == 0
+    finally:
+        legacy.host.check_output("sudo sh -c %s", f"rm -f {folder}/pg_hba.conf.before-sauvegarde.*")
+
+
 def test_a_role_loses_what_its_description_has_no_more(legacy):
     with_attributes = [{"name": "odile", "attributes": ["LOGIN", "SUPERUSER", "CREATEDB"]}]
     without = [{"name": "odile", "attributes": ["LOGIN"]}, {"name": "shop", "password": "canary-Zephyr-shop"}]
@@ -75,8 +100,8 @@ def test_a_role_loses_what_its_description_has_no_more(legacy):
     assert legacy.sql(ask) == "t|t|t"
     run = converge("legacy", postgresql_roles=without, postgresql_databases=[])
     assert run.code == 0, run.output
-    assert "role odile has CREATEDB, SUPERUSER, which its description has not: taken from it." in run.text
-    assert "role shop has CREATEDB, which its description has not: kept." in run.text
+    assert "role odile has CREATEDB, SUPERUSER, which postgresql_roles does not list: taken from it." in run.text
+    assert "role shop has CREATEDB, which postgresql_roles does not list: kept." in run.text
     assert legacy.sql(ask) == "f|f|t"
     run = converge("legacy")  # as it is described, and with nobody in the way any more
     assert run.code == 0, run.output
