@@ -210,7 +210,8 @@ def clean(spec, own=""):
                 state.change(directory, each["id"], status=state.KILLED)
     with _maintenance(spec) as connection:
         for each in swap.kept(connection, spec["database"]):
-            if each["kind"] == "restore" and each["name"] not in proven and side.drop(connection, each["name"]):
+            kept = each["name"] in proven and not side.is_half_dropped(connection, each["name"])
+            if each["kind"] == "restore" and not kept and side.drop(connection, each["name"]):
                 dropped.append(each["name"])
     return sorted(dropped)
 
@@ -428,7 +429,8 @@ def ready(spec):
     """The newest proven run of this database that waits for its swap, its side database there; None without one."""
     with _maintenance(spec) as connection:
         for each in state.runs(spec["directory"], spec["database"]):
-            if each["status"] == state.READY and side.exists(connection, each["side"]):
+            waits = each["status"] == state.READY and side.exists(connection, each["side"])
+            if waits and not side.is_half_dropped(connection, each["side"]):
                 return each
     return None
 
@@ -471,7 +473,10 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
                 server = postgres.server(spec["connection"])
                 result = swap.into_place(server, spec["database"], found["side"], label, fence)
         except SauvegardeError:
-            state.change(directory, identifier, swapped_at="")
+            # The error does not say which: a server that ends during COMMIT may have swapped. Without an answer here
+            # the next command settles it.
+            with contextlib.suppress(SauvegardeError, psycopg2.Error):
+                _settle(directory, spec)
             raise
         state.change(directory, identifier, status=state.SWAPPED, swap=result)
         _forget_copies(directory, found["path"], found.get("globals"))

@@ -31,7 +31,8 @@ def kept(connection, database=""):
     found = []
     for name, size in postgres.query(
         connection,
-        "SELECT datname, pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database",
+        # NULL where the files of a half-dropped database are gone.
+        "SELECT datname, coalesce(pg_catalog.pg_database_size(oid), 0) FROM pg_catalog.pg_database",
     ):
         base, kind, identifier = names.made(name) or ("", "", "")
         if kind and base in ("" if database else base, names.base(database)):
@@ -78,6 +79,12 @@ def exchange(server, database, incoming, outgoing, fence=FENCE):
         live = side.exists(second, database)
         if not side.exists(second, incoming):
             raise SauvegardeError(f"There is no database {incoming} to put in place.")
+        if side.is_half_dropped(second, incoming):
+            raise SauvegardeError(
+                f"{incoming} cannot be put in place: a DROP DATABASE of it was interrupted.",
+                "The server lets nobody connect to such a database; all that is left to do is to drop it.",
+                f"Drop {incoming}, and restore again or go back to another database.",
+            )
         if side.exists(second, outgoing):
             raise SauvegardeError(f"There already is a database {outgoing}.")
         stops = obstacles(second, database)
@@ -151,9 +158,22 @@ def into_place(server, database, incoming, identifier, fence=FENCE):
     outgoing = names.before(database, identifier)
     result = exchange(server, database, incoming, outgoing, fence)
     result["kept"] = outgoing if there else None
-    with contextlib.closing(side.maintenance(server)) as connection:
-        result["notes"] = attachments.notes(connection, database, result["kept"])
+    result["notes"] = _notes(server, database, result["kept"])
     return result
+
+
+def _notes(server, database, kept):
+    """attachments.notes, or a note that they could not be read: clients may take every connection slot after a swap,
+    and the swap has happened whether or not this connection can be made."""
+    try:
+        with contextlib.closing(side.maintenance(server)) as connection:
+            return attachments.notes(connection, database, kept)
+    except (SauvegardeError, psycopg2.Error) as error:
+        reason = " ".join((error.why if isinstance(error, SauvegardeError) else str(error)).split())
+        return [
+            f"The swap is done, but its subscriptions and replication slots could not be read ({reason}). Look at"
+            " pg_subscription and pg_replication_slots: those of the previous database still belong to it."
+        ]
 
 
 def chosen(server, database, wanted=""):

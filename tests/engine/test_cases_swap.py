@@ -1,0 +1,115 @@
+"""What is said and kept of a swap when the server fails around it."""
+
+import contextlib
+
+import pytest
+from sauvegarde import kinds, postgres
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.restore import run, side, state, swap
+
+
+@pytest.fixture()
+def site(cluster):
+    cluster.execute("CREATE DATABASE swapped TEMPLATE template0")
+    cluster.execute("CREATE TABLE t (i int); INSERT INTO t SELECT generate_series(1, 3)", "swapped")
+    yield cluster
+    with contextlib.closing(cluster.connect()) as connection:
+        for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^swapped'"):
+            side.drop(connection, name)
+
+
+@pytest.fixture()
+def spec(site, repository):
+    job = {"name": "demo", "kind": "pg_dump", "connection": site.values, "database": "swapped"}
+    return {
+        "connection": site.values,
+        "path": str(repository / "demo" / kinds.back_up(job, repository)["id"]),
+        "database": "swapped",
+        "directory": str(repository.parent / "restores"),
+    }
+
+
+def status(spec, identifier):
+    (found,) = (each for each in state.runs(spec["directory"], "swapped") if each["id"] == identifier)
+    return found
+
+
+def refuse_after_the_swap(server, monkeypatch):
+    """Let clients take all the slots as soon as the restored database is in place."""
+    connect = side.maintenance
+
+    def exchange(*arguments, real=swap.exchange):
+        result = real(*arguments)
+
+        def refused(_):
+            return connect(server._replace(port=1))
+
+        monkeypatch.setattr(side, "maintenance", refused)
+        return result
+
+    monkeypatch.setattr(swap, "exchange", exchange)
+
+
+def test_a_swap_whose_notes_cannot_be_read_has_happened(site, spec, monkeypatch):
+    done = run.fill(spec)
+    with monkeypatch.context() as patch:
+        refuse_after_the_swap(site.server, patch)
+        result = run.put_in_place(spec, done["id"])
+    (note,) = result["notes"]
+    assert "could not be read" in note and "swap is done" in note
+    found = status(spec, done["id"])
+    assert found["status"] == state.SWAPPED and found["swap"]["kept"] == result["kept"]
+    assert run.put_back(spec)["restored"] == result["kept"]
+    assert status(spec, done["id"])["status"] == state.BACK
+
+
+def test_an_error_after_the_renames_does_not_hide_them(site, spec, monkeypatch):
+    """The connection is lost while COMMIT is on its way."""
+    done = run.fill(spec)
+
+    def exchange(*arguments, real=swap.exchange):
+        real(*arguments)
+        raise SauvegardeError("The swap of swapped did not happen.", "server closed the connection unexpectedly")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(swap, "exchange", exchange)
+        with pytest.raises(SauvegardeError):
+            run.put_in_place(spec, done["id"])
+    assert status(spec, done["id"])["status"] == state.SWAPPED
+
+
+def test_a_refused_swap_leaves_the_run_ready(site, spec, monkeypatch):
+    done = run.fill(spec)
+
+    def exchange(*_):
+        raise SauvegardeError("The swap of swapped did not happen.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(swap, "exchange", exchange)
+        with pytest.raises(SauvegardeError):
+            run.put_in_place(spec, done["id"])
+    found = status(spec, done["id"])
+    assert found["status"] == state.READY and not found["swapped_at"]
+    assert run.put_in_place(spec, done["id"])["kept"]
+
+
+def half_drop(server, name):
+    server.execute(f"UPDATE pg_database SET datconnlimit = -2 WHERE datname = '{name}'")
+
+
+def test_a_half_dropped_side_database_does_not_block_the_next_restore(site, spec):
+    left = "swapped__restore_20200101T000000Z"
+    site.execute(f'CREATE DATABASE "{left}" TEMPLATE template0')
+    half_drop(site, left)
+    with contextlib.closing(site.connect()) as connection:
+        assert [each["name"] for each in swap.kept(connection, "swapped")] == [left]
+    done = run.fill(spec)
+    assert done["cleaned"] == [left]
+    half_drop(site, done["side"])
+    with pytest.raises(SauvegardeError, match="interrupted"):
+        run.put_in_place(spec, done["id"])
+    assert site.execute("SELECT count(*) FROM t", "swapped") == [(3,)]
+    assert run.ready(spec) is None
+    again = run.fill(dict(spec, jobs=1))
+    assert again["cleaned"] == [done["side"]]
+    assert run.put_in_place(spec, again["id"])["kept"]
