@@ -507,6 +507,29 @@ def of_fingerprint(expected, lost):
     return found
 
 
+def partitioned(expected, lost, roots):
+    """Partitioned tables that a loss is part of, as names of losses: those tables, and all their partitions.
+
+    A manifest's fingerprint has one sum for a partitioned table, so nothing of it can be proven where a part is lost.
+    roots: each partition of the restored database to its partitioned table, both `schema.name`; a partitioned table
+    that could not be attached to another one is such a table there, and the manifest does not mention it.
+    """
+    gone = {
+        loss[len(kind) + 1 :]
+        for loss in lost
+        for kind in ("TABLE", "TABLE ATTACH", "TABLE DATA")
+        if loss.startswith(kind + " ")
+    }
+    gone.update([leaf for leaf, root in roots.items() if root in gone])
+    tables, parts = [], []
+    for key, entry in expected.get("tables", {}).items():
+        leaves = [bare_key(each) for each in entry.get("partitions", ())]
+        if leaves and not gone.isdisjoint([bare_key(key), *leaves]):
+            tables.append("TABLE DATA " + bare_key(key))
+            parts += ["TABLE DATA " + each for each in leaves]
+    return tables, parts
+
+
 _PARTS = (
     ("TABLE DATA", ("tables",)),
     ("TABLE", ("tables",)),

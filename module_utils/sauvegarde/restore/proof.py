@@ -1,5 +1,7 @@
 """Whether the side database holds what its archive promised; without a manifest, what can be known without one."""
 
+import contextlib
+
 from .. import fingerprint, postgres, site_path
 from ..errors import DAMAGED, SauvegardeError
 from . import losses
@@ -40,9 +42,14 @@ def against_manifest(server, name, manifest, jobs, lost=()):
 
     lost: the accepted losses (losses.Ledger.as_list), which are left out of the comparison.
     Returns {"by": "fingerprint", "tables", "rows"}, "unproven" (as in the manifest) where that has such objects, and
-    "without" (their names) where there are losses.
+    "without" where there are losses: their names, and those of partitioned tables that they are part of.
     """
-    gone = [each["object"] for each in lost]
+    without = [each["object"] for each in lost]
+    with contextlib.closing(postgres.connect(server, name)) as connection:
+        roots = {_flat(part): _flat(of) for part, of in partition_roots(connection).items()}
+    tables, parts = losses.partitioned(manifest["fingerprint"], without, roots)
+    without += [each for each in tables if each not in without]
+    gone = without + parts
     expected = losses.of_fingerprint(manifest["fingerprint"], gone)
     actual = fingerprint.take(lambda: postgres.connect(server, name), workers=jobs, like=expected)
     actual = losses.of_fingerprint(actual, gone)
@@ -58,7 +65,11 @@ def against_manifest(server, name, manifest, jobs, lost=()):
     found = {"by": "fingerprint", "tables": len(tables), "rows": sum(each["rows"] for each in tables.values())}
     if expected.get("unproven"):
         found["unproven"] = expected["unproven"]
-    return dict(found, without=gone) if gone else found
+    return dict(found, without=without) if without else found
+
+
+def _flat(names):
+    return ".".join(map(flat, names))
 
 
 def _count(connection, schema, name):
