@@ -26,6 +26,7 @@ DEVNULL = subprocess.DEVNULL
 BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
 
 _STDERR_KEPT = 64 * 1024
+_CHUNK = 1024 * 1024
 _inherited = set()
 _death = []
 
@@ -80,12 +81,29 @@ def _with_parent():
     return _death[0]
 
 
+def _lines(descriptor):
+    """The lines of a file, however long it is; its position, which a child may share, is left alone."""
+    offset, rest = 0, b""
+    while True:
+        data = os.pread(descriptor, _CHUNK, offset)
+        offset += len(data)
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line.decode("utf-8", "replace") + "\n"
+        if not data:
+            if rest:
+                yield rest.decode("utf-8", "replace")
+            return
+
+
 class Process:
     """One running child. Use `start`; as a context manager it is killed if its block is left early."""
 
-    def __init__(self, argv, env=None, stdin=DEVNULL, stdout=DEVNULL, cwd=None, group=False, kept=_STDERR_KEPT):
+    def __init__(
+        self, argv, env=None, stdin=DEVNULL, stdout=DEVNULL, cwd=None, group=False, kept=_STDERR_KEPT, sift=None
+    ):
         self.argv = list(argv)
-        self._kept = kept
+        self._kept, self._sift = kept, sift
         self._group = group
         self._started = time.monotonic()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
@@ -144,9 +162,14 @@ class Process:
         return Path(self.argv[0]).name
 
     def errors(self):
-        """What the child has written to its standard error so far (the last 64 KiB, or `kept` bytes)."""
+        """What the child has written to its standard error so far (the last 64 KiB, or `kept` bytes of it).
+
+        Where there is a `sift`, that function picks the lines first, from an iterator over all of them.
+        """
         if self._stderr.closed:
             return self._last_words
+        if self._sift is not None:
+            return "".join(self._sift(_lines(self._stderr.fileno())))[-self._kept :].strip()
         size = os.fstat(self._stderr.fileno()).st_size
         data = os.pread(self._stderr.fileno(), self._kept, max(0, size - self._kept))
         return data.decode("utf-8", "replace").strip()
@@ -221,12 +244,13 @@ def run(
     checked=True,
     what="",
     kept=_STDERR_KEPT,
+    sift=None,
 ):
     """Run a child to its end and return its Result.
 
     `stdin`: DEVNULL, an open file, or bytes to feed. `stdout`: PIPE (kept in the result: small outputs only), DEVNULL
     or an open file. `timeout` in seconds. Unless `checked` is false, a status other than 0 raises SauvegardeError.
-    `kept`: how many bytes of its standard error are kept.
+    `kept`: how many bytes of its standard error are kept; `sift`: a function that picks its lines (Process.errors).
     """
     with contextlib.ExitStack() as stack:
         collected = None
@@ -237,7 +261,7 @@ def run(
             given.write(stdin)
             given.seek(0)
             stdin = given
-        with Process(argv, env=env, stdin=stdin, stdout=stdout, cwd=cwd, group=group, kept=kept) as process:
+        with Process(argv, env=env, stdin=stdin, stdout=stdout, cwd=cwd, group=group, kept=kept, sift=sift) as process:
             result = process.wait(timeout)
         if collected is not None:
             collected.seek(0)

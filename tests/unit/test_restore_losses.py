@@ -2,7 +2,7 @@
 
 import pytest
 from sauvegarde import postgres
-from sauvegarde.errors import DAMAGED
+from sauvegarde.errors import DAMAGED, SauvegardeError
 from sauvegarde.restore import losses, source
 from sauvegarde.restore.script import Entry
 
@@ -101,3 +101,41 @@ def test_a_file_that_ends_early_is():
 )
 def test_the_servers_own_faults_have_a_fix(said, word):
     assert word in postgres.server_fix(said)
+
+
+def fake(tmp_path, *said):
+    """A pg_restore that says this in its first run, and in its second."""
+    (tmp_path / "said").write_text("".join(said))
+    program = tmp_path / "pg_restore"
+    program.write_text(f"#!/bin/sh\ncat {tmp_path}/said >&2\nexit 1\n")
+    program.chmod(0o700)
+    return [str(program)]
+
+
+def test_an_error_before_much_progress_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(losses, "_KEPT", 4096)
+    progress = "".join(f'pg_restore: creating COMMENT "public.COLUMN t.c{number}"\n' for number in range(4000))
+    command = fake(tmp_path, VERBOSE.replace("pg_restore: warning: errors", progress + "pg_restore: warning: errors"))
+    found = losses.restore(command, [], [b"7; VIEW v\n", b"9; TABLE DATA t\n"], "/x", str(tmp_path), None, "Stopped.")
+    assert found == losses.of_pg_restore(VERBOSE)
+
+
+def test_a_long_statement_hides_no_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(losses, "_KEPT", 4096)
+    long = "Command was: INSERT INTO t VALUES\n" + "  ('é', 'pg_restore'),\n" * 4000
+    command = fake(tmp_path, VERBOSE.replace("Command was: CREATE VIEW public.v AS\n", long))
+    found = losses.restore(command, [], [b"7; VIEW v\n", b"9; TABLE DATA t\n"], "/x", str(tmp_path), None, "Stopped.")
+    assert found == losses.of_pg_restore(VERBOSE)
+
+
+@pytest.mark.parametrize("words", [VERBOSE, OLD])
+def test_sifting_changes_no_finding(words):
+    assert losses.of_pg_restore("".join(losses.sift(words.splitlines(True)))) == losses.of_pg_restore(words)
+
+
+@pytest.mark.parametrize("words, count", [(VERBOSE, 2), (OLD, 1)])
+def test_errors_that_were_not_read_stop_the_restore(tmp_path, words, count):
+    more = words.replace(f"restore: {count}", f"restore: {count + 1}")
+    with pytest.raises(SauvegardeError, match="Stopped") as told:
+        losses.restore(fake(tmp_path, more), [], [b"7; VIEW v\n"], "/x", str(tmp_path), None, "Stopped.")
+    assert f"counted {count + 1} errors, of which {count} could be read" in told.value.why

@@ -41,12 +41,14 @@ _STOPS = re.compile(
 )
 _TOC_ENTRY = re.compile(rb"-- TOC entry (\d+) \(class ")
 _FROM_ENTRY = re.compile(r"from TOC entry (\d+);")
-_KEPT = 16 * 1024 * 1024  # bytes of what pg_restore says, statements included
+_KEPT = 16 * 1024 * 1024  # bytes of pg_restore's errors
 _SAID = 64 * 1024
 _PREFIX = re.compile(r"^pg_restore: (?:\[[^\]]*\] )?(?:error: |warning: )?")
 # From 12 on errors and warnings have their own word, before that the part of the program that says them.
 _PROGRESS = re.compile(r"pg_restore: (?!error: |warning: |\[|.*\bfrom TOC entry )")
-_IGNORED = re.compile(r"errors ignored on restore: \d+")
+_IGNORED = re.compile(r"errors ignored on restore: (\d+)")
+# Anywhere in a line, since the words of several workers can be mixed.
+_ERROR = re.compile(r"\berror: |\[[a-z][^\]]*\] (?!Error (?:while|from) )")
 _VIOLATED = re.compile(r"violates foreign key constraint|is violated by some row")
 _NO_KEY = re.compile(r'no unique constraint matching given keys for referenced table "(.+?)"')
 
@@ -229,10 +231,12 @@ def restore(command, parallel, lines, path, folder, env, what):
         chosen = Path(folder) / "list"
         sources.write_list(chosen, lines)
         # Only --verbose names the entry that an error belongs to.
-        result = process.run([*command, *more, "-v", "-L", str(chosen), path], env=env, checked=False, kept=_KEPT)
+        argv = [*command, *more, "-v", "-L", str(chosen), path]
+        result = process.run(argv, env=env, checked=False, kept=_KEPT, sift=sift)
         found = of_pg_restore(result.stderr) if result.status else {}
         if result.status and not found:
             raise _stopped(what, result)
+        _complete(what, result, found, bool(more))
         return found
 
     first = attempt(lines, *parallel)
@@ -241,6 +245,40 @@ def restore(command, parallel, lines, path, folder, env, what):
     second = attempt([line for line in lines if line.split(b";")[0].decode("ascii") in first])
     # Of what was made, but for its owner, say, the second attempt only says that it is there.
     return {number: first[number] if "already exists" in why else why for number, why in second.items()}
+
+
+def sift(lines):
+    """The lines of a verbose pg_restore that tell of errors: of its progress, whose length is that of the dump, only
+    the last line before each error, and of the failed statements, which may hold rows, only the beginning."""
+    progress, statement = "", False
+    for line in lines:
+        if _FROM_ENTRY.search(line) or _IGNORED.search(line) or not (statement or _PROGRESS.match(line)):
+            statement = line.lstrip().startswith("Command was:")
+        elif line.startswith("pg_restore: "):
+            statement = False
+            if _PROGRESS.match(line):
+                progress = line
+                continue
+        else:
+            continue
+        if progress:
+            yield progress
+            progress = ""
+        yield line if len(line) <= _SAID else line[:_SAID] + "\n"
+
+
+def _complete(what, result, found, parallel):
+    """Raise where pg_restore counted more errors than were read: what is not known to be lost is lost in silence."""
+    counted = _IGNORED.search(result.stderr)
+    errors = len(_ERROR.findall(result.stderr))
+    # With workers pg_restore counts each error, and each entry that had errors.
+    if counted and int(counted.group(1)) > (errors + len(found) if parallel else max(errors, len(found))):
+        raise SauvegardeError(
+            what,
+            f"pg_restore counted {counted.group(1)} errors, of which {len(found)} could be read:"
+            f"\n{_errors(result.stderr)[-_SAID:]}",
+            "Run it again with restore_jobs: 1, so that the words of several workers do not mix.",
+        )
 
 
 def _stopped(what, result):
