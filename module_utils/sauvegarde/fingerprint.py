@@ -25,6 +25,9 @@ LARGE_OBJECTS = "LARGE OBJECTS"
 _LARGE_OBJECT_CHUNK = 1024 * 1024
 _NEXT_OBJECTS = "SELECT oid FROM pg_largeobject_metadata WHERE oid > %s ORDER BY oid LIMIT 1000"
 
+# SQLSTATEs of a server that fails (connection, resources, intervention, system, corruption), whatever it reads.
+_FAILURES = ("08", "53", "57", "58", "XX001", "XX002")
+
 _PINNED = (
     "SET search_path TO pg_catalog",
     "SET TimeZone TO 'UTC'",
@@ -192,7 +195,7 @@ def take(connect, snapshot=None, workers=2, like=None, srids=None):
     snapshot: name of the exported snapshot to look through, None for now.
     like: the manifest's fingerprint, when the database is a restored one: what that one could not prove is left out,
       tables of extensions are summed under the conditions and columns of the source, custom SRIDs by its list, and
-      the sequences that it names are read.
+      the sequences that it names are read. A failure of the server raises then.
     srids: without `like`: the srids whose spatial_ref_sys rows belong to the data.
     """
     like = like or {}
@@ -209,7 +212,7 @@ def take(connect, snapshot=None, workers=2, like=None, srids=None):
                 result["sequences"] = sequences(first, like["sequences"])
         for table in work:
             jobs.put(table)
-        _run(first, connect, snapshot, max(1, min(workers, len(work))), jobs, sums)
+        _run(first, connect, snapshot, max(1, min(workers, len(work))), jobs, sums, strict=bool(like))
     result.update(sums.result())
     return result
 
@@ -243,8 +246,9 @@ def unproven(fingerprint):
     return {each["object"]: each["why"] for each in (fingerprint or {}).get("unproven", [])}
 
 
-def _run(first, connect, snapshot, workers, jobs, sums):
-    """Sum everything in `jobs` with that many connections, the given one among them; a lost connection stops all."""
+def _run(first, connect, snapshot, workers, jobs, sums, strict):
+    """Sum everything in `jobs` with that many connections, the given one among them; a lost connection stops all, and
+    where it is `strict` so does every failure of the server."""
     failed, connections = threading.Event(), [first]
 
     def labour(connection):
@@ -254,7 +258,7 @@ def _run(first, connect, snapshot, workers, jobs, sums):
             except queue.Empty:
                 return
             with postgres.transaction(connection, snapshot):
-                enter(sums, connection, table)
+                enter(sums, connection, table, strict)
 
     def guarded(work, *arguments):
         try:
@@ -289,11 +293,11 @@ def cancel(connections):
                 continue  # it has just ended
 
 
-def enter(sums, connection, table):
+def enter(sums, connection, table, strict=False):
     """Sum a table (None: the large objects) into `sums`; what the server refuses is entered as missed.
 
     The connection is pinned and in a transaction, in which no lock is left behind. Raises if the connection was lost or
-    its query was cancelled.
+    its query was cancelled, and where it is `strict` if the server failed otherwise: that says nothing of the rows.
     """
     try:
         with postgres.rolled_back(connection):
@@ -303,6 +307,8 @@ def enter(sums, connection, table):
                 sums.add(table, sum_table(connection, table))
     except psycopg2.Error as error:
         if connection.closed or error.pgcode == "57014":  # query_canceled
+            raise
+        if strict and (error.pgcode or "").startswith(_FAILURES):
             raise
         sums.miss(table, str(error).strip())
 

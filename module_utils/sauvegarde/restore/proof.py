@@ -2,6 +2,8 @@
 
 import contextlib
 
+import psycopg2
+
 from .. import fingerprint, postgres, site_path
 from ..errors import DAMAGED, SauvegardeError
 from . import losses
@@ -51,14 +53,23 @@ def against_manifest(server, name, manifest, jobs, lost=()):
     without += [each for each in tables if each not in without]
     gone = without + parts
     expected = losses.of_fingerprint(manifest["fingerprint"], gone)
-    actual = fingerprint.take(lambda: postgres.connect(server, name), workers=jobs, like=expected)
+    try:
+        actual = fingerprint.take(lambda: postgres.connect(server, name), workers=jobs, like=expected)
+    except psycopg2.Error as error:
+        raise postgres.database_error(
+            error,
+            "The restored database could not be read to compare it with its archive; nothing was swapped.",
+            "The archive is not at fault. "
+            + (postgres.server_fix(str(error)) or "Look in the target server's log, and run the restore again."),
+        ) from error
     actual = losses.of_fingerprint(actual, gone)
     differences = fingerprint.compare(expected, actual)
     if differences:
         raise SauvegardeError(
             "The restored database differs from its archive; nothing was swapped.",
             "\n".join(each.get("sentence", str(each)) if isinstance(each, dict) else str(each) for each in differences),
-            "Restore another archive; keep this one, and report it.",
+            "The live database is as it was. Verify this archive. If it is damaged, restore another one. If it is good,"
+            " the difference arose while it was restored: keep it, and report these lines.",
             DAMAGED,
         )
     tables = expected["tables"]
