@@ -183,13 +183,14 @@ def extension_sequences(connection, dumped_too=False):
     return found
 
 
-def advance_sequences(connection, recorded=()):
+def advance_sequences(connection, recorded=(), proven=()):
     """Set those sequences in a restored database so that what they give next is new: past the greatest value in their
-    columns, and past what they stood at in the source (`recorded`: the manifest's)."""
+    columns, and past what they stood at in the source (`recorded`: the manifest's). `proven`: names of sequences that
+    the dump sets and whose values are compared with the source's, which are left as they are."""
     there = {each["sequence"]: each for each in extension_sequences(connection, dumped_too=True)}
     stood = {each["sequence"]: each["value"] for each in recorded}
     for name, each in there.items():
-        if each["value"] is not None:
+        if each["value"] is not None and name not in proven:
             postgres.query(connection, advance(dict(each, value=max(each["value"], stood.get(name) or 0))))
 
 

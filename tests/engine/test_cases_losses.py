@@ -500,6 +500,47 @@ def test_an_extension_of_one_database_is_left_out_with_its_rows(cluster, tmp_pat
         forget(cluster, "lossy", "cloud")
 
 
+def test_a_lost_event_trigger_is_not_called_restored(cluster, tmp_path, extension):
+    extension(
+        "watcher",
+        "CREATE FUNCTION far.seen() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';",
+    )
+    cluster.execute("CREATE DATABASE cloud TEMPLATE template0")
+    cluster.execute(
+        "CREATE SCHEMA far; CREATE EXTENSION watcher; CREATE TABLE t AS SELECT 1 AS i;"
+        "CREATE EVENT TRIGGER watched ON ddl_command_end EXECUTE PROCEDURE far.seen()",
+        "cloud",
+    )
+    path = dumps(cluster, tmp_path, "cloud")["ours"]
+    extension.remove("watcher")
+    wanted = spec(cluster, tmp_path, path)
+    _, names = refused(wanted)
+    assert sorted(names) == ["EVENT TRIGGER watched", "EXTENSION watcher"]
+    done, report = restored(dict(wanted, accept_losses=[*names, "TABLE public.t"]))
+    assert done["notes"] == ["accepted as a loss, but restored whole: TABLE public.t"]
+    assert sum(line.startswith("Lost: ") for line in report) == 2
+    forget(cluster, "lossy")
+
+
+def test_a_sequence_that_an_extension_has_dumped_stays_where_it_stood(cluster, tmp_path, extension):
+    extension(
+        "store",
+        "CREATE TABLE far.stock (id serial PRIMARY KEY, t text);"
+        " SELECT pg_catalog.pg_extension_config_dump('far.stock', '');"
+        " SELECT pg_catalog.pg_extension_config_dump('far.stock_id_seq', '');",
+    )
+    cluster.execute("CREATE DATABASE cloud TEMPLATE template0")
+    cluster.execute(
+        "CREATE SCHEMA far; CREATE EXTENSION store; INSERT INTO far.stock (t) VALUES ('a'), ('b');"
+        " INSERT INTO far.stock VALUES (77, 'by hand')",
+        "cloud",
+    )
+    wanted = spec(cluster, tmp_path, dumps(cluster, tmp_path, "cloud")["ours"])
+    restored(wanted)
+    assert cluster.execute("SELECT last_value, is_called FROM far.stock_id_seq", "back") == [(2, True)]
+    forget(cluster, "lossy")
+
+
 def test_tables_with_oids_in_an_archive_are_a_note_of_the_plan(cluster, lossy, tmp_path):
     """An archive says it in its table of contents, as old clients wrote it; a directory's can be patched here."""
     path = tmp_path / "d"

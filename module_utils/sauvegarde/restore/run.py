@@ -345,9 +345,8 @@ def _fill(spec, run, name):
         target.find_all_losses()
         lost = target.losses.as_list()
         run.update(losses=lost)
-        target.notes += target.losses.judge()
-        recorded = given.manifest["source"].get("extension_sequences", ()) if given.manifest is not None else ()
-        omissions.advance_sequences(target.connection, recorded)
+        target.losses.judge()
+        omissions.advance_sequences(target.connection, *_sequences(given.manifest, lost))
         run.update(step="analyze")
         # Its own tool, since it takes several tables at a time.
         vacuumdb = postgres.client("vacuumdb", number)
@@ -377,7 +376,8 @@ def _fill(spec, run, name):
             target.make_event_triggers()
             lost = target.losses.as_list()
             run.update(losses=lost)
-            target.losses.judge()
+            # Now it is certain which of the accepted objects did not fail.
+            target.notes += target.losses.judge()
             skipped = side.finish(connection, name, properties)
             size = postgres.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (name,))
     seconds = time.monotonic() - begun
@@ -392,6 +392,14 @@ def _fill(spec, run, name):
         "seconds": round(seconds, 1),
         "rate": round(size / seconds),
     }
+
+
+def _sequences(made, lost):
+    """omissions.advance_sequences' `recorded` and `proven` from a manifest, or from None."""
+    if made is None:
+        return (), ()
+    sums = losses.of_fingerprint(made["fingerprint"] or {}, [each["object"] for each in lost])
+    return made["source"].get("extension_sequences", ()), sums.get("sequences", ())
 
 
 def _progress(server, name):
