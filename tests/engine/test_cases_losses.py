@@ -136,7 +136,7 @@ def test_what_is_not_accepted_stops_it_and_what_did_not_fail_is_said(cluster, lo
     done, _ = restored(
         dict(wanted, accept_losses=[*LOST, "INDEX public.good_t", "FK CONSTRAINT public.refers refers_fkey"])
     )
-    assert done["notes"] == ["accepted as a loss, but restored whole: INDEX public.good_t"]
+    assert done["notes"] == ["accepted as a loss, but restored: INDEX public.good_t"]
     assert cluster.execute("SELECT to_regclass('good_t') IS NULL", "back") == [(False,)]
     forget(cluster, "lossy")
 
@@ -517,7 +517,7 @@ def test_a_lost_event_trigger_is_not_called_restored(cluster, tmp_path, extensio
     _, names = refused(wanted)
     assert sorted(names) == ["EVENT TRIGGER watched", "EXTENSION watcher"]
     done, report = restored(dict(wanted, accept_losses=[*names, "TABLE public.t"]))
-    assert done["notes"] == ["accepted as a loss, but restored whole: TABLE public.t"]
+    assert done["notes"] == ["accepted as a loss, but restored: TABLE public.t"]
     assert sum(line.startswith("Lost: ") for line in report) == 2
     forget(cluster, "lossy")
 
@@ -548,7 +548,7 @@ def test_tables_with_oids_in_an_archive_are_a_note_of_the_plan(cluster, lossy, t
     cluster.execute("CREATE TABLE t AS SELECT 1 AS i", "cloud")
     cluster.run("pg_dump", "-Fd", "-f", path, database="cloud")
     wanted = spec(cluster, tmp_path, path)
-    note = "Tables WITH OIDS are made without them."
+    note = "Tables WITH OIDS are restored without OIDs."
     assert note not in [each["what"] for each in run.make_plan(wanted)["warnings"]]
     index = path / "toc.dat"
     text, flag = index.read_bytes(), b"\0\5\0\0\0false"

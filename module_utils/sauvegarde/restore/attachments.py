@@ -1,7 +1,7 @@
-"""What is tied to a database by its identity: subscriptions, logical slots, pg_cron's scheduler.
+"""Find what belongs to a database itself and not to its name: subscriptions, logical slots, pg_cron's scheduler.
 
-A rename takes them along, so after a swap they belong to the previous database. No dump holds slots, and a dump's
-subscriptions arrive disabled.
+They follow a rename, so after a swap they belong to the previous database. Dumps contain no slots, and subscriptions
+that are restored from a dump are disabled.
 """
 
 import contextlib
@@ -50,14 +50,14 @@ def read(connection, database):
 
 
 def warnings(found, database):
-    """What a swap does to the Attachments of the live database, as a plan's warnings."""
+    """Return a plan's warnings about the effects of a swap on the Attachments of the live database."""
     notes = []
     for name in found.slots:
         notes.append(
             {
                 "what": f"The logical replication slot {name} stays with the previous database.",
-                "why": f"A slot follows the rename of {database}: its receiver gets none of the restored data, and the"
-                " server keeps WAL for it as long as it exists.",
+                "why": f"A slot follows the rename of {database}: its receiver gets no changes of the restored"
+                " database, and the server keeps WAL for the slot as long as it exists.",
                 "fix": "After the swap, stop its receiver and run"
                 f" SELECT pg_catalog.pg_drop_replication_slot({postgres.literal(name)});"
                 " then make a new slot, and copy the data to the receiver again.",
@@ -68,8 +68,8 @@ def warnings(found, database):
         notes.append(
             {
                 "what": f"The subscription {name} stays with the previous database.",
-                "why": f"It follows the rename of {database}: changes go on arriving there, and none arrive in the"
-                " restored database.",
+                "why": f"A subscription follows the rename of {database}: it still receives changes there,"
+                " and the restored database receives none.",
                 "fix": f"After the swap, run ALTER SUBSCRIPTION {quoted} DISABLE in the previous database; then enable"
                 " the restored one, or make a new one, in the restored database.",
             }
@@ -78,8 +78,8 @@ def warnings(found, database):
         notes.append(
             {
                 "what": f"pg_cron runs no job of {database} after the swap until the server restarts.",
-                "why": "Its scheduler is connected to the database that is renamed, ends with it, and starts with the"
-                " server only.",
+                "why": "The swap ends the scheduler's session in the renamed database, and only a restart of the server"
+                " starts the scheduler again.",
                 "fix": "After the swap, restart the server, and compare SELECT * FROM cron.job with the jobs of the"
                 " previous database.",
             }
@@ -88,7 +88,7 @@ def warnings(found, database):
 
 
 def notes(connection, database, kept):
-    """What to do about attachments after a swap, as sentences; kept: the previous database's name, None without one."""
+    """Return sentences on what to do about attachments after a swap; kept: the previous database's name, or None."""
     lines = []
     if kept is not None:
         previous = read(connection, kept)
@@ -96,14 +96,14 @@ def notes(connection, database, kept):
         lines += ["{what} {fix}".format(**note) for note in warnings(scheduled, database)]
     for name in read(connection, database).subscriptions:
         lines.append(
-            f"The restored database has the subscription {name}; it receives nothing until somebody runs"
-            f" ALTER SUBSCRIPTION {postgres.quoted(name)} ENABLE in it, and REFRESH PUBLICATION."
+            f"The restored database has the subscription {name}; it is disabled. To receive changes, run"
+            f" ALTER SUBSCRIPTION {postgres.quoted(name)} ENABLE and REFRESH PUBLICATION in the restored database."
         )
     return lines
 
 
 def obstacles(found, name):
-    """What keeps the database `name` from being dropped until somebody decides about it, as (why, fix) pairs."""
+    """Return (why, fix) pairs of what has to be decided before the database `name` can be dropped."""
     found_obstacles = []
     for slot in found.active:
         found_obstacles.append(
@@ -127,7 +127,7 @@ def obstacles(found, name):
 
 
 def detach(connection, name):
-    """Drop the subscriptions of a side database, without a word to their publishers: the slots are the live one's."""
+    """Drop the subscriptions of a side database without contacting publishers: their slots serve the live database."""
     found = read(connection, name)
     if not found.subscriptions:
         return

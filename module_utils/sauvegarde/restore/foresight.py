@@ -1,7 +1,7 @@
-"""Objects of a dump that the target cannot take, as far as their definitions and the target's catalogs say it.
+"""Predict which objects of a dump the target cannot restore, from their definitions and the target's catalogs.
 
-The load finds them all; this is for the plan, which says before what is certain: things that PostgreSQL or PostGIS
-removed, extensions, languages and collations that the target lacks.
+The plan reports what is certain beforehand: features that PostgreSQL or PostGIS removed, and extensions, languages and
+collations that are missing on the target. Only the load finds every such object.
 """
 
 import re
@@ -54,7 +54,7 @@ def foreseen(connection, wanted, contents, needs, accepted):
                     {
                         "object": name,
                         "why": words,
-                        "fix": losses.fix_for(words) if entry is root else "It comes back with what it needs.",
+                        "fix": losses.fix_for(words) if entry is root else losses.FOLLOWS,
                         "accepted": name in accepted,
                         "depends": [losses.name_of(each) for each in on],
                         "kept": "",
@@ -77,7 +77,7 @@ def obstacles(found, known):
         name = root["object"]
         of_extension = name.startswith("EXTENSION ")
         shown = ", ".join(each["object"] for each in below)
-        why = root["why"] + (f"\nWith it goes: {shown}." if below else "")
+        why = root["why"] + (f"\nThese need it and are lost too: {shown}." if below else "")
         fix = "{}\n{}".format(root["fix"], losses.way_on(found))
         stops = of_extension and bool(below or name[len("EXTENSION ") :] not in known)
         what = f"{name} cannot be restored on this server."
@@ -94,7 +94,7 @@ def _extensions(connection, wanted):
             where = postgres.value(connection, "SELECT pg_catalog.current_setting('cron.database_name', true)")
             yield (
                 extension(name),
-                "It can be made only in the database that cron.database_name names ({}).".format(where or "postgres"),
+                "It can be created only in the database of cron.database_name ({}).".format(where or "postgres"),
             )
 
 
@@ -175,10 +175,10 @@ def _collations(connection, contents):
         if made and re.search(r"provider = (?:libc|icu)\b", made.group(1)):
             postgres.execute(connection, "BEGIN")
             try:
-                # As it is said, but under a name that goes with the session.
+                # The same definition, under a temporary name.
                 postgres.execute(connection, "CREATE COLLATION pg_temp.sauvegarde_probe " + made.group(1))
             except psycopg2.Error as error:
-                if error.pgcode != "0A000":  # another encoding than the database's is no fault of the target's
+                if error.pgcode != "0A000":  # it is only of another encoding than this database
                     yield entry, losses.words(str(error))
             finally:
                 postgres.execute(connection, "ROLLBACK")

@@ -1,8 +1,8 @@
-"""Losses of a restore: objects that the target cannot take are accepted by name, or they stop the restore.
+"""Collect the objects that the target cannot restore (losses), and stop the restore unless each is accepted by name.
 
-A load goes on where an object fails, so that one run finds them all, with what fails because it needs one of them. At
-the end the run fails with the complete list, and with the setting that accepts exactly these, unless each of them was
-accepted by its name. What was accepted and does not fail is restored like everything else.
+A load continues after an object fails, so that one run finds all of them, and the objects that depend on them. At the
+end the run fails with the complete list and with the setting that accepts exactly these objects, unless each is
+accepted already. An accepted object that does not fail is restored.
 
 A loss is named after its entry in the dump's table of contents: `VIEW public.v`, `CONSTRAINT public.child child_fkey`,
 `TABLE DATA public.t` (the rows of a table), `EXTENSION pg_cron`.
@@ -32,7 +32,7 @@ _NAMED = (
     "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE", "TYPE", "VIEW",
 )  # fmt: skip
 DEFINING = ("TABLE", "FOREIGN TABLE")
-# What a load cannot go on after: the fault is not the object's.
+# Errors that end a load: they do not come from the object.
 _STOPS = re.compile(
     r"^(?:.*: )?(?:FATAL|PANIC):  |^(?:.*: )?(?:server closed the connection|no connection to the server)"
     r"|ERROR:  (?:out of (?:shared )?memory|could not extend file|could not write|.*No space left on device"
@@ -52,8 +52,9 @@ _ERROR = re.compile(r"\berror: |\[[a-z][^\]]*\] (?!Error (?:while|from) )")
 _VIOLATED = re.compile(r"violates foreign key constraint|is violated by some row")
 _NO_KEY = re.compile(r'no unique constraint matching given keys for referenced table "(.+?)"')
 
+FOLLOWS = "It is restored once the objects that it depends on are."
 _AT_THE_SOURCE = "Change it at the source and dump again"
-# The server's words → what can be done beside restoring without the object.
+# The server's message → what can be done other than to accept the loss.
 _FIXES = tuple(
     (re.compile(pattern), fix)
     for pattern, fix in (
@@ -101,18 +102,21 @@ _FIXES = tuple(
         ),
         (
             r"cron\.database_name",
-            "pg_cron lives in one database only, never in a side database. Accept it; after the swap make it in the"
-            " database that cron.database_name names (CREATE EXTENSION pg_cron) and schedule its jobs again",
+            "pg_cron can exist in one database only, and not in a side database. Accept the loss; after the swap create"
+            " it in the database that cron.database_name names (CREATE EXTENSION pg_cron) and schedule its jobs again",
         ),
         (
             r"extension control file|extension \"(.+?)\" is not available",
             "Install what brings this extension, if there is a package for this server; some exist at one provider"
             " only",
         ),
-        (r"unrecognized configuration parameter", "Take the setting off at the source (ALTER … RESET) and dump again"),
+        (r"unrecognized configuration parameter", "Remove the setting at the source (ALTER … RESET) and dump again"),
         (r'collation "(.+?)".* does not exist', "Generate the locale on the target and import it, or change it"),
-        (r'role "(.+?)" does not exist', "Make the role on the target, or ask for it (restore_missing_roles: create)"),
-        (r'tablespace "(.+?)" does not exist', "Make the tablespace on the target"),
+        (
+            r'role "(.+?)" does not exist',
+            "Create the role on the target, or have the restore do it (restore_missing_roles: create)",
+        ),
+        (r'tablespace "(.+?)" does not exist', "Create the tablespace on the target"),
         (r'column "?(?:\w+\.)?oid"? does not exist', "Tables have no OIDs from PostgreSQL 12 on: make it a column"),
     )
 )
@@ -385,7 +389,7 @@ def stops(error):
 
 
 def fix_for(why):
-    """What can be done about a loss with these words of the server's, beside accepting it."""
+    """Return what can be done about a loss with this message of the server, other than to accept it."""
     for pattern, fix in _FIXES:
         if pattern.search(why):
             return fix + "."
@@ -408,7 +412,7 @@ class Ledger:
 
     def failed(self, entry, why, needs=None):
         """Record that an entry failed. needs: entries that it depends on, None where the dump does not say."""
-        # Another of the same name would hide behind the first.
+        # Only the first entry of a name is kept.
         each = self._found.setdefault(name_of(entry), {"entry": entry, "why": why, "needs": needs, "kept": ""})
         if needs and each["needs"] is None:
             each["needs"] = needs
@@ -455,7 +459,7 @@ class Ledger:
             {
                 "object": name,
                 "why": each["why"],
-                "fix": "It comes back with what it needs." if depends[name] else fix_for(each["why"]),
+                "fix": FOLLOWS if depends[name] else fix_for(each["why"]),
                 "accepted": name in self.accepted,
                 "depends": depends[name],
                 "kept": each["kept"],
@@ -468,7 +472,7 @@ class Ledger:
         found = self.as_list()
         if not all(each["accepted"] for each in found):
             raise refusal(found)
-        return [f"accepted as a loss, but restored whole: {name}" for name in self.accepted if name not in self._found]
+        return [f"accepted as a loss, but restored: {name}" for name in self.accepted if name not in self._found]
 
 
 def mentions(entry, text, root, why=""):
@@ -510,7 +514,7 @@ def lines_of(found):
 def way_on(found):
     """The sentence that says how to restore without these."""
     names = [each["object"] for each in found]
-    return f"To restore everything but exactly these, accept them by name:\n{setting(names)}"
+    return f"To restore everything except these objects, accept them by name:\n{setting(names)}"
 
 
 def refusal(found):

@@ -1,4 +1,4 @@
-"""What a restore would do and everything that would stop it, each obstacle with its fix. Changes nothing."""
+"""Plan a restore: report what it would do and all that would stop it, each obstacle with its fix. Changes nothing."""
 
 import calendar
 import contextlib
@@ -15,17 +15,17 @@ from ..errors import SauvegardeError
 from . import attachments, files, foresight, load_as, locales, losses, oids, partial, roles, room, side, swap
 from . import source as sources
 
-# What a database takes while it is restored, by its size at the source: data, its indexes' sorts, the WAL in between.
+# Disk space that a restore needs, relative to the size at the source: data, sorts for indexes, and WAL.
 ROOM = 1.3
-# A plain dump says how long it is, not how large its tables become: indexes are extra.
+# The size of a database relative to its plain dump, which contains no indexes. An estimate.
 GROWTH = 2.0
 SECURITY_WORD = "overwrite production"
 
 
 def need(source, contents=None):
-    """What the source asks of a target: plain values.
+    """Return what the source requires of a target, as plain values.
 
-    Our own archives say it in their manifest; for a foreign one, `contents` says what the dump itself knows.
+    An archive of ours has them in its manifest; for a foreign one they come from `contents`, as far as it has them.
     Keys: version_num, version, system_identifier and standby (source server; the last two None where it is unknown),
     database, bytes (on the target's disk), unpacked (beside it while it runs), rows, tables (that have some), made
     (ISO, '' unknown), properties (those it knows), extensions {name: {schema, version}}, raster, roles,
@@ -142,7 +142,7 @@ def make(server, database, source, wanted, options, contents=None):
         if target["standby"]:
             stop(
                 "The target server is a standby.",
-                "It takes no changes of its own.",
+                "A standby accepts no changes except those of its primary.",
                 "Restore on its primary, or promote it.",
             )
         if database in (side.MAINTENANCE, "template0", "template1"):
@@ -151,18 +151,18 @@ def make(server, database, source, wanted, options, contents=None):
         if options["mode"] == "beside" and live and same and database == wanted["database"]:
             stop(
                 f"The target is the archive's own source, {database} on this server.",
-                "Beside leaves what is there in its place.",
-                "Name another target database (restore_target_database), or have it swapped.",
+                "A restore beside does not replace a database.",
+                "Name another target database (restore_target_database), or swap instead.",
             )
         elif options["mode"] == "beside" and live:
             stop(
                 f"There already is a database {database}.",
-                "Beside means a database of its own.",
+                "A restore beside creates a new database.",
                 "Name one that does not exist.",
             )
         _versions(target, wanted, stop)
         for sentence in source.manifest["warnings"] if source.manifest is not None else ():
-            warn("Said when the archive was made: " + sentence)
+            warn("Warning of the backup: " + sentence)
         _public(target, wanted, contents, warn)
         if source.manifest is not None:
             tool = source.manifest["tools"]["pg_dump"]
@@ -182,8 +182,8 @@ def make(server, database, source, wanted, options, contents=None):
         if not properties["collate"]:
             warn(
                 "The dump does not know its database's encoding and locale.",
-                "The server's own are taken.",
-                "Set restore_locale to name another.",
+                "Those of the target server are used.",
+                "To use another locale, set restore_locale.",
             )
         for each in source.notes:
             warn(each)
@@ -207,11 +207,14 @@ def make(server, database, source, wanted, options, contents=None):
             if way.why:
                 warn("It will be loaded as the superuser, not as its owner.", f"{way.why[0].upper()}{way.why[1:]}.")
             elif way.role not in superusers | {""}:
-                warn(f"It will be loaded as its owner, {way.role}.", "Whether that may do it all is seen in the run.")
+                warn(
+                    f"It will be loaded as its owner, {way.role}.",
+                    "If this role lacks a privilege, the superuser loads it.",
+                )
         if options.get("drops_oids"):
             warn(
-                "Tables WITH OIDS are made without them.",
-                "From 12 on no table has them. Where the application refers to rows by their OIDs, restore on"
+                "Tables WITH OIDS are restored without OIDs.",
+                "PostgreSQL 12 and newer do not support them. If the application refers to rows by OID, restore on"
                 " PostgreSQL 11 or older, copy them into a column of their own, and back that up.",
             )
         known = contents or options.get("definitions")
@@ -271,7 +274,7 @@ def _live(connection, database):
 
 
 def _place(connection, server, stop):
-    """The server must run on this host: its host is what was confirmed, and its disks are looked at from here."""
+    """Stop unless the server runs on this host: the confirmation names this host, and free space is checked here."""
     address = postgres.value(connection, "SELECT pg_catalog.host(pg_catalog.inet_server_addr())")
     if address is None:
         return
@@ -282,7 +285,7 @@ def _place(connection, server, stop):
         except OSError:
             stop(
                 "The target's server is not on this host.",
-                f"{server.address} is {address}, which is none of {socket.gethostname()}'s addresses.",
+                f"{server.address} is {address}, which is not an address of {socket.gethostname()}.",
                 "Name the host that the server runs on as the target (restore_target).",
             )
 
@@ -306,8 +309,8 @@ def _public(target, wanted, contents, warn):
     if not any(entry.kind == "ACL" and entry.name in ("public", "SCHEMA public") for entry in entries):
         warn(
             "Only the database's owner may create objects in the schema public.",
-            "Every role could at the source; from PostgreSQL 15 on new databases do not allow it.",
-            "Where an application needs it: GRANT CREATE ON SCHEMA public TO its role.",
+            "At the source every role can; new databases of PostgreSQL 15 and newer do not allow it.",
+            "If an application needs it: GRANT CREATE ON SCHEMA public TO its role.",
         )
 
 
@@ -336,8 +339,8 @@ def _extensions(connection, wanted, stop):
 
 
 def _roles(connection, wanted, properties, options, stop, warn):
-    """Names of the roles that the restore will make: those that the archive names, of the globals file or plainly; all
-    of the globals file where that is asked for."""
+    """Return the names of the roles that the restore will create: those that the archive names, as the globals file
+    describes them or plain ones, and all others of the globals file if the options say so."""
     there = roles.existing(connection)
     named = set(wanted["roles"]) | {properties["owner"]} | set(properties["role_settings"])
     named |= {grant["grantee"] for grant in properties["acl"] or () if grant["grantee"]}
@@ -349,9 +352,11 @@ def _roles(connection, wanted, properties, options, stop, warn):
         of_globals = [name for name in given.roles if name not in there]
     elif others:
         warn(
-            "Roles of the globals file that the archive does not name are not made: " + ", ".join(sorted(others)) + ".",
-            "Login roles that only belong to a role of the archive's are among them, if there are any.",
-            "To have all of them: restore_globals_roles=all.",
+            "Roles of the globals file that the archive does not name are not created: "
+            + ", ".join(sorted(others))
+            + ".",
+            "They may include login roles that are members of a role of the archive.",
+            "To create all of them: restore_globals_roles=all.",
         )
     missing = sorted(named - there - set(of_globals) - {""})
     if missing and options["missing_roles"] == "refuse":

@@ -1,7 +1,7 @@
-"""One restore from its source to a proven side database, and the swap that follows: what the doors call.
+"""Restore a source into a proven side database, and swap that database in: what the playbooks' modules call.
 
-A run ends at its safe point: a side database that was proven, beside a live one that was not touched. The swap is a
-call of its own. Whatever is killed, the next run finds the state, and cleans up or takes over.
+`fill` ends at a safe point: the side database is proven, and the live database is unchanged. `put_in_place` swaps
+them. If a run is killed at any step, the next one reads its state and cleans up or continues.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ DEFAULTS = {
 
 
 def settled(spec):
-    """The whole specification of a run from a caller's values; unknown keys are refused.
+    """Return the caller's values with the defaults of the others; raise for unknown keys and values.
 
     connection: of the target server (postgres.server). path: the source on this host. database: the target's name.
     directory: where runs keep their state and unpack. mode: 'swap' or 'beside'. file_database: which one of
@@ -60,7 +60,7 @@ def settled(spec):
     found = dict(DEFAULTS, **spec)
     for name in ("path", "database"):
         if not found[name]:
-            raise SauvegardeError(f"The restore lacks its {name}.")
+            raise SauvegardeError(f"`{name}` is required.")
     for name, allowed in (
         ("mode", ("swap", "beside")),
         ("globals_roles", ("named", "all")),
@@ -88,7 +88,7 @@ def _globals(spec, found):
 
 
 def _rate(directory):
-    """Bytes a second of the newest run here that ended well; 0 without one."""
+    """Bytes a second of the newest successful run in this directory; 0 if there is none."""
     for each in state.runs(directory):
         if each.get("rate"):
             return each["rate"]
@@ -99,8 +99,9 @@ _MARKED = ("mode", "path", "file_database", "globals", "missing_roles", "owner",
 
 
 def mark(spec):
-    """What tells one restore from another, or from one of a newer source under the same name. A copy of an archive of
-    ours may have been brought again since."""
+    """Return values that are equal only for the same restore of the same source: a newer file of the same name differs.
+
+    Archives are compared by their manifest, not by time, since the same archive may have been copied here again."""
     path = Path(spec["path"])
     asked = [spec[key] for key in _MARKED]
     asked.append(sorted(losses.accepted_names(spec["accept_losses"])))
@@ -164,7 +165,7 @@ def _definitions(found, work, number):
 
 
 def _refusals(check, *arguments):
-    """What a check refuses, as obstacles of a plan."""
+    """Run a check and return its error, if it raises one, as a list of obstacles for a plan."""
     try:
         check(*arguments)
     except SauvegardeError as error:
@@ -179,23 +180,23 @@ def confirm(database, said):
 
 
 def _end_sessions(spec, name):
-    """End whoever is in a side database, if the server answers."""
+    """End all sessions in a side database, if the server answers."""
     with contextlib.suppress(SauvegardeError, psycopg2.Error), _maintenance(spec) as connection:
         side.end_sessions(connection, name)
 
 
 def _end_orphans(spec):
-    """End the sessions of killed runs' children, which wait for the server, keep the lock, and would not hear of it."""
+    """End the sessions of children of killed runs: those children wait for the server, and hold the lock."""
     for each in state.runs(spec["directory"], spec["database"]):
         if each["status"] == state.KILLED:
             _end_sessions(spec, each["side"])
 
 
 def clean(spec, own=""):
-    """Remove what killed and failed runs of this database left: side databases and unpacked files. Needs the lock.
+    """Remove side databases and unpacked files that killed and failed runs of this database left. Needs the lock.
 
-    A proven side database of a run that ended is no debris. `own`: the caller's run, which is left alone. Returns the
-    names of what was dropped.
+    Proven side databases that wait for their swap are kept, and so is everything of the run `own`. Returns the names
+    of the databases that were dropped.
     """
     directory = Path(spec["directory"])
     proven = set()
@@ -205,7 +206,7 @@ def clean(spec, own=""):
             proven.add(each["side"])
         elif each["id"] != own:
             shutil.rmtree(str(directory / each["id"] / "work"), ignore_errors=True)
-            # The lock is ours, so what says that it runs was killed.
+            # We hold the lock, so a run whose state says that it is running was killed.
             if each["status"] == state.RUNNING:
                 state.change(directory, each["id"], status=state.KILLED)
     with _maintenance(spec) as connection:
@@ -243,7 +244,7 @@ def fill(spec, identifier=None, held=False):
             mark=mark(spec) if Path(spec["path"]).exists() else None,
         ) as run:
             try:
-                # Not before: whoever started it waits for its state, and a large database is not dropped in a moment.
+                # After the state exists: the caller waits for it, and dropping a large database takes time.
                 run.update(step="clean")
                 run.update(cleaned=clean(spec, own=identifier))
                 with _maintenance(spec) as connection:
@@ -254,7 +255,7 @@ def fill(spec, identifier=None, held=False):
             except BaseException as error:
                 run.watch = None
                 said = error.as_dict() if isinstance(error, SauvegardeError) else {"what": str(error) or repr(error)}
-                # First the space is given back: on a full disk the state could not be written.
+                # Free the space first: on a full disk the state could not be written.
                 with contextlib.suppress(SauvegardeError, psycopg2.Error), _maintenance(spec) as connection:
                     side.drop(connection, name)
                 shutil.rmtree(str(run.path / "work"), ignore_errors=True)
@@ -282,7 +283,7 @@ def _fill(spec, run, name):
     wanted = plan.need(given, contents)
     options = dict(_options(spec, given), **_told(ready, tool, contents))
     planned = plan.make(server, spec["database"], given, wanted, options, contents)
-    # What only an object of the dump's runs into is found by the load, with everything else that does.
+    # Obstacles of single objects do not stop here: the load finds these objects together with all others that fail.
     found = [each for each in planned["obstacles"] if not each.get("object") or each["stops"]]
     if found:
         raise SauvegardeError(
@@ -296,7 +297,7 @@ def _fill(spec, run, name):
     properties = planned["properties"]
     with _maintenance(spec) as connection:
         made = roles.create(connection, planned["roles_made"], options["given"])
-        # At once: whoever made them for this run alone drops them, however it ends.
+        # Recorded at once, so that the caller can drop them however the run ends.
         run.update(roles_made=made)
         postgis = postgres.value(
             connection, "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'postgis'"
@@ -315,7 +316,7 @@ def _fill(spec, run, name):
         wanted_extensions = side.extensions_of(contents, postgis)
         by_extension = side.make_extensions(server, name, wanted_extensions, contents, ledger)
         if by_extension and "settings" not in wanted["properties"]:
-            # A dump that knows no settings leaves the one that topology makes for itself.
+            # If the dump does not record settings, keep the one that postgis_topology made.
             properties["settings"] = dict({"search_path": by_extension}, **properties["settings"])
         side.put_in_force(server, name, properties)
         path = properties["settings"].get("search_path", "")
@@ -324,8 +325,7 @@ def _fill(spec, run, name):
         try:
             if given.manifest is not None:
                 _edited_srids(target.connection, given.manifest)
-            # Rows that come as INSERTs are one entry: pg_restore would keep those before the one that fails. Rows with
-            # their OIDs it cannot load.
+            # pg_restore would keep the INSERTs of a table before the one that fails, and cannot load rows with OIDs.
             if tool is not None and tool.native and not contents.inserted and not contents.oids:
                 target.from_archive(ready, tool, spec["jobs"])
             else:
@@ -348,7 +348,7 @@ def _fill(spec, run, name):
         target.losses.judge()
         omissions.advance_sequences(target.connection, *_sequences(given.manifest, lost))
         run.update(step="analyze")
-        # Its own tool, since it takes several tables at a time.
+        # vacuumdb, since it analyzes several tables at a time.
         vacuumdb = postgres.client("vacuumdb", number)
         analyzed = process.run(
             [vacuumdb.path, "-d", postgres.conninfo(name), "--analyze-only", "--quiet", "-j", str(spec["jobs"])],
@@ -356,10 +356,10 @@ def _fill(spec, run, name):
             checked=False,
         )
         if analyzed.status:
-            # No reason to give up proven data: autovacuum takes them later.
+            # The restore goes on: autovacuum collects the statistics later.
             said = losses.words(analyzed.stderr).splitlines()
             target.notes.append(
-                "not all statistics were taken (run ANALYZE): " + (said[0] if said else "no reason said")
+                "not all statistics were collected (run ANALYZE): " + (said[0] if said else "vacuumdb gave no reason")
             )
         notes = target.notes
         run.watch = None
@@ -403,7 +403,7 @@ def _sequences(made, lost):
 
 
 def _progress(server, name):
-    """Bytes and tables so far, for the heartbeat; nothing where the server does not answer."""
+    """Bytes and tables so far, for the run's state; {} if the server does not answer."""
     with contextlib.suppress(SauvegardeError, psycopg2.Error), contextlib.closing(
         postgres.connect(server, name)
     ) as connection:
@@ -418,7 +418,7 @@ def _progress(server, name):
 
 
 def _edited_srids(connection, manifest):
-    """Put the site's edits to rows that PostGIS ships back: a dump never holds them."""
+    """Restore the site's changes to rows of spatial_ref_sys that PostGIS ships: dumps do not contain them."""
     changed = manifest["source"]["spatial_ref_sys"]["changed"]
     table = databases.spatial_table(connection)
     if not changed or table is None:
@@ -434,7 +434,7 @@ def _edited_srids(connection, manifest):
 
 
 def ready(spec):
-    """The newest proven run of this database that waits for its swap, its side database there; None without one."""
+    """The newest proven run of this database whose side database exists and waits for its swap, or None."""
     with _maintenance(spec) as connection:
         for each in state.runs(spec["directory"], spec["database"]):
             waits = each["status"] == state.READY and side.exists(connection, each["side"])
@@ -444,7 +444,7 @@ def ready(spec):
 
 
 def _folder(spec):
-    """Where the runs are; a file's are beside it, where its keeper can write."""
+    """The directory of the runs; for an SQLite file it is beside the file, where the file's owner can write."""
     return Path(files.directory(spec["database"]) if files.is_file(spec["database"]) else spec["directory"])
 
 
@@ -497,7 +497,7 @@ def _proven(directory, spec, identifier):
     found.update(_settled(spec, found))
     if found.get("status") != state.READY or found["database"] != spec["database"]:
         raise SauvegardeError(
-            f"The run {identifier} has no proven database of {spec['database']} to swap in.",
+            f"The run {identifier} has no proven side database of {spec['database']}, so nothing can be swapped in.",
             "Its state is " + (found["status"] if found else "missing") + ".",
             "Run the restore again.",
         )
@@ -528,15 +528,15 @@ def _forget_copies(directory, *used):
 
 
 def _label(directory, spec):
-    """The id of a swap that is made now: newer than all that is kept, since the way back leads to the newest, and than
-    every swap before, whenever its restore had begun and whatever the clock says."""
+    """Return an id for this swap that is greater than those of all kept databases and of all swaps before it, whatever
+    the clock says: going back chooses the newest."""
     others = [each["id"] for each in list_kept(spec)]
     others += [each.get("swapped_at", "") for each in state.runs(directory, spec["database"])]
     return archive.new_identifier(directory, others=others)
 
 
 def _settled(spec, found):
-    """What is to be changed in the state of a run that was killed during its swap: the side database is gone where that
+    """Return the changes to the state of a run that ended during its swap: if the side database is gone, the swap
     happened."""
     if found.get("status") != state.READY or not found.get("swapped_at"):
         return {}
@@ -549,7 +549,7 @@ def _settled(spec, found):
 
 
 def _settle(directory, spec):
-    """Say of runs that were killed during their swap whether it happened. Needs the lock."""
+    """Record for runs that ended during their swap whether it happened. Needs the lock."""
     for each in state.runs(directory, spec["database"]):
         changes = _settled(spec, each)
         if changes:
@@ -557,7 +557,7 @@ def _settle(directory, spec):
 
 
 def give_up(directory, spec):
-    """Have what migrations proved and nobody swapped in cleared like what was killed: the next brings newer data."""
+    """Mark proven migrations that were not swapped in as killed, to be cleaned up: the next one has newer data."""
     _settle(directory, spec)
     for each in state.runs(directory, spec["database"]):
         if each["status"] == state.READY and each.get("migration"):
@@ -590,8 +590,8 @@ def put_back(spec, wanted="", check=False):
 
 
 def _went_back(directory, database, label, result):
-    """Note in the run that had replaced what is live again, and in those after it, that its database is not live; and
-    where that is called now, since somebody may go forth to it again."""
+    """Record in the run whose swap was undone, and in those after it, that its database is not live, and under which
+    name it is kept now: a later call may put it back in place."""
     aside = result["kept"]
     live = state.swapped(directory, database)
     while live:
