@@ -112,6 +112,7 @@ def _django():
         site,
         worker,
         worker_dates,
+        worker_derived,
         worker_direct,
         worker_dump,
         worker_guard,

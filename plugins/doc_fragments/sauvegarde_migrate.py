@@ -24,6 +24,18 @@ options:
     type: list
     elements: dict
     default: []
+  exclude:
+    description:
+      - Applications and models that stay out of the migration. Views, unmanaged models without a table, and search
+        indexes (unless O(labels) names one) stay out in any case.
+    type: list
+    elements: str
+    default: []
+  hidden:
+    description: Whether rows that a model's default manager hides (soft deletion) travel like all others, or stay.
+    type: str
+    choices: [travel, stay]
+    default: travel
 """
 
     TARGET = r"""

@@ -29,6 +29,8 @@ DEFAULTS = {
     "natural_foreign": True,
     "natural_primary": False,
     "all": False,
+    # Whether views and search indexes are written too, as stock does; a migration leaves them out.
+    "derived": True,
     "pks": [],
     "policy": None,
     "key": "",

@@ -16,6 +16,8 @@ COMPRESSIONS = ("gz", "bz2", "xz", "lzma", "zip", "zst")
 FORMATS = ("json", "jsonl", "xml", "yaml", "yml")
 # Models whose numbers depend on the order in which applications were installed: they mean nothing elsewhere.
 NUMBERED = ("auth.permission", "contenttypes.contenttype")
+# Why a migration leaves an unmanaged model out: the one reason that may stand for a loss.
+NO_TABLE = "unmanaged, and without a table of its own"
 
 _READ = 1 << 18
 _BETWEEN = re.compile(r"[ \t\r\n]*([,\]]?)[ \t\r\n]*")

@@ -27,6 +27,7 @@ from ..errors import SauvegardeError
 from .leaks import Originals
 from .masking import Empty, Masking
 from .worker_dates import unreadable, warning
+from .worker_derived import left_out, tables_of
 from .worker_direct import direct
 from .worker_leaks import from_database, from_entry
 from .worker_models import description, hidden_attribute, is_generated, raw_numbers, rows_of, selected, snapshot
@@ -334,7 +335,9 @@ class Reader:
         if emptied is not None:
             return lambda value: self.style.value(emptied(value), 2)
         model = field.remote_field.model
-        known = self.keys.fetch(field, model._base_manager, field.target_field.attname, values)
+        # A base manager of the site's own may hide rows, too.
+        manager = rows_of(model, self.using) if self.all else model._base_manager
+        known = self.keys.fetch(field, manager, field.target_field.attname, values)
         return lambda value: "null" if value is None else self.style.value(known[value], 2)
 
     def _lists(self, field, pks):
@@ -354,7 +357,7 @@ class Reader:
             .values_list(source.attname, target.attname)
         )
         if self.is_natural(field):
-            manager = related._base_manager if self.all else related._default_manager
+            manager = rows_of(related, self.using) if self.all else related._default_manager
             known = self.keys.fetch(field, manager, "pk", [pair[1] for pair in pairs])
             member = known.__getitem__
         else:
@@ -426,12 +429,16 @@ class Writer:
 
 def dump(options, source, output):
     """Write the chosen models to the output. `options`: labels, exclude, database, format, indent, natural_foreign,
-    natural_primary, all, pks, and, to mask, policy and key (hexadecimal).
+    natural_primary, all, derived, pks, and, to mask, policy and key (hexadecimal).
 
     Returns {"counts": {label: objects}, "stock": {label: why it went through Django's serializer}, "masked": bool,
     "warnings": sentences about what the text does not hold as the database does}.
     """
-    chosen = selected(options["labels"], options["exclude"], options["database"], options["natural_foreign"])
+    tables = None
+    if not options["derived"]:
+        with snapshot(options["database"]) as connection:
+            tables = tables_of(connection)
+    chosen = _chosen(options, tables)
     problems = raw_numbers(chosen, options["natural_foreign"], options["natural_primary"])
     if problems:
         raise SauvegardeError(
@@ -477,7 +484,7 @@ def convert(options, source, output):
     from .worker_load import entries, parts  # only here: what a dump does not need, it does not wait for
 
     using = options["database"]
-    chosen = selected(options["labels"], options["exclude"], using, options["natural_foreign"])
+    chosen = _chosen(options, None)
     labels = {model._meta.label_lower for model in chosen}
     known = {model._meta.label_lower for model in apps.get_models()}
     masking = _masking(options, sorted(labels))
@@ -512,6 +519,13 @@ def convert(options, source, output):
         done |= here
     writer.end()
     return {"counts": counts, "stock": {}, "masked": masking is not None, "warnings": []}
+
+
+def _chosen(options, tables):
+    """The models to write, in stock's order. `tables`: as `left_out` wants them."""
+    chosen = selected(options["labels"], options["exclude"], options["database"], options["natural_foreign"])
+    without = {} if options["derived"] else left_out(chosen, options["labels"], tables)
+    return [model for model in chosen if model._meta.label_lower not in without]
 
 
 def _many(chosen):

@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.db import OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
 
+from .worker_derived import hidden_rows, hides, left_out, tables_of
 from .worker_guard import place
 from .worker_models import description, listeners, selected
 from .worker_plan import why_by_django
@@ -21,13 +22,14 @@ _RECORD = "django_migrations"  # which of them are applied: a table of Django's 
 def survey(options, source, output):
     """The site in plain values, also where its database is not there yet.
 
-    `options`: labels and exclude, of the models that matter. Returns {"django", "vendor", "engine", "name", "user",
-    "models": as `worker_models.description`, "selected": [labels], "tables": [names], "migrations": all that the code
-    has, "replaced": those that its squashed ones stand for, "applied": those of the database (None where it cannot be
-    asked), "refused": why not, "system": the server's system identifier where it may be asked, "schemas": those that
-    the settings' search path names, "table_of": {label: table of a selected model that migrations make},
-    "listeners": {name of a function that hears of saving: of how many models}, "by_django": {label: why Django itself
-    must write every object}}.
+    `options`: labels and exclude, of the models that matter; `hidden`: whether to count hidden rows. Returns {"django",
+    "vendor", "engine", "name", "user", "models": as `worker_models.description`, "selected": [labels], "tables":
+    [names], "migrations": all that the code has, "replaced": those that its squashed ones stand for, "applied": those
+    of the database (None where it cannot be asked), "refused": why not, "system": the server's system identifier where
+    it may be asked, "schemas": those that the settings' search path names, "table_of": {label: table of a selected
+    model that migrations make}, "listeners": {name of a function that hears of saving: of how many models},
+    "by_django": {label: why Django itself must write every object}, "left_out": {label: why its rows are not moved},
+    "hiding": [labels whose default manager chooses rows], "hidden": {label: rows that it does not show}}.
     """
     using = options["database"]
     connection = connections[using]
@@ -39,7 +41,6 @@ def survey(options, source, output):
         "name": _path(values["NAME"]) if connection.vendor == "sqlite" else values["NAME"],
         "user": values["USER"],
         "models": description(using),
-        "selected": [model._meta.label_lower for model in selected(options["labels"], options["exclude"], using, True)],
         "tables": [*sorted(connection.introspection.django_table_names(include_views=False)), _RECORD],
         "migrations": [],
         "replaced": [],
@@ -48,16 +49,6 @@ def survey(options, source, output):
         "system": "",
         "schemas": _schemas(values),
     }
-    models = {label: apps.get_model(label)._meta for label in found["selected"]}
-    found["table_of"] = {label: meta.db_table for label, meta in models.items() if meta.managed}
-    found["listeners"], found["by_django"] = {}, {}
-    for label in found["selected"]:
-        model = apps.get_model(label)
-        why = why_by_django(model, connection.vendor)
-        if why:
-            found["by_django"][label] = why
-        for name in listeners(model):
-            found["listeners"][name] = found["listeners"].get(name, 0) + 1
     # A connection to SQLite would make the file.
     there = connection.vendor != "sqlite" or Path(found["name"]).exists()
     try:
@@ -69,11 +60,29 @@ def survey(options, source, output):
                 # What the server says: a pooler may have names of its own, and a service file names it elsewhere.
                 found.update(name=here.database, system=here.system)
     except OperationalError as error:
-        executor = MigrationExecutor(None)
+        there, executor = False, MigrationExecutor(None)
         found["refused"] = str(error)
     known = executor.loader.disk_migrations
     found["migrations"] = sorted("{}.{}".format(*key) for key in known)
     found["replaced"] = sorted("{}.{}".format(*key) for each in known.values() for key in each.replaces)
+    chosen = selected(options["labels"], options["exclude"], using, True)
+    # Before a database has tables nothing is missing there.
+    tables = tables_of(connection) if there and found["applied"] else None
+    found["left_out"] = left_out(chosen, options["labels"], tables)
+    chosen = [model for model in chosen if model._meta.label_lower not in found["left_out"]]
+    found["selected"] = [model._meta.label_lower for model in chosen]
+    found["hiding"] = [model._meta.label_lower for model in chosen if hides(model)]
+    found["hidden"] = hidden_rows(chosen, using) if there and options.get("hidden") else {}
+    models = {label: apps.get_model(label)._meta for label in found["selected"]}
+    found["table_of"] = {label: meta.db_table for label, meta in models.items() if meta.managed}
+    found["listeners"], found["by_django"] = {}, {}
+    for label in found["selected"]:
+        model = apps.get_model(label)
+        why = why_by_django(model, connection.vendor)
+        if why:
+            found["by_django"][label] = why
+        for name in listeners(model):
+            found["listeners"][name] = found["listeners"].get(name, 0) + 1
     return found
 
 
@@ -92,9 +101,14 @@ def _path(name):
 
 
 def migrate(options, source, output):
-    """Bring the database to the state of the site's code, as `manage.py migrate` does: {"applied": [migrations]}."""
+    """Bring the database to the state of the site's code, as `manage.py migrate` does.
+
+    `options`: labels and exclude. Returns {"applied": [migrations], "left_out": as `survey`, by the new tables}.
+    """
     connection = connections[options["database"]]
     before = set(MigrationExecutor(connection).loader.applied_migrations)
     call_command("migrate", database=options["database"], interactive=False, verbosity=0, run_syncdb=True)
     after = set(MigrationExecutor(connection).loader.applied_migrations)
-    return {"applied": sorted("{}.{}".format(*key) for key in after - before)}
+    chosen = selected(options["labels"], options["exclude"], options["database"], True)
+    without = left_out(chosen, options["labels"], tables_of(connection))
+    return {"applied": sorted("{}.{}".format(*key) for key in after - before), "left_out": without}

@@ -10,8 +10,12 @@ LABELS = {
     "sets": {"type": "list", "elements": "str", "default": []},
     "fixture_sets": {"type": "list", "elements": "dict", "default": []},
 }
+CHOICE = {
+    "exclude": {"type": "list", "elements": "str", "default": []},
+    "hidden": {"type": "str", "choices": ["travel", "stay"], "default": "travel"},
+}
 TARGET = dict(
-    dict(django.SITE, **LABELS),
+    dict(django.SITE, **LABELS, **CHOICE),
     directory={"type": "path", "default": "/var/lib/sauvegarde/migrations"},
     server_directory=restore.DIRECTORY,
     connection=restore.CONNECTION,
@@ -21,7 +25,7 @@ TARGET = dict(
     environment_of_host={"type": "str", "default": ""},
 )
 SOURCE = dict(
-    dict(django.SITE, **LABELS),
+    dict(django.SITE, **LABELS, **CHOICE),
     policy={"type": "dict", "default": {}},
     key={"type": "str", "default": "", "no_log": True},
     masking={"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},

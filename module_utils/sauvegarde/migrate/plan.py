@@ -10,9 +10,17 @@ from ..restore import plan as restore_plan
 from . import file, server
 
 
-def survey(where, labels=()):
-    """The site in plain values (`worker_migrate.survey`)."""
-    return site.run(where, "survey", {"labels": list(labels), "exclude": list(dump.EXCLUDE)})
+def survey(where, labels=(), exclude=(), hidden=False):
+    """The site in plain values (`worker_migrate.survey`), and `excluded`: the models that `exclude` names."""
+    values = {"labels": list(labels), "exclude": [*dump.EXCLUDE, *exclude], "hidden": hidden}
+    found = site.run(where, "survey", values)
+    found["excluded"] = [label for label in found["models"] if _is_named(label, exclude)]
+    return found
+
+
+def _is_named(label, names):
+    names = {name.lower() for name in names}
+    return label in names or label.split(".")[0] in names
 
 
 def place(found, user, spec):
@@ -35,7 +43,7 @@ def make(where, spec, source):
 
     Keys: source, target, live, kept, database, label (what a confirmation names), differences, obstacles, warnings.
     """
-    found = survey(where, spec["labels"])
+    found = survey(where, spec["labels"], spec["exclude"], hidden=bool(spec["labels"]))
     obstacles = list(source.get("obstacles", []))
     warnings = []
 
@@ -71,6 +79,8 @@ def make(where, spec, source):
                 + ", ".join(live["others"])
                 + "."
             )
+    for sentence in _choice(found, source, spec):
+        warn(*sentence)
     if not found["selected"]:
         stop("Nothing would be moved.", "Every site makes its own permissions and content types.", "Name other models.")
     if spec["labels"] and not live:
@@ -117,6 +127,40 @@ def make(where, spec, source):
         "obstacles": obstacles,
         "warnings": warnings,
     }
+
+
+def _choice(found, source, spec):
+    """(what, why, fix): which models and rows do not come along, and which rows no manager shows."""
+    told = []
+    without = dict(source.get("left_out", {}), **found["left_out"])
+    for label, why in sorted(without.items()):
+        told.append((f"{label} is left out: it is {why}.", "", ""))
+    if found["excluded"]:
+        told.append(("Excluded (migrate_exclude): {}.".format(", ".join(sorted(found["excluded"]))), "", ""))
+    for label in found["selected"]:
+        for name, field in sorted(found["models"][label]["fields"].items()):
+            to = (field["relation"] or [""])[0]
+            if to in found["excluded"] and not spec["labels"]:
+                told.append(
+                    (
+                        f"{label}.{name} refers to {to}, which is excluded: the new database has no row of it.",
+                        "",
+                        "What it refers to is not there: choose foreign_key in migrate_values, or exclude it too.",
+                    )
+                )
+    hidden = _counted(source.get("hidden", {}))
+    if hidden and spec["hidden"] == "travel":
+        told.append((f"Rows that a default manager hides come along: {hidden}.", "", "migrate_hidden: stay"))
+    elif hidden:
+        told.append((f"Rows that a default manager hides do not come along (migrate_hidden): {hidden}.", "", ""))
+    gone = _counted(found["hidden"])
+    if gone and spec["labels"]:
+        told.append((f"Rows of the target that a default manager hides are replaced like all others: {gone}.", "", ""))
+    return told
+
+
+def _counted(rows):
+    return ", ".join("{} {}".format(*each) for each in sorted(rows.items()))
 
 
 def _elsewhere(found, system):

@@ -23,6 +23,8 @@ DEFAULTS = {
     "connection": {},
     "keeper": "",
     "labels": [],
+    "exclude": [],
+    "hidden": "travel",
     "policy": {},
     "unknown": "stop",
     "environment_of_host": "",
@@ -36,8 +38,9 @@ def settled(spec):
     site: of the target (site.Site's values). path: the carried archive, '' for a plan only. directory: where runs keep
     their state. server_directory: the restores' folder, for a server. connection: of its keeper. keeper: OS user who
     keeps the database; '' for postgres, or the site's own user with SQLite. labels: models and applications to move,
-    [] for the whole site. policy: what to do about values that the target does not take (load.POLICIES). unknown:
-    'stop' or 'skip' what the target's code does not know.
+    [] for the whole site. exclude: models and applications that stay out. hidden: whether the source was asked for rows
+    that a default manager hides (travel) or not (stay). policy: what to do about values that the target does not take
+    (load.POLICIES). unknown: 'stop' or 'skip' what the target's code does not know.
     """
     unknown = sorted(set(spec) - set(DEFAULTS))
     if unknown:
@@ -47,7 +50,7 @@ def settled(spec):
     found = dict(DEFAULTS, **spec)
     load.options({"policy": found["policy"]})  # before anything is made
     if found["path"] and found["mark"] is None:
-        found["mark"] = [found["path"], archive.read(found["path"])["id"], found["labels"]]
+        found["mark"] = [found["path"], archive.read(found["path"])["id"], found["labels"], found["exclude"]]
     return found
 
 
@@ -64,7 +67,7 @@ def start(spec, said, check=False):
     with `check` {} once it is confirmed.
     """
     spec = settled(spec)
-    found = plan.survey(site.site(spec["site"]), spec["labels"])
+    found = plan.survey(site.site(spec["site"]), spec["labels"], spec["exclude"])
     database = found["name"]
     plan.confirm(database, said, spec["environment_of_host"])
     if check:
@@ -131,7 +134,9 @@ def _fill(spec, where, found, run):
                 keep(module.create, name)
             beside = where._replace(name=name, system=system)
             run.update(step="schema")
-            migrated = site.run(beside, "migrate", {})
+            choice = {"labels": spec["labels"], "exclude": [*dump.EXCLUDE, *spec["exclude"]]}
+            migrated = site.run(beside, "migrate", choice)
+            found = dict(found, selected=_taken(found, migrated["left_out"], manifest))
             others = _others(beside, found) if spec["labels"] else None
             run.update(step="load")
             loaded = _load(spec, beside, found, manifest, run)
@@ -179,12 +184,25 @@ def _load(spec, where, found, manifest, run):
             done.add(event["model"])
             run.note(tables=len(done))
 
-    if spec["labels"]:
-        # The archive may hold more than is asked for.
-        values["exclude"] = [
-            label for label in manifest["source"]["many"] if label in found["models"] and label not in found["selected"]
-        ]
+    # The archive may hold more than is asked for.
+    values["exclude"] = [
+        label for label in manifest["source"]["many"] if label in found["models"] and label not in found["selected"]
+    ]
     return load.load(where, [_data(spec, manifest)], values, progress)
+
+
+def _taken(found, left_out, manifest):
+    """The selected models that the side database has tables for; raises where the archive has rows without a place."""
+    tables = manifest["fingerprint"]["tables"]
+    # Of a view the rows come from other tables.
+    homeless = [label for label in found["selected"] if label in tables and left_out.get(label) == fixture.NO_TABLE]
+    if homeless:
+        raise SauvegardeError(
+            "The site's migrations make no table for what the archive holds: the live database was not touched.",
+            "\n".join("{}: {} rows".format(label, tables[label]["rows"]) for label in homeless),
+            "Exclude these models (migrate_exclude), or let a migration make their tables.",
+        )
+    return [label for label in found["selected"] if label not in left_out]
 
 
 def _data(spec, manifest):
@@ -206,7 +224,7 @@ def _others(where, found):
     """The fingerprint of the models that are not moved."""
     every = plan.survey(where)["selected"]
     labels = [label for label in every if label not in found["selected"]]
-    return dump.stream(where, {"labels": labels, "format": "jsonl"}, lambda piece: None)["fingerprint"]
+    return dump.stream(where, {"labels": labels, "format": "jsonl", "all": True}, lambda piece: None)["fingerprint"]
 
 
 def _rows(found, manifest, proven):
@@ -248,6 +266,8 @@ def prove(spec, where, found, manifest, touched):
     """
     options = manifest["source"]["options"]
     values = {key: options[key] for key in ("natural_foreign", "natural_primary") if key in options}
+    # The side database must hold just what was sent, whatever a manager shows of it.
+    values["all"] = True
     labels = _common(found, manifest)
     arrived = dump.stream(where, dict(values, labels=labels, format="jsonl"), lambda piece: None)["fingerprint"]
     tables = manifest["fingerprint"]["tables"]

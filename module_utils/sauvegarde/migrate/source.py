@@ -15,7 +15,7 @@ import psycopg2
 
 from .. import archive, kinds, lock, manifest, postgres
 from ..acting import acting_as
-from ..django import dump, masking, site
+from ..django import dump, masking
 from ..errors import SauvegardeError
 from ..kinds import sqlite
 from ..restore import run, side, state
@@ -36,21 +36,22 @@ def is_masked(choice, target_environment):
     return choice == "always" or (choice == "auto" and target_environment != PRODUCTION)
 
 
-def options(policy, key, labels, masked):
+def options(policy, key, labels, masked, exclude=(), hidden="travel"):
     """The options of the dump (`dump.DEFAULTS`)."""
-    values = {"labels": list(labels), "format": "jsonl"}
+    values = {"labels": list(labels), "exclude": [*dump.EXCLUDE, *exclude], "format": "jsonl", "derived": False}
+    values["all"] = hidden == "travel"
     if masked:
         values.update(policy=policy, key=key)
     return values
 
 
-def look(where, policy, key, labels, masked, about):
+def look(where, policy, key, labels, masked, about, exclude=()):
     """The source in plain values: the site's survey (`worker_migrate.survey`), whether what leaves is `masked`, whether
     what is there `is_masked` already, `warnings` and `obstacles`. Changes nothing.
 
     `about`: as `make` has it, with `environment`, this host's.
     """
-    found = site.run(where, "survey", {"labels": list(labels), "exclude": list(dump.EXCLUDE)})
+    found = plan.survey(where, labels, exclude, hidden=not about["path"])
     obstacles, given, found["warnings"] = [], None, []
     if about["path"]:
         if masked and about["environment"] not in SEEING:
@@ -63,10 +64,12 @@ def look(where, policy, key, labels, masked, about):
             )
         try:
             given = read(about["path"])
+            if found["hiding"] and given["kind"] not in _ENGINES and not _holds_all(given):
+                found["warnings"].append(_SHOWN.format(", ".join(found["hiding"])))
             found["archive"] = "{job} {id} of {host}".format(**given)
             obstacles += _of_archive(where, found, given, labels, about)
             if given["kind"] in _ENGINES:
-                found["warnings"] = [_UNSEEN]
+                found["warnings"].append(_UNSEEN)
         except SauvegardeError as error:
             obstacles.append(error)
     else:
@@ -96,6 +99,10 @@ def _of_site(found, fix):
         return []
     what = "The source's code and data disagree: migrations are not applied."
     return [SauvegardeError(what, ", ".join(missing), fix)]
+
+
+def _holds_all(given):
+    return bool(given["source"].get("options", {}).get("all"))
 
 
 def _ahead(found):
@@ -316,4 +323,5 @@ _UNSEEN = (
     "The archive is a whole database: which migrations it has is seen when it is opened, after the confirmation. "
     "Where it lacks some of the code's, that ends the migration before anything leaves."
 )
+_SHOWN = "The archive's job dumps what default managers show, without “all”: rows that those of {} hide are not in it."
 _ENGINES = {"sqlite": "sqlite", "pg_dump": "postgresql"}  # whose site can open it

@@ -1,0 +1,148 @@
+"""Migrations of all rows, hidden ones too, and of the models that hold data of their own."""
+
+import pytest
+from sample_site import ENVIRONMENTS, interpreter, shell, text_of
+from sauvegarde import archive
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.migrate import plan, run, source
+from small_site import Small
+
+MODELS = """
+from django.db import models
+
+class Alive(models.Manager):
+    def get_queryset(self):
+        return super().get_queryset().filter(removed=False)
+
+class Customer(models.Model):
+    name = models.CharField(max_length=50)
+    removed = models.BooleanField(default=False)
+    objects = Alive()
+    every = models.Manager()
+    class Meta:
+        base_manager_name = "objects"
+
+class Tag(models.Model):
+    name = models.CharField(max_length=20)
+    removed = models.BooleanField(default=False)
+    objects = Alive()
+    every = models.Manager()
+
+class Order(models.Model):
+    customer = models.ForeignKey(Customer, models.PROTECT)
+    tags = models.ManyToManyField(Tag)
+
+class Log(models.Model):
+    order = models.ForeignKey(Order, models.CASCADE, null=True)
+
+class CustomerTotal(models.Model):
+    name = models.CharField(max_length=50, primary_key=True)
+    class Meta:
+        managed = False
+
+class Form(models.Model):
+    class Meta:
+        managed = False
+"""
+# Made in both databases: what a migration of the site's would do.
+MORE = """
+from django.db import migrations
+class Migration(migrations.Migration):
+    dependencies = [("a", "0001_initial")]
+    operations = [
+        migrations.RunSQL("CREATE VIEW a_customertotal AS SELECT name, count(*) AS total FROM a_customer GROUP BY name")
+    ]
+"""
+FILL = """
+from a.models import *
+for n in range(4):
+    Customer(name="c%d" % n, removed=n > 1).save(force_insert=True)
+    Tag(name="t%d" % n, removed=n > 2).save(force_insert=True)
+
+for customer in Customer.every.order_by("pk"):
+    order = Order(customer_id=customer.pk)
+    order.save()
+    for tag in Tag.every.all():
+        Order.tags.through.objects.create(order=order, tag_id=tag.pk)
+
+Log.objects.create(order=order)
+print(1)
+"""
+ABOUT = {"path": "", "mark": None, "keeper": "", "connection": {}, "server_directory": "", "environment": "production"}
+
+
+@pytest.fixture(scope="module")
+def small(cluster, tmp_path_factory):
+    made = Small(interpreter(ENVIRONMENTS[0]), cluster, tmp_path_factory.mktemp("small"), MODELS)
+    template = made.new("sqlite")
+    migration = made.folder / "a" / "migrations" / "0002_more.py"
+    migration.write_text(MORE, encoding="utf-8")
+    made._templates.clear()
+    made._templates["none"] = template  # makemigrations has run
+    return made
+
+
+@pytest.fixture(scope="module")
+def one(small):
+    where = small.new("sqlite")
+    shell(where, FILL)
+    return where
+
+
+def migrate(cluster, one, two, tmp_path, labels=(), exclude=(), hidden="travel"):
+    """(plan's lines, the run's final state, the site on its side database)."""
+    made = source.make(one, tmp_path / "out", source.options(None, "", labels, False, exclude, hidden), ABOUT)
+    spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    spec.update(connection=cluster.values, server_directory=str(tmp_path / "server"), labels=list(labels))
+    spec = run.settled(dict(spec, exclude=list(exclude), hidden=hidden))
+    told = plan.lines(run.make_plan(spec, source.look(one, None, "", list(labels), False, ABOUT, exclude)))
+    found = plan.survey(two, labels, exclude)
+    done = run.fill(spec, archive.new_identifier(run.state.folder(spec["directory"])), found)
+    return told, done, two._replace(name=done["side"])
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_rows_travel_that_default_managers_hide_and_views_stay(small, one, cluster, tmp_path, kind):
+    told, done, side = migrate(cluster, one, small.new(kind), tmp_path)
+    assert {label: each["rows"] for label, each in done["proof"]["models"].items() if label.startswith("a.")} == {
+        "a.customer": 4,
+        "a.tag": 4,
+        "a.order": 4,
+        "a.log": 1,
+    }
+    values = {"labels": ["a.Customer", "a.Tag", "a.Order", "a.Log"], "all": True}
+    assert text_of(one, **values) == text_of(side, **values)
+    notes = "\n".join(told)
+    assert "Rows that a default manager hides come along: a.customer 2, a.tag 1." in notes
+    assert "a.customertotal is left out: it is a view." in notes
+    assert "a.form is left out: it is unmanaged, and without a table of its own." in notes
+    assert not any(line.startswith("Stops:") for line in told)
+
+
+def test_hidden_rows_stay_if_asked_and_what_refers_to_them_is_named(small, one, cluster, tmp_path):
+    with pytest.raises(SauvegardeError, match="cannot be loaded") as caught:
+        migrate(cluster, one, small.new("sqlite"), tmp_path, hidden="stay")
+    assert "a.order 3 customer: points to a.customer 3, which does not exist" in caught.value.why
+
+
+def test_some_models_only_and_the_target_s_hidden_rows(small, one, cluster, tmp_path):
+    two = small.new("sqlite")
+    shell(two, "from a.models import *\nCustomer(name='x', removed=True).save(force_insert=True)\nprint(1)")
+    told, done, side = migrate(cluster, one, two, tmp_path, labels=["a.Customer"])
+    assert done["proof"]["models"]["a.customer"]["rows"] == 4
+    assert text_of(one, labels=["a.Customer"], all=True) == text_of(side, labels=["a.Customer"], all=True)
+    assert any("hides are replaced like all others: a.customer 1." in line for line in told)
+
+
+def test_models_can_be_excluded(small, one, cluster, tmp_path):
+    told, done, side = migrate(cluster, one, small.new("sqlite"), tmp_path, exclude=["a.Log", "auth"])
+    assert "a.log" not in done["proof"]["models"] and done["proof"]["models"]["a.order"]["rows"] == 4
+    assert text_of(side, labels=["a.Log"]) == b"[]"
+    assert any("Excluded (migrate_exclude): a.log, auth.group, auth.permission, auth.user." in line for line in told)
+    told = plan.lines(
+        run.make_plan(
+            run.settled({"site": side._asdict(), "directory": str(tmp_path / "in"), "exclude": ["a.Order"]}),
+            source.look(one, None, "", [], False, ABOUT, ["a.Order"]),
+        )
+    )
+    assert any("a.log.order refers to a.order, which is excluded" in line for line in told)
