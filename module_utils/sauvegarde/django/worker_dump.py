@@ -139,14 +139,27 @@ class NaturalKeys:
             ]
             for related in manager.using(self.using).filter(**{name + "__in": missing}).select_related(*nested):
                 known[getattr(related, name)] = self._masked(related.natural_key() if related else None, masks)
-            for value in missing:
-                if value not in known:
-                    raise SauvegardeError(
-                        f"A row points to {model._meta.label_lower} {value!r}, which does not exist.",
-                        "Its natural key cannot be written.",
-                        "Mend the row, or dump without natural keys.",
-                    )
+            for value in missing - known.keys():
+                if getattr(field, "db_constraint", True):
+                    raise self._nowhere(field, value)
+                # The database never promised that it leads anywhere: the number, which loads take as well.
+                mask = self.masking.mask(model._meta.concrete_model._meta.label_lower, name) if self.masking else None
+                value_text = model._meta.get_field(name).value_to_string(Stub(name, value))
+                plain = value if isinstance(value, _PROTECTED) else value_text
+                known[value] = mask(_plain(plain)) if mask else plain
         return known
+
+    def _nowhere(self, field, value):
+        meta, target = field.model._meta, field.remote_field.model._meta
+        which = "a row"
+        if not field.many_to_many:
+            row = rows_of(field.model, self.using).filter(**{field.attname: value}).values_list("pk").first()
+            which = repr(row[0]) if row else which
+        return SauvegardeError(
+            f"{meta.label_lower} {which}, {field.name}: points to {target.label_lower} {value!r}, which does not exist.",
+            "Its natural key cannot be written.",
+            "Mend the row, or dump without natural keys.",
+        )
 
     def _masked(self, key, masks):
         if key is None or not any(masks):
