@@ -4,7 +4,7 @@ import pytest
 from sample_site import ENVIRONMENTS, interpreter, shell, text_of
 from sauvegarde import archive
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.migrate import plan, run, source
+from sauvegarde.migrate import file, plan, run, source
 from small_site import Small
 
 MODELS = """
@@ -119,10 +119,16 @@ def test_rows_travel_that_default_managers_hide_and_views_stay(small, one, clust
     assert not any(line.startswith("Stops:") for line in told)
 
 
-def test_hidden_rows_stay_if_asked_and_what_refers_to_them_is_named(small, one, cluster, tmp_path):
+def test_hidden_rows_stay_if_asked_and_what_refers_to_them_is_named(small, one, cluster, tmp_path, monkeypatch):
+    def busy(_spec, _name):
+        raise SauvegardeError("Somebody holds it.")
+
+    monkeypatch.setattr(file, "drop", busy)
     with pytest.raises(SauvegardeError, match="cannot be loaded") as caught:
         migrate(cluster, one, small.new("sqlite"), tmp_path, hidden="stay")
     assert "a.order 3 customer: points to a.customer 3, which does not exist" in caught.value.why
+    # What could not be removed afterwards is named.
+    assert "__restore_" in caught.value.why and "may hold personal data: Somebody holds it." in caught.value.why
 
 
 def test_some_models_only_and_the_target_s_hidden_rows(small, one, cluster, tmp_path):

@@ -156,7 +156,7 @@ class NaturalKeys:
             row = rows_of(field.model, self.using).filter(**{field.attname: value}).values_list("pk").first()
             which = repr(row[0]) if row else which
         return SauvegardeError(
-            f"{meta.label_lower} {which}, {field.name}: points to {target.label_lower} {value!r}, which does not exist.",
+            f"{meta.label_lower} {which}, {field.name}: points to {target.label_lower} {value!r}, which is not there.",
             "Its natural key cannot be written.",
             "Mend the row, or dump without natural keys.",
         )

@@ -354,6 +354,7 @@ class Load:
             self._remove(writer)
         by_order = self.ordered
         deferred = (self._write_in_order if by_order else self._write_by_model)(writer, bad, bad_members)
+        self.output.progress(step="references")
         for item in deferred:
             item.save_deferred_fields(using=self.using)
         self.naturals.finish(writer)

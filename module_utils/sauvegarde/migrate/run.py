@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import archive, kinds
 from ..acting import acting_as
 from ..django import dump, fixture, load, proof, site
-from ..errors import LOCKED, SauvegardeError
+from ..errors import FAILED, LOCKED, SauvegardeError
 from ..restore import detached, state
 from . import plan
 
@@ -141,17 +141,22 @@ def _fill(spec, where, found, run):
             run.update(step="load")
             loaded = _load(spec, beside, found, manifest, run)
             run.update(step="prove")
-            proven = prove(spec, beside, found, manifest, loaded["touched"])
+            proven = prove(spec, beside, found, manifest, loaded["touched"], _counting(run, _common(found, manifest)))
+            run.update(step="check", tables=None)
             if others is not None:
                 _same(others, _others(beside, found))
             _whole(keep(module.check, name, found["tables"], _rows(found, manifest, proven)))
             run.update(step="properties")
             finished = keep(module.finish, name)
             keep(module.end, reserved["id"], state.READY, manifest["source"]["masked"])
-        except BaseException:
-            with contextlib.suppress(SauvegardeError):
+        except BaseException as error:
+            try:
                 keep(module.drop, name)
-                keep(module.end, reserved["id"], state.FAILED)
+            except SauvegardeError as failed:
+                raise _with_leftover(error, name, failed) from error
+            finally:
+                with contextlib.suppress(SauvegardeError):
+                    keep(module.end, reserved["id"], state.FAILED)
             raise
     return {
         "proof": proven,
@@ -166,6 +171,15 @@ def _fill(spec, where, found, run):
     }
 
 
+def _with_leftover(error, name, failed):
+    """The error of a run whose side database could not be removed, which names that too."""
+    left = f"The side database {name} could not be removed and may hold personal data: {failed.what}"
+    why = "\n".join(filter(None, [getattr(error, "why", str(error)), left]))
+    fix = " ".join(filter(None, [getattr(error, "fix", ""), "Remove the side database."]))
+    what = getattr(error, "what", "The migration was stopped.")
+    return SauvegardeError(what, why, fix, getattr(error, "exit_code", FAILED))
+
+
 def _load(spec, where, found, manifest, run):
     """The archive's data, in one transaction, in place of whatever the migrations made."""
     policy = dict(spec["policy"])
@@ -176,19 +190,27 @@ def _load(spec, where, found, manifest, run):
     # listener that removes a picture would take it from the live site, and one that makes a profile for each user would
     # make those again that the data bring.
     values.update(listeners=False, tell_deletions=False)
-    run.update(tables_total=len(manifest["fingerprint"]["tables"]))
+    progress = _counting(run, manifest["fingerprint"]["tables"])
+    # The archive may hold more than is asked for.
+    values["exclude"] = [
+        label for label in manifest["source"]["many"] if label in found["models"] and label not in found["selected"]
+    ]
+    return load.load(where, [_data(spec, manifest)], values, progress)
+
+
+def _counting(run, labels):
+    """A function for progress events that shows how many of the models are done, and a step that follows them."""
+    run.update(tables=0, tables_total=len(labels))
     done = set()
 
     def progress(event):
         if "model" in event:
             done.add(event["model"])
             run.note(tables=len(done))
+        elif "step" in event:
+            run.update(step=event["step"], tables=None)
 
-    # The archive may hold more than is asked for.
-    values["exclude"] = [
-        label for label in manifest["source"]["many"] if label in found["models"] and label not in found["selected"]
-    ]
-    return load.load(where, [_data(spec, manifest)], values, progress)
+    return progress
 
 
 def _taken(found, left_out, manifest):
@@ -257,7 +279,7 @@ def _common(found, manifest):
     return [label for label in found["selected"] if label in manifest["source"]["many"]]
 
 
-def prove(spec, where, found, manifest, touched):
+def prove(spec, where, found, manifest, touched, progress=None):
     """Compare what is in the database with what the archive says was sent, per model; raises where they differ.
 
     A model that differs is compared once more over the fields that both sides know and without the objects that the
@@ -269,7 +291,8 @@ def prove(spec, where, found, manifest, touched):
     # The side database must hold just what was sent, whatever a manager shows of it.
     values["all"] = True
     labels = _common(found, manifest)
-    arrived = dump.stream(where, dict(values, labels=labels, format="jsonl"), lambda piece: None)["fingerprint"]
+    options = dict(values, labels=labels, format="jsonl")
+    arrived = dump.stream(where, options, lambda piece: None, progress)["fingerprint"]
     tables = manifest["fingerprint"]["tables"]
     sent = {"tables": {label: tables[label] for label in tables if label in labels}}
     left_out = {}
