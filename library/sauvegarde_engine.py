@@ -69,6 +69,7 @@ def _engine():
         following,
         foreign_keys,
         git,
+        groups,
         hooks,
         identity,
         installation,

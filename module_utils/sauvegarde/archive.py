@@ -20,7 +20,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import VERSION, manifest, process
+from . import VERSION, groups, manifest, process
 from .errors import DAMAGED, SauvegardeError
 
 LEVEL = 2  # zstd's: as small as gzip in a ninth of its time; 3 costs a third more for a twentieth less
@@ -76,7 +76,18 @@ def new_identifier(directory, now=None, others=()):
 def check_directory(directory):
     """Refuse a job's folder that somebody else could write in, or that is not where its name says."""
     directory = Path(str(directory))
-    for path, private in ((directory.parent, False), (directory, True)):
+    _check_folders([(directory.parent, False), (directory, True)])
+
+
+def check_place(directory):
+    """Refuse what `check_directory` would, also where the folder itself is still to be made."""
+    directory = Path(str(directory))
+    there = [(directory, True)] if os.path.lexists(str(directory)) else []
+    _check_folders([(directory.parent, False), *there])
+
+
+def _check_folders(folders):
+    for path, private in folders:
         try:
             status = os.lstat(str(path))
         except FileNotFoundError as error:
@@ -89,8 +100,8 @@ def check_directory(directory):
                 fix="Find out who put it there; archives are only written into real folders.",
             )
         owners = (os.geteuid(),) if private else (os.geteuid(), 0)
-        others = 0o077 if private else 0o022
-        if status.st_uid not in owners or status.st_mode & others:
+        open_to_others = status.st_mode & 0o077 if private else groups.others_may_write(path, status)
+        if status.st_uid not in owners or open_to_others:
             raise SauvegardeError(
                 f"The folder is not private: {path}",
                 f"Its owner is uid {status.st_uid} and its mode {stat.S_IMODE(status.st_mode):04o}; this runs as uid "

@@ -14,6 +14,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from . import groups
 from .acting import acting_as
 from .errors import SauvegardeError
 
@@ -156,7 +157,7 @@ def _check_base(directory, user):
             f"The folder of the archives is no folder: {directory}", fix="Name another backup_directory."
         )
     account, mode = _account(user), stat.S_IMODE(found.st_mode)
-    if found.st_uid not in {0, account.pw_uid if account else 0} or mode & 0o022:
+    if found.st_uid not in {0, account.pw_uid if account else 0} or groups.others_may_write(directory, found):
         why = "others than root and the job's user could replace archives there."
     elif not (_as(user, lambda: os.access(str(directory), os.X_OK)) if account else mode & 0o001):
         why = f"{user} cannot enter it."

@@ -152,3 +152,15 @@ def test_models_can_be_excluded(small, one, cluster, tmp_path):
         )
     )
     assert any("a.log.order refers to a.order, which is excluded" in line for line in told)
+
+
+def test_a_folder_that_others_may_write_into_is_in_the_plan(small, one, tmp_path):
+    """Before anything is dumped: beside the file is where a run keeps its state."""
+    two = small.new("sqlite")
+    small.folder.chmod(0o777)
+    try:
+        spec = run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"})
+        (stop,) = [line for line in plan.lines(run.make_plan(spec, {})) if line.startswith("Stops:")]
+    finally:
+        small.folder.chmod(0o700)
+    assert "cannot be replaced" in stop and "The folder is not private" in stop and "go-w" in stop

@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 
 from .. import archive, kinds
+from ..errors import SauvegardeError
 from ..kinds import sqlite
 from ..restore import files, run, state
 
@@ -30,9 +31,19 @@ def look(spec, tables):
         "system": "",
         "live": live,
         "kept": files.kept(str(path)),
-        "obstacles": [] if path.parent.is_dir() else [f"The folder {path.parent} does not exist."],
+        "obstacles": _obstacles(path),
         "free": archive.free_bytes(path.parent) if path.parent.is_dir() else 0,
     }
+
+
+def _obstacles(path):
+    if not path.parent.is_dir():
+        return [f"The folder {path.parent} does not exist."]
+    try:
+        archive.check_place(files.directory(str(path)))
+    except SauvegardeError as error:
+        return [str(error)]
+    return []
 
 
 def _others(path, tables):

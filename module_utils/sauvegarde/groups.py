@@ -1,0 +1,33 @@
+"""Tell whether a group that may write into a folder is its owner's alone.
+
+Debian gives each user a private group and, since trixie, a umask of 0002 to logins: their folders have mode 0775, and
+nobody else can write there.
+"""
+
+import grp
+import os
+import pwd
+
+
+def others_may_write(path, status):
+    """Whether others than the owner (and root) may write into the folder, by its `status` (os.lstat) and its ACL."""
+    if not status.st_mode & 0o022:
+        return False
+    return bool(status.st_mode & 0o002) or _has_acl(path) or not _is_private(status.st_uid, status.st_gid)
+
+
+def _is_private(uid, gid):
+    try:
+        user, group = pwd.getpwuid(uid), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    if group.gr_name != user.pw_name or set(group.gr_mem) - {user.pw_name}:
+        return False
+    return all(each.pw_gid != gid or each.pw_uid == uid for each in pwd.getpwall())
+
+
+def _has_acl(path):
+    try:
+        return "system.posix_acl_access" in os.listxattr(str(path), follow_symlinks=False)
+    except OSError:
+        return False
