@@ -1,6 +1,10 @@
 """git in one repository: what changed among some files is committed, and pushed on request."""
 
+import os
+from pathlib import Path
+
 from . import process
+from .acting import acting_as
 from .django.site import as_user, home
 from .errors import SauvegardeError
 
@@ -35,6 +39,27 @@ def require_lfs(repository, file, user=""):
         )
 
 
+def require_place(repository, files, user=""):
+    """Raise unless git would take the files, paths inside the repository: their folders exist, and no rule ignores
+    them."""
+    for folder in sorted({str((Path(repository) / file).parent) for file in files}):
+        if not acting_as(user, os.path.isdir, folder):
+            raise SauvegardeError(
+                f"The folder does not exist in the repository: {folder}",
+                "The job's file is written there and committed.",
+                "Create it as the repository's owner, or correct the job's path.",
+            )
+    found = _Git(repository, user).look("check-ignore", "--verbose", "--", *files)
+    if found.status == 0:
+        raise SauvegardeError(
+            "git ignores what the job has to commit.",
+            found.text.strip(),
+            f"Remove that line of .gitignore in {repository}, or give the job another file.",
+        )
+    if found.status != 1:
+        process.check(found, f"git check-ignore failed in {repository}.")
+
+
 class _Git:
     """git, never asking anything."""
 
@@ -55,6 +80,10 @@ class _Git:
 
     def __call__(self, *arguments):
         return self._run(arguments, True)
+
+    def look(self, *arguments):
+        """The result, whatever its status."""
+        return self._run(arguments, False)
 
     def status(self, *arguments):
         result = self._run(arguments, False)

@@ -25,6 +25,9 @@ def preflight(job, directory, last):
             "There is no git repository for the fixtures: {}".format(repository["path"]),
             fix="Clone the site's repository there, or correct the job's “repository”.",
         )
+    if repository:
+        folder = Path(repository.get("folder", "fixtures"))
+        git.require_place(repository["path"], [str(folder / each["file"]) for each in sets], repository.get("user", ""))
     described = sites.describe(where)
     archive.require_space(directory, int(last["stored_bytes"] * 1.2) if last else 16 * 1024 * 1024)
     return {"site": where, "sets": sets, "described": described}

@@ -40,6 +40,7 @@ def preflight(job, directory, _last):
         raise SauvegardeError(f"Not a SQLite database: {path}", "Its first bytes are not those of the format.")
     repository = job.get("repository")
     if repository:
+        git.require_place(repository["path"], [_published(job)], repository.get("user", ""))
         git.require_lfs(repository["path"], _published(job), repository.get("user", ""))
     archive.require_space(directory, 2 * size)
     return {"bytes": size}
