@@ -31,8 +31,12 @@ options:
         type: str
         required: true
       file:
-        description: Its file, C(NAME.json) without it; C(.jsonl) for lines without a list around them.
+        description:
+          - Its file, a path inside O(folder), C(NAME.json) without it; C(.jsonl) for lines without a list around them.
         type: str
+      indent:
+        description: Spaces to indent with, as stock C(dumpdata --indent); one object a line without it.
+        type: int
       models:
         description: Applications and models; C(*) alone is the whole site.
         type: list
@@ -112,6 +116,9 @@ from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 def export(module, site, wanted):
     parameters = module.params
+    if parameters["commit"]:
+        files = [each["file"] for each in sets.checked(wanted)]
+        git.require_place(parameters["folder"], files, user=site.user)
     done = sets.export(site, wanted, parameters["folder"], not module.check_mode, owner=site.user, texts=module._diff)
     changed = [each for each in done if each["changed"]]
     result = {
@@ -147,6 +154,7 @@ def main():
     one_set = {
         "name": {"type": "str", "required": True},
         "file": {"type": "str"},
+        "indent": {"type": "int"},
         "models": {"type": "list", "elements": "str", "required": True},
     }
     module = AnsibleModule(

@@ -27,33 +27,44 @@ SETS = [
     {"name": "places", "file": "places.json", "models": ["jobs.place", "jobs.placevariations"]},
     {"name": "sources", "file": "sources.json", "models": ["jobs.source"]},
     {"name": "technologies", "file": "technos.json", "models": ["jobs.technology", "jobs.technologyvariations"]},
-    {"name": "cms", "file": "cms.json", "models": ["cms"]},
+    {"name": "cms", "file": "content.json", "models": ["cms"]},
     {"name": "sites", "file": "sites.json", "models": ["sites.site"]},
 ]
 
 
 def checked(sets):
-    """The sets, complete; what is wrong raises. `file` defaults to NAME.json."""
+    """The sets, complete; what is wrong raises.
+
+    `file` is a path inside the sets' folder, by default NAME.json; `indent` the spaces to indent with, by default one
+    object a line.
+    """
     names, files, whole = set(), set(), []
     for each in sets:
-        unknown = sorted(set(each) - {"name", "file", "models"})
+        unknown = sorted(set(each) - {"name", "file", "models", "indent"})
         if unknown or not each.get("name") or not each.get("models"):
             raise SauvegardeError(
                 f"A fixture set is not right: {each}",
                 "Not known: {}.".format(", ".join(unknown)) if unknown else "",
-                "A set has a name, its models, and may have a file.",
+                "A set has a name, its models, and may have a file and an indent.",
             )
         made = {
             "name": each["name"],
             "file": each.get("file") or each["name"] + ".json",
             "models": list(each["models"]),
         }
+        if each.get("indent") is not None:
+            made["indent"] = each["indent"]
         if made["name"] in names or made["file"] in files:
             raise SauvegardeError(f"Two fixture sets have the name or the file of {made['name']}.", fix="Rename one.")
-        if Path(made["file"]).name != made["file"] or not made["file"].endswith((".json", ".jsonl")):
+        if not _is_inside(made["file"]) or not made["file"].endswith((".json", ".jsonl")):
             raise SauvegardeError(
                 "The file of the fixture set {} cannot be {}.".format(made["name"], made["file"]),
-                fix="Use a plain file name that ends in .json or .jsonl.",
+                fix="Use a path inside the folder of the sets that ends in .json or .jsonl.",
+            )
+        if "indent" in made and (not isinstance(made["indent"], int) or made["file"].endswith(".jsonl")):
+            raise SauvegardeError(
+                "The fixture set {} cannot be indented.".format(made["name"]),
+                fix="Give indent as a number of spaces, for a file that ends in .json.",
             )
         names.add(made["name"])
         files.add(made["file"])
@@ -61,9 +72,15 @@ def checked(sets):
     return whole
 
 
-def render(entries, form):
-    """The text of a set's file."""
-    lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+def _is_inside(file):
+    parts = file.split("/")
+    return not any(part in ("", ".", "..") or part.startswith(".git") for part in parts)
+
+
+def render(entries, form, indent=None):
+    """The text of a set's file; with an indent as stock `dumpdata --indent` writes it."""
+    separators = (", ", ": ") if indent is None else (",", ": ")
+    lines = [json.dumps(entry, ensure_ascii=False, indent=indent, separators=separators) for entry in entries]
     if form == "jsonl":
         return "".join(line + "\n" for line in lines)
     return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
@@ -109,7 +126,7 @@ def read(site, sets):
             {
                 "name": each["name"],
                 "file": each["file"],
-                "text": render(chosen, form),
+                "text": render(chosen, form, each.get("indent")),
                 "objects": len(chosen),
                 "fingerprint": {"algorithm": ALGORITHM, "tables": {m: tables[m] for m in models if m in tables}},
                 "many": {model: many[model] for model in models},
@@ -148,6 +165,12 @@ def _put(folder, files, write, texts):
             f"The folder for the fixtures does not exist: {folder}", fix="Create it, or correct its path."
         )
     done = []
+    for name, _ in files:
+        if not (folder / name).parent.is_dir():
+            raise SauvegardeError(
+                f"The folder for the fixture does not exist: {(folder / name).parent}",
+                fix="Create it, or correct the set's file.",
+            )
     for name, text in files:
         path, data = folder / name, text.encode("utf-8")
         try:
@@ -178,7 +201,7 @@ def bring_in(site, sets, folder, values=None):
         reader = as_user(site.user)
         if reader:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
-            files = [_read_by(reader, path, place / path.name) for path in files]
+            files = [_read_by(reader, path, place / f"{number}-{path.name}") for number, path in enumerate(files)]
         return load_if_needed(site, files, values or {}, labels)
 
 

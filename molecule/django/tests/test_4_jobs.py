@@ -74,7 +74,7 @@ def test_the_sets_are_committed_and_pushed_and_a_second_run_changes_nothing(prod
     first = fixtures(**said)
     assert first.code == 0, first.output
     assert first.changed() == {"prod": 1}
-    files = ["cms.json", "contracts.json", "jobs.json", "places.json", "sites.json", "sources.json", "technos.json"]
+    files = ["content.json", "contracts.json", "jobs.json", "places.json", "sites.json", "sources.json", "technos.json"]
     assert git(prod, "show --name-only --format=%an HEAD").split() == ["E", *[f"fixtures/{each}" for each in files]]
     commit = git(prod, "rev-parse HEAD")
     again = fixtures(**said)
