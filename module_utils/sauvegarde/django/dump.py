@@ -31,6 +31,8 @@ DEFAULTS = {
     "all": False,
     # Whether views and search indexes are written too, as stock does; a migration leaves them out.
     "derived": True,
+    # Whether moments keep their microseconds, which stock cuts; loads take them.
+    "exact": False,
     "pks": [],
     "policy": None,
     "key": "",

@@ -202,7 +202,7 @@ class _Postgres(_Direct):
         return [known[each] for each in values]
 
     def moments(self, values, field):
-        return self._dates(_moment, values, field)
+        return self._dates(_exact_moment if self.style.exact else _moment, values, field)
 
     def days(self, values, field):
         return self._dates(_day, values, field)
@@ -254,6 +254,13 @@ def _moment(value):
     if value == b"\\N":
         return b"null"
     raise Beyond()
+
+
+def _exact_moment(value):
+    """The same with its microseconds, if it has any behind the milliseconds."""
+    if len(value) > 26 and value[10:11] == b" " and value[4:5] == b"-" and value[-3:] == b"+00":
+        return b'"%bT%bZ"' % (value[:10], (value[11:-3] + b"00")[:15])
+    return _moment(value)
 
 
 def _day(value):
@@ -367,8 +374,9 @@ class _Sqlite(_Direct):
         return [b"null" if each is None else b"true" if each in (1, b"1") else b"false" for each in values]
 
     def moments(self, values, field):
+        exact = self.style.exact
         return [
-            b'"%bT%bZ"' % (each[:10], each[11:23])
+            b'"%bT%bZ"' % (each[:10], each[11:] if exact and each[23:] != b"000" else each[11:23])
             if type(each) is bytearray and _MOMENT.match(each)
             else self.others([each], field)[0]
             for each in values

@@ -40,16 +40,24 @@ _KEYS_KEPT = 20000
 
 _quote = json.encoder.encode_basestring
 _encode = DjangoJSONEncoder(ensure_ascii=False).encode
-_encode_moment = DjangoJSONEncoder().default
 _SCALARS = {
     str: _quote,
     int: int.__repr__,
     bool: lambda value: "true" if value else "false",
     type(None): lambda value: "null",
-    datetime.datetime: lambda value: '"' + _encode_moment(value) + '"',
     datetime.date: lambda value: '"' + value.isoformat() + '"',
     decimal.Decimal: lambda value: '"' + str(value) + '"',
 }
+
+
+class ExactEncoder(DjangoJSONEncoder):
+    """Keeps microseconds; a moment without any looks as stock writes it."""
+
+    def default(self, o):
+        if getattr(o, "microsecond", 0) % 1000 and not (isinstance(o, datetime.time) and o.tzinfo):
+            text = o.isoformat()
+            return text[:-6] + "Z" if text.endswith("+00:00") else text
+        return super().default(o)
 
 
 def _moment(value):
@@ -70,20 +78,24 @@ _QUICK = {
     "PositiveIntegerField": int.__repr__,
     "AutoField": int.__repr__,
     "BigAutoField": int.__repr__,
-    "DateTimeField": _moment,
 }
 
 
 class Style:
-    """How one object looks as text: `json` (with an indent or without) or `jsonl`."""
+    """How one object looks as text: `json` (with an indent or without) or `jsonl`; `exact` keeps microseconds."""
 
-    def __init__(self, form, indent):
-        self.form = form
+    def __init__(self, form, indent, exact=False):
+        self.form, self.exact = form, exact
+        encoder = ExactEncoder if exact else DjangoJSONEncoder
+        moment = encoder().default
+        self.scalars = dict(_SCALARS)
+        self.scalars[datetime.datetime] = lambda value: '"' + moment(value) + '"'
+        self.quick = dict(_QUICK, DateTimeField=self.scalars[datetime.datetime] if exact else _moment)
         self.indent = indent if form == "json" else None  # 0 is one, too: lines without any blank before them
         self.pretty = self.indent is not None
         # As stock: the separators are shortened wherever an indent is given, and in JSON lines.
         separators = (",", ": ") if self.pretty or form == "jsonl" else None
-        self.entry = DjangoJSONEncoder(ensure_ascii=False, indent=self.indent, separators=separators).encode
+        self.entry = encoder(ensure_ascii=False, indent=self.indent, separators=separators).encode
         self.comma = "," if self.pretty or form == "jsonl" else ", "
         # How a list begins and ends has changed between versions of Django: the site's own says.
         empty = serializers.serialize(form, [], indent=self.indent)
@@ -95,7 +107,7 @@ class Style:
 
     def value(self, value, level):
         """Any value as text, inside an object at this depth."""
-        simple = _SCALARS.get(type(value))
+        simple = self.scalars.get(type(value))
         if simple is not None:
             return simple(value)
         text = self.entry(value)
@@ -310,7 +322,7 @@ class Reader:
         to_text = field.value_to_string if own else None
         name = field.attname
         file_field = isinstance(inspect.getattr_static(self.model, name, None), FileDescriptor)
-        scalars = _SCALARS
+        scalars = self.style.scalars
 
         def plain(value):
             # As `is_protected_type`: numbers, moments and NULL as they are, all else through the field's own text.
@@ -330,7 +342,7 @@ class Reader:
 
         mask = self._mask(field)
         if mask is None:
-            quick = None if own or field.null or file_field else _QUICK.get(field.get_internal_type())
+            quick = None if own or field.null or file_field else self.style.quick.get(field.get_internal_type())
             return (quick or encode), encode
         masked = lambda value: value_text(mask(_plain(plain(value))), 2)  # noqa: E731 - twice the same, on purpose
         return masked, masked
@@ -442,7 +454,7 @@ class Writer:
 
 def dump(options, source, output):
     """Write the chosen models to the output. `options`: labels, exclude, database, format, indent, natural_foreign,
-    natural_primary, all, derived, pks, and, to mask, policy and key (hexadecimal).
+    natural_primary, all, derived, exact, pks, and, to mask, policy and key (hexadecimal).
 
     Returns {"counts": {label: objects}, "stock": {label: why it went through Django's serializer}, "masked": bool,
     "warnings": sentences about what the text does not hold as the database does}.
@@ -463,7 +475,7 @@ def dump(options, source, output):
         raise SauvegardeError("Chosen keys need one chosen model.", f"{len(chosen)} models are chosen.", "Name one.")
     masking = _masking(options, [model._meta.label_lower for model in chosen])
     output.progress(many=_many(chosen))
-    style = Style(options["format"], options["indent"])
+    style = Style(options["format"], options["indent"], options["exact"])
     writer = Writer(style, output)
     counts, stock, warnings = {}, {}, []
     with snapshot(options["database"]):
@@ -502,7 +514,7 @@ def convert(options, source, output):
     known = {model._meta.label_lower for model in apps.get_models()}
     masking = _masking(options, sorted(labels))
     output.progress(many=_many(chosen))
-    style = Style(options["format"], options["indent"])
+    style = Style(options["format"], options["indent"], options["exact"])
     writer = Writer(style, output)
     counts, done = {}, set()
     files = parts(source)

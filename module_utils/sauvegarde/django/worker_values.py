@@ -367,9 +367,11 @@ class Column:
 
     def _null(self, pk):
         required = not self.field.null and not self.field.primary_key
+        if required and self._own_json:
+            return "null"  # where there is no SQL NULL, it was JSON's
         if required and self._note("null", pk, "is NULL, which the field does not allow") == "drop":
             raise Dropped()
-        return
+        return None
 
     def _in_range(self, value, pk):
         detail = None

@@ -289,7 +289,7 @@ def prove(spec, where, found, manifest, touched, progress=None):
     options = manifest["source"]["options"]
     values = {key: options[key] for key in ("natural_foreign", "natural_primary") if key in options}
     # The side database must hold just what was sent, whatever a manager shows of it.
-    values["all"] = True
+    values.update(all=True, exact=True)
     labels = _common(found, manifest)
     options = dict(values, labels=labels, format="jsonl")
     arrived = dump.stream(where, options, lambda piece: None, progress)["fingerprint"]

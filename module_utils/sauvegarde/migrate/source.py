@@ -38,7 +38,13 @@ def is_masked(choice, target_environment):
 
 def options(policy, key, labels, masked, exclude=(), hidden="travel"):
     """The options of the dump (`dump.DEFAULTS`)."""
-    values = {"labels": list(labels), "exclude": [*dump.EXCLUDE, *exclude], "format": "jsonl", "derived": False}
+    values = {
+        "labels": list(labels),
+        "exclude": [*dump.EXCLUDE, *exclude],
+        "format": "jsonl",
+        "derived": False,
+        "exact": True,
+    }
     values["all"] = hidden == "travel"
     if masked:
         values.update(policy=policy, key=key)
