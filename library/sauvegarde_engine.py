@@ -146,6 +146,7 @@ def _kinds():
 def _migrate():
     from ansible.module_utils.sauvegarde.migrate import (  # noqa: F401 - see above
         arguments,
+        examples,
         file,
         plan,
         run,

@@ -1,8 +1,9 @@
 """What a fixture holds, per model: rows and a hash that depends neither on their order nor on how the text looks.
 
-Hashes are taken at the precision of the text: milliseconds in fixtures, microseconds in migrations. References that a fixture writes as natural keys
-are compared as such, so a permission is its codename, whatever its number. Lists of many-to-many fields are sets.
-Coordinates are compared to 15 digits: how a geometry's text ends them depends on the version of GEOS.
+Hashes are taken at the precision of the text: milliseconds in fixtures, microseconds in migrations. References that a
+fixture writes as natural keys are compared as such, so a permission is its codename, whatever its number. Lists of
+many-to-many fields are sets. Coordinates are compared to 15 digits: how a geometry's text ends them depends on
+the version of GEOS.
 """
 
 import hashlib

@@ -13,7 +13,7 @@ from ..acting import acting_as
 from ..django import dump, fixture, load, proof, site
 from ..errors import FAILED, LOCKED, SauvegardeError
 from ..restore import detached, state
-from . import plan
+from . import examples, plan
 
 DEFAULTS = {
     "site": {},
@@ -301,9 +301,14 @@ def prove(spec, where, found, manifest, touched, progress=None):
         values.update(labels=[each["model"] for each in differences], format="jsonl")
         differences, left_out = _in_common(spec, where, found, manifest, values, touched)
     if differences:
+        equal = [each["model"] for each in differences if each["expected"]["rows"] == each["actual"]["rows"]]
+        known = {label: found["models"][label]["fields"] for label in equal}
+        options = {key: value for key, value in values.items() if key != "labels"}
+        many = manifest["source"]["many"]
+        named = examples.of(where, _data(spec, manifest), equal, options, many, known, touched) if equal else []
         raise SauvegardeError(
             "What arrived is not what was sent: the live database was not touched.",
-            "\n".join(each["sentence"] for each in differences),
+            "\n".join([each["sentence"] for each in differences] + named),
             "Compare the code of both sites: a field that is written or read in its own way differs.",
         )
     return {
