@@ -8,8 +8,12 @@ search_path away while it builds an index or fills a materialized view.
 
 Functions of extensions get their path before the dump's definitions. The dump's own functions get it the moment they
 are created, by an event trigger that exists while the load takes.
+
+A path keeps the planner from inlining an SQL function. An index on a STABLE function is allowed only where the planner
+inlines it, so `withheld` takes such paths away for what fails for that reason.
 """
 
+import contextlib
 import re
 import secrets
 
@@ -96,6 +100,22 @@ class FunctionPaths:
         """Give a path to the functions in C, too, that views call."""
         self._do(_CALLED_BY_VIEWS, self._set())
 
+    @contextlib.contextmanager
+    def withheld(self):
+        """Take the paths of functions that are not IMMUTABLE away for the block, so that the planner inlines them."""
+        self._do(self._given() + " AND p.provolatile <> 'i'", "RESET search_path")
+        try:
+            yield
+        finally:
+            self._do(_WITHOUT_PATH, self._set())
+
+    def _given(self):
+        """The query of the functions that have a path of ours."""
+        return (
+            "SELECT p.oid FROM pg_catalog.pg_proc p WHERE EXISTS (SELECT 1 FROM pg_catalog.unnest(p.proconfig) s"
+            f" WHERE s LIKE 'search\\_path=%{self._mark}')"
+        )
+
     def release(self):
         """Put every function back as it was; the event trigger goes first."""
         postgres.execute(
@@ -104,8 +124,4 @@ class FunctionPaths:
         postgres.execute(
             self._connection, sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self._mark))
         )
-        marked = (
-            "SELECT p.oid FROM pg_catalog.pg_proc p WHERE EXISTS (SELECT 1 FROM pg_catalog.unnest(p.proconfig) s"
-            f" WHERE s LIKE 'search\\_path=%{self._mark}')"
-        )
-        self._do(marked, "RESET search_path")
+        self._do(self._given(), "RESET search_path")

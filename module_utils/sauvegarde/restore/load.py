@@ -345,17 +345,16 @@ class Target:
                 others = last if names in self._last else first
                 (others if self.way.role and self._is_superusers(names) else own).append((line, names))
 
-        def load(lines, what, *more, section=""):
+        def attempt(lines, what, parallel, more):
             with tempfile.TemporaryDirectory() as folder:
-                words = losses.restore(
-                    [*base, *more],
-                    parallel if section in ("data", "post-data") else [],
-                    lines,
-                    source.path,
-                    folder,
-                    self.environment(),
-                    what,
-                )
+                return losses.restore([*base, *more], parallel, lines, source.path, folder, self.environment(), what)
+
+        def load(lines, what, *more, section=""):
+            words = attempt(lines, what, parallel if section in ("data", "post-data") else [], more)
+            if any(_NOT_INLINED in why for why in words.values()):
+                failed = [line for line in lines if line.split(b";")[0].decode("ascii") in words]
+                with self._paths.withheld():
+                    words = attempt(failed, what, [], more)
             for number, why in sorted(words.items(), key=lambda each: order[each[0]]):
                 if section:
                     self._lost(entries[number], why, section, what)
@@ -551,6 +550,8 @@ class Target:
             with self.connection.cursor() as cursor:
                 action(cursor)
         except psycopg2.Error as error:
+            if _NOT_INLINED in str(error) and self._run_inlined(action):
+                return False
             what = "The restore stopped at {}.".format(losses.name_of(entry) if entry else "its first lines")
             if entry is None or losses.stops(error):
                 raise postgres.database_error(error, what) from error
@@ -562,7 +563,25 @@ class Target:
             return True
         return False
 
+    def _run_inlined(self, action):
+        """Do something that failed once more, without the functions' paths; whether it succeeded."""
+        role = self._acting
+        self._become("")
+        with self._paths.withheld():
+            self._become(role)
+            try:
+                with self.connection.cursor() as cursor:
+                    action(cursor)
+            except psycopg2.Error:
+                return False
+            finally:
+                self._become("")
+        self._become(role)
+        return True
 
+
+# The server's words where an index needs a function inlined.
+_NOT_INLINED = "must be marked IMMUTABLE"
 _AFTER = (
     "CONSTRAINT",
     "FK CONSTRAINT",
