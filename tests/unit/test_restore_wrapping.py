@@ -1,17 +1,21 @@
 """Files as people have them: packed, in another encoding, with lines before the dump, split; and what is no dump."""
 
+import base64
 import bz2
+import errno
 import gzip
 import io
 import lzma
 import os
+import random
 import shutil
 import subprocess
 import tarfile
+import threading
 import zipfile
 
 import pytest
-from sauvegarde.errors import SauvegardeError
+from sauvegarde.errors import DAMAGED, SauvegardeError
 from sauvegarde.restore import contents, source
 
 PLAIN = """--
@@ -239,3 +243,72 @@ def test_a_bomb_fills_no_disk(tmp_path, monkeypatch):
     with pytest.raises(SauvegardeError) as told:
         source.prepare(source.detect(tmp_path / "file"), tmp_path)
     assert "too little space" in str(told.value) and (tmp_path / "dump").stat().st_size < 40 << 20
+
+
+def read_to_its_end(path):
+    """The error of reading a file, detected and opened, in at most 20 seconds; None without one."""
+    found = ["It hangs."]
+
+    def read():
+        try:
+            with source.opened(source.detect(path)) as stream:
+                for _ in iter(stream.read, b""):
+                    pass
+            found[0] = None
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test tells it
+            found[0] = error
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(20)
+    return found[0]
+
+
+IN_LAYERS = {
+    "zst in tar.gz": lambda data: tar(("dump.zst", by_tool("zstd", data)), mode="w:gz"),
+    "zst in tar": lambda data: tar(("dump.zst", by_tool("zstd", data))),
+    "zst in tar.xz": lambda data: tar(("dump.zst", by_tool("zstd", data)), mode="w:xz"),
+    "zst in gz": lambda data: gzip.compress(by_tool("zstd", data)),
+    "lz4 in bz2": lambda data: bz2.compress(by_tool("lz4", data)),
+    "gz in zst in xz": lambda data: lzma.compress(by_tool("zstd", gzip.compress(data)), preset=0),
+    "zst in zip": lambda data: zipped(("dump.zst", by_tool("zstd", data))),
+}
+
+
+@pytest.mark.parametrize("name", IN_LAYERS)
+def test_what_is_cut_inside_its_layers_is_damaged(tmp_path, name):
+    noise = base64.encodebytes(random.Random(1).getrandbits(8 * 700000).to_bytes(700000, "big"))
+    data = IN_LAYERS[name](PLAIN.replace("élève\n".encode(), noise))
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    assert read_to_its_end(path) is None
+    for share in (0.05, 0.3, 0.6, 0.95):
+        path.write_bytes(data[: int(len(data) * share)])
+        error = read_to_its_end(path)
+        assert isinstance(error, SauvegardeError) and error.exit_code == DAMAGED, (share, error)
+    for share in () if "bz2" in name else (0.3, 0.6):  # bz2 gives some of a bad block out, which is no dump
+        at = int(len(data) * share)
+        path.write_bytes(data[:at] + bytes(64) + data[at + 64 :])
+        error = read_to_its_end(path)
+        assert isinstance(error, SauvegardeError) and error.exit_code == DAMAGED, (share, error)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, None])
+def test_only_a_full_disk_asks_for_space(tmp_path, monkeypatch, number):
+    path = tmp_path / "file"
+    data = bytearray(gzip.compress(tar(("dump/toc.dat", b"PGDMP"), ("dump/1.dat", b"rows"))))
+    path.write_bytes(data)
+    found = source.detect(path)
+    if number:
+
+        def full(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(source.wrapping, "extract", full)
+    else:
+        data[-8] ^= 1  # of the checksum
+        path.write_bytes(data)
+    with pytest.raises(SauvegardeError) as caught:
+        source.prepare(found, tmp_path)
+    assert ("space" in caught.value.fix) == bool(number)
+    assert (caught.value.exit_code == DAMAGED) != bool(number)

@@ -1,11 +1,9 @@
 """What is restored: one of our archives, or any file or directory that pg_dump wrote, in other things or not."""
 
 import contextlib
-import lzma
+import errno
 import re
-import tarfile
 import tempfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -67,7 +65,7 @@ class Stream:
     def read(self, size=CHUNK):
         try:
             data = self._file.read(size)
-        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
+        except wrapping.ERRORS as error:
             raise damaged(self._what, str(error)) from error
         if not data and self._child is not None:
             child, self._child = self._child, None
@@ -136,7 +134,10 @@ def detect(path):
 def opened(source):
     """A Stream of the dump inside the source's files."""
     parts = [Path(each) for each in source.parts or (source.path,)]
-    stream = Stream(wrapping.opened(parts, source.layers), source.path)
+    try:
+        stream = Stream(wrapping.opened(parts, source.layers), source.path)
+    except wrapping.ERRORS as error:
+        raise damaged(source.path, str(error)) from error
     return Stream(cluster.Section(stream, source.section), source.path) if source.section else stream
 
 
@@ -190,25 +191,25 @@ def prepare(source, work):
     parts = [Path(each) for each in source.parts]
     try:
         if source.form == "directory":
-            wrapping.extract(parts, source.layers, unpacked, _enough(source, work))
+            wrapping.extract(parts, source.layers, unpacked, enough(source, work))
         else:
-            enough = _enough(source, work)
+            checked = enough(source, work)
             with opened(source) as stream, unpacked.open("wb") as file:
                 for data in iter(stream.read, b""):
-                    enough(len(data))
+                    checked(len(data))
                     file.write(data)
-    except (EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
-        raise damaged(source.path, str(error)) from error
-    except OSError as error:
+    except wrapping.ERRORS as error:
+        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+            raise damaged(source.path, str(error)) from error
         raise SauvegardeError(f"{source.path} could not be unpacked.", str(error), "Free space for it.") from error
     return source._replace(path=str(unpacked), compression="", size=_size(unpacked), parts=(str(unpacked),), layers=())
 
 
-def _enough(source, work):
+def enough(source, work):
     """A function that refuses to write a number of bytes more to `work` where too little would be left free."""
     written = [0, 0]
 
-    def enough(count):
+    def check_room(count):
         written[0] += count
         if written[0] >= written[1]:
             written[1] = written[0] + 16 * CHUNK
@@ -219,7 +220,7 @@ def _enough(source, work):
                     "Free space there, or restore with a directory elsewhere (restore_directory).",
                 )
 
-    return enough
+    return check_room
 
 
 def definitions(source, work):

@@ -6,6 +6,7 @@ in layers cost nothing more, and plain SQL is read through all of them without b
 
 import bz2
 import codecs
+import contextlib
 import gzip
 import io
 import lzma
@@ -13,6 +14,7 @@ import re
 import tarfile
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +42,8 @@ _ENCODING = re.compile(r"^SET client_encoding = '([^']*)';", re.MULTILINE)
 _ARCHIVE = re.compile(rb"PGDMP\x01[\x00-\x20]", re.DOTALL)
 # Code pages of the consoles whose PowerShell takes what a program writes for text in them.
 _CONSOLES = ("cp850", "cp437", "cp1252", "cp852", "cp858", "cp1250", "cp866", "cp1251", "cp932", "cp936")
+# What reading raises where a file is cut short or damaged. RuntimeError is zipfile's, for what it cannot unpack.
+ERRORS = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 # The byte of an archive's head that says its form, and what it stands for.
 _FORM, _TAR = 10, 3
 
@@ -136,24 +140,31 @@ def _inside(stream, layer):
 def _tool(stream, argv):
     child = process.start([process.find(argv[0]), *argv[1:]], stdin=process.PIPE, stdout=process.PIPE)
 
+    failed, ended = [], []
+
     def feed():
         try:
-            while True:
-                data = stream.read(_CHUNK)
-                if not data:
-                    break
+            for data in iter(lambda: stream.read(_CHUNK), b""):
                 child.stdin.write(data)
-            child.stdin.close()
-        except (OSError, ValueError):
-            child.kill()
+        except BrokenPipeError:
+            pass  # the child has ended, and says why
+        except Exception as error:  # noqa: BLE001 - whatever it is, the reader hears of it
+            failed.append(error)
+        finally:
+            # Without this the child would wait for more, and its reader with it.
+            with contextlib.suppress(OSError, ValueError):
+                child.stdin.close()
 
-    threading.Thread(target=feed, name="unpack", daemon=True).start()
-    ended = []
+    feeder = threading.Thread(target=feed, name="unpack", daemon=True)
+    feeder.start()
 
     def give():
         data = child.stdout.read(_CHUNK)
         if not data and not ended:
             ended.append(child.wait())
+            feeder.join()
+            if failed:
+                raise OSError(str(failed[0])) from failed[0]
             if ended[0].status:
                 raise OSError(ended[0].stderr)
         return data
@@ -167,7 +178,20 @@ def _tar_member(stream, name):
     if member is None:
         raise EOFError(f"{name} is not in it.")
     file = with_members.extractfile(member)
-    return _buffered(lambda: file.read(_CHUNK))
+
+    def give():
+        data = file.read(_CHUNK)
+        if not data:
+            _drain(stream)
+        return data
+
+    return _buffered(give)
+
+
+def _drain(stream):
+    """Read what is left behind a tar archive, which ends before the checksum of what is around it."""
+    while stream.read(_CHUNK):
+        pass
 
 
 def _zip_member(path, name):
@@ -275,7 +299,7 @@ def _head(parts, layers):
     try:
         with opened(parts, layers) as stream:
             return stream.read(HEAD)
-    except (OSError, EOFError, ValueError, RuntimeError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except ERRORS as error:
         raise identify.damaged(parts[0], str(error)) from error
 
 
@@ -354,10 +378,11 @@ def _utf16(parts, layers, kind, notes):
 
 def _tar_members(parts, layers):
     """[(name, size, head)] of the files in a tar archive."""
-    with opened(parts, layers) as stream, tarfile.open(fileobj=stream, mode="r|") as packed:
-        return _read(
-            parts, ((each.name, each.size, packed.extractfile(each).read(HEAD)) for each in packed if each.isfile())
-        )
+    try:
+        with opened(parts, layers) as stream, tarfile.open(fileobj=stream, mode="r|") as packed:
+            return [(each.name, each.size, packed.extractfile(each).read(HEAD)) for each in packed if each.isfile()]
+    except ERRORS as error:
+        raise identify.damaged(parts[0], str(error)) from error
 
 
 def _zip_members(path):
@@ -369,16 +394,9 @@ def _zip_members(path):
                 raise identify.refusal(
                     path, "It is a zip archive with a password.", "Unpack it, and name the dump that is in it."
                 )
-            return _read([path], ((each.filename, each.file_size, packed.open(each).read(HEAD)) for each in files))
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+            return [(each.filename, each.file_size, packed.open(each).read(HEAD)) for each in files]
+    except ERRORS as error:
         raise identify.damaged(path, str(error)) from error
-
-
-def _read(parts, members):
-    try:
-        return list(members)
-    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
-        raise identify.damaged(parts[0], str(error)) from error
 
 
 def _chosen(parts, layers, kind, members):
@@ -440,6 +458,7 @@ def extract(parts, layers, target, enough):
         for each in packed:
             if each.isfile() and wanted(each.name):
                 _write(packed.extractfile(each), target / each.name.rsplit("/", 1)[-1], enough)
+        _drain(stream)
 
 
 def _write(file, path, enough):
