@@ -51,7 +51,8 @@ def merge(connection, spooled):
     table = postgres.qualified(spooled.schema, spooled.table)
     found = postgres.query(
         connection,
-        "SELECT a.attname, coalesce(a.attnum = ANY (i.indkey), false) FROM pg_catalog.pg_attribute a"
+        "SELECT a.attname, coalesce(a.attnum = ANY (i.indkey), false),"
+        " coalesce(pg_catalog.to_jsonb(a) ->> 'attidentity' = 'a', false) FROM pg_catalog.pg_attribute a"
         " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary"
         " WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped",
@@ -61,8 +62,10 @@ def merge(connection, spooled):
         return False
     clause = spooled.statement[len("COPY ") + QUALIFIED.match(spooled.statement[len("COPY ") :]).end() :].strip()
     listed = clause[: clause.rindex(" FROM stdin")]
-    names = [identifiers(each.strip())[1] for each in _split(listed.strip("()"))] if listed else [n for n, _ in found]
-    keys = [name for name, key in found if key]
+    names = [name for name, _, _ in found]
+    if listed:
+        names = [identifiers(each.strip())[1] for each in _split(listed.strip("()"))]
+    keys = [name for name, key, _ in found if key]
     columns = sql.SQL(", ").join(sql.Identifier(name) for name in names)
     aside = sql.SQL("pg_temp.sauvegarde_rows")
     postgres.execute(
@@ -77,14 +80,25 @@ def merge(connection, spooled):
             ),
             spooled.rows,
         )
-    insert = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(table, columns, columns, aside)
+    insert = sql.SQL("INSERT INTO {} ({}) ").format(table, columns)
+    if connection.server_version >= 100000:
+        insert += sql.SQL("OVERRIDING SYSTEM VALUE ")
     if keys and set(keys) <= set(names):
-        others = [name for name in names if name not in keys]
+        insert += sql.SQL("SELECT {} FROM {}").format(columns, aside)
+        # The server updates no column that is GENERATED ALWAYS AS IDENTITY.
+        others = [name for name, key, generated in found if name in names and not key and not generated]
         taken = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others)
         insert += sql.SQL(" ON CONFLICT ({}) DO ").format(sql.SQL(", ").join(sql.Identifier(name) for name in keys))
         insert += sql.SQL("UPDATE SET ") + taken if others else sql.SQL("NOTHING")
     else:
-        insert += sql.SQL(" EXCEPT SELECT {} FROM {}").format(columns, table)
+        # As text, since some types have no equality. Rows that are there twice come twice.
+        insert += sql.SQL(
+            "SELECT {0} FROM (SELECT {0}, ROW({0})::text AS sauvegarde_row,"
+            " pg_catalog.row_number() OVER (PARTITION BY ROW({0})::text) AS sauvegarde_number FROM {1}) dumped"
+            " LEFT JOIN (SELECT ROW({0})::text AS sauvegarde_there, pg_catalog.count(*) AS sauvegarde_count"
+            " FROM {2} GROUP BY 1) there ON sauvegarde_there = sauvegarde_row"
+            " WHERE sauvegarde_number > coalesce(sauvegarde_count, 0)"
+        ).format(columns, aside, table)
     postgres.execute(connection, insert)
     postgres.execute(connection, "DROP TABLE pg_temp.sauvegarde_rows")
     return True
