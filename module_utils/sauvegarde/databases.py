@@ -159,12 +159,21 @@ def _word(privilege):
     return privilege
 
 
-def _setting(name, value):
-    if name.lower() not in _LISTS:
-        return postgres.literal(value)
+def is_list(name):
+    """Whether a setting's stored value is a list of quoted names."""
+    return name.lower() in _LISTS
+
+
+def names_in(value):
+    """The names in the stored value of a setting that is a list."""
     found = re.findall(r'\s*(?:"((?:[^"]|"")*)"|([^,"]+))\s*(?:,|$)', value)
-    names = [quoted.replace('""', '"') if quoted or not bare else bare.strip() for quoted, bare in found]
-    return ", ".join(postgres.literal(each) for each in names) or "''"
+    return [quoted.replace('""', '"') if quoted or not bare else bare.strip() for quoted, bare in found]
+
+
+def _setting(name, value):
+    if not is_list(name):
+        return postgres.literal(value)
+    return ", ".join(postgres.literal(each) for each in names_in(value)) or "''"
 
 
 def extensions(connection):

@@ -104,10 +104,20 @@ def test_version_numbers(text, number):
 
 
 @pytest.mark.parametrize(
-    "value, kept", [("'a'", "a"), ("'a', '$user'", '"a", "$user"'), ("on", "on"), ("'it''s'", "it's")]
+    "name, value, kept",
+    [
+        ("search_path", "'a'", '"a"'),
+        ("search_path", "'a', '$user'", '"a", "$user"'),
+        ("search_path", '"$user", Public', '"$user", "public"'),
+        ("Search_Path", "''", '""'),
+        ("session_preload_libraries", "'a-b', 'it''s'", '"a-b", "it\'s"'),
+        ("jit", "on", "on"),
+        ("site.name", "'it''s'", "it's"),
+        ("DateStyle", "'iso, mdy'", "iso, mdy"),
+    ],
 )
-def test_settings_as_the_server_keeps_them(value, kept):
-    assert side.stored(value) == kept
+def test_settings_as_the_server_keeps_them(name, value, kept):
+    assert side.stored(name, value) == kept
 
 
 GLOBALS = '''--

@@ -137,7 +137,8 @@ def make(server, database, source, wanted, options, contents=None):
                 found = re.search(r" SET (.+?) TO (.*);$", statement, re.DOTALL)
                 if found:
                     of = properties["role_settings"].setdefault(role, {})
-                    of[found.group(1).strip('"')] = side.stored(found.group(2))
+                    setting = found.group(1).strip('"')
+                    of[setting] = side.stored(setting, found.group(2))
 
         if target["standby"]:
             stop(

@@ -13,6 +13,9 @@ from .lexer import IDENTIFIER, unquoted
 from .script import Entry
 
 MAINTENANCE = "postgres"
+_LITERAL = r"[Ee]?'(?:[^']|'')*'"
+# One item of a list of names: pg_dump writes literals; before 11, identifiers.
+_PART = re.compile(_LITERAL + r"""|"(?:[^"]|"")*"|[^\s,'"]+""")
 _ON_DATABASE = re.compile(rf" ON DATABASE {IDENTIFIER} ")
 # What a database has that nobody said anything about.
 UNSAID = {
@@ -64,7 +67,7 @@ def properties_of_dump(database, tool):
         )
         for role, name, value in database.get("settings", ()):
             of = found["role_settings"].setdefault(role, {}) if role else found["settings"]
-            of[unquoted(name)] = stored(value)
+            of[unquoted(name)] = stored(unquoted(name), value)
     return found
 
 
@@ -82,9 +85,18 @@ def _locale_of_dump(database):
     }
 
 
-def stored(value):
-    """The form in which the server keeps a setting, from the SQL of an ALTER … SET … TO."""
-    literals = re.findall(r"[Ee]?'(?:[^']|'')*'", value)
+def _named(part):
+    """The name that a part of a list stands for: a literal, or an identifier."""
+    if part.endswith("'"):
+        return text(part)
+    return unquoted(part) if part.startswith('"') else part.lower()
+
+
+def stored(name, value):
+    """The form in which the server keeps a setting, from the SQL of an ALTER … SET name TO value."""
+    if databases.is_list(name):
+        return ", ".join(postgres.quoted(_named(each)) for each in _PART.findall(value))
+    literals = re.findall(_LITERAL, value)
     if not literals:
         return value.strip()
     texts = [text(each) for each in literals]
