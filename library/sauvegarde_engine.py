@@ -191,6 +191,7 @@ def _restore():
         split_files,
         state,
         swap,
+        waiting,
         words,
         wrapping,
     )

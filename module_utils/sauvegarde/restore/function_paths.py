@@ -9,17 +9,21 @@ search_path away while it builds an index or fills a materialized view.
 Functions of extensions get their path before the dump's definitions. The dump's own functions get it the moment they
 are created, by an event trigger that exists while the load takes.
 
+The database's own search_path comes first in every path. The function's own schema comes next: where each tenant of a
+site has a schema, each with functions of the same names, a function calls those of its own. Extensions and public
+follow. All other schemas of the dump come last, and only once something fails without them (`widen`): they may hold
+another tenant's function of that name, and each call of a function costs time for each schema in its path.
+
 A path keeps the planner from inlining an SQL function. An index on a STABLE function is allowed only where the planner
 inlines it, so `withheld` takes such paths away for what fails for that reason.
 """
 
 import contextlib
-import re
 import secrets
 
 from psycopg2 import sql
 
-from .. import postgres
+from .. import databases, postgres
 
 # Functions in C have no body that is looked up; made by initdb (below 16384), they call nothing outside pg_catalog.
 _WITHOUT_PATH = (
@@ -40,11 +44,16 @@ _CALLED_BY_VIEWS = (
     " AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(p.proconfig) s WHERE s LIKE 'search\\_path=%')"
 )
 _BODY = """
-DECLARE each pg_catalog.oid;
+DECLARE
+  each pg_catalog.oid;
+  own pg_catalog.name;
 BEGIN
   PERFORM pg_catalog.set_config('search_path', '', true);
   FOR each IN {functions} LOOP
-    EXECUTE pg_catalog.format('ALTER {routine} %s {change}', each::pg_catalog.regprocedure);
+    -- Where pg_catalog is in a path, it no longer comes before all other schemas.
+    SELECT CASE n.nspname WHEN 'pg_catalog' THEN 'pg_temp' ELSE n.nspname END INTO own
+      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = each;
+    EXECUTE pg_catalog.format('ALTER {routine} %1$s {change}', each::pg_catalog.regprocedure, own);
   END LOOP;
 END
 """
@@ -53,25 +62,38 @@ END
 class FunctionPaths:
     """The search_path of a database's functions while it is filled.
 
-    first: the database's own search_path as the server stores it, '' for the default; schemas: names of all further
-    schemas that functions may use, those of extensions first. `path` is the resulting search_path as SQL.
+    first: the database's own search_path as the server stores it, '' for the default; near: names of schemas that every
+    function finds, those of extensions; far: names of those that `widen` adds.
     """
 
-    def __init__(self, connection, first, schemas):
+    def __init__(self, connection, first, near, far=()):
         self._connection = connection
         # At the end of every path that is given, which tells it from a path of the function's own.
         self._mark = "sauvegarde_load_" + secrets.token_hex(6)
-        own = [each for each in re.findall(r'"(?:[^"]|"")*"|[^,\s\']+', first) if each != '""']
-        names = own or ['"$user"', "public"]
-        names += [quoted for quoted in map(postgres.quoted, schemas) if quoted not in names]
-        self.path = ", ".join(names)
+        self._first = [each for each in databases.names_in(first) if each] or ["$user", "public"]
+        self._near = [each for each in dict.fromkeys(near) if each not in self._first]
+        self._far = [each for each in dict.fromkeys(far) if each not in self._first and each not in self._near]
+        self._wide = False
         self._routine = "ROUTINE" if connection.server_version >= 110000 else "FUNCTION"
 
     def _body(self, functions, change):
-        return _BODY.format(functions=functions, routine=self._routine, change=change.replace("%", "%%"))
+        return _BODY.format(functions=functions, routine=self._routine, change=change)
+
+    def own(self):
+        """The database's own search_path, as SQL."""
+        return ", ".join(map(postgres.quoted, self._first))
+
+    def around(self, schema):
+        """The search_path, as SQL, of something in the schema: what a function in it gets, but for our mark."""
+        return ", ".join(map(postgres.quoted, [*self._first, schema, *self._further()]))
+
+    def _further(self):
+        return self._near + self._far if self._wide else self._near
 
     def _set(self):
-        path = f"{self.path}, {self._mark}"
+        further = "".join(postgres.quoted(each) + ", " for each in self._further())
+        # format() puts the function's own schema in the place of %2$I.
+        path = "{}, %2$I, {}{}".format(self.own().replace("%", "%%"), further.replace("%", "%%"), self._mark)
         return "SET search_path TO {}".format(path.replace("'", "''"))
 
     def _do(self, functions, change):
@@ -108,6 +130,22 @@ class FunctionPaths:
             yield
         finally:
             self._do(_WITHOUT_PATH, self._set())
+
+    @property
+    def can_widen(self):
+        return bool(self._far) and not self._wide
+
+    def widen(self):
+        """From now on let functions, and what is `around` a schema, find all schemas of the dump."""
+        self._wide = True
+        self.release()
+        self.give()
+
+    @contextlib.contextmanager
+    def widened(self):
+        """A block of which `widen` is the beginning; it holds after it, too."""
+        self.widen()
+        yield
 
     def _given(self):
         """The query of the functions that have a path of ours."""

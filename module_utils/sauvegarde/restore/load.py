@@ -16,7 +16,6 @@ are merged as `extension_rows` says, and CHECKs that may look at other rows wait
 import contextlib
 import os
 import re
-import shutil
 import tempfile
 
 import psycopg2
@@ -30,7 +29,7 @@ from . import source as sources
 from .contents import DEFINING, flat, located
 from .extension_rows import ExtensionRows
 from .function_paths import FunctionPaths
-from .script import CHUNK, DATA, Copy, Entry, Script, Setting, Sql
+from .script import DATA, Copy, Entry, Script, Setting, Sql
 
 # For the load's own sessions: nothing here outlives it. What must be on disk is synced by the last checkpoint.
 SESSION = {
@@ -111,8 +110,8 @@ class Target:
         self.absent = self._absent()
         self._acting = ""
         made = [entry.name for entry in contents.entries if entry.kind == "SCHEMA"]
-        schemas = [*contents.extensions.values(), "public", *sorted(made)]
-        self._paths = FunctionPaths(self.connection, search_path, list(dict.fromkeys(schemas)))
+        near = [*contents.extensions.values(), "public"]
+        self._paths = FunctionPaths(self.connection, search_path, near, sorted(made))
         self._extension_rows = ExtensionRows(self.connection, contents)
         self._suspended, self._computed = [], set()
         self._late = lambda: None
@@ -280,7 +279,7 @@ class Target:
             " WHERE r.setrole = 0 AND s LIKE 'default_text_search_config=%' AND r.setdatabase ="
             " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
         )
-        postgres.execute(self.connection, f"SET search_path TO {self._paths.path}")
+        postgres.execute(self.connection, f"SET search_path TO {self._paths.own()}")
         for (value,) in found:
             with contextlib.suppress(psycopg2.Error):
                 postgres.execute(self.connection, "SET default_text_search_config TO %s", (value,))
@@ -293,7 +292,13 @@ class Target:
             self.losses.failed(Entry("TABLE DATA", schema, table, ""), why)
         row_checks.resume(self.connection, self._suspended)
         self._become(self.role)
-        self.notes += row_checks.violated(self.connection, self._suspended)
+        notes = row_checks.violated(self.connection, self._suspended)
+        if self._paths.can_widen and any("does not exist" in each for each in notes):
+            self._become("")
+            self._paths.widen()
+            self._become(self.role)
+            notes = row_checks.violated(self.connection, self._suspended)
+        self.notes += notes
         self._become("")
         postgres.execute(self.connection, "SELECT pg_catalog.set_config('search_path', %s, false)", (found,))
 
@@ -351,10 +356,11 @@ class Target:
 
         def load(lines, what, *more, section=""):
             words = attempt(lines, what, parallel if section in ("data", "post-data") else [], more)
-            if any(_NOT_INLINED in why for why in words.values()):
-                failed = [line for line in lines if line.split(b";")[0].decode("ascii") in words]
-                with self._paths.withheld():
-                    words = attempt(failed, what, [], more)
+            for helps, paths in self._other_paths():
+                if any(helps(why) for why in words.values()):
+                    failed = [line for line in lines if line.split(b";")[0].decode("ascii") in words]
+                    with paths():
+                        words = attempt(failed, what, [], more)
             for number, why in sorted(words.items(), key=lambda each: order[each[0]]):
                 if section:
                     self._lost(entries[number], why, section, what)
@@ -414,13 +420,14 @@ class Target:
             )
         return not missing
 
-    def from_script(self, stream, jobs=1):
-        """Load plain SQL, piece by piece; `jobs` materialized views at a time. The stream is `source.script`'s."""
+    def from_script(self, stream, waiting, jobs=1):
+        """Load plain SQL, piece by piece; `jobs` materialized views at a time. The stream is `source.script`'s;
+        waiting: a waiting.Waiting that takes the rows that are loaded after all others."""
         script = Script(stream)
         tablespaces = self._has_tablespaces()
         decided = started = lost = False
         section = "pre-data"
-        waiting, late = [], []
+        late = []
         self.told(step=section)
         self.before_definitions()
         for piece in script:
@@ -451,16 +458,16 @@ class Target:
                     if piece.entry is not None and piece.entry.kind == "TABLE" and not self._keeps_oids:
                         text = oids.definition(text)
                     if piece.entry is not None and piece.entry.kind == "TABLE DATA":
+                        if tuple(piece.entry[1:3]) in self._computed:
+                            waiting.take(piece)
+                            continue
                         self._begin()
                     lost = self._run(piece.entry, lambda cursor, text=text: cursor.execute(text), section)
             elif isinstance(piece, Copy) and not self._is_merged(piece):
                 if self._filled_by(piece) in self._computed:
-                    kept = tempfile.SpooledTemporaryFile(CHUNK)  # noqa: SIM115 - lives until the rows are loaded
-                    shutil.copyfileobj(piece.rows, kept)
-                    kept.seek(0)
-                    waiting.append(piece._replace(rows=kept))
+                    waiting.take(piece)
                 else:
-                    self._copy(piece, section)
+                    self._run(piece.entry, lambda cursor, piece=piece: self._copy(cursor, piece), section, again=False)
         self._settle()
         if section != "post-data":
             if not started:
@@ -482,17 +489,28 @@ class Target:
 
     def _end_data(self, waiting):
         """Load the rows that waited for all others, then do what waits for all rows."""
-        for piece in waiting:
-            self._become(self._loads(piece.entry) if piece.entry is not None else self.role)
-            self._copy(piece, "data")
+        for entry, pieces in waiting.tables():
+            self._become(self._loads(entry) if entry is not None else self.role)
+            self._run(entry, lambda cursor, pieces=pieces: self._load_table(cursor, pieces()), "data")
+        waiting.close()
         self._become("")
         self._after_data()
 
-    def _copy(self, piece, section):
+    def _load_table(self, cursor, pieces):
+        """Load the rows of one table: all of them come in, or none."""
+        cursor.execute("BEGIN")
+        for piece in pieces:
+            if isinstance(piece, Copy):
+                self._copy(cursor, piece)
+            else:
+                cursor.execute(piece.text)
+        cursor.execute("COMMIT")
+
+    def _copy(self, cursor, piece):
         statement, rows = piece.statement.rstrip().rstrip(b";"), piece.rows
         if not self._keeps_oids:
             statement, rows = oids.copy(statement, rows)
-        self._run(piece.entry, lambda cursor: cursor.copy_expert(statement, rows, 1 << 20), section)
+        cursor.copy_expert(statement, rows, 1 << 20)
 
     def _in_transaction(self):
         return self.connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE
@@ -544,14 +562,20 @@ class Target:
         target = self._filled_by(piece)
         return any(target == (rows.schema, rows.table) for rows in self.contents.merged)
 
-    def _run(self, entry, action, section=""):
-        """Do something for an entry (None: for the session); whether it failed, which is a loss then."""
+    def _run(self, entry, action, section="", again=True):
+        """Do something for an entry (None: for the session); whether it failed, which is a loss then.
+
+        again: whether it can be done a second time, which it cannot where it has read what is gone.
+        """
+        again = again and not self._in_transaction()
         try:
             with self.connection.cursor() as cursor:
                 action(cursor)
         except psycopg2.Error as error:
-            if _NOT_INLINED in str(error) and self._run_inlined(action):
-                return False
+            if again and not losses.stops(error):
+                self._settle(failed=True)
+                if self._run_with_other_paths(action, str(error)):
+                    return False
             what = "The restore stopped at {}.".format(losses.name_of(entry) if entry else "its first lines")
             if entry is None or losses.stops(error):
                 raise postgres.database_error(error, what) from error
@@ -563,25 +587,45 @@ class Target:
             return True
         return False
 
-    def _run_inlined(self, action):
-        """Do something that failed once more, without the functions' paths; whether it succeeded."""
+    def _other_paths(self):
+        """(whether it helps where something failed with these words, the functions' other paths for a block)."""
+        found = [(_is_not_inlined, self._paths.withheld)]
+        if self._paths.can_widen:
+            found.append((_is_not_found, self._paths.widened))
+        return found
+
+    def _run_with_other_paths(self, action, why):
+        """Do something that failed once more, with other paths of functions; whether it succeeded."""
+        return any(helps(why) and self._run_within(paths(), action) for helps, paths in self._other_paths())
+
+    def _run_within(self, paths, action):
         role = self._acting
         self._become("")
-        with self._paths.withheld():
+        with paths:
             self._become(role)
             try:
                 with self.connection.cursor() as cursor:
                     action(cursor)
+                done = True
             except psycopg2.Error:
-                return False
-            finally:
-                self._become("")
+                self._settle(failed=True)
+                done = False
+            self._become("")
         self._become(role)
-        return True
+        return done
 
 
-# The server's words where an index needs a function inlined.
-_NOT_INLINED = "must be marked IMMUTABLE"
+def _is_not_inlined(why):
+    """Whether an index needs a function inlined, by the server's words."""
+    return "must be marked IMMUTABLE" in why
+
+
+def _is_not_found(why):
+    """Whether a function lacks something that it names, by the server's words."""
+    return bool(_NOT_FOUND.search(why))
+
+
+_NOT_FOUND = re.compile(r"does not exist.*^CONTEXT: .*function", re.DOTALL | re.MULTILINE)
 _AFTER = (
     "CONSTRAINT",
     "FK CONSTRAINT",

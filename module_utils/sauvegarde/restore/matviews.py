@@ -1,9 +1,10 @@
 """Fill materialized views at the end of a load, several at a time, in whatever order works.
 
 What a view reads through a function, another materialized view for instance, no dump knows: a view that fails is tried
-again for as long as others succeed. All this is done twice if need be. First as on the site: the session has a
-search_path, functions have none. From PostgreSQL 17 on, REFRESH takes the session's away; what fails then is tried with
-a path for each function that views call, in C too, which stops the planner from looking into them.
+again for as long as others succeed. First as on the site: the session has the database's search_path, functions have
+none. What fails then is tried with a path for each function, and for the session one with the view's own schema. From
+PostgreSQL 17 on, REFRESH takes the session's away: next, the functions in C that views call get a path, too. Last, all
+of these find every schema of the dump.
 """
 
 import queue
@@ -37,31 +38,39 @@ def fill(connect, connection, wanted, paths, jobs):
     views = pending(connection, wanted)
     if not views:
         return []
+
+    def rounds(failed, path):
+        return _rounds(connect, [view for view, _ in failed], jobs, path) if failed else []
+
     paths.release()
-    failed = _rounds(connect, views, jobs, f"SET search_path TO {paths.path}")
+    failed = _rounds(connect, views, jobs, lambda _: paths.own())
     paths.give()
+    failed = rounds(failed, paths.around)
     if failed:
         paths.give_to_called()
-        failed = _rounds(connect, [view for view, _ in failed], jobs, f"SET search_path TO {paths.path}")
+        failed = rounds(failed, paths.around)
+    if failed and paths.can_widen:
+        paths.widen()
+        paths.give_to_called()
+        failed = rounds(failed, paths.around)
     return failed
 
 
-def _rounds(connect, views, jobs, setting):
+def _rounds(connect, views, jobs, path):
+    """Fill the views for as long as some succeed. path: of a schema, the search_path in which its views are filled."""
     connections = [connect() for _ in range(min(jobs, len(views)))]
     try:
-        for each in connections:
-            postgres.execute(each, setting)
-        failed = _round(connections, views)
+        failed = _round(connections, views, path)
         while failed and len(failed) < len(views):
             views = [view for view, _ in failed]
-            failed = _round(connections, views)
+            failed = _round(connections, views, path)
         return failed
     finally:
         for each in connections:
             each.close()
 
 
-def _round(connections, views):
+def _round(connections, views, path):
     waiting, failed = queue.Queue(), {}
     for view in views:
         waiting.put(view)
@@ -73,6 +82,7 @@ def _round(connections, views):
             except queue.Empty:
                 return
             try:
+                postgres.execute(connection, "SET search_path TO " + path(view[0]))
                 postgres.execute(connection, sql.SQL("REFRESH MATERIALIZED VIEW {}").format(postgres.qualified(*view)))
             except psycopg2.Error as error:
                 if connection.closed:

@@ -38,6 +38,14 @@ _COMPUTED = (
         + " AND d.objsubid = f.adnum"
     )
 )
+# Which partition a row belongs to is computed when it is loaded, into the partitions themselves, too.
+_ROUTED = (
+    "WITH RECURSIVE routed AS (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind = 'p' AND "
+    + _CALLS.format(_OF.format("pg_catalog.pg_class", "c.oid") + " AND d.objsubid = 0")
+    + " UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN routed ON i.inhparent = routed.oid)"
+    " SELECT n.nspname, c.relname FROM routed JOIN pg_catalog.pg_class c ON c.oid = routed.oid"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+)
 # No kind of constraint: what reads the catalog for CHECKs passes over it.
 _SUSPENDED = "-"
 
@@ -96,6 +104,6 @@ def violated(connection, checks):
 
 
 def computed(connection):
-    """(schema, name) of tables with a generated column that a function of the site computes: it may read other tables,
-    so these are filled after all others."""
-    return set(postgres.query(connection, _COMPUTED))
+    """(schema, name) of tables that call a function of the site to load a row, for a generated column or to choose a
+    partition: it may read other tables, so these are filled after all others."""
+    return {*postgres.query(connection, _COMPUTED), *postgres.query(connection, _ROUTED)}

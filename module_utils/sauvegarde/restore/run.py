@@ -17,7 +17,7 @@ from psycopg2 import sql
 
 from .. import archive, character_sets, databases, manifest, omissions, postgres, process
 from ..errors import SauvegardeError
-from . import fetch, files, load, losses, names, plan, proof, roles, room, side, source, state, swap, words
+from . import fetch, files, load, losses, names, plan, proof, roles, room, side, source, state, swap, waiting, words
 from .contents import scan
 
 CARRIED = "carried"  # in a run's directory, where playbooks put what they bring from elsewhere
@@ -330,7 +330,7 @@ def _fill(spec, run, name):
                 target.from_archive(ready, tool, spec["jobs"])
             else:
                 with source.script(ready, tool) as stream:
-                    target.from_script(stream, spec["jobs"])
+                    target.from_script(stream, waiting.Waiting(work, source.enough(ready, work)), spec["jobs"])
         except BaseException:
             run.watch = None
             target.close()
