@@ -3,10 +3,11 @@
 import io
 from pathlib import Path
 
+import psycopg2
 import pytest
 from sauvegarde import kinds, postgres
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import contents, extension_rows, run, script, side
+from sauvegarde.restore import contents, extension_rows, function_paths, row_checks, run, script, side
 
 FORMS = ("archive", "custom", "plain", "inserts")
 
@@ -242,3 +243,15 @@ def test_rows_of_extensions_are_merged(empty, name):
         found = [each for (each,) in postgres.query(connection, "SELECT kept::text FROM public.kept ORDER BY 1")]
         assert found == merged
     connection.close()
+
+
+@pytest.mark.parametrize("step", ["give", "release", "suspend", "resume"])
+def test_database_errors_between_the_steps_are_told_in_words(empty, tmp_path, monkeypatch, step):
+    def fail(*_):
+        raise psycopg2.OperationalError("the connection is gone")
+
+    place = function_paths.FunctionPaths if step in ("give", "release") else row_checks
+    monkeypatch.setattr(place, step, fail)
+    with pytest.raises(SauvegardeError) as caught:
+        filled(empty, tmp_path, "custom")
+    assert caught.value.what.startswith("The restore stopped") and caught.value.why == "the connection is gone"

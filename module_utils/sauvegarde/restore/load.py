@@ -14,6 +14,7 @@ are merged as `extension_rows` says, and CHECKs that may look at other rows wait
 """
 
 import contextlib
+import functools
 import os
 import re
 import tempfile
@@ -77,6 +78,22 @@ def _about_event_trigger(entry):
     return entry.kind == "EVENT TRIGGER" or (
         entry.kind in ("COMMENT", "SECURITY LABEL") and entry.name.startswith("EVENT TRIGGER ")
     )
+
+
+def _in_words(what):
+    """Have a method's database errors told as ours, with these words on what stopped."""
+
+    def wrap(method):
+        @functools.wraps(method)
+        def wrapped(*arguments, **named):
+            try:
+                return method(*arguments, **named)
+            except psycopg2.Error as error:
+                raise postgres.database_error(error, what) from error
+
+        return wrapped
+
+    return wrap
 
 
 class Target:
@@ -210,6 +227,7 @@ class Target:
         self._become("")
         postgres.execute(self.connection, "SET search_path TO ''")
 
+    @_in_words("The restore stopped at a change of roles.")
     def _become(self, role):
         """Have what follows on this connection done as the role, or as the superuser where it is ''."""
         if role != self._acting:
@@ -252,11 +270,13 @@ class Target:
 
     # Between the sections
 
+    @_in_words("The restore stopped before the dump's definitions.")
     def before_definitions(self):
         """As the superuser: functions able to find what they call, and what extensions need to know."""
         self._paths.give()
         self._extension_rows.merge()
 
+    @_in_words("The restore stopped between the dump's definitions and its data.")
     def ready_for_data(self):
         """After the definitions, as the superuser: extensions' rows merged, CHECKs that look elsewhere suspended."""
         # Dumps by older clients set a search_path time and again; what is named here must be found under any.
@@ -284,6 +304,7 @@ class Target:
             with contextlib.suppress(psycopg2.Error):
                 postgres.execute(self.connection, "SET default_text_search_config TO %s", (value,))
 
+    @_in_words("The restore stopped after the dump's data.")
     def _after_data(self):
         """As the superuser, under an empty search_path: what had to wait for all rows."""
         found = postgres.value(self.connection, "SELECT pg_catalog.current_setting('search_path')")
@@ -302,6 +323,7 @@ class Target:
         self._become("")
         postgres.execute(self.connection, "SELECT pg_catalog.set_config('search_path', %s, false)", (found,))
 
+    @_in_words("The restore stopped while materialized views were filled.")
     def _fill_views(self, entries, jobs):
         """After everything but event triggers: materialized views, `entries` of kind MATERIALIZED VIEW DATA."""
         wanted = {(entry.schema, entry.name): entry for entry in entries}
@@ -312,6 +334,7 @@ class Target:
                 raise postgres.database_error(error, what) from error
             self.losses.failed(entry, losses.words(str(error)))
 
+    @_in_words("The restore stopped while functions were put back as they were.")
     def release(self):
         """After everything, ANALYZE and the proof included, which look into functions: all functions as they were."""
         self._paths.release()
@@ -520,6 +543,7 @@ class Target:
         if not self._in_transaction():
             postgres.execute(self.connection, "BEGIN")
 
+    @_in_words("The restore stopped at the end of a table's rows.")
     def _settle(self, failed=False):
         if self._in_transaction():
             postgres.execute(self.connection, "ROLLBACK" if failed else "COMMIT")
@@ -530,6 +554,7 @@ class Target:
         self._grant({entry for entry, _ in self.contents.grants})
         self.ready_for_data()
 
+    @_in_words("The restore stopped at the grants on schemas.")
     def _grant(self, entries):
         """Run those of the entries that are grants on schemas, which a plain dump has at its end only."""
         for entry, text in self.contents.grants:
@@ -598,6 +623,7 @@ class Target:
         """Do something that failed once more, with other paths of functions; whether it succeeded."""
         return any(helps(why) and self._run_within(paths(), action) for helps, paths in self._other_paths())
 
+    @_in_words("The restore stopped while functions got another search_path.")
     def _run_within(self, paths, action):
         role = self._acting
         self._become("")
