@@ -22,6 +22,8 @@ from .worker_values import EXPECTED, Column, converted
 
 _FEW = 4  # so many keys are asked for one by one
 _AT_ONCE = 100
+# What a method that may be asked for invented parts may name: `get`, and the user model's name of the key's field.
+_HARMLESS = {"get", "model", "USERNAME_FIELD"}
 
 
 class Naturals:
@@ -234,6 +236,9 @@ def _plain_names(manager):
     method = getattr(type(manager), "get_by_natural_key", None)
     code = getattr(method, "__code__", None)
     if code is None or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+        return ()
+    # It is called below: it must not be able to reach anything that writes or asks the database.
+    if set(code.co_names) - _HARMLESS or code.co_freevars or code.co_cellvars or code.co_kwonlyargcount:
         return ()
     if any(_leads_elsewhere(each.opname) for each in dis.get_instructions(code)):
         return ()

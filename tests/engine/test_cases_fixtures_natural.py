@@ -1,0 +1,65 @@
+"""Natural keys whose managers do more than look at a field, or name what only the order of the files brings in time."""
+
+import pytest
+from sample_site import ENVIRONMENTS, interpreter, manage, shell, write
+from sauvegarde.django import load
+from small_site import Small, same_rows
+
+MODELS = """
+from django.db import models
+
+class Making(models.Manager):
+    def get_by_natural_key(self, name):
+        return self.get_or_create(name=name)[0]
+
+class Colour(models.Model):
+    name = models.CharField(max_length=60, unique=True)
+    objects = Making()
+    def natural_key(self):
+        return (self.name,)
+
+class Asking(models.Manager):
+    def get_by_natural_key(self, ip):
+        return self.get_queryset().get(ip=ip)
+
+class Host(models.Model):
+    ip = models.GenericIPAddressField(unique=True)
+    objects = Asking()
+    def natural_key(self):
+        return (self.ip,)
+
+class Thing(models.Model):
+    colour = models.ForeignKey(Colour, models.CASCADE, null=True)
+    host = models.ForeignKey(Host, models.CASCADE, null=True)
+"""
+FILL = """
+from a.models import *
+for n in range(6):
+    Host.objects.create(ip="10.0.0.%d" % n)
+    Colour.objects.create(name="c%d" % n)
+print(json.dumps(0))
+"""
+NAMES = "from a.models import *\nprint(json.dumps(sorted(Colour.objects.values_list('name', flat=True))))"
+
+
+def things(name, keys):
+    return [{"model": "a.thing", "pk": pk, "fields": {name: [key]}} for pk, key in enumerate(keys, start=1)]
+
+
+@pytest.fixture(scope="module")
+def small(cluster, tmp_path_factory):
+    return Small(interpreter(ENVIRONMENTS[0]), cluster, tmp_path_factory.mktemp("small"), MODELS)
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+@pytest.mark.parametrize("name", ["colour", "host"])
+def test_a_manager_is_asked_for_keys_of_the_files_only(small, tmp_path, kind, name):
+    stock, ours = small.new(kind), small.new(kind)
+    keys = [f"c{n}" if name == "colour" else f"10.0.0.{n}" for n in range(6)]
+    path = write(tmp_path / "things.json", things(name, keys))
+    for where in (stock, ours):
+        shell(where, FILL)
+    manage(stock, "loaddata", "-v0", str(path))
+    load.load(ours, [path], {})
+    assert same_rows(stock, ours)
+    assert shell(ours, NAMES) == [f"c{n}" for n in range(6)]
