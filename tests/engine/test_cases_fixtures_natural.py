@@ -3,6 +3,7 @@
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, manage, shell, write
 from sauvegarde.django import load
+from sauvegarde.errors import SauvegardeError
 from small_site import Small, same_rows
 
 MODELS = """
@@ -28,9 +29,13 @@ class Host(models.Model):
     def natural_key(self):
         return (self.ip,)
 
+def first_colour():
+    return Colour.objects.get_or_create(name="default")[0].pk
+
 class Thing(models.Model):
     colour = models.ForeignKey(Colour, models.CASCADE, null=True)
     host = models.ForeignKey(Host, models.CASCADE, null=True)
+    second = models.ForeignKey(Colour, models.CASCADE, default=first_colour, related_name="+")
 """
 FILL = """
 from a.models import *
@@ -43,7 +48,7 @@ NAMES = "from a.models import *\nprint(json.dumps(sorted(Colour.objects.values_l
 
 
 def things(name, keys):
-    return [{"model": "a.thing", "pk": pk, "fields": {name: [key]}} for pk, key in enumerate(keys, start=1)]
+    return [{"model": "a.thing", "pk": pk, "fields": {name: [key], "second": ["c1"]}} for pk, key in enumerate(keys, start=1)]
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +68,15 @@ def test_a_manager_is_asked_for_keys_of_the_files_only(small, tmp_path, kind, na
     load.load(ours, [path], {})
     assert same_rows(stock, ours)
     assert shell(ours, NAMES) == [f"c{n}" for n in range(6)]
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_what_the_sites_code_writes_goes_with_a_load_that_writes_nothing(small, tmp_path, kind):
+    where = small.new(kind)
+    shell(where, FILL)
+    new = {"model": "a.thing", "pk": 1, "fields": {"colour": ["new"]}}
+    assert not load.load(where, [write(tmp_path / "one.json", [new])], {"check_only": True})["written"]
+    bad = {"model": "a.thing", "pk": 2, "fields": {"host": 99, "second": ["newer"]}}
+    with pytest.raises(SauvegardeError, match="nothing was written"):
+        load.load(where, [write(tmp_path / "two.json", [bad])], {})
+    assert shell(where, NAMES) == [f"c{n}" for n in range(6)]

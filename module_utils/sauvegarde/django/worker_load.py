@@ -65,6 +65,14 @@ class Load:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
+    def read_all(self, source):
+        for label in self.options["models"]:
+            self.plan(apps.get_model(label))
+        for part in parts(source):
+            self.read(entries(*part, self.using))
+        for plan in list(self.plans.values()):
+            plan.flush()
+
     def read(self, entries):
         for entry in entries:
             label = entry["model"]
@@ -547,15 +555,12 @@ def load(options, source, output):
     mended}, "written"}; while anything is `stopping`, nothing is written.
     """
     loading = Load(options, output)
-    for label in options["models"]:
-        loading.plan(apps.get_model(label))
-    for part in parts(source):
-        loading.read(entries(*part, loading.using))
-    for plan in list(loading.plans.values()):
-        plan.flush()
     written = False
     try:
         with contextlib.ExitStack() as stack:
+            if options["check_only"]:
+                stack.enter_context(_undone(loading.using))
+            loading.read_all(source)
             if not loading.listeners:
                 stack.enter_context(silenced())
             stack.enter_context(loading.transaction())
@@ -564,6 +569,9 @@ def load(options, source, output):
             if not loading.problems.stopping and not options["check_only"]:
                 loading.write(bad, bad_members)
                 written = True
+            else:
+                # Code of the site (a manager, a default) may have written.
+                transaction.set_rollback(True, using=loading.using)
     except DatabaseError as error:
         locked = "lock timeout" in str(error) or "database is locked" in str(error)
         raise SauvegardeError(
@@ -575,6 +583,13 @@ def load(options, source, output):
             LOCKED if locked else FAILED,
         ) from error
     return dict(loading.result(), written=written)
+
+
+@contextlib.contextmanager
+def _undone(using):
+    with transaction.atomic(using=using):
+        yield
+        transaction.set_rollback(True, using=using)
 
 
 def parts(source):
