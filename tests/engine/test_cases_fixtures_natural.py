@@ -36,6 +36,31 @@ class Thing(models.Model):
     colour = models.ForeignKey(Colour, models.CASCADE, null=True)
     host = models.ForeignKey(Host, models.CASCADE, null=True)
     second = models.ForeignKey(Colour, models.CASCADE, default=first_colour, related_name="+")
+
+class Tags(models.Manager):
+    def get_by_natural_key(self, group, name):
+        return self.get(group__name=group[0], name=name.lower())
+
+class Group(models.Model):
+    name = models.CharField(max_length=20)
+
+class Tag(models.Model):
+    name = models.CharField(max_length=20)
+    group = models.ForeignKey(Group, models.CASCADE)
+    objects = Tags()
+    def natural_key(self):
+        return ([self.group.name], self.name.upper())
+
+class Post(models.Model):
+    tag = models.ForeignKey(Tag, models.CASCADE)
+    tags = models.ManyToManyField(Tag, related_name="+")
+
+class Node(models.Model):
+    name = models.CharField(max_length=20)
+    above = models.ForeignKey("self", models.CASCADE)
+    objects = type("Nodes", (models.Manager,), {"get_by_natural_key": lambda self, key: self.get(name=key.lower())})()
+    def natural_key(self):
+        return (self.name.upper(),)
 """
 FILL = """
 from a.models import *
@@ -80,3 +105,26 @@ def test_what_the_sites_code_writes_goes_with_a_load_that_writes_nothing(small, 
     with pytest.raises(SauvegardeError, match="nothing was written"):
         load.load(where, [write(tmp_path / "two.json", [bad])], {})
     assert shell(where, NAMES) == [f"c{n}" for n in range(6)]
+
+
+def turns():
+    """Posts and tags in turns, each post with the tag before it; nodes below their like."""
+    found = [{"model": "a.group", "pk": 1, "fields": {"name": "g"}}]
+    for n in range(5):
+        found.append({"model": "a.tag", "pk": n + 1, "fields": {"name": f"t{n}", "group": 1}})
+        tags = [[["g"], "T0"], [["g"], f"T{n}"]]
+        found.append({"model": "a.post", "pk": n + 1, "fields": {"tag": [["g"], f"T{n}"], "tags": tags}})
+    return [{"model": "a.post", "pk": 9, "fields": {"tag": 1, "tags": []}}, *found]
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_a_reference_that_cannot_be_empty_finds_what_came_before_it(small, tmp_path, kind):
+    path = write(tmp_path / "turns.json", turns())
+    nodes = [{"model": "a.node", "pk": 1, "fields": {"name": "n1", "above": 1}}]
+    nodes += [{"model": "a.node", "pk": n, "fields": {"name": f"n{n}", "above": [f"N{n - 1}"]}} for n in range(2, 5)]
+    nodes = write(tmp_path / "nodes.json", nodes)
+    stock, ours = small.new(kind), small.new(kind)
+    manage(stock, "loaddata", "-v0", str(path), str(nodes))
+    for mode in ("merge", "replace"):
+        assert load.load(ours, [path, nodes], {"mode": mode})["stock"] == {}
+        assert same_rows(stock, ours)

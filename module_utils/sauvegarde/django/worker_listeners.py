@@ -141,16 +141,27 @@ class Replay:
     def _together(self, turn, count):
         """Rows of a model that nobody listens to."""
         plan = turn.plan
-        self.naturals.ask(plan, self)
-        for row in itertools.islice(turn.rows, count):
-            if row is None:
-                continue
+        for row in self._asked_for(plan, itertools.islice(turn.rows, count)):
             (row,) = self.naturals.settled(plan, [row])
             self.wait(turn, row, turn.is_new(row[0]))
             for many in plan.many.values():
                 for members in turn.list_of(many, row[0]):
                     members = self.naturals.settled_members(plan, many, row[0], members)
                     self.wait_pairs(many, row[0], members, turn.has_no_pairs(many, row[0]))
+
+    def _asked_for(self, plan, rows):
+        """The rows, when what their natural keys name was looked up."""
+        if not plan.natural_columns:
+            yield from (row for row in rows if row is not None)
+            return
+        for some in iter(lambda: list(itertools.islice(rows, _WAITING)), []):
+            self.naturals.ask_for(plan, some, self)
+            for row in some:
+                if row is None:
+                    continue
+                if self.naturals.wants(plan, row):
+                    self.naturals.ask_for(plan, [row], self)
+                yield row
 
     def _tell(self, turn, place):
         """One object, its signals around its turn."""

@@ -360,7 +360,7 @@ class Load:
         writer = writer_for(self)
         if self.replacing:
             self._remove(writer)
-        by_order = self.ordered
+        by_order = self.ordered or self.naturals.need_order()
         deferred = (self._write_in_order if by_order else self._write_by_model)(writer, bad, bad_members)
         self.output.progress(step="references")
         for item in deferred:

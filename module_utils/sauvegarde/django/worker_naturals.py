@@ -45,7 +45,7 @@ class Naturals:
     def check(self):
         """Look every key up. What is nowhere is `missing`."""
         for target, marks in self._marked.items():
-            plan = self.load.plans.get(target[0]._meta.concrete_model)
+            plan = self._plan(target)
             known, late, left = {}, set(), set()
             for mark in marks:
                 found = self._in_files(target, plan, mark)
@@ -78,8 +78,7 @@ class Naturals:
 
     def missing(self, column):
         """The marks in the column, of a reference or of a list's members, that nothing will answer to."""
-        field = column.field
-        target = (field.remote_field.model, field.remote_field.field_name)
+        target = _target(column)
         known = self._known.get(target, {})
         late = self._late.get(target, ())
         return {mark for mark in self._marked.get(target, ()) if mark not in known and mark not in late}
@@ -95,7 +94,7 @@ class Naturals:
     def _now(self, target, mark, place, replay):
         found = self._known[target].get(mark)
         if found is not None:
-            plan = self.load.plans.get(target[0]._meta.concrete_model)
+            plan = self._plan(target)
             later = plan is not None and plan.natural_keys.get(mark[0], (None, -1))[1] >= place
             return None if later else found
         replay.flush()
@@ -105,17 +104,45 @@ class Naturals:
             self._known[target][mark] = found
         return found
 
+    # --- where rows are written in the files' order, and nobody listens -----------------------------------------------
+
+    def need_order(self):
+        """Whether a reference that cannot be empty may name a row that is there in time only in the files' order."""
+        places = {plan: place for place, plan in enumerate(self.load.plans.values())}
+        return any(
+            self._late.get(_target(column)) and places[self._plan(_target(column))] >= place
+            for plan, place in places.items()
+            for _, column in plan.natural_columns
+            if not column.field.null
+        )
+
+    def ask_for(self, plan, rows, replay):
+        """Look up what just these rows refer to and only now may be there."""
+        for place, column in plan.natural_columns:
+            target = _target(column)
+            left = {row[place] for row in rows if row is not None and type(row[place]) is tuple}
+            left -= self._known.get(target, {}).keys()
+            if left:
+                replay.flush()
+                self._known[target].update(self._lookup(target).several(left))
+
+    def wants(self, plan, row):
+        """Whether the row has a reference that cannot be empty to what is not known yet: it may still be waiting."""
+        return any(
+            type(row[place]) is tuple and row[place] not in self._known[_target(column)]
+            for place, column in plan.natural_columns
+            if not column.field.null
+        )
+
     # --- where rows are written model by model ------------------------------------------------------------------------
 
-    def ask(self, plan, replay=None):
+    def ask(self, plan):
         """Look up what the plan's rows refer to and only now may be there."""
-        targets = [(c.field.remote_field.model, c.field.remote_field.field_name) for _, c in plan.natural_columns]
+        targets = [_target(column) for _, column in plan.natural_columns]
         targets += [_target_of(many) for name, many in plan.many.items() if name in plan.natural]
         for target in targets:
             left = self._late.get(target, set()) - self._known.get(target, {}).keys()
             if left:
-                if replay is not None:
-                    replay.flush()
                 self._known[target].update(self._lookup(target).several(left))
 
     def settled(self, plan, rows):
@@ -128,8 +155,7 @@ class Naturals:
             for place, column in plan.natural_columns:
                 mark = row[place]
                 if type(mark) is tuple:
-                    field = column.field
-                    target = (field.remote_field.model, field.remote_field.field_name)
+                    target = _target(column)
                     row[place] = self._known[target].get(mark)
                     if row[place] is None:
                         self._open.append((plan, target, row[0], mark, column))
@@ -151,20 +177,31 @@ class Naturals:
 
     def finish(self, writer):
         """Set the references to what came later."""
+        later = {}
+        for _, target, _, mark, _ in self._open:
+            later.setdefault(target, set()).add(mark)
+        for target, marks in later.items():
+            self._known[target].update(self._lookup(target).several(marks - self._known[target].keys()))
         for plan, target, pk, mark, where in self._open:
-            found = self._known[target].get(mark) or self._lookup(target).one(mark)
+            found = self._known[target].get(mark)
             if found is None:
                 raise SauvegardeError(
                     f"{plan.label} {pk!r} points to {target[0]._meta.label_lower} {mark[0]}, which does not exist.",
                     fix="Mend the object in the fixture; nothing was written.",
                 )
-            self._known[target][mark] = found
             writer.refer(plan, pk, where, found)
+
+    def _plan(self, target):
+        return self.load.plans.get(target[0]._meta.concrete_model)
 
     def _lookup(self, target):
         if target not in self._lookups:
             self._lookups[target] = Lookup(self.load, *target)
         return self._lookups[target]
+
+
+def _target(column):
+    return (column.field.remote_field.model, column.field.remote_field.field_name)
 
 
 def _target_of(many):
