@@ -43,7 +43,9 @@ options:
         elements: str
         required: true
   mode:
-    description: How an import treats rows that the files do not have; C(replace) removes them.
+    description:
+      - How an import treats rows that the files do not have; C(replace) removes them. Those that the model's default
+        manager hides, which no export holds, stop it, unless the O(policy) says C(hidden) is C(drop).
     type: str
     choices: [merge, replace]
     default: merge

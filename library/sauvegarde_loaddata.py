@@ -39,6 +39,8 @@ options:
     description:
       - What to do about C(too_long) (stop, cut, keep), C(out_of_range) (stop, empty, drop), C(nul) (stop, strip),
         C(null) (stop, drop), C(foreign_key) (stop, empty, drop), C(invalid) (stop, drop) and C(unknown) (stop, skip).
+      - And what to do with rows that O(mode=replace) would remove although the model's default manager hides them, so
+        that no export holds them (softly deleted ones, say); C(hidden) (stop, drop).
       - What it does not name stops the load. Whatever it says, so do references that lead nowhere from objects which
         take Django's own way. C(foreign_key) covers natural keys that nothing has, a removed model's permission among
         them; C(drop) takes such members out of lists.

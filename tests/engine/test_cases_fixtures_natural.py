@@ -1,8 +1,8 @@
-"""Natural keys whose managers do more than look at a field, or name what only the order of the files brings in time."""
+"""Managers that a load must not trust: natural keys that write, ask more or need the files' order, and hidden rows."""
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, manage, shell, write
-from sauvegarde.django import load
+from sauvegarde.django import load, sets
 from sauvegarde.errors import SauvegardeError
 from small_site import Small, same_rows
 
@@ -61,6 +61,16 @@ class Node(models.Model):
     objects = type("Nodes", (models.Manager,), {"get_by_natural_key": lambda self, key: self.get(name=key.lower())})()
     def natural_key(self):
         return (self.name.upper(),)
+
+class Alive(models.Manager):
+    def get_queryset(self):
+        return super().get_queryset().filter(deleted=False)
+
+class Article(models.Model):
+    name = models.CharField(max_length=20)
+    deleted = models.BooleanField(default=False)
+    objects = Alive()
+    every = models.Manager()
 """
 FILL = """
 from a.models import *
@@ -73,7 +83,10 @@ NAMES = "from a.models import *\nprint(json.dumps(sorted(Colour.objects.values_l
 
 
 def things(name, keys):
-    return [{"model": "a.thing", "pk": pk, "fields": {name: [key], "second": ["c1"]}} for pk, key in enumerate(keys, start=1)]
+    return [
+        {"model": "a.thing", "pk": pk, "fields": {name: [key], "second": ["c1"]}}
+        for pk, key in enumerate(keys, start=1)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +141,27 @@ def test_a_reference_that_cannot_be_empty_finds_what_came_before_it(small, tmp_p
     for mode in ("merge", "replace"):
         assert load.load(ours, [path, nodes], {"mode": mode})["stock"] == {}
         assert same_rows(stock, ours)
+
+
+@pytest.mark.parametrize("kind", ["pg", "sqlite"])
+def test_rows_that_no_export_holds_are_not_replaced_in_silence(small, tmp_path, kind):
+    where = small.new(kind)
+    fill = "from a.models import *\nfor n in range(4): Article.objects.create(name='n', deleted=n % 2)\n\n"
+    shell(where, fill + "print(json.dumps(0))")
+    chosen = [{"name": "articles", "models": ["a.article"]}]
+    sets.export(where, chosen, tmp_path)
+    assert '"pk": 2' not in (tmp_path / "articles.json").read_text(encoding="utf-8")
+    keys = "from a.models import *\nprint(json.dumps(sorted(Article.every.values_list('pk', flat=True))))"
+    replacing = {"mode": "replace"}
+    shell(where, "from a.models import *\nArticle.objects.filter(pk=3).update(name='x')\nprint(json.dumps(0))")
+    with pytest.raises(SauvegardeError, match="hides 2 of its rows") as caught:
+        sets.bring_in(where, chosen, tmp_path, replacing)
+    assert "hidden: drop" in caught.value.why
+    assert shell(where, keys) == [1, 2, 3, 4]
+    # Those that the files have are not removed.
+    path = tmp_path / "every.json"
+    path.write_bytes(manage(where, "dumpdata", "--all", "a.article"))
+    assert load.load(where, [path], replacing)["written"]
+    assert shell(where, keys) == [1, 2, 3, 4]
+    assert sets.bring_in(where, chosen, tmp_path, dict(replacing, policy={"hidden": "drop"}))["changed"]
+    assert shell(where, keys) == [1, 3]

@@ -37,6 +37,7 @@ POLICIES = {
     "foreign_key": ("stop", "empty", "drop"),
     "invalid": ("stop", "drop"),
     "unknown": ("stop", "skip"),
+    "hidden": ("stop", "drop"),
 }
 _HEAD = struct.Struct(">I")
 _PIECE = 1 << 18

@@ -30,7 +30,16 @@ from .worker_dates import unreadable, warning
 from .worker_derived import left_out, tables_of
 from .worker_direct import direct
 from .worker_leaks import from_database, from_entry
-from .worker_models import description, hidden_attribute, is_generated, raw_numbers, rows_of, selected, snapshot
+from .worker_models import (
+    description,
+    exported_rows,
+    hidden_attribute,
+    is_generated,
+    raw_numbers,
+    rows_of,
+    selected,
+    snapshot,
+)
 from .worker_people import learn_from_database, learn_from_entry
 
 # Rows read, and texts joined, at a time: what bounds the memory.
@@ -200,9 +209,7 @@ class Reader:
         self.natural_foreign = options["natural_foreign"]
         self.natural_primary = options["natural_primary"]
         self.all = options["all"]
-        # As stock, whose own manager django-polymorphic recognizes and gives plain objects.
-        plain = self.all or hasattr(model._default_manager, "non_polymorphic")
-        rows = rows_of(model, self.using) if plain else model._default_manager.using(self.using)
+        rows = (rows_of if self.all else exported_rows)(model, self.using)
         self.queryset = rows.order_by(model._meta.pk.name)
         if options["pks"]:
             self.queryset = self.queryset.filter(pk__in=options["pks"])

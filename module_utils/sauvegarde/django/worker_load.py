@@ -33,7 +33,7 @@ from django.db.models.deletion import Collector
 from ..errors import FAILED, LOCKED, SauvegardeError
 from .worker_guard import timeouts
 from .worker_listeners import Replay, silenced
-from .worker_models import rows_of
+from .worker_models import hidden_keys, rows_of
 from .worker_naturals import Naturals
 from .worker_plan import Plan, Runs, constrained
 from .worker_values import CHUNK, Column, Keys, Problems, converted
@@ -217,6 +217,7 @@ class Load:
                     bad_members[many] = (plan, missing)
         self._tell(bad, bad_members)
         if self.replacing:
+            self._check_hidden()
             self._check_incoming()
         return bad, bad_members
 
@@ -289,6 +290,17 @@ class Load:
         if stock or (self.problems.policy["foreign_key"] == "empty" and not may_be_empty and not column.field.null):
             action = "stop"
         self.problems.add("foreign_key", plan.label, pk, column.name, detail, action)
+
+    def _check_hidden(self):
+        """Rows that an export through the default manager cannot hold are not missing from the files by intent."""
+        for plan in self.plans.values():
+            gone = self._gone(plan, hidden_keys(plan.model, self.using))
+            if gone:
+                detail = (
+                    f"its default manager hides {len(gone)} of its rows (the first one's key is {gone[0]}), so that no"
+                )
+                detail += " export holds them, and the replacement would remove them; the policy “hidden: drop” does so"
+                self.problems.add("hidden", plan.label, None, "", detail)
 
     def _check_incoming(self):
         """Rows of other models that point to rows which the replacement would remove."""
@@ -426,11 +438,8 @@ class Load:
     def _remove_by_django(self, plan):
         """Delete the rows that no file has, each with its signals. What points to them stays for its own plan: nothing
         cascades out of the replaced models. Rows that the files have are only written anew: nobody deletes them."""
-        kept = plan.keys
-        if any(column.kind == "DecimalField" for column in plan.key_columns):
-            kept = {_comparable(plan, key) for key in kept.without(Keys())}
         held = rows_of(plan.model, self.using).values_list("pk", flat=True)
-        gone = [pk for pk in held.iterator() if _comparable(plan, _stored_key(plan, pk)) not in kept]
+        gone = self._gone(plan, held.iterator())
         for chunk in _chunks(sorted(gone)):
             collector = Collector(using=self.using)
             rows = list(rows_of(plan.model, self.using).filter(pk__in=chunk))
@@ -440,6 +449,13 @@ class Load:
                 pairs = many.through._base_manager.using(self.using)
                 collector.fast_deletes.append(pairs.filter(**{many.source.name + "__in": rows}))
             collector.delete()
+
+    def _gone(self, plan, keys):
+        """Those of the keys, as Django has them, that the files do not have."""
+        kept = plan.keys
+        if any(column.kind == "DecimalField" for column in plan.key_columns):
+            kept = {_comparable(plan, key) for key in kept.without(Keys())}
+        return [pk for pk in keys if _comparable(plan, _stored_key(plan, pk)) not in kept]
 
     def _remove_pairs(self, writer, plan, many):
         """Remove pairs of which an end goes. The others wait for `set()`, which tells listeners how a list changes."""

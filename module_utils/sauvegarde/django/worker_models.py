@@ -12,6 +12,7 @@ from django.core.management.utils import parse_apps_and_model_labels
 from django.db import connections, models, router, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import signals
+from django.db.models.manager import BaseManager
 from django.db.models.query import QuerySet
 from django.db.models.query_utils import DeferredAttribute
 
@@ -84,6 +85,22 @@ def is_generated(field):
 def rows_of(model, using):
     """All rows of the model, as objects of just its class, whatever its managers hide or make of them."""
     return QuerySet(model, using=using)
+
+
+def exported_rows(model, using):
+    """The rows that an export holds: those of the default manager, as stock."""
+    # Whose own manager django-polymorphic recognizes and gives plain objects, as for stock.
+    if hasattr(model._default_manager, "non_polymorphic"):
+        return rows_of(model, using)
+    return model._default_manager.using(using)
+
+
+def hidden_keys(model, using):
+    """The keys of rows that no export holds, since the model's default manager hides them."""
+    if type(model._default_manager).get_queryset is BaseManager.get_queryset:
+        return []
+    seen = set(exported_rows(model, using).values_list("pk", flat=True).iterator())
+    return [pk for pk in rows_of(model, using).values_list("pk", flat=True).iterator() if pk not in seen]
 
 
 def stored_fields(model):

@@ -75,7 +75,7 @@ class Problems:
         else:
             self.mended += 1
             listed = self.mended <= _LISTED
-            if kind != "unknown" and action != "keep":
+            if kind not in ("unknown", "hidden") and action != "keep":
                 self.touch(model, pk)
         if listed:
             self.listed.append(

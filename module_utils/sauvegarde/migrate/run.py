@@ -185,6 +185,8 @@ def _load(spec, where, found, manifest, run):
     policy = dict(spec["policy"])
     if spec["unknown"] == "skip":
         policy["unknown"] = "skip"
+    if not spec["labels"]:
+        policy.setdefault("hidden", "drop")  # the side database's only rows are those of its migrations
     values = {"mode": "replace", "policy": policy, "models": _common(found, manifest)}
     # Before the swap nothing is saved or deleted for anybody but this side database, which may never be put in place: a
     # listener that removes a picture would take it from the live site, and one that makes a profile for each user would
