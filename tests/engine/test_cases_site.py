@@ -330,6 +330,37 @@ def test_settings_are_made_as_manage_makes_them(cluster, tmp_path, kind):
     assert rows(cluster, side) == [("", "new")] and ("", "new") not in rows(cluster, where)
 
 
+CHOOSES = """
+import os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "dev"
+from django.conf import settings
+if settings.DEBUG:
+    print("debugging")
+from django.core.management import execute_from_command_line
+execute_from_command_line(sys.argv)
+"""
+DEV = """
+from conf import *
+DEBUG = True
+DATABASES["default"]["NAME"] = os.environ["OTHER"]
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_descriptions_settings_are_those_of_the_job(cluster, tmp_path, kind):
+    """As with the option --settings of Django's own commands, whatever manage.py chooses for developers."""
+    folder = Folder(tmp_path / "chooses", cluster, ENVIRONMENTS[0], **{"dev.py": DEV})
+    where, other = folder.new(kind), folder.new(kind)
+    fill(cluster, where, "live")
+    fill(cluster, other, "developers")
+    (folder.path / "manage.py").write_text(CHOOSES, encoding="ascii")
+    with Path(where.env_file).open("a", encoding="utf-8") as file:
+        file.write(f"OTHER={database(other)}\n")
+    pieces = []
+    dump.stream(where, {"labels": ["a"]}, pieces.append)
+    assert b"live" in b"".join(pieces) and b"developers" not in b"".join(pieces)
+
+
 WRITES_ON = """
 import os, threading, time
 def write():

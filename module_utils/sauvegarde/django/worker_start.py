@@ -77,7 +77,7 @@ def run(request: Dict[str, Any], guard: Any, work: Callable[[], None], fail: Cal
         except BaseException as error:  # noqa: BLE001 - told word for word
             fail(_ended("start-up", error) if isinstance(error, SystemExit) else error)
 
-    _install(_hooks(guard, command))
+    _install(_hooks(settings, guard, command))
     _keep_descriptors()
     _keep_program()
     manage = Path(path) / "manage.py"
@@ -103,12 +103,16 @@ def _install(hooks):
     sys.meta_path.insert(0, _Hooks(hooks))
 
 
-def _hooks(guard, command):
+def _hooks(settings, guard, command):
     def conf(module):
         cls = module.LazySettings
         setup, configure = cls._setup, cls.configure
 
         def _setup(self, name=None):
+            if self is module.settings:
+                # As the option --settings does, which manage.py's own choice gives way to; here, too, where manage.py
+                # already looks at a setting.
+                os.environ["DJANGO_SETTINGS_MODULE"] = settings
             setup(self, name)
             if self is module.settings:
                 guard.settings(self)
@@ -145,7 +149,7 @@ def _start_django(settings, guard):
         raise SauvegardeError(
             f"The site's manage.py loads the settings {found}, the site's description says {settings}.",
             "",
-            "Correct “settings” in the site's description.",
+            "Let manage.py choose them by os.environ.setdefault(), or correct “settings” in the site's description.",
         )
     guard.route()
     django.setup()
@@ -210,10 +214,11 @@ def _watched(fail):
 
 def _keep_descriptors():
     """Nothing that the site starts gets the streams of the task or the locks of its job: they would stay held."""
-    kept = [int(each.name) for each in Path("/proc/self/fd").iterdir() if int(each.name) > 2]
-    for descriptor in kept:
-        with contextlib.suppress(OSError):  # the folder's own
+    kept = []
+    for descriptor in [int(each.name) for each in Path("/proc/self/fd").iterdir() if int(each.name) > 2]:
+        with contextlib.suppress(OSError):  # the folder's own, whose number may become another file's
             os.set_inheritable(descriptor, False)
+            kept.append(descriptor)
 
     def close():
         for descriptor in kept:
