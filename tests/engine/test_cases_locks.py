@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import statistics
 import subprocess
 import threading
 import time
@@ -16,6 +17,7 @@ from sauvegarde.restore import run
 # Of each sort, while jobs run and again while stock pg_dump runs. 100 take some minutes.
 STATEMENTS = int(os.environ.get("SAUVEGARDE_TEST_STATEMENTS", "4"))
 JITTER = float(os.environ.get("SAUVEGARDE_TEST_JITTER", "1"))  # seconds beyond the 10 % that a busy machine may take
+ONCE = 4 * JITTER  # more of them for a single statement, which may have had bad luck
 SORTS = {
     "truncate": ["TRUNCATE {0}; INSERT INTO {0} SELECT i, i::text FROM generate_series(1, 500) i"],
     "alter": ["ALTER TABLE {0} ADD more int DEFAULT 7", "ALTER TABLE {0} DROP more"],
@@ -105,13 +107,15 @@ def test_nobody_waits_longer_than_behind_stock(cluster, database, repository, tm
     assert not load.errors, load.errors[:3]
     unproven = [each["fingerprint"]["unproven"] for each in jobs if "unproven" in each["fingerprint"]]
     print(f"{len(jobs)} jobs, {steps.count('again')} begun again, unproven: {unproven}; stock failed {failed} times")
-    longest = {phase: {sort: max(each or [0]) for sort, each in load.waits[phase].items()} for phase in load.waits}
-    for sort, seconds in longest["here"].items():
-        numbers = [len(load.waits[phase][sort]) for phase in ("stock", "here")]
-        print(f"{sort:10} stock {longest['stock'][sort]:6.2f} s, here {seconds:6.2f} s; statements {numbers}")
+    stock, here = ({sort: each or [0] for sort, each in load.waits[phase].items()} for phase in ("stock", "here"))
+    for sort in here:
+        figures = ", ".join(f"{statistics.median(each):6.2f} {max(each):6.2f}" for each in (stock[sort], here[sort]))
+        print(f"{sort:10} stock's and our median and longest: {figures} s; {len(stock[sort])}, {len(here[sort])} times")
     # Whatever a statement wants, it waits for the same dump: the longest of all says how long stock can make one wait.
-    limit = 1.1 * max(longest["stock"].values()) + JITTER
-    assert {sort: seconds for sort, seconds in longest["here"].items() if seconds > limit} == {}
+    # A single statement may be slow for reasons of the machine's own, half of a sort may not.
+    limit = 1.1 * max(map(max, stock.values())) + JITTER
+    assert {sort: each for sort, each in here.items() if statistics.median(each) > limit} == {}
+    assert {sort: max(each) for sort, each in here.items() if max(each) > limit + ONCE} == {}
 
 
 def test_a_table_is_waited_for_before_others_are_held(cluster, database, repository):
