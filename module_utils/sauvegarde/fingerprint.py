@@ -41,12 +41,22 @@ _PINNED = (
     "SET constraint_exclusion TO off",  # so that no constraint is evaluated to plan a sum
 )
 
-# Base types whose text differs between versions, or loses digits: how to put them instead.
+# Base types whose text differs between versions, or loses digits: how to put them instead. Schemas are named, see
+# site_path, and the base type, since a column of a domain could have functions and operators of its own.
+_FLOAT = (
+    "CASE WHEN {{0}}::pg_catalog.{0} OPERATOR(pg_catalog.=) 'NaN'::pg_catalog.{0} THEN 'NaN'"
+    " ELSE pg_catalog.encode(pg_catalog.{0}send({{0}}::pg_catalog.{0}), 'hex') END"
+)
 _EXACT = {
-    "float8": "CASE WHEN {0} = 'NaN' THEN 'NaN' ELSE encode(float8send({0}), 'hex') END",
-    "float4": "CASE WHEN {0} = 'NaN' THEN 'NaN' ELSE encode(float4send({0}), 'hex') END",
-    "char": '({0}::"char")::int4',
+    "float8": _FLOAT.format("float8"),
+    "float4": _FLOAT.format("float4"),
+    "char": '({0}::pg_catalog."char")::pg_catalog.int4',
 }
+# A half of a row's hash as a number, and the sum of all.
+_HALF = (
+    "coalesce(pg_catalog.sum(('x' OPERATOR(pg_catalog.||) pg_catalog.substr(h, {}))::bit(64)::pg_catalog.int8), 0)"
+    "::pg_catalog.text"
+)
 
 _TABLES = """
 WITH RECURSIVE tree AS (
@@ -320,13 +330,12 @@ def sum_table(connection, table):
         known = dict(types)
         types = [(name, known.get(name)) for name in table.columns]
     row = ", ".join(_EXACT.get(type_, "{0}").format(postgres.quoted(name)) for name, type_ in types)
-    text = f"ROW({row})::text"
+    text = f"ROW({row})::pg_catalog.text"
     if connection.info.parameter_status("server_encoding") not in ("UTF8", "SQL_ASCII"):
-        text = f"convert_to({text}, 'UTF8')"
+        text = f"pg_catalog.convert_to({text}, 'UTF8')"
     statement = (
-        "SELECT count(*), coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::int8), 0)::text,"
-        " coalesce(sum(('x' || substr(h, 17))::bit(64)::int8), 0)::text"
-        f" FROM (SELECT md5({text}) AS h FROM ONLY {table.key} {table.condition or ''} OFFSET 0) AS each"
+        "SELECT pg_catalog.count(*), {}, {}".format(_HALF.format("1, 16"), _HALF.format("17"))
+        + f" FROM (SELECT pg_catalog.md5({text}) AS h FROM ONLY {table.key} {table.condition or ''} OFFSET 0) AS each"
     )
     rows, high, low = site_path.query(connection, statement, table.schema)[0]
     return Sum([name for name, _ in types], rows, int(high), int(low), table.condition)

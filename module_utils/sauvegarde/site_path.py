@@ -4,6 +4,9 @@ PostgreSQL inlines SQL functions of index expressions when it plans any query on
 the names in their bodies are looked up along the search_path of the session that asks. Under a pinned path that fails.
 The result must not depend on the path either: regclass values, among others, print by it. So only the planning is done
 with a path of the site; a cursor keeps the plan, and the rows are read under the pinned path.
+
+The statement itself is parsed under that path, too: pg_catalog comes first in it, and callers name the schemas of what
+they call, so that no function or operator of the site with a better signature is taken instead.
 """
 
 import psycopg2
@@ -67,4 +70,5 @@ def _paths(connection, schema):
     default = postgres.value(connection, _DEFAULT) or ""
     own = postgres.quoted(schema)
     schemas = [postgres.quoted(name) for (name,) in postgres.query(connection, _SCHEMAS)]
-    return [", ".join(filter(None, names)) for names in ([default], [own, default], [own, default, *schemas])]
+    paths = ([default], [own, default], [own, default, *schemas])
+    return [", ".join(filter(None, ["pg_catalog", *names])) for names in paths]

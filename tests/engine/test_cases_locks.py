@@ -281,6 +281,32 @@ def test_functions_of_indexes_find_what_they_call(cluster, database, repository)
     assert {each["tables"]['"app"."t"']["hash"] for each in sums} == {sums[0]["tables"]['"app"."t"']["hash"]}
 
 
+EVIL = """
+CREATE SCHEMA evil; CREATE DOMAIN evil.number AS float8;
+CREATE FUNCTION evil.md5(text) RETURNS text LANGUAGE sql AS $$SELECT repeat('0', 32)$$;
+CREATE FUNCTION evil.encode(bytea, text) RETURNS text LANGUAGE sql AS $$SELECT 'evil'$$;
+CREATE FUNCTION evil.float8send(evil.number) RETURNS bytea LANGUAGE sql AS $$SELECT '\\x00'::bytea$$;
+CREATE FUNCTION evil.same(evil.number, evil.number) RETURNS bool LANGUAGE sql AS $$SELECT true$$;
+CREATE OPERATOR evil.= (LEFTARG = evil.number, RIGHTARG = evil.number, PROCEDURE = evil.same);
+CREATE FUNCTION evil.joined(text, text) RETURNS text LANGUAGE sql AS $$SELECT 'x0000000000000000'$$;
+CREATE OPERATOR evil.|| (LEFTARG = text, RIGHTARG = text, PROCEDURE = evil.joined);
+CREATE TABLE app.u AS SELECT i::float8::evil.number AS i FROM generate_series(1, 10) i;
+CREATE INDEX ON app.u (app.more(i::int));
+"""
+
+
+def test_no_function_of_the_site_takes_the_place_of_the_servers(cluster, database):
+    """The owner of a database may put his own functions before the server's; the sums do not call them."""
+    cluster.execute(SITE + EVIL, database)
+    sums = []
+    for path in ("app, tools", "evil, pg_catalog, app, tools", "evil, app, tools"):
+        cluster.execute(f"ALTER DATABASE {postgres.quoted(database)} SET search_path TO {path}")
+        sums.append(fingerprint.take(lambda: cluster.connect(database)))
+    assert "unproven" not in sums[0] and sums[0] == sums[1] == sums[2]
+    cluster.execute("DROP INDEX app.u_more_idx; DROP INDEX app.t_more_idx; DROP INDEX app.t_i_idx", database)
+    assert fingerprint.take(lambda: cluster.connect(database)) == sums[0]
+
+
 def test_rows_may_go_into_other_partitions(cluster, database, repository, tmp_path):
     if int(cluster.execute("SHOW server_version_num")[0][0]) < 120000:
         pytest.skip("hash partitions and generated columns came with PostgreSQL 11 and 12")

@@ -85,7 +85,7 @@ def _flat(names):
 
 def _count(connection, schema, name):
     with postgres.transaction(connection):
-        statement = f"SELECT count(*) FROM ONLY {postgres.quoted(schema, name)}"
+        statement = f"SELECT pg_catalog.count(*) FROM ONLY {postgres.quoted(schema, name)}"
         return site_path.query(connection, statement, schema)[0][0]
 
 
