@@ -7,11 +7,12 @@ import statistics
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import psycopg2
 import pytest
 from conftest import wait_until
-from sauvegarde import archive, fingerprint, kinds, postgres
+from sauvegarde import archive, fingerprint, kinds, postgres, process
 from sauvegarde.restore import run
 
 # Of each sort, while jobs run and again while stock pg_dump runs. 100 take some minutes.
@@ -203,6 +204,21 @@ def test_no_timeout_of_the_site_ends_a_session(cluster, database, repository):
         told = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=True).stdout.decode().split()
         assert told == ["1min" if setting == "lock_timeout" else "0"]
     assert "unproven" not in kinds.back_up(job(cluster, database), repository)["fingerprint"]
+
+
+def test_pg_dump_asks_for_no_options(cluster, database, repository, monkeypatch):
+    """Connection poolers may refuse the startup parameter `options`, which stock pg_dump does not send."""
+    cluster.execute("CREATE TABLE t AS SELECT 1 AS i", database)
+    there, start = [], process.start
+
+    def spied(arguments, **more):
+        if Path(arguments[0]).name == "pg_dump":
+            there.append(more["env"])
+        return start(arguments, **more)
+
+    monkeypatch.setattr(process, "start", spied)
+    kinds.back_up(job(cluster, database), repository)
+    assert there and not any("PGOPTIONS" in environment for environment in there)
 
 
 def test_more_tables_than_the_servers_lock_table_holds_twice(cluster, database, repository):

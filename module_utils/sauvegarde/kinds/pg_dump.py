@@ -165,6 +165,9 @@ class _Attempt:
         look = foreign_keys.Look(self._connect, self._facts["for_foreign_keys"])
         look.start()
         environment = postgres.environment(self._server, self._database, self._application)
+        # It resets the limits of its sessions by itself, but for idle_session_timeout, which counts no transaction and
+        # so cannot end them. Connection poolers refuse the parameter that these options go in.
+        del environment["PGOPTIONS"]
 
         def check():
             if careful and self._sums.stale():
