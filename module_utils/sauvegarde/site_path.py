@@ -9,9 +9,14 @@ The statement itself is parsed under that path, too: pg_catalog comes first in i
 they call, so that no function or operator of the site with a better signature is taken instead.
 """
 
+import re
+
 import psycopg2
 
 from . import postgres
+
+# What no other path helps against: waiting and cancelling (55P03, 57014), deadlocks and conflicts, lack of resources.
+_PATHLESS = re.compile("55P03|57014|40...|53...")
 
 _DEFAULT = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'"
 _SCHEMAS = """
@@ -31,24 +36,30 @@ def query(connection, statement, schema):
         with postgres.rolled_back(connection):
             return postgres.query(connection, statement)
     except psycopg2.Error as error:
-        if connection.closed or _can_be_planned(connection, statement):
+        if _is_pathless(connection, error) or _can_be_planned(connection, statement):
             raise
         first = error
     for path in _paths(connection, schema):
         try:
             return _planned_with(connection, path, statement)
-        except psycopg2.Error:
-            if connection.closed:
+        except psycopg2.Error as error:
+            if _is_pathless(connection, error):
                 raise
     raise first
+
+
+def _is_pathless(connection, error):
+    return bool(connection.closed or _PATHLESS.match(error.pgcode or ""))
 
 
 def _can_be_planned(connection, statement):
     try:
         with postgres.rolled_back(connection):
             postgres.query(connection, "EXPLAIN " + statement)
-    except psycopg2.Error:
-        return connection.closed
+    except psycopg2.Error as error:
+        if _is_pathless(connection, error):
+            raise
+        return False
     return True
 
 
