@@ -70,6 +70,7 @@ def _engine():
         foreign_keys,
         git,
         groups,
+        holding,
         hooks,
         identity,
         installation,

@@ -139,6 +139,13 @@ class Sums:
         else:
             self._unproven[object_name(*(table.root or (table.schema, table.name)))] = why
 
+    def has(self, table):
+        """Whether something was entered for a table (None: for the large objects)."""
+        if table is None:
+            return self.large_objects is not None or LARGE_OBJECTS in self._unproven
+        there = self._tables if table.root is None else self._groups.get(table.root, {})
+        return table.key in there or object_name(*(table.root or (table.schema, table.name))) in self._unproven
+
     def result(self):
         """{tables, large_objects, unproven}; the last two only where there are such."""
         entries = {key: _entry(found) for key, found in self._tables.items()}
@@ -268,7 +275,7 @@ def _run(first, connect, snapshot, workers, jobs, sums, strict):
             except queue.Empty:
                 return
             with postgres.transaction(connection, snapshot):
-                enter(sums, connection, table, strict)
+                enter(sums, connection, table, _FAILURES if strict else ())
 
     def guarded(work, *arguments):
         try:
@@ -303,11 +310,11 @@ def cancel(connections):
                 continue  # it has just ended
 
 
-def enter(sums, connection, table, strict=False):
+def enter(sums, connection, table, passing=()):
     """Sum a table (None: the large objects) into `sums`; what the server refuses is entered as missed.
 
     The connection is pinned and in a transaction, in which no lock is left behind. Raises if the connection was lost or
-    its query was cancelled, and where it is `strict` if the server failed otherwise: that says nothing of the rows.
+    its query was cancelled, or where the SQLSTATE begins with one of `passing`: that says nothing of the rows.
     """
     try:
         with postgres.rolled_back(connection):
@@ -316,9 +323,7 @@ def enter(sums, connection, table, strict=False):
             else:
                 sums.add(table, sum_table(connection, table))
     except psycopg2.Error as error:
-        if connection.closed or error.pgcode == "57014":  # query_canceled
-            raise
-        if strict and (error.pgcode or "").startswith(_FAILURES):
+        if connection.closed or (error.pgcode or "").startswith(("57014", *passing)):  # query_canceled
             raise
         sums.miss(table, str(error).strip())
 

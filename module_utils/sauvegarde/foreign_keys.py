@@ -103,7 +103,8 @@ class Look(threading.Thread):
     def result(self):
         """{of, looked_at, broken}: how many foreign keys there are and were looked at, and names of broken ones. What
         still runs a moment after is cancelled."""
-        self.join(_GRACE)
+        if self.is_alive():
+            self.join(_GRACE)
         self._over = True
         if self.is_alive() and self._connection is not None:
             with contextlib.suppress(psycopg2.Error):

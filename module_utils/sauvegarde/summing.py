@@ -8,24 +8,31 @@ does not see: that one waits for pg_dump, and pg_dump's job for us. So:
 - Each lock is taken in a savepoint inside the one before, and returning to it after the sum releases the lock: the last
   one taken first, so large tables are locked first. Small tables are summed and released while pg_dump still runs,
   large ones when it has ended, since both would compete for the processors.
+- When pg_dump has ended, nobody is to wait for us: a session that holds what somebody wants to himself is cancelled,
+  and returns to the savepoint below (holding.py).
 - Many small tables are locked one at a time, as there may be more tables than the server's lock table has room for.
-- A table that could not be locked is tried again at the end, when nothing else is held. It counts if it is still the
-  same file; otherwise the archive says that this table is unproven.
+- A table that could not be locked or was given away is tried again at the end, when nothing else is held. It counts if
+  it is still the same file; otherwise the archive says that this table is unproven.
+- So it says of all that is left when a session is lost or cannot be had: the dump itself is good.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import psycopg2
 
 from . import fingerprint, postgres
+from .errors import SauvegardeError
+from .holding import PASSING, Holder, Watch
 
 _FEW_PAGES = 128  # a table of at most 1 MB is always small
 _SHARE = 200  # so is one with at most this fraction of all pages
 _HELD_AHEAD = 500  # small tables that are locked before it is their turn
-_PATIENCE = 10  # seconds, for all the tables that are tried again
+_PATIENCE = 10  # seconds spent in vain, for all the tables that are tried again
+_PAUSE = 0.1  # seconds after each of them
 
 _CHANGED = "It was truncated, rewritten or replaced before its rows could be summed."
 
@@ -47,30 +54,39 @@ class Summing:
     with Summing(connect, snapshot, workers, application) as sums:
         pg_dump runs, under the application name `application`; where sums.stale() says so, it is to start anew
         sums.dumped()
-        found = sums.result()
+        found = sums.result(tables)
 
-    impatient: go on although somebody wants a table to himself that pg_dump holds and we do not.
+    impatient: go on although another session waits for ACCESS EXCLUSIVE on a table that pg_dump has locked and this job
+    has not.
+    late: open no session before pg_dump has ended, where the server has too few for both.
     Leaving the block early stops everything.
     """
 
-    def __init__(self, connect, snapshot, workers, application, impatient=False):
+    def __init__(self, connect, snapshot, workers, application, impatient=False, late=False):
         self._connect, self._snapshot = connect, snapshot
-        self._workers, self._application, self._impatient = workers, application, impatient
+        self._workers, self._application = workers, application
+        self._impatient, self._late = impatient, late
         self._connections, self._sums = [], fingerprint.Sums()
         self._rest, self._missed = deque(), deque()
         self._ended, self._stop, self._compared = threading.Event(), threading.Event(), threading.Event()
-        self._stale, self._unheld = [], set()
+        self._stale, self._unheld, self._cause = [], set(), None
         self._pool = ThreadPoolExecutor(1)
+        self._watch = Watch(connect, self._ended, self._stop, self._connections)
 
     def __enter__(self):
+        self._watch.start()
         self._done = self._pool.submit(self._guarded, self._all)
         return self
 
     def __exit__(self, *_):
         self._stop.set()
         self._ended.set()
-        fingerprint.cancel(list(self._connections))
+        while True:
+            fingerprint.cancel(list(self._connections))
+            if wait([self._done], timeout=0.5).done:
+                break
         self._pool.shutdown(wait=True)
+        self._watch.end()
         for connection in self._connections:
             connection.close()
 
@@ -84,11 +100,20 @@ class Summing:
         self._ended.set()
         self._compared.wait()
 
-    def result(self):
-        """Wait for the end; returns {tables, large_objects, matviews, unproven}, see fingerprint.Sums."""
-        found = self._done.result()
-        found.update(self._sums.result())
-        return found
+    def result(self, tables):
+        """Wait for the end; returns {tables, large_objects, unproven}, see fingerprint.Sums.
+
+        tables: those that there are; what could not be summed because a session failed is unproven.
+        """
+        try:
+            self._done.result()
+        except (psycopg2.Error, SauvegardeError) as error:
+            self._cause = self._cause or error
+        for table in [None, *tables]:
+            if not self._sums.has(table):
+                why = "A session to sum it could not be opened, or was lost."
+                self._sums.miss(table, f"{why} {_words(self._cause)}".strip())
+        return self._sums.result()
 
     # The thread
 
@@ -96,8 +121,9 @@ class Summing:
         """Whatever fails stops all, here as in the holders' threads."""
         try:
             return work(*arguments)
-        except BaseException:
+        except BaseException as error:
             if not self._stop.is_set():
+                self._cause = self._cause or error
                 self._stop.set()
                 self._ended.set()
                 fingerprint.cancel(list(self._connections))
@@ -105,25 +131,36 @@ class Summing:
             raise
 
     def _all(self):
+        if self._late:
+            self._ended.wait()
+            if self._stop.is_set():
+                return
         first = self._session()
         tables = fingerprint.tables(first)
-        found = {"matviews": fingerprint.matviews(first)}
         limit = max(_FEW_PAGES, sum(table.pages for table in tables) // _SHARE)
         large = [table for table in tables if table.pages > limit]
         small = [table for table in tables if table.pages <= limit]
-        holders = [_Holder(first)] + [_Holder(self._session()) for _ in range(min(self._workers, len(large)))]
+        holders = [Holder(first), *self._others(min(self._workers, len(large)))]
         self._rest.extend(small[_HELD_AHEAD:])
         self._hold(first, holders, large, small)
         self._compare_files(first, tables)
+        self._watch.holders = holders
         with ThreadPoolExecutor(len(holders)) as pool:
-            others = [pool.submit(self._guarded, self._work, holder, True) for holder in holders[1:]]
-            self._work(holders[0], False)
+            others = [pool.submit(self._guarded, self._work_beside, holder) for holder in holders[1:]]
+            self._work(holders[0])
             self._ended.wait()
-            if not self._stop.is_set():
-                fingerprint.enter(self._sums, first, None)
+            self._rest.append(None)  # the large objects
+            self._work(holders[0])
             for other in others:
                 other.result()
-        self._try_again(first)
+        self._try_again(holders[0])
+
+    def _others(self, count):
+        """That many more holders, or as many as can be had."""
+        found = []
+        with contextlib.suppress(psycopg2.Error, SauvegardeError):
+            while len(found) < count and not self._stop.is_set():
+                found.append(Holder(self._session()))
         return found
 
     def _session(self):
@@ -135,7 +172,7 @@ class Summing:
 
     def _hold(self, watch, holders, large, small):
         """Lock tables as soon as pg_dump has, until it has all that it wants: large ones, and the first small ones."""
-        load = dict.fromkeys(holders[1:], 0)
+        load = dict.fromkeys(holders[1:] or holders, 0)
         waiting = deque()
         for table in large:  # largest first, each to the holder with the least to do
             holder = min(load, key=load.get)
@@ -145,10 +182,9 @@ class Summing:
         waiting.extend((None, table) for table in small[_HELD_AHEAD:])
         pause = 0.02
         while waiting and not self._stop.is_set():
-            postgres.query(watch, "SELECT pg_stat_clear_snapshot()")
-            sessions, copying, held = postgres.query(watch, _PROGRESS, (self._application,))[0]
+            sessions, copying, held = self._progress(watch)
             complete = sessions > 1 or copying or self._ended.is_set()
-            held, left = set(held or ()), deque()
+            left = deque()
             for holder, table in waiting:
                 if not complete and table.oid not in held:
                     left.append((holder, table))
@@ -161,97 +197,91 @@ class Summing:
                 self._stop.wait(pause)
                 pause = min(0.1, pause * 1.05)
 
+    def _progress(self, watch):
+        """Number of pg_dump's sessions, whether rows are being copied, OIDs of the tables that it holds."""
+        postgres.query(watch, "SELECT pg_stat_clear_snapshot()")
+        sessions, copying, held = postgres.query(watch, _PROGRESS, (self._application,))[0]
+        return sessions, copying, set(held or ())
+
     def _compare_files(self, connection, tables):
         """Find the tables whose rows of the snapshot are no longer there. pg_dump holds all of them by now, or has
         ended already: then it is unknown whether it saw them before or after the change."""
         now = dict(postgres.query(connection, _FILES, ([table.oid for table in tables],)))
-        ended = self._ended.is_set()
+        held = self._progress(connection)[2]
         for table in tables:
             if now[table.oid] != table.filenode:
                 self._stale.append(table.key)
-                if ended:
+                if table.oid not in held:
                     self._unheld.add(table)
                 table.filenode = now[table.oid]
         self._compared.set()
 
-    def _work(self, holder, large):
+    def _work_beside(self, holder):
+        """The work of a holder of large tables. What a lost session held is tried again."""
+        self._ended.wait()
+        try:
+            self._work(holder)
+        except psycopg2.Error as error:
+            if not holder.connection.closed:
+                raise
+            self._cause = self._cause or error
+            self._missed.extend(holder.held)
+
+    def _work(self, holder):
         """Sum what the holder holds, then what is left of the small tables."""
-        while holder.held and not self._stop.is_set():
-            if large:
-                self._ended.wait()
+        while not self._stop.is_set():
+            self._missed.extend(holder.give_way())
+            if not holder.held:
+                try:
+                    table = self._rest.popleft()
+                except IndexError:
+                    return
+                if not holder.lock(table):
+                    self._missed.append(table)
+                    continue
+                if not _is_same(holder.connection, table):
+                    self._missed.append(holder.release())
+                    continue
             if holder.held[-1] in self._unheld:
                 self._sums.miss(holder.release(), _CHANGED)
             else:
-                holder.sum_last(self._sums)
-        if large:
-            self._ended.wait()
-        while not self._stop.is_set():
-            try:
-                table = self._rest.popleft()
-            except IndexError:
-                return
-            if not holder.lock(table):
-                self._missed.append(table)
-            elif self._ended.is_set() and not _is_same(holder.connection, table):
-                self._missed.append(holder.release())
-            else:
-                holder.sum_last(self._sums)
+                self._missed.extend(holder.sum_last(self._sums))
 
-    def _try_again(self, connection):
-        """The tables that somebody else wanted for himself, now that nothing is held."""
-        until = time.monotonic() + _PATIENCE
-        holder = _Holder(connection)
+    def _try_again(self, holder):
+        """The tables that somebody else wanted for himself, now that nothing is held, one at a time."""
+        vain = 0
         while self._missed and not self._stop.is_set():
-            table = self._missed.popleft()
-            left = max(0.1, until - time.monotonic())
-            postgres.execute(connection, "SET LOCAL lock_timeout TO %s", (int(left * 1000),))
-            if not holder.lock(table, wait=True):
-                self._sums.miss(table, f"It could not be locked for reading. {holder.why}")
-            elif _is_same(connection, table) and table not in self._unheld:
-                holder.sum_last(self._sums)
+            table, began = self._missed.popleft(), time.monotonic()
+            if self._sums.has(table) or self._once_more(holder, table):
+                continue
+            vain += time.monotonic() - began + _PAUSE
+            if holder.code in PASSING and vain < _PATIENCE:
+                self._missed.append(table)
+                self._stop.wait(_PAUSE)
             else:
-                self._sums.miss(holder.release(), _CHANGED)
+                self._sums.miss(table, f"It could not be locked for long enough to read it. {holder.why}")
 
-
-class _Holder:
-    """A session in the snapshot, and the tables that it has locked, the last one last."""
-
-    def __init__(self, connection):
-        self.connection, self.held = connection, []
-        self.code, self.why = None, ""  # of the last lock that could not be had: SQLSTATE, the server's words
-
-    def lock(self, table, wait=False):
-        """Lock a table; returns whether that was possible. Without `wait` the answer comes at once."""
-        nowait = "" if wait else " NOWAIT"
-        name = f"held_{len(self.held)}"
-        try:
-            postgres.execute(
-                self.connection, f"SAVEPOINT {name}; LOCK TABLE ONLY {table.key} IN ACCESS SHARE MODE{nowait}"
-            )
-        except psycopg2.Error as error:
-            if self.connection.closed or error.pgcode == "57014":  # query_canceled
-                raise
-            self.code, self.why = error.pgcode, str(error).strip()
-            postgres.execute(self.connection, f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+    def _once_more(self, holder, table):
+        """Returns whether something is known about the table now."""
+        if not holder.lock(table, wait=True):
             return False
-        self.held.append(table)
-        return True
-
-    def sum_last(self, sums):
-        """Sum the table that was locked last and release it."""
-        fingerprint.enter(sums, self.connection, self.held[-1])
-        self.release()
-
-    def release(self):
-        """Release the table that was locked last, and return it."""
-        table = self.held.pop()
-        name = f"held_{len(self.held)}"
-        postgres.execute(self.connection, f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
-        return table
+        if table in self._unheld or not _is_same(holder.connection, table):
+            self._sums.miss(holder.release(), _CHANGED)
+            return True
+        return not holder.sum_last(self._sums)
 
 
 def _is_same(connection, table):
     """Whether the name still means the table of the snapshot, in the file it had then. Both functions look at the
-    catalogs as they are now."""
+    catalogs as they are now. Large objects (None) are what the snapshot says."""
+    if table is None:
+        return True
     statement = "SELECT to_regclass(%s)::oid::int8, pg_relation_filenode(%s::oid)::int8"
     return postgres.query(connection, statement, (table.key, table.oid)) == [(table.oid, table.filenode)]
+
+
+def _words(error):
+    """The server's first words about it: a lost session makes more errors than one."""
+    while isinstance(getattr(error, "__context__", None), psycopg2.Error):
+        error = error.__context__
+    return str(getattr(error, "why", "") or error or "").strip()

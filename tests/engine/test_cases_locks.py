@@ -240,7 +240,7 @@ def test_more_tables_than_the_servers_lock_table_holds_twice(cluster, database, 
 
     found = kinds.back_up(job(cluster, database), repository, notify)["fingerprint"]
     assert len(found["tables"]) == count and "unproven" not in found
-    assert held[-1] < 100
+    assert held[-1] < 600  # those that are locked ahead; on an idle machine all are summed by then
 
 
 def test_what_cannot_be_summed_is_published_as_that(cluster, database, repository, tmp_path):

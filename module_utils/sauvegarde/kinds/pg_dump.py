@@ -26,9 +26,11 @@ AFTER = "after.sql"
 LOCK_TIMEOUT = postgres.LOCK_TIMEOUT
 _ATTEMPTS = 10
 _PARALLEL = 3  # attempts in which pg_dump has several workers
-_BRIEFLY = 5  # seconds that pg_dump waits for a table, all attempts but the last
+_BRIEFLY = 5  # pg_dump's lock timeout in seconds, except in the last attempt
 _PAUSE = 0.2  # seconds before the second attempt, longer before each later one
 _BLOCKED = "could not obtain lock on relation"  # pg_dump's own words, which are not translated here
+# Also pg_dump's words, when it gets no session: the job's own ones may be what the server has too many of.
+_NO_SESSION = re.compile(r"connection to (?:server|database)\b.* failed")
 _PRIVILEGES = (
     "Give the dump role pg_read_all_data (14 and later), BYPASSRLS where there is row-level security and, for large"
     " objects, ALTER ROLE … SET lo_compat_privileges = on by a superuser; or dump as the owner."
@@ -55,6 +57,10 @@ SELECT md5(string_agg(version, ' ' ORDER BY version)) FROM (
               WHERE typrelid = 0 OR typrelid IN (SELECT oid FROM lasting)
 ) AS each (version)
 """
+_CHANGED = (
+    "The table {} was changed or locked by others in every attempt, while the dump began: the archive may lack rows"
+    " of it that the database had."
+)
 _UNREADABLE = "pg_restore cannot read the dump whole."
 
 
@@ -83,7 +89,7 @@ def preflight(job, directory, last):
 def dump(job, stage, facts, notify):
     """pg_dump in an exported snapshot, with zstd behind it and the sums of tables beside it; then the reading back."""
     database = job["database"]
-    source, found, said = _dump_and_sum(job, stage, facts, notify)
+    source, found, warnings = _dump_and_sum(job, stage, facts, notify)
     with stage.writer(AFTER) as target:
         target.write(character_sets.encode(_after(database, source, facts["encoding"]), facts["encoding"]))
     versions = {"pg_dump": facts["dumper"].version, "pg_restore": facts["reader"].version}
@@ -93,27 +99,30 @@ def dump(job, stage, facts, notify):
         "tools": versions,
         "fingerprint": found,
         "restore_by_hand": by_hand(source, facts["dumper"]),
-        "warnings": _warnings(source, facts, said) + omissions.without_fingerprint(found),
+        "warnings": _warnings(source, facts, warnings) + omissions.without_fingerprint(found),
     }
 
 
 def _dump_and_sum(job, stage, facts, notify):
-    """Fill the stage; returns (source, fingerprint, what pg_dump wrote on standard error).
+    """Fill the stage; returns (source, fingerprint, warnings of the dump itself).
 
     Where the site's tables change under pg_dump's hands, all begins again with a new snapshot. A statement that wants a
-    table to itself after pg_dump's leader has locked it makes parallel workers fail, so later attempts have none.
+    table to itself after pg_dump's leader has locked it makes parallel workers fail, so later attempts have none. Where
+    pg_dump itself gets no session, later attempts open none beside it.
     """
-    blocked = False
+    blocked = crowded = False
     for attempt in range(1, _ATTEMPTS + 1):
         with contextlib.ExitStack() as stack:
-            alone = blocked or attempt > _PARALLEL
-            run = _Attempt(stack, job, facts, alone)
+            alone = blocked or crowded or attempt > _PARALLEL
+            run = _Attempt(stack, job, facts, alone, crowded)
             try:
-                said = run.dump(stage, notify, attempt < _ATTEMPTS)
+                warnings = run.dump(stage, notify, attempt < _ATTEMPTS)
             except (_Changed, SauvegardeError) as error:
-                blocked = blocked or _BLOCKED in getattr(error, "why", "")
+                why = getattr(error, "why", "")
+                blocked, crowded = blocked or _BLOCKED in why, crowded or bool(_NO_SESSION.search(why))
                 anew = (
-                    _BLOCKED in getattr(error, "why", "")
+                    _BLOCKED in why
+                    or _NO_SESSION.search(why)
                     or isinstance(error, _Changed)
                     or error.exit_code == LOCKED
                     or run.outdated()
@@ -129,7 +138,7 @@ def _dump_and_sum(job, stage, facts, notify):
             reading = run.beside.submit(_read_back, stage, facts["reader"])
             found = run.fingerprint()
             found["sequences"] = reading.result()
-            return run.source, found, said
+            return run.source, found, warnings
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -140,9 +149,9 @@ class _Changed(Exception):
 class _Attempt:
     """One snapshot of the database and what looks through it. The leader's session keeps it; it holds no table."""
 
-    def __init__(self, stack, job, facts, alone):
+    def __init__(self, stack, job, facts, alone, crowded):
         workers = int(job.get("workers") or archive.default_workers())
-        self._jobs = 1 if alone else workers
+        self._jobs, self._crowded = 1 if alone else workers, crowded
         self._server, self._database = postgres.server(job.get("connection")), job["database"]
         self._wait, self._facts = float(job.get("lock_timeout", LOCK_TIMEOUT)), facts
         self._leader = stack.enter_context(contextlib.closing(self._connect()))
@@ -152,18 +161,19 @@ class _Attempt:
         self.beside = stack.enter_context(ThreadPoolExecutor(1))
         self._application = f"sauvegarde pg_dump {os.getpid()} {self._snapshot}"
         self._sums = stack.enter_context(
-            summing.Summing(self._connect, self._snapshot, workers, self._application, impatient=alone)
+            summing.Summing(self._connect, self._snapshot, workers, self._application, impatient=alone, late=crowded)
         )
 
     def _connect(self):
         return postgres.connect(self._server, self._database)
 
     def dump(self, stage, notify, careful):
-        """Run pg_dump; returns its words. careful: raise _Changed rather than publish a table of which the snapshot has
-        more rows."""
+        """Run pg_dump; returns warnings. careful: raise _Changed rather than publish a table of which the snapshot has
+        more rows; otherwise that is a warning."""
         self._described = self.beside.submit(_source, self._leader, self._facts)
         look = foreign_keys.Look(self._connect, self._facts["for_foreign_keys"])
-        look.start()
+        if not self._crowded:
+            look.start()
         environment = postgres.environment(self._server, self._database, self._application)
         # It resets the limits of its sessions by itself, but for idle_session_timeout, which counts no transaction and
         # so cannot end them. Connection poolers refuse the parameter that these options go in.
@@ -180,9 +190,10 @@ class _Attempt:
             self._sums.dumped()
         finally:
             broken = look.result()
-        self.source = dict(self._described.result(), foreign_keys=broken)
+        source, self._tables, self._listed = self._described.result()
+        self.source = dict(source, foreign_keys=broken)
         check()
-        return said
+        return process.warnings("pg_dump", said) + [_CHANGED.format(name) for name in self._sums.stale()]
 
     def outdated(self):
         """Whether the catalogs have changed since the snapshot, which may be why pg_dump failed."""
@@ -195,13 +206,7 @@ class _Attempt:
 
     def fingerprint(self):
         """The manifest's fingerprint, but for the sequences."""
-        found = dict(self._sums.result(), algorithm=fingerprint.ALGORITHM)
-        if _has_postgis(self.source):
-            changed = self.source["spatial_ref_sys"]
-            listed = [row["srid"] for row in changed["custom"] + changed["changed"]]
-            with postgres.rolled_back(self._leader):
-                found["srids"] = fingerprint.custom_srids(self._leader, listed)
-        return found
+        return dict(self._sums.result(self._tables), algorithm=fingerprint.ALGORITHM, **self._listed)
 
 
 def _discard(stage):
@@ -216,14 +221,21 @@ def _has_postgis(source):
 
 
 def _source(leader, facts):
+    """(source, tables, parts of the fingerprint): what can be said without reading tables of the site, while pg_dump
+    runs, so that nothing is asked of this session afterwards."""
     try:
         with postgres.rolled_back(leader):
-            source = databases.describe(leader)
+            source, tables = databases.describe(leader), fingerprint.tables(leader)
+            listed = {"matviews": fingerprint.matviews(leader)}
+            if _has_postgis(source):
+                changed = source["spatial_ref_sys"]
+                srids = [row["srid"] for row in changed["custom"] + changed["changed"]]
+                listed["srids"] = fingerprint.custom_srids(leader, srids)
     except psycopg2.Error as error:
         raise postgres.database_error(error, "The database's properties could not be read.") from error
     source.update(server=facts["server"], libraries=facts["libraries"])
     source["extension_sequences"] = facts["extension_sequences"]
-    return source
+    return source, tables, listed
 
 
 def _wait_for_tables(leader, wait):
@@ -484,10 +496,10 @@ def by_hand(source, dumper):
     }
 
 
-def _warnings(source, facts, said):
-    """Sentences for the manifest. said: what pg_dump wrote on standard error though it ended well."""
+def _warnings(source, facts, warnings):
+    """Sentences for the manifest. warnings: of the dump itself."""
     found = facts["warnings"] + foreign_keys.warnings(source["foreign_keys"])
-    found += process.warnings("pg_dump", said)
+    found += warnings
     if source["spatial_ref_sys"]["reference"] is None and _has_postgis(source):
         found.append(
             "PostGIS's own script is not on this host: edited rows of spatial_ref_sys were not told from shipped ones."

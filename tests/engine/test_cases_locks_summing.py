@@ -1,0 +1,186 @@
+"""What comes between the end of pg_dump and the end of the sums: nobody waits for them, and the dump is published."""
+
+import contextlib
+import threading
+import time
+
+import pytest
+from conftest import wait_until
+from sauvegarde import fingerprint, kinds, postgres, summing
+from sauvegarde.kinds import pg_dump
+from test_cases_locks import job, restored
+
+TABLES = """
+CREATE TABLE big (i int, t text); ALTER TABLE big ALTER t SET STORAGE PLAIN;
+INSERT INTO big SELECT i, repeat(md5(i::text), 60) FROM generate_series(1, 4000) i;
+CREATE TABLE big_2 (i int, t text); ALTER TABLE big_2 ALTER t SET STORAGE PLAIN;
+INSERT INTO big_2 SELECT i, repeat(md5(i::text), 60) FROM generate_series(1, 2000) i;
+CREATE TABLE a AS SELECT i FROM generate_series(1, 100) i; CREATE INDEX of_a ON a (i);
+CREATE TABLE z AS SELECT i FROM generate_series(1, 100) i;
+ANALYZE big; ANALYZE big_2
+"""
+NAMES = [f'"public"."{name}"' for name in ("a", "big", "big_2", "z")]
+SLOW = 20  # seconds
+
+
+@pytest.fixture()
+def before_sum(monkeypatch):
+    """Calls found[table's name](connection) at its first sum."""
+    found, original = {}, fingerprint.sum_table
+
+    def sum_table(connection, table):
+        found.pop(table.name, lambda _: None)(connection)
+        return original(connection, table)
+
+    monkeypatch.setattr(fingerprint, "sum_table", sum_table)
+    return found
+
+
+def asleep(connection):
+    postgres.query(connection, f"SELECT pg_sleep({SLOW})")
+
+
+def reasons(found):
+    return {each["object"]: each["why"] for each in found["fingerprint"].get("unproven", [])}
+
+
+@pytest.mark.parametrize(
+    "slow, statement, lost",
+    [
+        ("big", "TRUNCATE big", ["TABLE public.big"]),
+        ("big", "ALTER TABLE big ADD more int", []),
+        ("big_2", "TRUNCATE big", ["TABLE public.big"]),  # which the session has locked before
+        ("a", "DROP INDEX of_a", []),
+    ],
+)
+def test_nobody_waits_for_a_sum(cluster, database, repository, tmp_path, before_sum, slow, statement, lost):
+    """A statement that is behind a sum only, for pg_dump has ended, is let through at once."""
+    cluster.execute(TABLES, database)
+    took, threads = [], []
+    before_sum[slow] = asleep
+
+    def change():
+        wait_until(lambda: cluster.execute("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"))
+        began = time.monotonic()
+        cluster.execute(statement, database)
+        took.append(time.monotonic() - began)
+
+    def notify(step, **_values):
+        if step == "read_back":
+            threads.append(threading.Thread(target=change))
+            threads[0].start()
+
+    found = kinds.back_up(dict(job(cluster, database), workers=1), repository, notify)
+    threads[0].join()
+    assert took[0] < SLOW / 4
+    assert sorted(reasons(found)) == lost
+    assert len(found["fingerprint"]["tables"]) == len(NAMES) - len(lost)
+    restored(cluster, repository, found, tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [2, None])
+def test_an_index_that_somebody_has_to_himself_is_not_waited_for(cluster, database, repository, seconds):
+    """REINDEX keeps a query from being planned; no other path helps there. A moment later it may be free."""
+    cluster.execute(TABLES, database)
+    other = cluster.connect(database)
+    postgres.execute(other, "BEGIN; REINDEX INDEX of_a")
+    timer = threading.Timer(seconds or 600, lambda: postgres.execute(other, "COMMIT"))
+    timer.start()
+    began = time.monotonic()
+    try:
+        found = kinds.back_up(job(cluster, database), repository)
+        assert time.monotonic() - began < 45
+        assert list(reasons(found)) == ([] if seconds else ["TABLE public.a"])
+    finally:
+        timer.cancel()
+        timer.join()
+        other.close()
+
+
+def test_a_table_that_is_emptied_just_after_the_dump_is_unproven(
+    cluster, database, repository, tmp_path, before_sum, monkeypatch
+):
+    """TRUNCATE is not hidden by a snapshot, and its lock may come before it is known that pg_dump has ended."""
+    cluster.execute(TABLES, database)
+    emptied, dumped = threading.Event(), summing.Summing.dumped
+    before_sum["a"] = lambda _: emptied.wait(60)
+
+    def later(sums):
+        cluster.execute("TRUNCATE z", database)
+        emptied.set()
+        wait_until(lambda: sums._missed or sums._sums.has(fingerprint.Table("public", "z")))
+        dumped(sums)
+
+    monkeypatch.setattr(summing.Summing, "dumped", later)
+    monkeypatch.setattr(summing, "_HELD_AHEAD", 0)
+    found = kinds.back_up(job(cluster, database), repository)
+    assert list(reasons(found)) == ["TABLE public.z"]
+    restored(cluster, repository, found, tmp_path)
+
+
+@pytest.mark.parametrize("limit", [2, 3, 5])
+def test_few_connections_make_no_backup_fail(cluster, database, repository, limit):
+    """pg_dump goes first; what sessions there are then sum the tables."""
+    cluster.execute(f"CREATE ROLE few LOGIN CONNECTION LIMIT {limit}")
+    try:
+        cluster.execute(f"GRANT ALL ON DATABASE {postgres.quoted(database)} TO few")
+        cluster.execute(f"GRANT CREATE ON SCHEMA public TO few; SET ROLE few; {TABLES}", database)
+        found = kinds.back_up(job(cluster, database, connection=dict(cluster.values, user="few")), repository)
+        assert list(found["fingerprint"]["tables"]) == NAMES and reasons(found) == {}
+    finally:
+        cluster.execute("DROP OWNED BY few CASCADE", database)
+        cluster.execute(f"REVOKE ALL ON DATABASE {postgres.quoted(database)} FROM few; DROP ROLE few")
+
+
+def ended(connection):
+    postgres.query(connection, "SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+@pytest.mark.parametrize("table, lost", [("big", []), ("a", ["TABLE public.a"])])
+def test_a_lost_session_makes_no_backup_fail(cluster, database, repository, tmp_path, before_sum, table, lost):
+    """A standby ends sessions whose snapshot is in the way. What another session can sum later is summed."""
+    cluster.execute(TABLES, database)
+    before_sum[table] = ended
+    found = kinds.back_up(job(cluster, database), repository)
+    left = reasons(found)
+    # Which of the server's words arrive is libpq's matter.
+    assert all("terminating connection" in why or "server closed the connection" in why for why in left.values()), left
+    left.pop(fingerprint.LARGE_OBJECTS, None)
+    assert sorted(left) == lost
+    restored(cluster, repository, found, tmp_path)
+
+
+def test_without_any_session_the_dump_is_published(cluster, database, repository, monkeypatch):
+    def refused(_):
+        raise postgres.SauvegardeError("No connection.", "FATAL:  sorry, too many clients already")
+
+    cluster.execute(TABLES, database)
+    monkeypatch.setattr(summing.Summing, "_session", refused)
+    found = kinds.back_up(job(cluster, database), repository)
+    assert found["fingerprint"]["tables"] == {} and len(reasons(found)) == 5
+    assert all("too many clients" in why for why in reasons(found).values())
+    assert kinds.verify(repository / "demo" / found["id"])["checksum"] == found["checksum"]
+
+
+def test_a_cancelling_that_is_lost_is_repeated(cluster, database, before_sum, monkeypatch):
+    cluster.execute(TABLES, database)
+    before_sum["z"] = asleep
+    lost, cancel = [], fingerprint.cancel
+    monkeypatch.setattr(fingerprint, "cancel", lambda all_: cancel(all_) if len(lost) > 1 else lost.append(all_))
+    leader = cluster.connect(database)
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(postgres.snapshot(leader))
+        sums = stack.enter_context(summing.Summing(lambda: cluster.connect(database), name, 1, "nothing"))
+        sums.dumped()
+        wait_until(lambda: cluster.execute("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"))
+        began = time.monotonic()
+    assert time.monotonic() - began < SLOW / 2 and len(lost) == 2
+    leader.close()
+
+
+def test_the_last_attempt_says_what_has_changed(cluster, database, repository, monkeypatch):
+    cluster.execute(TABLES, database)
+    monkeypatch.setattr(pg_dump, "_ATTEMPTS", 1)
+    monkeypatch.setattr(summing.Summing, "stale", lambda _: ['"public"."z"'])
+    found = kinds.back_up(job(cluster, database), repository)
+    assert [each for each in found["warnings"] if 'The table "public"."z" was changed' in each]
