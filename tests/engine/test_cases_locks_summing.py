@@ -79,8 +79,9 @@ def test_nobody_waits_for_a_sum(cluster, database, repository, tmp_path, before_
 
 
 @pytest.mark.parametrize("seconds", [2, None])
-def test_an_index_that_somebody_has_to_himself_is_not_waited_for(cluster, database, repository, seconds):
+def test_an_index_that_somebody_has_to_himself_is_not_waited_for(cluster, database, repository, monkeypatch, seconds):
     """REINDEX keeps a query from being planned; no other path helps there. A moment later it may be free."""
+    monkeypatch.setattr(summing, "_PATIENCE", summing._PATIENCE if seconds else 1)
     cluster.execute(TABLES, database)
     other = cluster.connect(database)
     postgres.execute(other, "BEGIN; REINDEX INDEX of_a")
