@@ -307,6 +307,8 @@ def content(server):
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_options_of_plain_dumps(server, content, tmp_path, options):
+    if "--rows-per-insert" in options and server.connect().server_version < 140000:
+        pytest.skip("servers before 14 refuse rows of generated columns in one INSERT, from psql too")
     (tmp_path / "dump.sql").write_bytes(dump(server, content, *options.split()))
     done = restore(server, tmp_path, tmp_path / "dump.sql")
     assert definitions(server, "case_back") == definitions(server, content)

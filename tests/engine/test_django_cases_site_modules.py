@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from little_site import Folder, about, database, fill, rows
 from sample_site import ENVIRONMENTS, ROOT, write
-from test_cases_site import ASKS, FAULTS
+from test_django_cases_site import ASKS, FAULTS
 
 ANSIBLE = Path(sys.executable).with_name("ansible")
 pytestmark = [
