@@ -76,7 +76,7 @@ CREATE MATERIALIZED VIEW z_empty AS SELECT 1 AS one WITH NO DATA;
 """
 # Indexes that are allowed only because the planner inlines the function: with a path of its own it could not.
 INLINED = """
-CREATE FUNCTION public.is_inlined(i int) RETURNS int LANGUAGE sql STABLE AS 'SELECT i + 1';
+CREATE FUNCTION public.is_inlined(i int) RETURNS int STABLE LANGUAGE sql AS 'SELECT i + 1';
 CREATE INDEX a_called_inlined ON a_called (is_inlined(id)); CREATE INDEX parts_inlined ON parts (is_inlined(id));
 """
 # What listens to DDL: it logs, forbids, is off, or fires always. Last, or the source itself could not be made.
@@ -179,8 +179,8 @@ def test_functions_are_found_whatever_calls_them(empty, tmp_path, form):
     listed = FUNCTIONS + ELSEWHERE
     if empty.connect().server_version < 170000:
         listed += WORDS
-    made(empty, listed)
-    empty.execute(INLINED + LISTENERS, "site")
+    made(empty, listed + INLINED)
+    empty.execute(LISTENERS, "site")
     before = told(empty, "site")
     done = restored(empty, tmp_path, form)
     assert told(empty, "copy") == before
