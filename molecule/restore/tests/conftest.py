@@ -141,6 +141,8 @@ CREATE TABLE asleep (n int CHECK (CASE
   WHEN current_database() ~ '__restore_' AND (pg_stat_file('{GO}', true)).size IS NULL
   THEN pg_sleep(0.1)::text IS NOT NULL ELSE true END));
 INSERT INTO asleep SELECT generate_series(1, 1800);
+-- The live database has it too: a dump that holds less asks for its own word.
+CREATE TABLE live AS SELECT 0 AS answer;
 -- The first is loaded before those two by one process, after them by several, which begin with the largest.
 CREATE TABLE early AS SELECT n, repeat(md5(n::text), 10) AS t FROM generate_series(1, 5000) n;
 CREATE TABLE late AS SELECT n, md5(n::text) AS t FROM generate_series(1, 200000) n;
