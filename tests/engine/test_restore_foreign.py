@@ -109,7 +109,7 @@ def form(cluster, tmp_path, name):
 
 @pytest.mark.parametrize("name, given", CASES)
 def test_every_form_loses_nothing(legacy, tmp_path, name, given):
-    options = {"globals": str(GLOBALS), "globals_roles": "all"} if given else {"missing_roles": "create"}
+    options = {"globals": str(GLOBALS)} if given else {"missing_roles": "create"}
     done = restore(legacy, tmp_path, form(legacy, tmp_path, name), **options)
     assert fingerprint(legacy) == (LEGACY / "fingerprint-9.6.tsv").read_text("utf-8")
     assert done["notes"] == [OWNERS] and done["proof"]["by"] == "counting"
