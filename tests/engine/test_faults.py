@@ -315,22 +315,43 @@ def test_truncate_cannot_come_between(cluster, filled, repository):
     assert found["fingerprint"]["tables"]['"public"."offers"']["rows"] == 3000
 
 
+def restart_once_at(cluster, moment):
+    """A notify that restarts the server at the first step of this name, and the list of the restarts."""
+    restarts = []
+
+    def notify(step, **_values):
+        if step == moment and not restarts:
+            restarts.append(step)
+            cluster.stop("immediate")
+            cluster.start()
+
+    return notify, restarts
+
+
 def test_the_server_restarts_during_the_dump(cluster, filled, repository):
     cluster.execute(GROWN, filled)
-    for moment in ("dumping", "read_back"):
-        restarted = []
-
-        def notify(step, moment=moment, restarted=restarted, **_values):
-            if step == moment and not restarted:
-                restarted.append(step)
-                cluster.stop("immediate")
-                cluster.start()
-
-        with pytest.raises(SauvegardeError):
-            kinds.back_up(job(cluster, filled), repository, notify)
-        assert restarted
-        assert nothing_left(repository)
+    notify, restarts = restart_once_at(cluster, "dumping")
+    with pytest.raises(SauvegardeError):
+        kinds.back_up(job(cluster, filled), repository, notify)
+    assert restarts
+    assert nothing_left(repository)
     kinds.back_up(job(cluster, filled), repository)
+
+
+def test_the_server_restarts_after_the_dump(cluster, filled, repository):
+    """Tables that are summed by then are published, equal to those of a quiet run; otherwise nothing is."""
+    cluster.execute(GROWN, filled)
+    notify, restarts = restart_once_at(cluster, "read_back")
+    try:
+        published = kinds.back_up(job(cluster, filled), repository, notify)
+    except SauvegardeError:
+        published = None
+        assert nothing_left(repository)
+    assert restarts
+    quiet = kinds.back_up(job(cluster, filled), repository)
+    if published:
+        assert published["fingerprint"]["tables"] == quiet["fingerprint"]["tables"]
+        assert not published["fingerprint"].get("unproven")
 
 
 KILLED = """
