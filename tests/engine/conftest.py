@@ -140,6 +140,15 @@ def _drop(cluster, name):
         connection.close()
 
 
+@pytest.fixture(autouse=True)
+def remove_temporary_files(request):
+    """Remove a test's files when it ends: pytest keeps those of a whole run, gigabytes of memory where TMPDIR is there."""
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    if folder is not None:
+        shutil.rmtree(str(folder), ignore_errors=True)
+
+
 @pytest.fixture()
 def repository(tmp_path):
     """ROOT with a private folder for the job `demo`."""
