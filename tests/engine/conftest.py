@@ -142,7 +142,7 @@ def _drop(cluster, name):
 
 @pytest.fixture(autouse=True)
 def remove_temporary_files(request):
-    """Remove a test's files when it ends: pytest keeps those of a whole run, gigabytes of memory where TMPDIR is there."""
+    """Remove a test's files when it ends: pytest keeps those of a whole run, gigabytes where TMPDIR lies in memory."""
     folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
     yield
     if folder is not None:

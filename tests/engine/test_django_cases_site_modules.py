@@ -11,7 +11,7 @@ from little_site import Folder, about, database, fill, rows
 from sample_site import ENVIRONMENTS, ROOT, write
 from test_django_cases_site import ASKS, FAULTS
 
-ANSIBLE = Path(sys.executable).with_name("ansible")
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 pytestmark = [
     pytest.mark.skipif(not ANSIBLE.exists(), reason="Ansible is not installed beside this Python"),
     pytest.mark.skipif(os.geteuid() != 0, reason="the modules' callers are root"),
@@ -19,15 +19,24 @@ pytestmark = [
 KINDS = ("sqlite", "pg")
 
 
-def module(name, tmp_path, **arguments):
-    """What the module answers, its failure included."""
-    command = [str(ANSIBLE), "localhost", "-m", name, "-a", json.dumps(arguments)]
-    values = dict(os.environ, ANSIBLE_LOAD_CALLBACK_PLUGINS="1", LC_ALL="C.UTF-8")
-    values.update(ANSIBLE_STDOUT_CALLBACK="ansible.builtin.json", ANSIBLE_INVENTORY=f"{tmp_path}/none,")
-    done = subprocess.run(command, cwd=str(ROOT), env=values, capture_output=True, check=False)
+def modules(tmp_path, *calls):
+    """What the modules answer, their failures included. calls: (name, arguments) of each; one play runs them all."""
+    tasks = [{"name": name, name: arguments, "ignore_errors": True} for name, arguments in calls]
+    play = {"name": "Modules", "hosts": "localhost", "gather_facts": False, "tasks": tasks}
+    path = write(tmp_path / "play.json", [play])
+    values = dict(os.environ, LC_ALL="C.UTF-8", ANSIBLE_STDOUT_CALLBACK="ansible.builtin.json")
+    values["ANSIBLE_INVENTORY"] = f"{tmp_path}/none,"
+    done = subprocess.run([str(ANSIBLE), str(path)], cwd=str(ROOT), env=values, capture_output=True, check=False)
     text = done.stdout.decode()
     assert "{" in text, done.stderr.decode()
-    return json.loads(text[text.index("{") :])["plays"][0]["tasks"][0]["hosts"]["localhost"]
+    answers = json.loads(text[text.index("{") :])["plays"][0]["tasks"]
+    assert len(answers) == len(calls), text
+    return [answer["hosts"]["localhost"] for answer in answers]
+
+
+def module(name, tmp_path, **arguments):
+    """What one module answers, its failure included."""
+    return modules(tmp_path, (name, arguments))[0]
 
 
 def described(where):
@@ -54,6 +63,17 @@ def test_a_migration_through_the_modules_leaves_the_live_database_alone(cluster,
     assert rows(cluster, two, done["side"]) == rows(cluster, one)
 
 
+def described_source(cluster, tmp_path, kind):
+    """A source without faults, as the module describes it for a plan."""
+    folder = Folder(tmp_path / "source", cluster, ENVIRONMENTS[0])
+    where = folder.new(kind)
+    fill(cluster, where, "source")
+    values = {"masking": "never", "directory": str(tmp_path / "described"), "environment_of_host": "production"}
+    answer = module("sauvegarde_migration_source", tmp_path, site=described(where), state="described", **values)
+    assert "source" in answer, answer
+    return answer["source"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_module_works_on_another_database(cluster, tmp_path, kind):
     folder = Folder(tmp_path / "faulty", cluster, ENVIRONMENTS[0], FAULTS)
@@ -64,20 +84,20 @@ def test_no_module_works_on_another_database(cluster, tmp_path, kind):
     with Path(where.env_file).open("a", encoding="utf-8") as file:
         file.write(f"FAULT=listener\nOTHER={database(other)}\n")
     path = write(tmp_path / "f.json", [{"model": "a.note", "pk": 9, "fields": {"text": "sent"}}])
-    source = {
-        "state": "dumped",
-        "masking": "never",
-        "directory": str(tmp_path / "out"),
-        "environment_of_host": "production",
-    }
+    (tmp_path / "sets").mkdir()
+    info = about(where, tmp_path)
+    target = {"keeper": "root", "connection": info["connection"], "server_directory": info["server_directory"]}
+    source = {"masking": "never", "directory": str(tmp_path / "out"), "environment_of_host": "production"}
     calls = {
         "sauvegarde_dumpdata": {"path": str(tmp_path / "dump.json")},
         "sauvegarde_loaddata": {"fixtures": [str(path)]},
+        "sauvegarde_fixtures": {"folder": str(tmp_path / "sets"), "sets": [{"name": "notes", "models": ["a.note"]}]},
         "sauvegarde_site_info": {},
-        "sauvegarde_migration_source": dict(source, environment_of_host="production"),
+        "sauvegarde_migration_source": dict(source, state="dumped"),
+        "sauvegarde_migration_plan": dict(target, source=described_source(cluster, tmp_path, kind)),
     }
-    for name, arguments in calls.items():
-        answer = module(name, tmp_path, site=described(where), **arguments)
+    answers = modules(tmp_path, *((name, dict(arguments, site=described(where))) for name, arguments in calls.items()))
+    for name, answer in zip(calls, answers):
         assert answer.get("failed") and "leads to another database than the told one" in answer["msg"], (name, answer)
-        assert (rows(cluster, where), rows(cluster, other)) == before
-    assert not (tmp_path / "dump.json").exists()
+    assert (rows(cluster, where), rows(cluster, other)) == before
+    assert not (tmp_path / "dump.json").exists() and not list((tmp_path / "sets").iterdir())
