@@ -119,7 +119,8 @@ def connect(target, database, application="sauvegarde", autocommit=True):
         if encoding != character_sets.RAW:
             connection.set_client_encoding(encoding)
         connection.autocommit = True  # a SET inside a transaction would end with its ROLLBACK
-        settings = session_settings(connection.server_version)
+        # What the catalogs say in text is compared with names, whatever the database's settings do to it.
+        settings = dict(session_settings(connection.server_version), quote_all_identifiers="off")
         execute(connection, "; ".join(f"SET {name} TO '{value}'" for name, value in settings.items()))
         connection.autocommit = autocommit
     except psycopg2.Error as error:

@@ -110,6 +110,11 @@ _FIXES = tuple(
             "Install what brings this extension, if there is a package for this server; some exist at one provider"
             " only",
         ),
+        (
+            r'unrecognized configuration parameter "[^".]+\.',
+            "Give the parameter a value for the role that the restore logs in as (ALTER ROLE … SET … = …), until the"
+            " swap is made: a dump of one database does not hold the database's settings",
+        ),
         (r"unrecognized configuration parameter", "Remove the setting at the source (ALTER … RESET) and dump again"),
         (r'collation "(.+?)".* does not exist', "Generate the locale on the target and import it, or change it"),
         (
