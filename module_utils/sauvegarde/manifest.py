@@ -8,13 +8,13 @@ import os
 import re
 from pathlib import Path
 
+from . import state
 from .errors import DAMAGED, SauvegardeError
 
 FORMAT = 1
 NAME = "manifest.json"
 _LARGEST = 256 * 1024 * 1024  # bytes: a manifest is read whole, so a forged giant is refused before that
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
@@ -309,7 +309,7 @@ def dumps(manifest):
     wrong = problems(manifest)
     if wrong:
         raise SauvegardeError("The manifest does not keep to its own schema.", "\n".join(wrong[:20]))
-    return as_json(manifest, sort_keys=True) + "\n"
+    return state.as_json(manifest, sort_keys=True) + "\n"
 
 
 def proven(manifest):
@@ -320,12 +320,6 @@ def proven(manifest):
     covered = len(found["tables"])
     missed = sum(each["object"].startswith("TABLE ") for each in found.get("unproven", ()))
     return f"rows of {covered} of {covered + missed} tables"
-
-
-def as_json(values, **options):
-    """The values as indented JSON for people, valid UTF-8 though names in them may not be: those bytes are escaped."""
-    text = json.dumps(values, indent=1, ensure_ascii=False, **options)
-    return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def loads(text, where):

@@ -618,7 +618,7 @@ def _list(arguments):
     """Every archive in the configured folders and, where that is asked for, in every repository."""
     entries, problems = collect(arguments.configuration, arguments.offsite)
     without = uncovered.listed(arguments.configuration)
-    print(manifest.as_json({"archives": entries, "databases_without_job": without, "problems": problems}))
+    print(state.as_json({"archives": entries, "databases_without_job": without, "problems": problems}))
     return PARTIAL if problems else OK
 
 

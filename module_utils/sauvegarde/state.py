@@ -11,7 +11,10 @@ beside it says {"pid", "since", "now", "step", "values"}.
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read(path):
@@ -56,5 +59,11 @@ def clean(path):
                 each.unlink()
 
 
+def as_json(values, **options):
+    """The values as indented JSON for people, valid UTF-8 though names in them may not be: those bytes are escaped."""
+    text = json.dumps(values, indent=1, ensure_ascii=False, **options)
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
 def write(path, values):
-    replace(path, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    replace(path, as_json(values, sort_keys=True) + "\n")

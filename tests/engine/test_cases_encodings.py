@@ -1,7 +1,8 @@
 """Databases of other encodings than UTF8: dumped in their own, the same bytes back, names included."""
 
 import pytest
-from sauvegarde import character_sets, fingerprint, kinds, manifest, postgres
+from sauvegarde import character_sets, fingerprint, kinds, manifest, postgres, state
+from sauvegarde.errors import SauvegardeError
 from sauvegarde.restore import run
 
 # Bytes that are no UTF-8, in rows, names, comments and defaults; WIN1252 has no character for 81.
@@ -83,6 +84,35 @@ def test_dumps_of_others(cluster, named, tmp_path, form):
     assert cluster.execute("SELECT t FROM t", target) == [(name,)]
 
 
+@pytest.mark.parametrize("form", ["-Fc", "-Fp"])
+def test_dumps_of_others_with_names_that_are_no_utf8(cluster, named, tmp_path, form):
+    """What cannot go into a UTF8 database is named, with the setting under which all of it is restored."""
+    source, target = named
+    make(cluster, source, "SQL_ASCII")
+    name = BYTES["SQL_ASCII"][0]
+    cluster.execute(
+        "CREATE TABLE {0} ({0} text PRIMARY KEY); INSERT INTO {0} VALUES ({1}); CREATE SEQUENCE {2};"
+        " CREATE VIEW {3} AS SELECT * FROM {0}; COMMENT ON VIEW {3} IS {1}; SELECT setval({4}, 7)".format(
+            postgres.quoted(name),
+            postgres.literal(name),
+            postgres.quoted("s" + name),
+            postgres.quoted("v" + name),
+            postgres.literal(postgres.quoted("s" + name)),
+        ),
+        source,
+    )
+    cluster.run("pg_dump", form, "--encoding=SQL_ASCII", "-f", tmp_path / "dump", database=source)
+    given = {}
+    if form == "-Fp":  # it does not know its database's encoding
+        with pytest.raises(SauvegardeError, match="cannot be restored here") as caught:
+            restore(cluster, tmp_path / "dump", target, tmp_path)
+        assert "restore_encoding: SQL_ASCII" in caught.value.why
+        given = {"encoding": "SQL_ASCII", "locale": "C"}
+    restore(cluster, tmp_path / "dump", target, tmp_path, **given)
+    assert cluster.execute("SELECT * FROM " + postgres.quoted("v" + name), target) == [(name,)]
+    assert cluster.execute("SELECT last_value FROM " + postgres.quoted("s" + name), target) == [(7,)]
+
+
 def test_roles_with_such_names(cluster, named, repository):
     """Roles made in a database of another encoding have names that are no UTF-8, for the whole cluster."""
     source = named[0]
@@ -105,6 +135,6 @@ def test_text_of_every_byte():
     every = bytes(range(1, 256))
     for encoding in ("SQL_ASCII", "UTF8", "WIN1252", "LATIN9"):
         assert character_sets.encode(character_sets.decode(every, encoding), encoding) == every
-    text = manifest.as_json({"name": character_sets.decode(b"caf\xe9", "SQL_ASCII")})
+    text = state.as_json({"name": character_sets.decode(b"caf\xe9", "SQL_ASCII")})
     assert text.encode("utf-8").isascii() if hasattr(bytes, "isascii") else True
     assert manifest.json.loads(text) == {"name": "caf\udce9"}

@@ -111,6 +111,11 @@ _FIXES = tuple(
             " only",
         ),
         (
+            r"invalid byte sequence for encoding|has no equivalent in encoding",
+            "The dump's text is not in the encoding of this database: restore it into one of its own, in any encoding"
+            " with restore_encoding: SQL_ASCII and restore_locale: C",
+        ),
+        (
             r'unrecognized configuration parameter "[^".]+\.',
             "Give the parameter a value for the role that the restore logs in as (ALTER ROLE … SET … = …), until the"
             " swap is made: a dump of one database does not hold the database's settings",
