@@ -31,6 +31,7 @@ def install():
     """Make psycopg2 read and write text leniently, in every encoding but UTF8 and LATIN1, whose codecs are built in
     (every byte is valid in LATIN1; sessions in UTF8 databases use RAW)."""
     codecs.register(_lenient)
+    psycopg2.extensions.encodings.setdefault("MULEINTERNAL", "ascii")  # below 128 it is; the server converts nothing
     for name, codec in list(psycopg2.extensions.encodings.items()):
         if codec == "ascii":
             codec = "utf_8"
@@ -43,13 +44,14 @@ install()
 
 
 def codec(encoding):
-    """Python's codec for PostgreSQL's name of an encoding; None for one that Python does not have (MULE_INTERNAL)."""
+    """Python's codec for PostgreSQL's name of an encoding; None for one that Python does not have (EUC_TW)."""
     return psycopg2.extensions.encodings.get(re.sub("[^A-Z0-9]", "", encoding.upper()))
 
 
 def of_session(server_encoding):
-    """The client_encoding in which a session gets text as it is; UTF8 where Python lacks the database's own."""
-    if server_encoding in ("UTF8", RAW):
+    """The client_encoding in which a session gets text as it is; UTF8 where Python lacks the database's own.
+    MULE_INTERNAL cannot become UTF8, so its bytes are taken as those of SQL_ASCII are."""
+    if server_encoding in ("UTF8", "MULE_INTERNAL", RAW):
         return RAW
     return server_encoding if codec(server_encoding) else "UTF8"
 

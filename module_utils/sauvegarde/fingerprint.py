@@ -4,6 +4,10 @@ Each row is put as text, with everything pinned that changes text between server
 of its md5 are summed over the table. Float columns go in by their bytes, exactly; floats inside arrays, composites and
 PostgreSQL's own geometric types go in with 15 digits, which every version prints alike. PostGIS types print their EWKB.
 Columns go by name, for a restore may order them differently.
+
+A row's text may be larger than the server can make it (1 GB), or hold bytes that have no equivalent in UTF-8. The rows
+of such a table go in as the md5 of each column, of the bytes as they are in the database's encoding; the manifest says
+so, and the restored table is summed in the same way.
 """
 
 import contextlib
@@ -52,6 +56,10 @@ _EXACT = {
     "float4": _FLOAT.format("float4"),
     "char": '({0}::pg_catalog."char")::pg_catalog.int4',
 }
+# How a row is put: as one text, or each column by its own hash.
+BY_ROW, BY_COLUMNS = "row", "columns"
+# concat and num_nulls take every type and call its output function; so there is no cast of the site's.
+_COLUMN_HASH = "CASE pg_catalog.num_nulls({0}) WHEN 0 THEN pg_catalog.md5(pg_catalog.concat({0})) ELSE '' END"
 # A half of a row's hash as a number, and the sum of all.
 _HALF = (
     "coalesce(pg_catalog.sum(('x' OPERATOR(pg_catalog.||) pg_catalog.substr(h, {}))::bit(64)::pg_catalog.int8), 0)"
@@ -101,13 +109,15 @@ class Table:
 
     pages: for the order of work. condition: under which pg_dump takes the rows of an extension's table, None for a
     table of the site. columns: those to sum, None for all. root: (schema, name) of the partitioned table it is part of,
-    or None. oid, filenode: which table, and which file of it, the catalogs of the snapshot name.
+    or None. oid, filenode: which table, and which file of it, the catalogs of the snapshot name. by: how its rows are
+    put (BY_ROW, BY_COLUMNS), None for the first of these that the server can do.
     """
 
     def __init__(self, schema, name, pages=0, condition=None, columns=None, root=None, oid=None, filenode=None):
         self.schema, self.name, self.pages = schema, name, pages
         self.condition, self.columns, self.root = condition, columns, root
         self.oid, self.filenode = oid, filenode
+        self.by = None
 
     @property
     def key(self):
@@ -123,6 +133,7 @@ class Sums:
 
     def __init__(self):
         self._tables, self._groups, self._unproven = {}, {}, {}
+        self._parts = {}
         self.large_objects = None
 
     def add(self, table, found):
@@ -131,6 +142,20 @@ class Sums:
             self._tables[table.key] = found
         else:
             self._groups.setdefault(table.root, {})[table.key] = found
+            self._parts[table.key] = table
+
+    def take_uneven(self):
+        """Take back the sums of tables whose rows were put otherwise than those of other parts of the same partitioned
+        table; returns these tables, which are to be summed by columns."""
+        found = []
+        for parts in list(self._groups.values()):
+            if len({each.by for each in parts.values()}) > 1:
+                uneven = [key for key, each in parts.items() if each.by != BY_COLUMNS]
+                for key in uneven:
+                    del parts[key]
+                    self._parts[key].by = BY_COLUMNS
+                    found.append(self._parts[key])
+        return found
 
     def miss(self, table, why):
         """Enter a table (None: the large objects) that could not be summed."""
@@ -150,6 +175,8 @@ class Sums:
         """{tables, large_objects, unproven}; the last two only where there are such."""
         entries = {key: _entry(found) for key, found in self._tables.items()}
         for root, parts in self._groups.items():
+            if len({each.by for each in parts.values()}) > 1:
+                self.miss(self._parts[sorted(parts)[0]], "Its parts could not all be summed in the same way.")
             if object_name(*root) not in self._unproven:
                 entries[postgres.quoted(*root)] = dict(_entry(_added(parts.values())), partitions=sorted(parts))
         found = {"tables": {key: entries[key] for key in sorted(entries)}}
@@ -168,6 +195,7 @@ class Sum(NamedTuple):
     high: int
     low: int
     condition: Optional[str] = None
+    by: str = BY_ROW
 
 
 def _added(sums):
@@ -181,6 +209,8 @@ def _entry(found):
     entry = {"rows": found.rows, "hash": _digest(found.names, found.rows, str(found.high), str(found.low))}
     if found.condition is not None:
         entry.update(columns=found.names, condition=found.condition)
+    if found.by != BY_ROW:
+        entry["by"] = found.by
     return entry
 
 
@@ -229,7 +259,10 @@ def take(connect, snapshot=None, workers=2, like=None, srids=None):
                 result["sequences"] = sequences(first, like["sequences"])
         for table in work:
             jobs.put(table)
-        _run(first, connect, snapshot, max(1, min(workers, len(work))), jobs, sums, strict=bool(like))
+        while not jobs.empty():
+            _run(first, connect, snapshot, max(1, min(workers, jobs.qsize())), jobs, sums, strict=bool(like))
+            for table in sums.take_uneven():
+                jobs.put(table)
     result.update(sums.result())
     return result
 
@@ -250,6 +283,8 @@ def _work(connection, like):
         table.root = table.root if whole else None  # older archives have each partition by itself
         if object_name(*(table.root or (table.schema, table.name))) in left_out:
             continue
+        whole_entry = wanted.get(postgres.quoted(*table.root), {}) if table.root else entry
+        table.by = whole_entry.get("by", BY_ROW) if whole_entry else None
         if table.condition is None:
             work.append(table)
         elif "condition" in entry:
@@ -316,34 +351,40 @@ def enter(sums, connection, table, passing=()):
     The connection is pinned and in a transaction, in which no lock is left behind. Raises if the connection was lost or
     its query was cancelled, or where the SQLSTATE begins with one of `passing`: that says nothing of the rows.
     """
-    try:
-        with postgres.rolled_back(connection):
-            if table is None:
-                sums.large_objects = large_objects(connection)
-            else:
-                sums.add(table, sum_table(connection, table))
-    except psycopg2.Error as error:
-        if connection.closed or (error.pgcode or "").startswith(("57014", *passing)):  # query_canceled
-            raise
-        sums.miss(table, str(error).strip())
+    why = ""
+    for by in [None] if table is None else [table.by] if table.by else [BY_ROW, BY_COLUMNS]:
+        try:
+            with postgres.rolled_back(connection):
+                if table is None:
+                    sums.large_objects = large_objects(connection)
+                else:
+                    sums.add(table, sum_table(connection, table, by))
+            return
+        except psycopg2.Error as error:
+            if connection.closed or (error.pgcode or "").startswith(("57014", *passing)):  # query_canceled
+                raise
+            why = why or str(error).strip()
+    sums.miss(table, why)
 
 
-def sum_table(connection, table):
-    """The Sum of a table, in a transaction on a pinned connection."""
+def sum_table(connection, table, by=BY_ROW):
+    """The Sum of a table, in a transaction on a pinned connection. by: how its rows are put."""
     types = postgres.query(connection, _COLUMNS, (table.schema, table.name))
     if table.columns is not None:
         known = dict(types)
         types = [(name, known.get(name)) for name in table.columns]
-    row = ", ".join(_EXACT.get(type_, "{0}").format(postgres.quoted(name)) for name, type_ in types)
-    text = f"ROW({row})::pg_catalog.text"
-    if connection.info.parameter_status("server_encoding") not in ("UTF8", "SQL_ASCII"):
+    columns = [_EXACT.get(type_, "{0}").format(postgres.quoted(name)) for name, type_ in types]
+    if by == BY_COLUMNS:
+        columns = [_COLUMN_HASH.format(column) for column in columns]
+    text = "ROW({})::pg_catalog.text".format(", ".join(columns))
+    if by == BY_ROW and connection.info.parameter_status("server_encoding") not in ("UTF8", "SQL_ASCII"):
         text = f"pg_catalog.convert_to({text}, 'UTF8')"
     statement = (
         "SELECT pg_catalog.count(*), {}, {}".format(_HALF.format("1, 16"), _HALF.format("17"))
         + f" FROM (SELECT pg_catalog.md5({text}) AS h FROM ONLY {table.key} {table.condition or ''} OFFSET 0) AS each"
     )
     rows, high, low = site_path.query(connection, statement, table.schema)[0]
-    return Sum([name for name, _ in types], rows, int(high), int(low), table.condition)
+    return Sum([name for name, _ in types], rows, int(high), int(low), table.condition, by)
 
 
 def _digest(names, rows, high, low):

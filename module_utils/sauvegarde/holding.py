@@ -9,6 +9,7 @@ from . import fingerprint, postgres
 from .errors import SauvegardeError
 
 PASSING = ("55P03", "40P01", "57014")  # lock_not_available, deadlock_detected, query_canceled: it may do a moment later
+NO_ROOM = "53200"  # out of (shared) memory: pg_dump's locks may fill the server's lock table until it has ended
 _EACH = 0.3  # seconds between two looks at who waits
 _BRIEFLY = "'100ms'"  # for the locks on indexes that planning takes; shorter than deadlock_timeout
 _WAIT = "'1s'"  # for a table, where nothing is held
@@ -53,12 +54,12 @@ class Holder:
 
     def sum_last(self, sums):
         """Sum the table that was locked last and release it. Returns the tables that had to be released without that,
-        since somebody wants one of them."""
+        since somebody wants one of them, or the server has no room for another lock."""
         try:
             with self._may_be_cancelled():
-                fingerprint.enter(sums, self.connection, self.held[-1], PASSING)
+                fingerprint.enter(sums, self.connection, self.held[-1], (*PASSING, NO_ROOM))
         except psycopg2.Error as error:
-            if self.connection.closed or error.pgcode not in PASSING:
+            if self.connection.closed or error.pgcode not in (*PASSING, NO_ROOM):
                 raise
             self._note(error)
             return self._give_back()

@@ -205,6 +205,7 @@ SCHEMA = {
                             _SUM["properties"],
                             columns=_TEXTS,
                             condition=_TEXT,
+                            by=dict(_TEXT, description="`columns`: rows go in by the md5 of each column's bytes."),
                             partitions=dict(_TEXTS, description="The tables that hold the rows, summed as a whole."),
                         ),
                     },

@@ -21,6 +21,7 @@ NO_PASSFILE = "/nonexistent/passfile"  # names a file that libpq finds absent: n
 LOCK_TIMEOUT = 60  # seconds that a session waits for a lock, unless it sets another limit
 _BINARIES = Path("/usr/lib/postgresql")  # Debian's real programs, not the wrappers that choose for themselves
 _versions = {}  # (host, port) to the version of the server that was last met there
+_raw = set()  # (host, port, database) of those whose encoding has no conversion to UTF8
 
 
 class Server(NamedTuple):
@@ -115,7 +116,10 @@ def connect(target, database, application="sauvegarde", autocommit=True):
         raise _connection_error(target, database, error) from error
     _versions[target.host, target.port] = connection.server_version
     try:
-        encoding = character_sets.of_session(encoding_of(connection))
+        own = encoding_of(connection)
+        where = (target.host, target.port, database)
+        (_raw.add if own == "MULE_INTERNAL" else _raw.discard)(where)
+        encoding = character_sets.of_session(own)
         if encoding != character_sets.RAW:
             connection.set_client_encoding(encoding)
         connection.autocommit = True  # a SET inside a transaction would end with its ROLLBACK
@@ -187,7 +191,7 @@ def environment(target, database, application="sauvegarde", **more):
         PGPASSFILE=target.passfile or NO_PASSFILE,
         PGAPPNAME=application,
         PGCONNECT_TIMEOUT="10",
-        PGCLIENTENCODING="UTF8",
+        PGCLIENTENCODING=character_sets.RAW if (target.host, target.port, database) in _raw else "UTF8",
         PG_COLOR="never",
         HOME=pwd.getpwuid(os.geteuid()).pw_dir,
     )

@@ -26,7 +26,7 @@ import psycopg2
 
 from . import fingerprint, postgres
 from .errors import SauvegardeError
-from .holding import PASSING, Holder, Watch
+from .holding import NO_ROOM, PASSING, Holder, Watch
 
 _FEW_PAGES = 128  # a table of at most 1 MB is always small
 _SHARE = 200  # so is one with at most this fraction of all pages
@@ -79,6 +79,10 @@ class Summing:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Stop everything and release every lock. May be called again."""
         self._stop.set()
         self._ended.set()
         while True:
@@ -86,9 +90,9 @@ class Summing:
             if wait([self._done], timeout=0.5).done:
                 break
         self._pool.shutdown(wait=True)
-        self._watch.end()
         for connection in self._connections:
             connection.close()
+        self._watch.end()
 
     def stale(self):
         """Names of tables that somebody has truncated, rewritten, dropped or asked for to himself since the snapshot:
@@ -250,7 +254,10 @@ class Summing:
     def _try_again(self, holder):
         """The tables that somebody else wanted for himself, now that nothing is held, one at a time."""
         vain = 0
-        while self._missed and not self._stop.is_set():
+        while not self._stop.is_set():
+            self._missed.extend([] if self._missed else self._sums.take_uneven())
+            if not self._missed:
+                return
             table, began = self._missed.popleft(), time.monotonic()
             if self._sums.has(table) or self._once_more(holder, table):
                 continue
@@ -258,6 +265,8 @@ class Summing:
             if holder.code in PASSING and vain < _PATIENCE:
                 self._missed.append(table)
                 self._stop.wait(_PAUSE)
+            elif holder.code == NO_ROOM:
+                self._sums.miss(table, holder.why)
             else:
                 self._sums.miss(table, f"It could not be locked for long enough to read it. {holder.why}")
 

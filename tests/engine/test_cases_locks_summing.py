@@ -28,9 +28,9 @@ def before_sum(monkeypatch):
     """Calls found[table's name](connection) at its first sum."""
     found, original = {}, fingerprint.sum_table
 
-    def sum_table(connection, table):
+    def sum_table(connection, table, *more):
         found.pop(table.name, lambda _: None)(connection)
-        return original(connection, table)
+        return original(connection, table, *more)
 
     monkeypatch.setattr(fingerprint, "sum_table", sum_table)
     return found
@@ -149,6 +149,28 @@ def test_a_lost_session_makes_no_backup_fail(cluster, database, repository, tmp_
     left.pop(fingerprint.LARGE_OBJECTS, None)
     assert sorted(left) == lost
     restored(cluster, repository, found, tmp_path)
+
+
+def without_room(connection):
+    """As where pg_dump's locks have filled the server's lock table."""
+    words = "RAISE EXCEPTION 'out of shared memory' USING ERRCODE = '53200'"
+    postgres.execute(connection, f"DO $$BEGIN {words}; END$$")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_sum_without_room_for_its_locks_is_taken_later(cluster, database, repository, before_sum, times):
+    """Its indexes need locks as well; when pg_dump has ended there is room for them."""
+    cluster.execute(TABLES, database)
+
+    def again(connection):
+        if times > 1:
+            before_sum["a"] = without_room
+        without_room(connection)
+
+    before_sum["a"] = again
+    left = reasons(kinds.back_up(job(cluster, database), repository))
+    assert list(left) == ([] if times == 1 else ["TABLE public.a"])
+    assert all(why.startswith("out of shared memory") for why in left.values())
 
 
 def test_without_any_session_the_dump_is_published(cluster, database, repository, monkeypatch):

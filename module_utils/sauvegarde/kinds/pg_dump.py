@@ -188,6 +188,9 @@ class _Attempt:
         try:
             said = _dump(environment, self._snapshot, stage, self._facts, self._jobs, wait, notify, check)
             self._sums.dumped()
+        except BaseException:
+            self._sums.close()  # before anything else: nobody waits for what is held beside a dump that has failed
+            raise
         finally:
             broken = look.result()
         source, self._tables, self._listed = self._described.result()
