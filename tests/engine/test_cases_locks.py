@@ -1,122 +1,21 @@
-"""Statements of the site while a job runs: none waits longer than behind stock pg_dump, and every job is published."""
+"""Statements of the site while a job runs: the job gives way to them, or begins again, and is published."""
 
-import os
-import random
-import shutil
-import statistics
 import subprocess
 import threading
 import time
 from pathlib import Path
 
-import psycopg2
 import pytest
 from conftest import wait_until
 from sauvegarde import archive, fingerprint, kinds, postgres, process
 from sauvegarde.restore import run
 
-# Of each sort, while jobs run and again while stock pg_dump runs. 100 take some minutes.
-STATEMENTS = int(os.environ.get("SAUVEGARDE_TEST_STATEMENTS", "4"))
-JITTER = float(os.environ.get("SAUVEGARDE_TEST_JITTER", "1"))  # seconds beyond the 10 % that a busy machine may take
-ONCE = 4 * JITTER  # more of them for a single statement, which may have had bad luck
-SORTS = {
-    "truncate": ["TRUNCATE {0}; INSERT INTO {0} SELECT i, i::text FROM generate_series(1, 500) i"],
-    "alter": ["ALTER TABLE {0} ADD more int DEFAULT 7", "ALTER TABLE {0} DROP more"],
-    "rewrite": ["ALTER TABLE {0} ALTER id TYPE int8", "ALTER TABLE {0} ALTER id TYPE int4"],
-    "vacuum": ["VACUUM FULL {0}"],
-    "index": ["CREATE INDEX of_{0} ON {0} (t)", "DROP INDEX of_{0}"],
-    "replace": ["DROP TABLE {0}; CREATE TABLE {0} AS SELECT i AS id, i::text AS t FROM generate_series(1, 500) i"],
-    "migrate": [
-        "BEGIN; ALTER TABLE {0} ADD other int; UPDATE {0} SET other = id; CREATE TABLE {0}_more (id int PRIMARY KEY);"
-        " ALTER TABLE {0} ADD CONSTRAINT uniq UNIQUE (id); COMMIT",
-        "BEGIN; ALTER TABLE {0} DROP CONSTRAINT uniq; ALTER TABLE {0} DROP other; DROP TABLE {0}_more; COMMIT",
-    ],
-}
 SCHEMA = "CREATE TABLE big AS SELECT i, (SELECT string_agg(md5((i + k)::text), '') FROM generate_series(1, 60) k) AS t"
-SCHEMA += " FROM generate_series(1, {}) i;" + "".join(
-    f"CREATE TABLE of_{sort} AS SELECT i AS id, i::text AS t FROM generate_series(1, 500) i;" for sort in SORTS
-)
+SCHEMA += " FROM generate_series(1, {}) i; CREATE TABLE of_index AS SELECT i FROM generate_series(1, 500) i;"
 
 
 def job(cluster, database, **more):
     return {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database, "workers": 2, **more}
-
-
-class Load:
-    """Threads that run statements of each sort, each on its own table, and readers of all tables, as a site would.
-
-    waits: the seconds that each statement took, by what ran when it began (`phase`) and by sort; `read`: the readers.
-    """
-
-    def __init__(self, cluster, database):
-        self.cluster, self.database, self.phase = cluster, database, "stock"
-        self.waits = {phase: {sort: [] for sort in [*SORTS, "read"]} for phase in ("stock", "here", "rest")}
-        self.errors = []
-        self._stop, self._dice = threading.Event(), random.Random(1)
-        self._threads = [threading.Thread(target=self._run, args=(sort,)) for sort in SORTS]
-        self._threads += [threading.Thread(target=self._read) for _ in range(2)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def enough(self):
-        return all(len(self.waits[phase][sort]) >= STATEMENTS for phase in ("stock", "here") for sort in SORTS)
-
-    def _each(self, sort, statements, pause):
-        connection = self.cluster.connect(self.database)
-        while not self._stop.wait(self._dice.uniform(0, pause)):
-            for statement in statements():
-                began, phase = time.monotonic(), self.phase
-                try:
-                    postgres.execute(connection, statement)
-                except psycopg2.Error as error:
-                    if sort != "read" or error.pgcode not in ("42P01", "XX000"):  # it has just been dropped
-                        self.errors.append((statement, str(error)))
-                self.waits[phase][sort].append(time.monotonic() - began)
-        connection.close()
-
-    def _run(self, sort):
-        self._each(sort, lambda: [text.format("of_" + sort) for text in SORTS[sort]], 3.0)
-
-    def _read(self):
-        self._each("read", lambda: [f"SELECT count(*) FROM of_{self._dice.choice(list(SORTS))}"], 0.2)
-
-
-def test_nobody_waits_longer_than_behind_stock(cluster, database, repository, tmp_path):
-    """Stock pg_dump and jobs in turn, so that a busy machine is as busy for both. Stock may fail under such a load,
-    which lets the others go on early; jobs are all published."""
-    cluster.execute(SCHEMA.format(10000), database)
-    words = [str(cluster.binaries / "pg_dump"), "-Fd", "-j2", "-f", str(tmp_path / "stock")]
-    environment = postgres.environment(cluster.server, database)
-    failed, jobs, steps = 0, [], []
-    with Load(cluster, database) as load:
-        while not load.enough():
-            load.phase = "stock"
-            failed += bool(subprocess.run(words, env=environment, stderr=subprocess.DEVNULL).returncode)
-            shutil.rmtree(str(tmp_path / "stock"), ignore_errors=True)
-            load.phase = "here"
-            jobs.append(kinds.back_up(job(cluster, database), repository, lambda step, **_: steps.append(step)))
-            load.phase = "rest"
-            time.sleep(1)  # archives are named by the second
-    assert not load.errors, load.errors[:3]
-    unproven = [each["fingerprint"]["unproven"] for each in jobs if "unproven" in each["fingerprint"]]
-    print(f"{len(jobs)} jobs, {steps.count('again')} begun again, unproven: {unproven}; stock failed {failed} times")
-    stock, here = ({sort: each or [0] for sort, each in load.waits[phase].items()} for phase in ("stock", "here"))
-    for sort in here:
-        figures = ", ".join(f"{statistics.median(each):6.2f} {max(each):6.2f}" for each in (stock[sort], here[sort]))
-        print(f"{sort:10} stock's and our median and longest: {figures} s; {len(stock[sort])}, {len(here[sort])} times")
-    # Whatever a statement wants, it waits for the same dump: the longest of all says how long stock can make one wait.
-    # A single statement may be slow for reasons of the machine's own, half of a sort may not.
-    limit = 1.1 * max(map(max, stock.values())) + JITTER
-    assert {sort: each for sort, each in here.items() if statistics.median(each) > limit} == {}
-    assert {sort: max(each) for sort, each in here.items() if max(each) > limit + ONCE} == {}
 
 
 def test_a_table_is_waited_for_before_others_are_held(cluster, database, repository):
@@ -176,6 +75,7 @@ def restored(cluster, repository, manifest, tmp_path):
         cluster.execute("DROP DATABASE restored")
 
 
+LIMIT = 250  # milliseconds: less than a job takes, more than a session needs on a busy machine before it sets its own
 TIMEOUTS = {
     "statement_timeout": 90600,
     "lock_timeout": 90600,
@@ -191,7 +91,7 @@ def test_no_timeout_of_the_site_ends_a_session(cluster, database, repository):
     there = [setting for setting, since in TIMEOUTS.items() if number >= since]
     cluster.execute("CREATE TABLE t AS SELECT i, repeat('x', 1000) AS t FROM generate_series(1, 20000) i", database)
     for setting in there:
-        cluster.execute(f"ALTER DATABASE {name} SET {setting} TO '20ms'")
+        cluster.execute(f"ALTER DATABASE {name} SET {setting} TO '{LIMIT}ms'")
     connection = cluster.connect(database)
     try:
         limits = {setting: postgres.value(connection, f"SHOW {setting}") for setting in there}
@@ -200,7 +100,7 @@ def test_no_timeout_of_the_site_ends_a_session(cluster, database, repository):
         connection.close()
     environment = postgres.environment(cluster.server, database)
     for setting in there:
-        words = [str(cluster.binaries / "psql"), "-XAtc", f"SELECT pg_sleep(0.1); SHOW {setting}"]
+        words = [str(cluster.binaries / "psql"), "-XAtc", f"SELECT pg_sleep({2 * LIMIT / 1000}); SHOW {setting}"]
         told = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=True).stdout.decode().split()
         assert told == ["1min" if setting == "lock_timeout" else "0"]
     assert kinds.back_up(job(cluster, database), repository)["fingerprint"].get("unproven") is None
@@ -236,11 +136,13 @@ def test_more_tables_than_the_servers_lock_table_holds_twice(cluster, database, 
 
     def notify(step, **_values):
         if step in ("dumping", "read_back"):
-            held.append(cluster.execute("SELECT count(*) FROM pg_locks")[0][0])
+            # The server may end pg_dump's own sessions a moment later than pg_dump itself ends.
+            statement = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+            held.append(cluster.execute(statement + " WHERE a.application_name = 'sauvegarde'")[0][0])
 
     found = kinds.back_up(job(cluster, database), repository, notify)["fingerprint"]
     assert len(found["tables"]) == count and "unproven" not in found
-    assert held[-1] < 600  # those that are locked ahead; on an idle machine all are summed by then
+    assert 0 < max(held) < 600  # those that are locked ahead
 
 
 def require_bare_names(cluster):
