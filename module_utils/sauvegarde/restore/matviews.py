@@ -82,7 +82,8 @@ def _round(connections, views, path):
             except queue.Empty:
                 return
             try:
-                postgres.execute(connection, "SET search_path TO " + path(view[0]))
+                # Under the policies that its owner is subject to, as a REFRESH on the site; the load refuses any.
+                postgres.execute(connection, "SET row_security TO on; SET search_path TO " + path(view[0]))
                 postgres.execute(connection, sql.SQL("REFRESH MATERIALIZED VIEW {}").format(postgres.qualified(*view)))
             except psycopg2.Error as error:
                 if connection.closed:
