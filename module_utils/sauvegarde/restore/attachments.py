@@ -132,6 +132,7 @@ def detach(connection, name):
     if not found.subscriptions:
         return
     with contextlib.closing(postgres.connect(postgres.server_of(connection), name)) as inside:
+        postgres.execute(inside, "SET default_transaction_read_only TO off")  # the database's own setting may be on
         for subscription in map(sql.Identifier, found.subscriptions):
             postgres.execute(inside, sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(subscription))
             postgres.execute(inside, sql.SQL("ALTER SUBSCRIPTION {} SET (slot_name = NONE)").format(subscription))

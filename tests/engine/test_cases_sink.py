@@ -1,0 +1,71 @@
+"""What generated databases (`sink`) have found, each by itself: restored from an archive and from stock's dumps."""
+
+import contextlib
+import subprocess
+
+import pytest
+from sauvegarde import kinds, postgres
+from sauvegarde.restore import run, side
+
+FORMS = ("archive", "custom", "plain")
+
+
+@pytest.fixture()
+def source(cluster):
+    """The cluster with an empty database `source`."""
+    cluster.execute("CREATE DATABASE source TEMPLATE template0")
+    yield cluster
+    with contextlib.closing(cluster.connect()) as connection:
+        for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^(source|copy)'"):
+            side.drop(connection, name)
+
+
+def restore(cluster, folder, form, **more):
+    """Restore the database `source` as `copy`. Returns the run's state."""
+    path = folder / form
+    if form == "archive":
+        path.mkdir(mode=0o700)
+        job = {"name": form, "kind": "pg_dump", "connection": cluster.values, "database": "source"}
+        path = path / kinds.back_up(job, folder)["id"]
+    else:
+        cluster.run("pg_dump", "-F" + form[0], "-f", path, database="source")
+    spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(folder / "state")}
+    done = run.fill(dict(spec, jobs=2, **more))
+    run.put_in_place(spec, done["id"])
+    return done
+
+
+def definitions(cluster, database):
+    """What pg_dump says of a database, under the same settings for all."""
+    done = subprocess.run(
+        [str(cluster.binaries / "pg_dump"), "--schema-only"],
+        env=postgres.environment(cluster.server, database, PGOPTIONS="-c quote_all_identifiers=off"),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return [line for line in done.stdout.decode("utf-8").splitlines() if "restrict" not in line]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_functions_are_as_before_where_the_database_quotes_all_identifiers(source, tmp_path, form):
+    source.execute("ALTER DATABASE source SET quote_all_identifiers = on")
+    source.execute(
+        "CREATE FUNCTION one() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';"
+        'CREATE FUNCTION two() RETURNS int LANGUAGE sql IMMUTABLE SET search_path = public, "a b"'
+        " AS 'SELECT one() + 1';"
+        "CREATE MATERIALIZED VIEW three AS SELECT two()",
+        "source",
+    )
+    restore(source, tmp_path, form)
+    assert definitions(source, "copy") == definitions(source, "source")
+
+
+def test_read_only_database_with_a_subscription_is_dropped(source):
+    source.execute(
+        "CREATE SUBSCRIPTION receiver CONNECTION 'host=/nonexistent dbname=x' PUBLICATION p"
+        " WITH (connect = false, enabled = false, slot_name = NONE)",
+        "source",
+    )
+    source.execute("ALTER DATABASE source SET default_transaction_read_only = on")
+    with contextlib.closing(source.connect()) as connection:
+        assert side.drop(connection, "source") is True
