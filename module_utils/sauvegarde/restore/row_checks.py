@@ -25,11 +25,12 @@ _OF = "d.classid = '{}'::pg_catalog.regclass AND d.objid = {}"
 _CHECKS = "SELECT k.oid, k.conrelid FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND " + _CALLS.format(
     _OF.format("pg_catalog.pg_constraint", "k.oid")
 )
+# From 12 on.
 _COMPUTED = (
     "SELECT DISTINCT n.nspname, c.relname FROM pg_catalog.pg_attrdef f"
     " JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum"
     " JOIN pg_catalog.pg_class c ON c.oid = f.adrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE pg_catalog.to_jsonb(a) ->> 'attgenerated' <> '' AND "
+    " WHERE a.attgenerated <> '' AND "
     + _CALLS.format(
         # Before 15 it is the column itself that depends on what computes it.
         _OF.format("pg_catalog.pg_attrdef", "f.oid")
@@ -106,4 +107,5 @@ def violated(connection, checks):
 def computed(connection):
     """(schema, name) of tables that call a function of the site to load a row, for a generated column or to choose a
     partition: it may read other tables, so these are filled after all others."""
-    return {*postgres.query(connection, _COMPUTED), *postgres.query(connection, _ROUTED)}
+    generated = postgres.query(connection, _COMPUTED) if connection.server_version >= 120000 else []
+    return {*generated, *postgres.query(connection, _ROUTED)}

@@ -29,14 +29,14 @@ def kept(connection, database=""):
     kind: 'before', what a swap put aside; 'restore', a side database that waits for its swap or is still being filled.
     """
     found = []
-    for name, size in postgres.query(
-        connection,
-        # NULL where the files of a half-dropped database are gone.
-        "SELECT datname, coalesce(pg_catalog.pg_database_size(oid), 0) FROM pg_catalog.pg_database",
-    ):
+    for (name,) in postgres.query(connection, "SELECT datname FROM pg_catalog.pg_database"):
         base, kind, identifier = names.made(name) or ("", "", "")
         if kind and base in ("" if database else base, names.base(database)):
-            found.append({"name": name, "kind": kind, "id": identifier, "bytes": size})
+            # Of these alone, since all files are looked at; NULL where those of a half-dropped database are gone.
+            size = "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = %s"
+            found.append(
+                {"name": name, "kind": kind, "id": identifier, "bytes": postgres.value(connection, size, (name,)) or 0}
+            )
     return sorted(found, key=lambda each: each["id"], reverse=True)
 
 
