@@ -1,5 +1,6 @@
 """What a database holds, as text to compare: its definitions by pg_dump, its rows by queries of the test's own."""
 
+import functools
 import re
 
 from sauvegarde import postgres, process
@@ -11,6 +12,9 @@ _PRINTED = {
     "IntervalStyle": "postgres",
     "extra_float_digits": "3",
     "lc_monetary": "C",
+    "bytea_output": "hex",
+    "xmlbinary": "base64",
+    "quote_all_identifiers": "off",
 }
 _RELATIONS = (
     "SELECT c.oid::regclass::text, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -21,17 +25,40 @@ _RELATIONS = (
 )
 
 
+@functools.lru_cache(maxsize=None)
 def client(cluster, tool):
     """The path of one of the server's own programs."""
     return postgres.client(tool, int(cluster.execute("SHOW server_version_num")[0][0])).path
 
 
 def definitions(cluster, database):
-    """The lines of `pg_dump --schema-only`, without those that differ between two dumps of one database."""
-    tool = client(cluster, "pg_dump")
-    words = [tool, "--schema-only", "--no-password"]
-    text = process.run(words, env=postgres.environment(cluster.server, database)).text
-    return [line for line in text.splitlines() if not re.match(r"\\(un)?restrict |SET |-- Started|-- Completed", line)]
+    """{entry: its SQL} of `pg_dump --schema-only`; the order of entries says nothing."""
+    words = [client(cluster, "pg_dump"), "--schema-only", "--no-password"]
+    return _entries(process.run(words, env=environment(cluster, database)).text)
+
+
+def environment(cluster, database):
+    """The environment of a pg_dump whose definitions are compared, whatever the database's settings."""
+    return postgres.environment(cluster.server, database, PGOPTIONS="-c quote_all_identifiers=off")
+
+
+def definitions_of_dump(cluster, path):
+    """The same of what stock dumped: pg_restore prints what pg_dump would have printed."""
+    return _entries(process.run([client(cluster, "pg_restore"), "--schema-only", "-f", "-", str(path)]).text)
+
+
+def _entries(text):
+    found, method = {}, ""
+    for entry in re.split(r"^--\n-- (?=Name: )", text, flags=re.MULTILINE):
+        name, definition = entry.split("\n", 1)
+        lines = [line for line in definition.rstrip("\n-").split("\n") if not re.match(r"\\(un)?restrict |SET ", line)]
+        if "; Type: TABLE; " in name or "; Type: MATERIALIZED VIEW; " in name:
+            lines.append(f"-- access method: {method}")
+        found.setdefault(name, []).append("\n".join(lines).strip())
+        # Set for all that follow, before the first of them begins.
+        methods = re.findall(r"^SET default_table_access_method = (.*);$", definition, flags=re.MULTILINE)
+        method = methods[-1] if methods else method
+    return {name: "\n".join(sorted(definitions)) for name, definitions in found.items()}
 
 
 def rows(cluster, database):
@@ -42,7 +69,11 @@ def rows(cluster, database):
         for name, value in _PRINTED.items():
             postgres.execute(connection, f"SET {name} TO %s", (value,))
         found = {}
-        for name, kind in postgres.query(connection, _RELATIONS):
+        relations = postgres.query(connection, _RELATIONS)
+        # The planner looks into functions of indexes, which call others by their bare names.
+        schemas = postgres.value(connection, "SELECT string_agg(quote_ident(nspname), ', ') FROM pg_namespace")
+        postgres.execute(connection, f"SET search_path TO {schemas}")
+        for name, kind in relations:
             what = "last_value, is_called" if kind == "S" else "each::text"
             values = postgres.query(connection, f"SELECT {what} FROM ONLY {name} AS each")
             found[name] = sorted(map(str, values))

@@ -5,12 +5,14 @@ A statement that the server refuses is left out (the test counts them), so that 
 
 from collections import namedtuple
 
+import rarer
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from values import EXTENSION_OF, ORDERED, VALUES, literal, name_bodies, quoted
+from values import EXTENSION_OF, ORDERED, TEXT, VALUES, literal, name_bodies, quoted
 
 ROLES = ("sink reader", 'Sink "Writer"')
 Table = namedtuple("Table", "name columns key")  # columns: {quoted name: type}; key: quoted name, or ''
-# statements run inside; settings on the database from outside, before them; extensions are made first.
+# statements run inside; settings on the database from outside, before them; extensions: those that it has.
 Database = namedtuple("Database", "extensions settings statements")
 
 
@@ -20,7 +22,10 @@ class History:
     def __init__(self, draw):
         self.draw = draw
         self.statements = []
-        self.extensions = self.some(("postgis", "hstore", "citext", "btree_gist", "pg_trgm", "unaccent"))
+        self.extensions = self.some(("hstore", "citext", "btree_gist", "pg_trgm", "unaccent", "ltree"))
+        self.add(*(f"CREATE EXTENSION {each} SCHEMA public" for each in self.extensions))
+        if self.chance(6):
+            self.extensions.append("postgis")  # the template has it
         self.count = 0
         self.schemas = ["public"]
         self.types, self.functions, self.tables = {}, [], []
@@ -38,16 +43,21 @@ class History:
         return self.draw(st.integers(1, of)) == 1
 
     def name(self):
-        """A new quoted name."""
+        """A new quoted name; one in many as long as names can be."""
         self.count += 1
-        return quoted(f"{self.draw(name_bodies())}{self.count}")
+        name = f"{self.draw(name_bodies())}{self.count}"
+        return quoted(name + "x" * (63 - len(name.encode())) if self.count % 29 == 0 else name)
+
+    def role(self):
+        """One of the roles, quoted."""
+        return quoted(self.one(ROLES))
 
     def place(self):
         """A new quoted name in one of the schemas."""
         return f"{self.one(self.schemas)}.{self.name()}"
 
     def text(self):
-        return self.draw(VALUES["text"])
+        return self.draw(TEXT)
 
     def type(self):
         """The name of a type that has values here."""
@@ -63,29 +73,41 @@ class History:
     # Schemas, types, functions
 
     def make_schema(self):
-        name = self.name()
+        name = self.name().replace('"pg_', '"p', 1)
         self.add(f"CREATE SCHEMA {name}")
         if self.chance():
-            self.add(f"GRANT USAGE, CREATE ON SCHEMA {name} TO {quoted(self.one(ROLES))}")
+            self.add(f"GRANT USAGE, CREATE ON SCHEMA {name} TO {self.role()}")
         self.schemas.append(name)
 
     def make_type(self):
         name = self.place()
-        kind = self.one(("enum", "domain", "composite", "range"))
+        kind = self.one(("enum", "integers", "texts", "composite", "range"))
         if kind == "enum":
             labels = [literal(f"{label}{number}") for number, label in enumerate(("ok", "l'été; --", "\\", "é"))]
-            self.add(f"CREATE TYPE {name} AS ENUM ({', '.join(labels)})")
+            self.add(
+                f"CREATE TYPE {name} AS ENUM ({', '.join(labels)})", f"ALTER TYPE {name} ADD VALUE 'first' BEFORE 'ok0'"
+            )
             self.types[name] = labels
-        elif kind == "domain":
+        elif kind == "integers":
             check = "" if self.chance() else f" CONSTRAINT {self.name()} CHECK (VALUE <> 13)"
             self.add(f"CREATE DOMAIN {name} AS integer DEFAULT 7{check}")
             self.types[name] = ["1", "-5"]
+            if self.chance():
+                self.add(f"ALTER DOMAIN {name} ADD CONSTRAINT {self.name()} CHECK (VALUE < 99) NOT VALID")
+        elif kind == "texts":
+            base = self.one(("text", "varchar(30)", 'text COLLATE "C"', "text[]"))
+            null = self.one(("", " NOT NULL"))
+            self.add(f"CREATE DOMAIN {name} AS {base}{null} DEFAULT '{{}}' CHECK (length(VALUE::text) < 50)")
+            self.types[name] = ["'{}'", literal("{é\\\\,b}")]
         elif kind == "composite":
-            self.add(f"CREATE TYPE {name} AS ({self.name()} text, {self.name()} numeric(5,1))")
-            self.types[name] = ["ROW(E'a,\"b\\\\', 1.5)", "ROW(NULL, NULL)"]
+            inner = self.one(self.types) if self.types and self.chance() else "text"
+            self.add(f"CREATE TYPE {name} AS ({self.name()} {inner}, {self.name()} numeric(5,1))")
+            self.types[name] = ["ROW(E'a,\"b\\\\', 1.5)" if inner == "text" else "ROW(NULL, 1.5)", "ROW(NULL, NULL)"]
         else:
             self.add(f"CREATE TYPE {name} AS RANGE (subtype = float8, subtype_diff = float8mi)")
             self.types[name] = ["'[1.5,2)'", "'empty'"]
+        if self.chance(2):
+            self.types[f"{name}[]"] = [f"ARRAY[{each}, NULL]::{name}[]" for each in self.types[name]]
         if self.chance():
             self.add(f"COMMENT ON TYPE {name} IS {self.text()}")
 
@@ -151,8 +173,11 @@ class History:
         """Identity, serial and generated columns, beside those that are filled."""
         integers = [column for column, type_ in columns.items() if type_ in ("integer", "smallint")]
         if self.chance():
-            yield self.name() + " integer GENERATED {} AS IDENTITY (START 10 INCREMENT {})".format(
-                self.one(("ALWAYS", "BY DEFAULT")), self.one((1, -3, 5))
+            yield (
+                self.name()
+                + " integer GENERATED {} AS IDENTITY (START 10 MINVALUE -9 MAXVALUE 99 INCREMENT {})".format(
+                    self.one(("ALWAYS", "BY DEFAULT")), self.one((1, -3, 5))
+                )
             )
         if self.chance(4):
             yield self.name() + " bigserial"
@@ -275,7 +300,7 @@ class History:
         self.add(
             f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY",
             f"CREATE POLICY {self.name()} ON {table.name} AS {self.one(('PERMISSIVE', 'RESTRICTIVE'))}"
-            f" FOR {self.one(('ALL', 'SELECT'))} TO {quoted(self.one(ROLES))}, PUBLIC USING (current_user <> 'x')",
+            f" FOR {self.one(('ALL', 'SELECT'))} TO {self.role()}, PUBLIC USING (current_user <> 'x')",
         )
         if self.chance():
             self.add(f"ALTER TABLE {table.name} FORCE ROW LEVEL SECURITY")
@@ -300,7 +325,7 @@ class History:
             self.add(f"COMMENT ON {kind} {name} IS {self.text()}")
 
     def make_privileges(self):
-        table, role = self.one(self.tables), quoted(self.one(ROLES))
+        table, role = self.one(self.tables), self.role()
         self.add(f"GRANT {self.one(('SELECT', 'INSERT, UPDATE', 'ALL'))} ON {table.name} TO {role}")
         if table.columns and self.chance(2):
             self.add(f"GRANT SELECT ({self.one(table.columns)}) ON {table.name} TO {role} WITH GRANT OPTION")
@@ -318,48 +343,27 @@ class History:
                 f"ALTER TABLE {table.name} ALTER COLUMN {column} SET STATISTICS 17",
             )
 
-    def make_other(self):
-        """One of the rarer kinds."""
-        table, name, schema = self.one(self.tables), self.name(), self.one(self.schemas)
-        column = self.one(table.columns) if table.columns else None
-        self.add(
-            *self.one(
-                (
-                    (f"CREATE SEQUENCE {schema}.{name} INCREMENT -3 MINVALUE -100 MAXVALUE -1 CYCLE",
-                     f"SELECT nextval({literal(f'{schema}.{name}')})"),
-                    (f"CREATE AGGREGATE {schema}.{name} (float8) (SFUNC = float8pl, STYPE = float8, INITCOND = '0')",),
-                    (f"CREATE OPERATOR {schema}.==== (LEFTARG = int, RIGHTARG = int, PROCEDURE = int4eq)",),
-                    (f"CREATE TEXT SEARCH CONFIGURATION {schema}.{name} (COPY = french)",),
-                    (f"CREATE COLLATION {schema}.{name} (provider = icu, locale = 'und-u-ks-level2')",),
-                    (f"CREATE PUBLICATION {name} FOR TABLE {table.name}",),
-                    (f"CREATE STATISTICS {schema}.{name} ON {', '.join(list(table.columns)[:2])} FROM {table.name}",),
-                    (f"SELECT lo_from_bytea({self.count + 90000}, {self.draw(VALUES['bytea'])})",
-                     f"COMMENT ON LARGE OBJECT {self.count + 90000} IS {self.text()}"),
-                    (f"ALTER TABLE {table.name} REPLICA IDENTITY FULL", f"CLUSTER {table.name}"),
-                    (f"CREATE FOREIGN DATA WRAPPER {name}", f"CREATE SERVER {name} FOREIGN DATA WRAPPER {name}",
-                     f"CREATE USER MAPPING FOR PUBLIC SERVER {name} OPTIONS (\"user\" {self.text()})",
-                     f"CREATE FOREIGN TABLE {schema}.{name} (a int OPTIONS (n 'b')) SERVER {name}"),
-                    (f"CREATE PROCEDURE {schema}.{name}(a int) LANGUAGE sql AS 'SELECT 1'",),
-                    (f"ALTER TABLE {table.name} ADD CONSTRAINT {name} EXCLUDE USING gist ({column} WITH &&)",),
-                    (f"CREATE CAST (text AS {self.one(self.types)}) WITH INOUT" if self.types else "SELECT 1",),
-                    (f"CREATE TABLE {schema}.{name} OF {self.one(self.types)}" if self.types else "SELECT 1",),
-                    (f"CREATE FUNCTION {schema}.{name}() RETURNS event_trigger LANGUAGE plpgsql AS"
-                     f" 'BEGIN RAISE NOTICE ''x''; END'",
-                     f"CREATE EVENT TRIGGER {name} ON ddl_command_end EXECUTE PROCEDURE {schema}.{name}()"),
-                )
-            )
-        )  # fmt: skip
+    def make_rarer(self):
+        self.add(*self.one(rarer.KINDS)(self))
 
 
+# Settings of a database, with the SQL of their values: those that change what is read, computed or printed.
 SETTINGS = (
-    ("TimeZone", "Pacific/Chatham"), ("DateStyle", "German"), ("IntervalStyle", "iso_8601"), ("lc_monetary", "C"),
-    ("extra_float_digits", "0"), ("bytea_output", "escape"), ("default_text_search_config", "pg_catalog.french"),
-    ("statement_timeout", "60s"), ("search_path", "nowhere"), ("default_transaction_isolation", "serializable"),
+    ("TimeZone", "'Pacific/Chatham'"), ("DateStyle", "'German'"), ("IntervalStyle", "'iso_8601'"),
+    ("lc_monetary", "'C'"), ("extra_float_digits", "-15"), ("bytea_output", "'escape'"),
+    ("default_text_search_config", "'pg_catalog.french'"), ("statement_timeout", "'60s'"), ("search_path", "nowhere"),
+    ("search_path", "\"$user\", public, \"a, b\""), ("default_transaction_isolation", "'serializable'"),
+    ("default_transaction_read_only", "on"), ("default_transaction_deferrable", "on"), ("lock_timeout", "'10s'"),
+    ("array_nulls", "off"), ("transform_null_equals", "on"), ("quote_all_identifiers", "on"),
+    ("standard_conforming_strings", "off"), ("check_function_bodies", "off"), ("client_encoding", "'LATIN1'"),
+    ("client_min_messages", "error"), ("xmloption", "document"), ("xmlbinary", "hex"), ("row_security", "off"),
+    ("enable_seqscan", "off"), ("work_mem", "'64kB'"), ("constraint_exclusion", "on"), ("backslash_quote", "off"),
+    ("session_replication_role", "replica"), ("site.\"Setting\"", "E'l''été\\n--'"), ("geqo", "off"),
 )  # fmt: skip
 _LATER = (
     "make_table", "make_table", "make_partitioned", "make_reference", "make_reference", "make_index", "make_index",
     "make_check", "make_trigger", "make_policy", "make_view", "make_view", "make_privileges", "make_comment",
-    "make_other", "make_other", "make_function", "make_type",
+    "make_rarer", "make_rarer", "make_rarer", "make_rarer", "make_rarer", "make_function", "make_type",
 )  # fmt: skip
 
 
@@ -375,3 +379,25 @@ def databases(draw):
     for kind in draw(st.lists(st.sampled_from(_LATER), min_size=2, max_size=16)):
         getattr(history, kind)()
     return Database(tuple(history.extensions), tuple(history.some(SETTINGS)), tuple(history.statements))
+
+
+_RUN = 10  # Hypothesis varies what it has drawn before from its 11th example on: too much alike to count
+
+
+def drawn(count, first_seed):
+    """`count` different databases, drawn in short runs with the seeds from `first_seed` on."""
+    found = {}  # ordered
+    while len(found) < count:
+
+        @seed(first_seed)
+        @settings(
+            max_examples=_RUN, deadline=None, database=None, phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(databases())
+        def draw(database):
+            found.setdefault(database)
+
+        draw()
+        first_seed += 1
+    return list(found)[:count]
