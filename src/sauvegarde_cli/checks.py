@@ -88,14 +88,19 @@ def read_failures(reports):
     return tuple(failures)
 
 
-def lint():
-    """Every linter over the whole tree; each one is a test of its own."""
+def lint(output=None):
+    """Run every linter over the whole tree; each one counts as a test. output: a file in place of the terminal."""
     bin_folder = tools(environment.LANES[0])
     count = Count()
     for command in LINTERS:
-        say(f"$ {' '.join(command)}")
+        print(f"$ {' '.join(command)}", file=output or sys.stdout, flush=True)
         done = subprocess.run(
-            [bin_folder / command[0], *command[1:]], cwd=ROOT, env=tool_environment(bin_folder), check=False
+            [bin_folder / command[0], *command[1:]],
+            cwd=ROOT,
+            env=tool_environment(bin_folder),
+            check=False,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
         )
         count += Count(passed=1) if done.returncode == 0 else Count(failed=1)
     return count
@@ -123,10 +128,33 @@ def run_pytest_in(command, bin_folder, reports, output=None):
     return count
 
 
-def unit(reports):
+def unit(reports, output=None):
     """The tests that need no host, in the main lane, whose lock has what they need."""
     bin_folder = tools(environment.LANES[0])
-    return run_pytest_in([bin_folder / "pytest", "tests/unit"], bin_folder, reports / "unit")
+    return run_pytest_in([bin_folder / "pytest", "tests/unit"], bin_folder, reports / "unit", output)
+
+
+def without_hosts(names, reports, output=None):
+    """The Parts of lint and unit tests, as far as they are among the names."""
+    work = {"lint": lambda: lint(output), "unit": lambda: unit(reports, output)}
+    return [timed(name, reports, work[name]) for name in work if name in names]
+
+
+def beside_preparation(names, scenarios, reports):
+    """Prepare the scenarios, and run lint and unit tests meanwhile; returns their Parts once their output is printed."""
+    if names:
+        tools(environment.LANES[0])
+    log = reports / "without-hosts.log"
+    with log.open("w") as output, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(without_hosts, names, reports, output)
+        for name in scenarios:
+            prepare(name)
+        parts = running.result()
+    if names:
+        heading(" and ".join(part.name for part in parts))
+        sys.stdout.write(log.read_text(errors="replace"))
+        sys.stdout.flush()
+    return parts
 
 
 def lane(scenario):
@@ -208,14 +236,12 @@ def test(wanted):
     with_hosts = [name for name in wanted if name not in ("lint", "unit")]
     if with_hosts:
         as_root("Starting hosts to test on")
-    parts = []
+    others = [name for name in wanted if name not in with_hosts]
     with tempfile.TemporaryDirectory(prefix="sauvegarde-test-") as folder:
         reports = Path(folder)
-        for name in [name for name in wanted if name not in with_hosts]:
-            heading(name)
-            parts.append(timed(name, reports, lint) if name == "lint" else timed(name, reports, unit, reports))
-        for name in with_hosts:
-            prepare(name)
+        if not with_hosts:
+            return report(without_hosts(others, reports))
+        parts = beside_preparation(others, with_hosts, reports)
         if len(with_hosts) == 1:
             heading(with_hosts[0])
             parts.append(timed(with_hosts[0], reports, on_hosts, with_hosts[0], reports))
