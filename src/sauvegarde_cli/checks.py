@@ -141,7 +141,7 @@ def without_hosts(names, reports, output=None):
 
 
 def beside_preparation(names, scenarios, reports):
-    """Prepare the scenarios, and run lint and unit tests meanwhile; returns their Parts once their output is printed."""
+    """Prepare the scenarios, with lint and unit tests meanwhile; returns their Parts once their output is printed."""
     if names:
         tools(environment.LANES[0])
     log = reports / "without-hosts.log"

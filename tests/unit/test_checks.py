@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,27 @@ def test_side_by_side_all_are_counted_and_each_output_is_whole(tmp_path, monkeyp
     printed = capsys.readouterr().out
     for name in ("one", "three", "seventh"):
         assert f"== {name}\n{name} 0\n{name} 1\n{name} 2\n" in printed
+
+
+def test_lint_runs_while_hosts_are_prepared(tmp_path, monkeypatch, capsys):
+    started, prepared = threading.Event(), []
+
+    def lint(output):
+        output.write("a finding\n")
+        started.set()
+        return checks.Count(passed=1)
+
+    def prepare(name):
+        assert started.wait(60), "lint starts before the preparation ends"
+        prepared.append(name)
+
+    monkeypatch.setattr(checks, "lint", lint)
+    monkeypatch.setattr(checks, "prepare", prepare)
+    monkeypatch.setattr(checks, "tools", lambda lane: None)
+    parts = checks.beside_preparation(["lint"], ["one", "two"], tmp_path)
+    assert [(part.name, part.count.passed) for part in parts] == [("lint", 1)]
+    assert prepared == ["one", "two"]
+    assert "== lint\na finding\n" in capsys.readouterr().out
 
 
 def test_the_exit_code_follows_the_count(capsys):
