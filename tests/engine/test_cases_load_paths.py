@@ -100,22 +100,6 @@ def test_functions_find_their_own_schemas_first(empty, tmp_path, form):
     assert done["notes"] == [] and proconfig(empty, "paths_back") == given
 
 
-@pytest.mark.parametrize("form", ["archive", "custom"])
-def test_functions_keep_no_path_whatever_the_database_sets(empty, tmp_path, form):
-    """quote_all_identifiers changes how the server stores a path that is given while the dump is loaded."""
-    empty.execute(
-        "CREATE FUNCTION kept(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN i; END';"
-        "CREATE FUNCTION own() RETURNS int LANGUAGE plpgsql SET search_path = \"A b\" AS 'BEGIN RETURN 1; END';"
-        "CREATE TABLE kept_rows (id int); CREATE INDEX ON kept_rows (kept(id)); INSERT INTO kept_rows VALUES (1)",
-        "paths",
-    )
-    for setting in ("quote_all_identifiers = on", "array_nulls = off", "standard_conforming_strings = off"):
-        empty.execute(f"ALTER DATABASE paths SET {setting}")
-    paths = proconfig(empty, "paths")
-    filled(empty, tmp_path, form)
-    assert proconfig(empty, "paths_back") == paths == [("own()", ['search_path="A b"'])]
-
-
 PATHS = {
     "'my-schema'": '"my-schema"',
     "'$user'": '"$user"',
