@@ -109,6 +109,8 @@ def _django():
         masking,
         people,
         personal,
+        privacy,
+        private_fields,
         proof,
         sets,
         site,

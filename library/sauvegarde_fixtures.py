@@ -42,6 +42,24 @@ options:
         type: list
         elements: str
         required: true
+      people:
+        description: In place of O(people), for this set.
+        type: str
+        choices: [private, keep]
+      masks:
+        description:
+          - Actions by model and field, C({pages.article: {author: keep}}). V(keep) writes the field as it is, V(empty)
+            leaves it empty, V(number) writes a reference as the number that stock C(dumpdata) writes.
+        type: dict
+  people:
+    description:
+      - What the files hold of people. With V(private) references to people are empty, or numbers where they must not be
+        empty, and e-mail addresses, telephones, names of authors and contacts, and tokens are empty; a set whose rows
+        are people is refused. With V(keep) all of it is written, login names among it.
+      - An import leaves a field that the set empties as it is in rows that are there.
+    type: str
+    choices: [private, keep]
+    default: private
   mode:
     description:
       - How an import treats rows that the files do not have; C(replace) removes them. Those that the model's default
@@ -96,6 +114,11 @@ sets:
   returned: exported
   type: list
   elements: dict
+private:
+  description: Sentences that name each field which is empty in the files, or a number.
+  returned: exported
+  type: list
+  elements: str
 committed:
   description: The new commit, or null where nothing had changed.
   returned: exported with commit
@@ -112,7 +135,7 @@ loaded:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde import git
-from ansible.module_utils.sauvegarde.django import arguments, load, sets
+from ansible.module_utils.sauvegarde.django import arguments, load, privacy, sets
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
@@ -121,11 +144,20 @@ def export(module, site, wanted):
     if parameters["commit"]:
         files = [each["file"] for each in sets.checked(wanted)]
         git.require_place(parameters["folder"], files, user=site.user)
-    done = sets.export(site, wanted, parameters["folder"], not module.check_mode, owner=site.user, texts=module._diff)
+    done = sets.export(
+        site,
+        wanted,
+        parameters["folder"],
+        not module.check_mode,
+        owner=site.user,
+        texts=module._diff,
+        people=parameters["people"],
+    )
     changed = [each for each in done if each["changed"]]
     result = {
         "changed": bool(changed),
         "sets": [{key: each[key] for key in ("name", "path", "changed", "objects")} for each in done],
+        "private": sets.private_sentences(done),
     }
     if module._diff:
         result["diff"] = [
@@ -147,7 +179,8 @@ def export(module, site, wanted):
 
 def bring_in(module, site, wanted):
     options = arguments.given(module.params, ("mode", "policy"))
-    result = sets.bring_in(site, wanted, module.params["folder"], dict(options, check_only=module.check_mode))
+    people = module.params["people"]
+    result = sets.bring_in(site, wanted, module.params["folder"], dict(options, check_only=module.check_mode), people)
     sentences = "".join(each["sentence"] + "\n" for each in result["differences"])
     return {"changed": result["changed"], "loaded": result["loaded"], "diff": {"prepared": sentences}}
 
@@ -158,6 +191,8 @@ def main():
         "file": {"type": "str"},
         "indent": {"type": "int"},
         "models": {"type": "list", "elements": "str", "required": True},
+        "people": {"type": "str", "choices": list(privacy.CHOICES)},
+        "masks": {"type": "dict"},
     }
     module = AnsibleModule(
         argument_spec=dict(
@@ -165,6 +200,7 @@ def main():
             state={"type": "str", "choices": ["exported", "imported"], "default": "exported"},
             folder={"type": "path", "required": True},
             sets={"type": "list", "elements": "dict", "options": one_set},
+            people={"type": "str", "choices": list(privacy.CHOICES), "default": privacy.PRIVATE},
             mode={"type": "str", "choices": list(load.MODES), "default": "merge"},
             policy={"type": "dict", "default": {}},
             commit={"type": "bool", "default": False},

@@ -21,7 +21,7 @@ SETS = [
     {"name": "trades", "file": "metiers.json", "models": ["reference.Trade", "reference.TradeVariation"]},
     {"name": "places", "models": ["reference.Place", "reference.PlaceVariation"]},
     {"name": "sites", "models": ["sites"]},
-    {"name": "database", "file": "database.jsonl", "models": ["*"]},
+    {"name": "database", "file": "database.jsonl", "models": ["*"], "people": "keep"},
 ]
 
 

@@ -34,6 +34,8 @@ DEFAULTS = {
     # Whether moments keep their microseconds, which stock cuts; loads take them.
     "exact": False,
     "pks": [],
+    # Fixture sets (`sets.checked`): what they hold of people is emptied or a number.
+    "sets": None,
     "policy": None,
     "key": "",
 }
@@ -57,7 +59,8 @@ def stream(site, values, write, progress=None, prove=True, many=None):
     """Dump into the function `write` (bytes); what goes by is parsed, counted and, to `prove` something later,
     fingerprinted ("fingerprint" is None without it). `many`: a dict that is filled before the first data come.
 
-    Returns {"counts", "fingerprint", "many", "stock", "masked"}; raises where the parse does not agree with the worker.
+    Returns {"counts", "fingerprint", "many", "stock", "masked", "private"}; raises where the parse does not agree
+    with the worker.
     """
     whole = options(values)
     with Check(whole["format"], prove, many) as check:

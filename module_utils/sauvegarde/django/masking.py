@@ -558,7 +558,7 @@ def starting_policy(description):
     fields' names and by their types; free text loses the addresses and telephones inside it; all else is kept, and so
     is what other rows depend on (trees, natural keys, generic references).
     """
-    models = {label: DROP for label in description if _DROPPED.search(label)}
+    models = {label: DROP for label in description if is_account_data(label)}
     depended = dependence(description)
     # Rows that cannot be without a dropped row go with it.
     while True:
@@ -599,7 +599,7 @@ def _needs(field, dropped):
     return bool(relation and relation[0] in dropped and not field["null"] and not field.get("many"))
 
 
-def _named(field, name):
+def mask_by_name(field, name):
     """The mask that the field's name asks for, or an empty text."""
     for pattern, how in _BY_NAME:
         if re.search(pattern, name.lower()):
@@ -615,6 +615,11 @@ def _named(field, name):
     return ""
 
 
+def is_account_data(label):
+    """Whether the model holds sessions, tokens or logs of accounts, whose rows a draft drops."""
+    return bool(_DROPPED.search(label))
+
+
 def is_personal(name):
     """Whether a field of this name holds personal data, of whatever kind."""
     return any(re.search(pattern, name.lower()) for pattern, _ in _BY_NAME)
@@ -625,7 +630,7 @@ def name_fields(description):
     found = {}
     for label, facts in description.items():
         for name, field in facts["fields"].items():
-            how = "" if field.get("relation") or field.get("nested") else _named(field, name)
+            how = "" if field.get("relation") or field.get("nested") else mask_by_name(field, name)
             if how in PEOPLE:
                 found.setdefault(label, {})[name] = how
     return found
@@ -641,7 +646,7 @@ def _start(field, name, models, depended):
         return {"mask": "ip"}
     if field.get("email"):
         return {"mask": "email"}
-    how = _named(field, name)
+    how = mask_by_name(field, name)
     if how:
         return {"mask": how}
     if field["type"] == "SearchVectorField":

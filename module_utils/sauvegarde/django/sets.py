@@ -13,11 +13,11 @@ from pathlib import Path
 from .. import process
 from ..acting import acting_as
 from ..errors import SauvegardeError
-from . import dump, fixture, load
+from . import dump, fixture, load, privacy, private_fields
 from .proof import ALGORITHM, Fingerprint, Objects, compare
 from .site import as_user, describe
 
-__all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "export", "load_if_needed", "put", "read"]
+__all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "export", "load_if_needed", "private_sentences", "put", "read"]
 
 _OWN = ("auth.permission", "contenttypes.")
 # The seven of the seed's site.
@@ -32,26 +32,34 @@ SETS = [
 ]
 
 
-def checked(sets):
+def checked(sets, people=privacy.PRIVATE):
     """The sets, complete; what is wrong raises.
 
     `file` is a path inside the sets' folder, by default NAME.json; `indent` the spaces to indent with, by default one
-    object a line.
+    object a line; `people` says whether a set may hold people's data, by default as the argument `people`; `masks` what
+    becomes of single fields (see `privacy`).
     """
     names, files, whole = set(), set(), []
     for each in sets:
-        unknown = sorted(set(each) - {"name", "file", "models", "indent"})
+        unknown = sorted(set(each) - {"name", "file", "models", "indent", "people", "masks"})
         if unknown or not each.get("name") or not each.get("models"):
             raise SauvegardeError(
                 f"A fixture set is not right: {each}",
                 "Not known: {}.".format(", ".join(unknown)) if unknown else "",
-                "A set has a name, its models, and may have a file and an indent.",
+                "A set has a name, its models, and may have a file, an indent, people and masks.",
             )
         made = {
             "name": each["name"],
             "file": each.get("file") or each["name"] + ".json",
             "models": list(each["models"]),
+            "people": each.get("people") or people,
+            "masks": _masks(each),
         }
+        if made["people"] not in privacy.CHOICES:
+            raise SauvegardeError(
+                "The fixture set {} cannot have people: {}.".format(made["name"], made["people"]),
+                fix="Use one of: {}.".format(", ".join(privacy.CHOICES)),
+            )
         if each.get("indent") is not None:
             made["indent"] = each["indent"]
         if made["name"] in names or made["file"] in files:
@@ -70,6 +78,20 @@ def checked(sets):
         files.add(made["file"])
         whole.append(made)
     return whole
+
+
+def _masks(each):
+    """{label: {field: action}} of the set."""
+    masks = each.get("masks") or {}
+    rules = list(masks.values()) if isinstance(masks, dict) else [None]
+    if not all(isinstance(some, dict) and set(some.values()) <= set(privacy.ACTIONS) for some in rules):
+        raise SauvegardeError(
+            "The masks of the fixture set {} are not right: {}".format(each["name"], masks),
+            fix="Give them as {{application.model: {{field: ACTION}}}}, ACTION one of {}.".format(
+                ", ".join(privacy.ACTIONS)
+            ),
+        )
+    return {label: dict(some) for label, some in masks.items()}
 
 
 def _is_inside(file):
@@ -96,9 +118,12 @@ def place(entry):
     return (not number, key if number else 0, json.dumps(entry["fields"] if key is None else key))
 
 
-def read(site, sets):
-    """The sets' texts, all from one snapshot: [{"name", "file", "text", "objects", "fingerprint", "many"}]."""
-    sets, entries, many = checked(sets), {}, {}
+def read(site, sets, people=privacy.PRIVATE):
+    """The sets' texts, all from one snapshot.
+
+    Returns [{"name", "file", "text", "objects", "fingerprint", "many", "private"}], the last as `privacy.actions`.
+    """
+    sets, entries, many = checked(sets, people), {}, {}
 
     def take(entry):
         for name in many.get(entry["model"], ()):
@@ -107,14 +132,14 @@ def read(site, sets):
         entries.setdefault(entry["model"], []).append(entry)
 
     labels = [label for each in sets for label in each["models"]]
-    result = dump.stream(site, _labels(labels, "jsonl"), dump.parsed(take), many=many)
+    result = dump.stream(site, dict(_labels(labels, "jsonl"), sets=sets), dump.parsed(take), many=many)
     # The models in the site's order, so that what is pointed to comes before what points.
     ordered = {model: sorted(some, key=place) for model, some in entries.items()}
     done = []
     for each in sets:
-        models = [model for model in many if any(_names(label, model) for label in each["models"])]
+        models = [model for model in many if any(privacy.names(label, model) for label in each["models"])]
         for label in each["models"]:
-            if not any(_names(label, model) for model in many):
+            if not any(privacy.names(label, model) for model in many):
                 raise SauvegardeError(
                     "The fixture set {} names {}, of which the site has nothing.".format(each["name"], label),
                     fix="Name an application or application.Model of the site.",
@@ -130,20 +155,20 @@ def read(site, sets):
                 "objects": len(chosen),
                 "fingerprint": {"algorithm": ALGORITHM, "tables": {m: tables[m] for m in models if m in tables}},
                 "many": {model: many[model] for model in models},
+                "private": {model: result["private"][model] for model in models if model in result["private"]},
             }
         )
     return done
 
 
-def _names(label, model):
-    """Whether a set's label (`app`, `app.Model`, `*`) names the model."""
-    label, model = label.lower(), model.lower()
-    return label in ("*", model, model.split(".")[0])
+def private_sentences(made):
+    """What of the sets that `read` gave was emptied or is a number, for people."""
+    return privacy.sentences({model: rules for each in made for model, rules in each["private"].items()})
 
 
-def export(site, sets, folder, write=True, owner="", texts=False):
+def export(site, sets, folder, write=True, owner="", texts=False, people=privacy.PRIVATE):
     """Export the sets into the folder (see `put`)."""
-    return put(read(site, sets), folder, write, owner, texts)
+    return put(read(site, sets, people), folder, write, owner, texts)
 
 
 def put(made, folder, write=True, owner="", texts=False):
@@ -189,12 +214,13 @@ def _put(folder, files, write, texts):
     return done
 
 
-def bring_in(site, sets, folder, values=None):
+def bring_in(site, sets, folder, values=None, people=privacy.PRIVATE):
     """Load the sets' files, all in one transaction. Returns as `load_if_needed`.
 
-    Where we are root, they are read as the site's user, whose the folder is (see `put`).
+    Where we are root, they are read as the site's user, whose the folder is (see `put`). A field that the sets empty
+    stays as it is in rows that are there already.
     """
-    sets, folder = checked(sets), Path(str(folder))
+    sets, folder = checked(sets, people), Path(str(folder))
     labels = [label for each in sets for label in each["models"]]
     with contextlib.ExitStack() as stack:
         files = [folder / each["file"] for each in sets]
@@ -202,7 +228,7 @@ def bring_in(site, sets, folder, values=None):
         if reader:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
             files = [_read_by(reader, path, place / f"{number}-{path.name}") for number, path in enumerate(files)]
-        return load_if_needed(site, files, values or {}, labels)
+        return load_if_needed(site, files, values or {}, labels, sets)
 
 
 def _read_by(reader, path, copy):
@@ -212,10 +238,11 @@ def _read_by(reader, path, copy):
     return copy
 
 
-def load_if_needed(site, paths, values, labels=None):
+def load_if_needed(site, paths, values, labels=None, sets=None):
     """Load fixtures where the database does not hold just what they do.
 
-    `labels`: the models that they cover, by default those that they name. Returns {"changed", "loaded", "differences"}:
+    `labels`: the models that they cover, by default those that they name. `sets`: those that the files are of: what
+    they hold of people is compared, and loaded, without it. Returns {"changed", "loaded", "differences"}:
     `loaded` as `load.load` (None where nothing was to be done), the differences of the database, before and after.
     """
     values = dict(values)
@@ -225,21 +252,22 @@ def load_if_needed(site, paths, values, labels=None):
         readable = all(fixture.kind_of(path.name)[0] in ("json", "jsonl") for path in paths)
         if labels is None:
             labels = _comparable(site, paths) if readable else ["*"]
-        before = _fingerprint(site, labels)
+        before = _fingerprint(site, labels, sets)
         wanted = _scanned(paths, Fingerprint(before["many"])).result() if readable else None
         if wanted is not None and not compare(wanted, before["fingerprint"]):
             return {"changed": False, "loaded": None, "differences": []}
+        wholes = private_fields.completed(stack, site, paths, before.get("private", {}))
         if values.get("mode") == "replace" and readable:
             # So that a model whose last row is gone is emptied too.
             values["models"] = sorted(before["many"])
-        loaded = load.load(site, paths, values)
+        loaded = load.load(site, wholes, values)
         if values.get("check_only"):
             if not readable:
                 return {"changed": True, "loaded": loaded, "differences": []}
-            after = _after(site, paths, labels, before["many"], values.get("mode") == "replace")
+            after = _after(site, paths, labels, before["many"], values.get("mode") == "replace", sets)
             differences = compare(before["fingerprint"], after)
             return {"changed": bool(differences), "loaded": loaded, "differences": differences}
-        differences = compare(before["fingerprint"], _fingerprint(site, labels)["fingerprint"])
+        differences = compare(before["fingerprint"], _fingerprint(site, labels, sets)["fingerprint"])
         return {"changed": bool(differences), "loaded": loaded, "differences": differences}
 
 
@@ -271,18 +299,18 @@ def _scanned(paths, fingerprint):
     return fingerprint
 
 
-def _after(site, paths, labels, many, replace):
+def _after(site, paths, labels, many, replace, sets):
     """The fingerprint that a load would leave: a merge keeps what the files do not have."""
     brought = _scanned(paths, Objects(many))
     if not replace and labels:
-        dump.stream(site, _labels(labels, "jsonl"), dump.parsed(brought.keep), prove=False)
+        dump.stream(site, dict(_labels(labels, "jsonl"), sets=sets), dump.parsed(brought.keep), prove=False)
     return brought.result()
 
 
-def _fingerprint(site, labels):
+def _fingerprint(site, labels, sets):
     if not labels:
         return {"many": {}, "fingerprint": Fingerprint({}).result()}
-    return dump.stream(site, _labels(labels, "json"), _nowhere)
+    return dump.stream(site, dict(_labels(labels, "json"), sets=sets), _nowhere)
 
 
 def _labels(labels, form):

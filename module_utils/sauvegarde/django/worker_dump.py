@@ -26,6 +26,7 @@ from django.db.models.query import ModelIterable, QuerySet
 from ..errors import SauvegardeError
 from .leaks import Originals
 from .masking import Empty, Masking
+from .privacy import Emptied, actions
 from .worker_dates import unreadable, warning
 from .worker_derived import left_out, tables_of
 from .worker_direct import direct
@@ -205,6 +206,7 @@ class Reader:
 
     def __init__(self, model, options, style, masking, keys):
         self.model, self.style, self.masking, self.keys = model, style, masking, keys
+        self.numbers = getattr(masking, "numbers", ())  # references that are numbers, whatever natural keys there are
         self.using = options["database"]
         self.natural_foreign = options["natural_foreign"]
         self.natural_primary = options["natural_primary"]
@@ -319,7 +321,10 @@ class Reader:
 
     def is_natural(self, field):
         return bool(
-            self.natural_foreign and field.remote_field is not None and hasattr(field.remote_field.model, "natural_key")
+            self.natural_foreign
+            and field.remote_field is not None
+            and hasattr(field.remote_field.model, "natural_key")
+            and field.name not in self.numbers
         )
 
     def encoder(self, field):
@@ -421,11 +426,15 @@ class Reader:
             chunk = list(islice(objects, _CHUNK))
             if not chunk:
                 return
-            for entry in serializer.serialize(
+            entries = serializer.serialize(
                 chunk,
                 use_natural_foreign_keys=self.natural_foreign,
                 use_natural_primary_keys=self.natural_primary,
-            ):
+            )
+            if self.numbers:
+                for entry, plain in zip(entries, PythonSerializer().serialize(chunk)):
+                    entry["fields"].update((name, plain["fields"][name]) for name in self.numbers)
+            for entry in entries:
                 if self.masking:
                     entry = self.masking.entry(self._without_generated(_plain(entry)), self.natural_foreign)
                 yield self.style.entry(entry)
@@ -461,9 +470,11 @@ class Writer:
 
 def dump(options, source, output):
     """Write the chosen models to the output. `options`: labels, exclude, database, format, indent, natural_foreign,
-    natural_primary, all, derived, exact, pks, and, to mask, policy and key (hexadecimal).
+    natural_primary, all, derived, exact, pks, sets (fixture sets, which hold no people), and, to mask, policy and
+    key (hexadecimal).
 
     Returns {"counts": {label: objects}, "stock": {label: why it went through Django's serializer}, "masked": bool,
+    "private": as `privacy.actions` gives it,
     "warnings": sentences about what the text does not hold as the database does}.
     """
     tables = None
@@ -481,6 +492,7 @@ def dump(options, source, output):
     if options["pks"] and len(chosen) != 1:
         raise SauvegardeError("Chosen keys need one chosen model.", f"{len(chosen)} models are chosen.", "Name one.")
     masking = _masking(options, [model._meta.label_lower for model in chosen])
+    private = _private(options, [model._meta.label_lower for model in chosen])
     output.progress(many=_many(chosen))
     style = Style(options["format"], options["indent"], options["exact"])
     writer = Writer(style, output)
@@ -494,7 +506,7 @@ def dump(options, source, output):
             label = model._meta.label_lower
             if masking and masking.drops(label):
                 continue
-            reader = Reader(model, options, style, masking, keys)
+            reader = Reader(model, options, style, private["masks"].get(label, masking), keys)
             if reader.reason:
                 stock[label] = reader.reason
             try:
@@ -506,7 +518,13 @@ def dump(options, source, output):
             warnings += [warning(label, *each) for each in sorted(reader.endless.items())]
             output.progress(model=label, objects=counts[label])
     writer.end()
-    return {"counts": counts, "stock": stock, "masked": masking is not None, "warnings": warnings}
+    return {
+        "counts": counts,
+        "stock": stock,
+        "masked": masking is not None,
+        "private": private["actions"],
+        "warnings": warnings,
+    }
 
 
 def convert(options, source, output):
@@ -563,6 +581,15 @@ def _chosen(options, tables):
 def _many(chosen):
     """{label: names of the many-to-many fields}: what a proof takes as sets."""
     return {model._meta.label_lower: [field.name for field in model._meta.local_many_to_many] for model in chosen}
+
+
+def _private(options, labels):
+    """{"actions": as `privacy.actions`, "masks": {label: its `Emptied`}} of a dump of fixture sets."""
+    if not options.get("sets"):
+        return {"actions": {}, "masks": {}}
+    described = description(options["database"])
+    found = actions(described, options["sets"], [label for label in labels if label in described])
+    return {"actions": found, "masks": {label: Emptied(described[label], rules) for label, rules in found.items()}}
 
 
 def _masking(options, labels):

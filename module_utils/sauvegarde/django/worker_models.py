@@ -7,6 +7,7 @@ import uuid
 
 import django
 from django.apps import apps
+from django.conf import settings
 from django.core import serializers
 from django.core.management.utils import parse_apps_and_model_labels
 from django.db import connections, models, router, transaction
@@ -54,10 +55,11 @@ def describe(options, source, output):
 
 
 def description(using):
-    """{label: {"pk", "natural_key", "fields"}} of every model with a table of its own."""
+    """{label: {"pk", "user" (whether it is the user model), "natural_key", "fields"}} of all that have a table."""
     return {
         model._meta.label_lower: {
             "pk": model._meta.pk.name,
+            "user": model._meta.label_lower == settings.AUTH_USER_MODEL.lower(),
             "natural_key": _places(natural_parts(model)),
             # What the database computes is no data of the site's: no policy, no masked dump and no proof knows of it.
             "fields": _fields(model, using),

@@ -1,12 +1,14 @@
 """The `fixtures` kind: a Django site's fixture sets, one file each, and on request into the site's git repository.
 
-job: site (see django.site.Site); sets (see django.sets, by default the seven of the seed's site); and `repository`,
+job: site (see django.site.Site); sets (see django.sets, by default the seven of the seed's site); `people`: keep where
+the sets may hold people's data (see django.privacy); and `repository`,
 where the files are to be committed: path, folder (inside it), user, name, email, message, push.
 """
 
 from pathlib import Path
 
 from .. import archive, git
+from ..django import privacy
 from ..django import sets as fixture_sets
 from ..django import site as sites
 from ..errors import SauvegardeError
@@ -18,7 +20,7 @@ read = dumpdata.read
 def preflight(job, directory, last):
     """The site answers, the sets are right, the repository is one."""
     where = sites.site(job.get("site") or {})
-    sets = fixture_sets.checked(job.get("sets") or fixture_sets.SETS)
+    sets = fixture_sets.checked(job.get("sets") or fixture_sets.SETS, job.get("people") or privacy.PRIVATE)
     repository = job.get("repository")
     if repository and not (Path(repository["path"]) / ".git").exists():
         raise SauvegardeError(
@@ -29,6 +31,13 @@ def preflight(job, directory, last):
         folder = Path(repository.get("folder", "fixtures"))
         git.require_place(repository["path"], [str(folder / each["file"]) for each in sets], repository.get("user", ""))
     described = sites.describe(where)
+    # A set that says too little of its people stops here, before anything is read.
+    chosen = [
+        label
+        for label in described["models"]
+        if any(privacy.names(name, label) for each in sets for name in each["models"])
+    ]
+    privacy.actions(described["models"], sets, chosen)
     archive.require_space(directory, int(last["stored_bytes"] * 1.2) if last else 16 * 1024 * 1024)
     return {"site": where, "sets": sets, "described": described}
 
@@ -44,6 +53,9 @@ def dump(job, stage, facts, notify):
         many.update(each["many"])
         with stage.writer(each["file"]) as target:
             target.write(each["text"].encode("utf-8"))
+    emptied = fixture_sets.private_sentences(made)
+    if emptied:
+        notify("private", fields=emptied)
     committed = _publish(job, made, notify)
     return {
         "source": {
@@ -52,6 +64,7 @@ def dump(job, stage, facts, notify):
             "database": described["database"],
             "sets": facts["sets"],
             "many": many,
+            "private": {model: rules for each in made for model, rules in each["private"].items()},
             "commit": committed,
         },
         "tools": dict(archive.tools(), django=described["django"], site_python=described["python"]),
