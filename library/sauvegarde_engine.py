@@ -165,6 +165,7 @@ def _restore():
         choose,
         cluster,
         contents,
+        cron_jobs,
         detached,
         extension_rows,
         fetch,

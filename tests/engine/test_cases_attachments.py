@@ -6,7 +6,7 @@ import pytest
 from conftest import running, wait_until
 from sauvegarde import kinds, postgres
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import attachments, run, side, swap
+from sauvegarde.restore import attachments, cron_jobs, run, side, swap
 
 DATA = (
     "CREATE TABLE offers (id int PRIMARY KEY, title text);"
@@ -162,3 +162,56 @@ def test_swap_says_that_the_scheduler_of_pg_cron_ends(live, spec):
     with contextlib.closing(live.connect()) as connection:
         assert not attachments.read(connection, "live").scheduler
         swap.remove(live.server, "scheduled", result["kept"])
+
+
+JOBS = "SELECT jobid, schedule, command, database, active, jobname FROM cron.job ORDER BY 1"
+
+
+@pytest.mark.parametrize("form", ["archive", "-Fc", "-Fp"])
+def test_jobs_of_pg_cron_are_made_again_after_the_swap(live, spec, tmp_path, form):
+    """It exists in one database only, so in no side database; what the dump holds of it comes after the swap."""
+    if not live.execute(PG_CRON):
+        pytest.skip("pg_cron is not installed")
+    live.execute("CREATE DATABASE scheduled TEMPLATE template0")
+    live.execute(
+        "CREATE EXTENSION pg_cron; SELECT cron.schedule('nightly', '0 3 * * *', E'SELECT $$é\\t\\\\$$');"
+        "SELECT cron.schedule('hourly', '7 * * * *', 'VACUUM'); CREATE TABLE offers AS SELECT 1 AS id",
+        "scheduled",
+    )
+    live.execute("UPDATE cron.job SET active = false WHERE jobname = 'hourly'", "scheduled")
+    expected = live.execute(JOBS, "scheduled")
+    wanted = spec("scheduled")
+    if form != "archive":
+        live.run("pg_dump", form, "-C", "-f", tmp_path / "dump", database="scheduled")
+        wanted = dict(wanted, path=str(tmp_path / "dump"))
+    live.execute("SELECT cron.unschedule('nightly')", "scheduled")
+    planned = run.make_plan(wanted)
+    assert planned["obstacles"] == []
+    assert any("made after the swap" in each["what"] for each in planned["warnings"])
+    filled = run.fill(wanted)
+    assert {each["object"]: each["kept"] for each in filled["losses"]}["EXTENSION pg_cron"] == "for after the swap"
+    result = run.put_in_place(wanted, filled["id"])
+    assert any("2 job(s)" in line and "restarted" in line for line in result["lines"]), result["lines"]
+    assert live.execute(JOBS, "scheduled") == expected
+    live.stop()
+    live.start()
+    runs = "SELECT 1 FROM pg_stat_activity WHERE datname = 'scheduled' AND application_name ~ '^pg_cron'"
+    wait_until(lambda: live.execute(runs))
+    assert live.execute("SELECT cron.schedule('weekly', '0 0 * * 0', 'VACUUM')", "scheduled") == [(3,)]
+    swap.remove(live.server, "scheduled", result["kept"])
+
+
+def test_jobs_of_pg_cron_that_cannot_be_made_are_in_the_report(live):
+    """The statements that make them, as psql runs them."""
+    kept = [
+        {
+            "schema": "cron",
+            "table": "job",
+            "statement": "COPY cron.job (jobid, command) FROM stdin;\n",
+            "encoding": "utf-8",
+            "rows": "1\tSELECT 'é'\n".encode().decode("latin-1"),
+        }
+    ]
+    (line,) = cron_jobs.make(live.server, "live", kept, "live")
+    assert line.endswith("CREATE EXTENSION pg_cron;\nCOPY cron.job (jobid, command) FROM stdin;\n1\tSELECT 'é'\n\\.")
+    assert cron_jobs.make(live.server, "live", None, "live") == []

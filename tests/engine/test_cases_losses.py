@@ -390,14 +390,17 @@ def test_what_postgis_removed_stands_in_the_plan(cluster, tmp_path):
 
 @pytest.fixture()
 def extension(cluster):
-    """make(name, SQL) puts an extension on the server's disk, and remove(name) takes it away."""
+    """make(name, SQL) puts an extension on the server's disk, and remove(name) takes it away. A real one of that name
+    is there again afterwards."""
     folder = Path(cluster.execute("SELECT setting FROM pg_config() WHERE name = 'SHAREDIR'")[0][0]) / "extension"
     if not os.access(str(folder), os.W_OK):
         pytest.skip("extensions cannot be put on this host")
-    made = []
+    made, real = [], {}
 
     def make(name, text):
         made.append(name)
+        real.update((path, path.read_bytes()) for path in folder.glob(f"{name}[.-]*"))
+        remove(name)
         (folder / f"{name}.control").write_text("default_version = '1'\nrelocatable = false\nschema = far\n")
         (folder / f"{name}--1.sql").write_text(text)
 
@@ -409,6 +412,8 @@ def extension(cluster):
     yield make
     for name in made:
         remove(name)
+    for path, data in real.items():
+        path.write_bytes(data)
     forget(cluster, "lossy")
 
 

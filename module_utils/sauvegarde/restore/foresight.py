@@ -34,8 +34,9 @@ def extension(name):
     return Entry("EXTENSION", "", name, "")
 
 
-def foreseen(connection, wanted, contents, needs, accepted):
+def foreseen(connection, wanted, contents, needs, accepted, postponed=()):
     """Losses (as losses.Ledger.as_list gives them) that are certain; what depends on one follows it.
+    accepted, postponed: names, as the Ledger takes them.
 
     wanted: names of the extensions. contents: None where only they are known. needs: losses.dependencies, {} unknown.
     """
@@ -55,9 +56,9 @@ def foreseen(connection, wanted, contents, needs, accepted):
                         "object": name,
                         "why": words,
                         "fix": losses.fix_for(words) if entry is root else losses.FOLLOWS,
-                        "accepted": name in accepted,
+                        "accepted": name in accepted or name in postponed,
                         "depends": [losses.name_of(each) for each in on],
-                        "kept": "",
+                        "kept": losses.POSTPONED if name in postponed else "",
                     }
                 )
     return found

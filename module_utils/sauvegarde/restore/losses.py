@@ -406,14 +406,18 @@ def fix_for(why):
     return f"{_AT_THE_SOURCE}, or restore without it."
 
 
+POSTPONED = "for after the swap"
+
+
 class Ledger:
     """The losses of one load.
 
-    accepted: names (normalized). texts: {Entry: its SQL}, to see what depends on what.
+    accepted: names (normalized). texts: {Entry: its SQL}, to see what depends on what. postponed: names of what is
+    made after the swap, and needs no acceptance.
     """
 
-    def __init__(self, accepted, texts=None):
-        self.accepted = list(accepted)
+    def __init__(self, accepted, texts=None, postponed=()):
+        self.accepted, self._postponed = list(accepted), set(postponed)
         self._texts = texts or {}
         self._found = {}
 
@@ -470,9 +474,9 @@ class Ledger:
                 "object": name,
                 "why": each["why"],
                 "fix": FOLLOWS if depends[name] else fix_for(each["why"]),
-                "accepted": name in self.accepted,
+                "accepted": name in self.accepted or name in self._postponed,
                 "depends": depends[name],
-                "kept": each["kept"],
+                "kept": POSTPONED if name in self._postponed else each["kept"],
             }
             for name, each in self._found.items()
         ]

@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from .. import archive, databases, postgres
 from ..errors import SauvegardeError
-from . import attachments, files, foresight, load_as, locales, losses, oids, partial, roles, room, side, swap
+from . import attachments, cron_jobs, files, foresight, load_as, locales, losses, oids, partial, roles, room, side, swap
 from . import source as sources
 
 # Disk space that a restore needs, relative to the size at the source: data, sorts for indexes, and WAL.
@@ -219,8 +219,12 @@ def make(server, database, source, wanted, options, contents=None):
                 " PostgreSQL 11 or older, copy them into a column of their own, and back that up.",
             )
         known = contents or options.get("definitions")
+        postponed = ()
+        if cron_jobs.is_postponed(connection, options["mode"], database, wanted["extensions"], known):
+            postponed = cron_jobs.NAMES
+            warn(**cron_jobs.warning(database))
         foreseen = foresight.foreseen(
-            connection, wanted["extensions"], known, options.get("needs", {}), options["accept_losses"]
+            connection, wanted["extensions"], known, options.get("needs", {}), options["accept_losses"], postponed
         )
         obstacles += foresight.obstacles(foreseen, known.extensions if known else ())
         obstacles += losses.misspelt(options["accept_losses"], known) if known else []

@@ -17,7 +17,24 @@ from psycopg2 import sql
 
 from .. import archive, character_sets, databases, manifest, omissions, postgres, process
 from ..errors import SauvegardeError
-from . import fetch, files, load, losses, names, plan, proof, roles, room, side, source, state, swap, waiting, words
+from . import (
+    cron_jobs,
+    fetch,
+    files,
+    load,
+    losses,
+    names,
+    plan,
+    proof,
+    roles,
+    room,
+    side,
+    source,
+    state,
+    swap,
+    waiting,
+    words,
+)
 from .contents import scan
 
 CARRIED = "carried"  # in a run's directory, where playbooks put what they bring from elsewhere
@@ -122,20 +139,18 @@ def make_plan(spec, said=None):
     directory = state.folder(spec["directory"])
     obstacles = []
     try:
-        found = source.select(source.detect(spec["path"]), spec["file_database"], spec["database"])
-        contents, options = None, _options(spec, found)
+        found, contents = source.detect(spec["path"]), None
         with tempfile.TemporaryDirectory(dir=str(directory), prefix=".plan-") as work, _maintenance(spec) as asked:
             number = asked.server_version
             if found.manifest is not None:
+                options = _options(spec, found)
                 damage = _refusals(source.check, found)
                 obstacles += damage
                 if not damage:
                     options.update(_definitions(found, work, number))
             else:
-                ready = source.prepare(found, work)
-                tool = source.reader(ready, number)
-                contents = source.inspect(ready, tool)
-                options.update(_told(ready, tool, contents))
+                found, ready, tool, contents = source.choose(spec, work, number)
+                options = dict(_options(spec, found), **_told(ready, tool, contents))
         made = plan.make(server, spec["database"], found, plan.need(found, contents), options, contents)
     except SauvegardeError as error:
         made = {"obstacles": [error.as_dict()], "warnings": []}
@@ -272,12 +287,9 @@ def _fill(spec, run, name):
     begun = time.monotonic()
 
     run.update(step="read")
-    given = source.select(source.detect(spec["path"]), spec["file_database"], spec["database"])
     with _maintenance(spec) as connection:
         number = connection.server_version
-    ready = source.prepare(given, work)
-    tool = source.reader(ready, number)
-    contents = source.inspect(ready, tool, lambda done: run.note(bytes_read=done))
+    given, ready, tool, contents = source.choose(spec, work, number, lambda done: run.note(bytes_read=done))
 
     run.update(step="plan")
     wanted = plan.need(given, contents)
@@ -292,6 +304,11 @@ def _fill(spec, run, name):
             "" if len(found) > 1 else found[0]["fix"],
         )
     run.update(expected=planned["expected"], bytes_total=wanted["bytes"], tables_total=wanted["tables"])
+
+    with _maintenance(spec) as connection:
+        cron = cron_jobs.is_postponed(connection, spec["mode"], spec["database"], wanted["extensions"], contents)
+    postponed = cron_jobs.NAMES if cron else ()
+    run.update(scheduled=cron_jobs.keep(contents) if cron else None)
 
     run.update(step="roles")
     properties = planned["properties"]
@@ -312,7 +329,7 @@ def _fill(spec, run, name):
             side.drop(connection, name)
             side.create(connection, name, properties)
         run.update(step="extensions")
-        ledger = losses.Ledger(spec["accept_losses"], contents.texts)
+        ledger = losses.Ledger(spec["accept_losses"], contents.texts, postponed)
         wanted_extensions = side.extensions_of(contents, postgis)
         by_extension = side.make_extensions(server, name, wanted_extensions, contents, ledger)
         if by_extension and "settings" not in wanted["properties"]:
@@ -480,6 +497,8 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
             else:
                 server = postgres.server(spec["connection"])
                 result = swap.into_place(server, spec["database"], found["side"], label, fence)
+                origin = found.get("archive", {}).get("database", "")
+                result["notes"] += cron_jobs.make(server, spec["database"], found.get("scheduled"), origin)
         except SauvegardeError:
             # The error does not say which: a server that ends during COMMIT may have swapped. Without an answer here
             # the next command settles it.
