@@ -49,7 +49,9 @@ class _Watch:
     def events(self, seconds):
         """[(name, closed)] after at most that time; an overflow is left to the end of the run, which looks itself."""
         found = []
-        if select.select([self._descriptor], [], [], seconds)[0]:
+        poll = select.poll()  # select() takes no descriptor above 1023
+        poll.register(self._descriptor, select.POLLIN)
+        if poll.poll(seconds * 1000):
             data = os.read(self._descriptor, 65536)
             offset = 0
             while offset < len(data):

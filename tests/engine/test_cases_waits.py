@@ -45,6 +45,7 @@ SORTS = {
         ' REFERENCES "{0}" ("id") DEFERRABLE INITIALLY DEFERRED',
     ],
 }
+REWRITTEN = ("truncate", "rewrite", "vacuum", "drop")  # tables that get another file
 TABLES = [(sort, f"of_{sort}_{number}") for sort in SORTS for number in range(STATEMENTS)]
 # 60 MB each and more beside more statements, and what pg_dump goes by when it orders its work: the largest first.
 BIG = f"""
@@ -87,8 +88,9 @@ class Crowd:
         self.errors = []
         self._sessions = [cluster.connect() for _ in range(2 * len(TABLES))]
         own = iter(self._sessions)
-        self._threads = [threading.Thread(target=self._change, args=(next(own), *each)) for each in TABLES]
-        self._threads += [threading.Thread(target=self._read, args=(next(own), table)) for _, table in TABLES]
+        work = [(self._change, (next(own), *each)) for each in TABLES]
+        work += [(self._read, (next(own), table)) for _, table in TABLES]
+        self._threads = [threading.Thread(target=target, args=values, daemon=True) for target, values in work]
 
     def __enter__(self):
         for thread in self._threads:
@@ -184,8 +186,11 @@ def test_no_statement_waits_longer_than_behind_stock(filled, repository, tmp_pat
         stocks.append(waits)
         order()
         found, waits = watched(filled, f"{number}{big_first:d}1", job)
-        assert "unproven" not in found["fingerprint"]
         ours.append(waits)
+        # What is rewritten when pg_dump has ended, before it was summed, is published as unproven.
+        unproven = {each["object"] for each in found["fingerprint"].get("unproven", ())}
+        assert unproven <= {f"TABLE public.{table}" for sort, table in TABLES if sort in REWRITTEN and not big_first}
+        print(f"{len(unproven)} tables unproven")
         for sort in waits:
             print(f"{sort:9} longest wait behind stock {stocks[-1][sort]:6.2f} s, behind the job {waits[sort]:6.2f} s")
     longest = {sort: max(each[sort] for each in stocks) for sort in stocks[0]}
