@@ -61,6 +61,7 @@ options:
     description:
       - Which database of a file that C(pg_dumpall) wrote; the name of O(database) by default. Roles come from the file,
         too, unless O(globals) is given.
+      - Or which of several dumps of C(pg_dump) in one file; C(#2) is the second where they have no names.
     type: str
     default: ""
   globals:

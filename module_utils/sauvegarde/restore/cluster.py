@@ -1,4 +1,5 @@
-"""Read what pg_dumpall writes: its globals, the list of its databases, and the dump of one of them as a stream.
+"""Read what pg_dumpall writes: its globals, the list of its databases, and the dump of one of them as a stream. Several
+dumps of pg_dump in one file, one after the other, are read in the same way.
 
 From version 11 on each database's part is what pg_dump --create writes. Before, CREATE DATABASE, the database's
 settings and its grants stand with the globals: they are put into the part as the entries that newer versions write.
@@ -10,7 +11,7 @@ import psycopg2.extensions
 
 from . import psql
 from .lexer import IDENTIFIER, Lines, Rows, cut_short, quoting, statement, statements, unquoted
-from .script import COMPLETE, COPY_BEGINS, DATABASE
+from .script import COMPLETE, COPY_BEGINS, DATABASE, HEADER
 
 CLUSTER_COMPLETE = b"-- PostgreSQL database cluster dump complete"
 _BEGINS = re.compile(rb'-- Database "(.*)" dump\r?\n')
@@ -18,6 +19,8 @@ _ENCODING = re.compile(rb"SET client_encoding = '([^']*)';")
 _ABOUT = re.compile(
     rf"(CREATE|ALTER) DATABASE ({IDENTIFIER}) .*|(?:GRANT|REVOKE) .* ON DATABASE ({IDENTIFIER}) .*", re.DOTALL
 )
+# Entries of `pg_dump --create` that come before it connects to the database.
+_ABOUT_DATABASE = (b"DATABASE", b"DATABASE PROPERTIES", b"ACL", b"COMMENT", b"SECURITY LABEL")
 _OWNER = re.compile(rf" OWNER = ({IDENTIFIER})")
 
 
@@ -40,9 +43,16 @@ def decoded(data):
 
 def walk(stream):
     """(database, data) of each piece: '' for what is not inside a database's dump. Data are lines, statements of COPY,
-    or pieces of rows. After the last piece, ('', None) where the file ends as it should."""
+    or pieces of rows. After the last piece, ('', None) where the file ends as it should.
+
+    A dump that says the name of its database nowhere is called by its number in the file (#2), and a further dump of
+    the same database by both (name #2).
+    """
     lines = Lines(stream)
-    state, named, inside, whole = None, "", False, False
+    state, named, inside, whole, count = None, "", False, False, 0
+    label, labels = "", set()  # what the dump is called, and those before it
+    begun = None  # the pieces of a dump whose database is not known yet
+    announced = False  # whether the name was said before the dump
     encoding = "utf-8"
     while True:
         line = lines.line()
@@ -51,41 +61,60 @@ def walk(stream):
         if state is None:
             encoding = encoding_of(line) if _ENCODING.match(line) else encoding
             mark = line.rstrip()
-            if line.startswith(b"\\") and not inside:
+            if line.startswith(b"\\") and (not inside or begun is not None):
                 name, arguments = psql.parse(line.decode(encoding, "surrogateescape"))
-                named = psql.database(arguments) or named if name in ("c", "connect") else named
+                if name in ("c", "connect") and psql.database(arguments):
+                    named, announced = psql.database(arguments), True
             elif _BEGINS.match(line) and not inside:
-                named = _BEGINS.match(line).group(1).decode(encoding, "surrogateescape")
-            elif mark == DATABASE:
-                inside = True
+                named, announced = _BEGINS.match(line).group(1).decode(encoding, "surrogateescape"), True
+            elif mark == DATABASE and not inside:
+                inside, count, label, begun = True, count + 1, "", []
             elif mark == CLUSTER_COMPLETE and not inside:
                 whole = True
-            elif inside and COPY_BEGINS.match(line):
-                yield named, statement(lines, line)
+            if begun is not None and (announced or mark == COMPLETE or COPY_BEGINS.match(line) or _is_object(line)):
+                label = named if announced else f"#{count}"
+                label = f"{label} #{count}" if label in labels else label
+                labels.add(label)
+                for data in begun:
+                    yield label, data
+                begun = None
+            if inside and COPY_BEGINS.match(line):
+                yield label, statement(lines, line)
                 rows = Rows(lines)
                 for data in iter(rows.read, b""):
-                    yield named, data
-                yield named, b"\\.\n"
+                    yield label, data
+                yield label, b"\\.\n"
                 continue
         if state is not None or not line.startswith((b"\\", b"--")):
             state = quoting(state, line)
-        yield (named if inside else ""), line
+        if begun is not None:
+            begun.append(line)
+        else:
+            yield (label if inside else ""), line
         if state is None and inside and line.rstrip() == COMPLETE:
-            inside = False
+            inside = announced = False
     if inside:
-        raise cut_short(f"It ends inside the database {named}.")
+        raise cut_short(f"It ends inside the dump of {label or 'a database'}.")
     if whole:
         yield "", None
 
 
+def _is_object(line):
+    """Whether the line is the header of an entry that is inside the database."""
+    found = HEADER.match(line)
+    return bool(found) and (found.group(2) not in _ABOUT_DATABASE or found.group(3) != b"-")
+
+
 def databases(stream):
-    """(names of the databases, in the file's order; whether its closing line is there)."""
-    found, whole = [], False
+    """(names of the databases, in the file's order; whether its closing line is there; whether there is SQL outside
+    their dumps)."""
+    found, whole, outside = [], False, False
     for name, data in walk(stream):
         if name and name not in found:
             found.append(name)
         whole = whole or data is None
-    return found, whole
+        outside = outside or bool(not name and data and data.strip() and not data.startswith((b"--", b"\\")))
+    return found, whole, outside
 
 
 def globals_of(stream):

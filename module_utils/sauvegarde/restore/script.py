@@ -79,6 +79,10 @@ class Fact(NamedTuple):
     value: str
 
 
+class SeveralDumps(SauvegardeError):
+    """The script holds more than one dump."""
+
+
 class Script:
     """Iterate over the pieces of a plain dump: Fact, Setting, Entry, Sql, Copy.
 
@@ -236,7 +240,7 @@ class Script:
         )
 
     def _refuse_more(self, line):
-        raise SauvegardeError(
+        raise SeveralDumps(
             "The SQL dump goes on after its closing line, or connects to another database.",
             f"More than one dump seems to have been put into one file. {self._where(line)}",
             "Split it into one file for each database.",

@@ -11,7 +11,7 @@ from .. import archive, manifest, postgres, process
 from ..errors import SauvegardeError
 from . import cluster, contents, identify, room, split_files, wrapping
 from .identify import damaged
-from .script import Entry
+from .script import Entry, SeveralDumps
 
 CHUNK = 1 << 20
 
@@ -141,28 +141,50 @@ def opened(source):
     return Stream(cluster.Section(stream, source.section), source.path) if source.section else stream
 
 
-def select(source, wanted, database):
-    """The source itself, or of a pg_dumpall file the part of one database: `wanted`, else the one called `database`."""
-    if source.form != "cluster":
+def select(source, wanted, database, several=None):
+    """The source itself, or of a pg_dumpall file the part of one database: `wanted`, else the one called `database`.
+
+    several: the error that says that it is more than one dump, of which one is chosen in the same way. Raised where
+    there is more in the file than these dumps, which would be lost.
+    """
+    if source.form != "cluster" and several is None:
         return source
     with opened(source) as stream:
-        names, whole = cluster.databases(stream)
+        names, whole, outside = cluster.databases(stream)
+    if several is not None and (len(names) < 2 or outside):
+        raise several
     if not names:
         raise SauvegardeError(
             f"{source.path} holds roles only (pg_dumpall --globals-only), no database.",
             fix="Give it as restore_globals, beside a dump of the database.",
         )
-    chosen = wanted if wanted in names else database if database in names and not wanted else ""
+    what = "several dumps in one file" if several else "a dump of a whole cluster (pg_dumpall)"
+    what += ", numbered in its order" if any("#" in name for name in names) else ""
+    chosen = _one_of(names, wanted or database)
     if not chosen:
         raise SauvegardeError(
-            f"{source.path} holds no database {wanted or database}.",
-            "It is a dump of a whole cluster (pg_dumpall), with: " + ", ".join(names) + ".",
+            f"{source.path} holds {_no_or_more(names, wanted or database)}.",
+            f"It is {what}, with: " + ", ".join(names) + ".",
             "Name one of them: restore_file_database.",
         )
-    note = f"It is a dump of a whole cluster: of {', '.join(names)}, {chosen} is restored."
-    if not whole:
+    note = f"It is {what}: of {', '.join(names)}, {chosen} is restored."
+    if not whole and several is None:
         note += " The file's closing line is missing: it is cut short after the last of these."
     return source._replace(form="plain", section=chosen, notes=(*source.notes, note))
+
+
+def _one_of(names, wanted):
+    """The name among those of cluster.walk; '' where it is not there, or stands for several dumps."""
+    if wanted in names and not any(name.startswith(wanted + " #") for name in names):
+        return wanted
+    first = wanted[: -len(" #1")] if wanted.endswith(" #1") else ""
+    return first if first in names else ""
+
+
+def _no_or_more(names, wanted):
+    if wanted in names:
+        return f"more than one dump of {wanted} (the first is {wanted} #1)"
+    return f"no database {wanted}"
 
 
 def check(source):
@@ -316,6 +338,24 @@ def drops_oids(source, tool):
 def write_list(path, lines):
     """Write lines of `listing` to a file for pg_restore -L."""
     Path(path).write_bytes(b"\n".join(lines) + b"\n")
+
+
+def choose(spec, work, version_num, told=None):
+    """(Source as it is, prepared, its Reader, its Contents) of what a restore's spec names.
+
+    The dump is unpacked into the directory `work` where that must be, and read whole.
+    """
+    found, several = detect(spec["path"]), None
+    while True:
+        given = select(found, spec["file_database"], spec["database"], several)
+        ready = prepare(given, work)
+        tool = reader(ready, version_num)
+        try:
+            return given, ready, tool, inspect(ready, tool, told)
+        except SeveralDumps as error:
+            if given.section:
+                raise
+            several = error
 
 
 def inspect(source, tool, told=None):
