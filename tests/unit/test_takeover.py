@@ -76,6 +76,32 @@ CASES = {
         postgresql_settings={"work_mem": "1MB"},
         postgresql_roles=[{"name": "odile"}],
     ),
+    "taken_out": case(
+        OURS,
+        {
+            "memberships": [["odile", "lecture"], ["odile", "staff"], ["odile", "staff"], ["other", "staff"]],
+            "databases": {
+                "shop": {
+                    "owner": "shop",
+                    "grants": [
+                        ["PUBLIC", "CONNECT"],
+                        ["shop", "CREATE"],
+                        ["odile", "TEMPORARY"],
+                        ["odile", "CREATE"],
+                        ["old", "CONNECT"],
+                        ["old", "CREATE"],
+                        ["PUBLIC", "CREATE"],
+                    ],
+                },
+                "of_others": {"owner": "postgres", "grants": [["old", "CONNECT"]]},
+            },
+        },
+        postgresql_roles=[{"name": "odile", "member_of": ["lecture"]}],
+        postgresql_databases=[
+            {"name": "shop", "owner": "shop", "grants": [{"role": "odile", "privileges": ["temp", "CREATE"]}]},
+            {"name": "new"},
+        ],
+    ),
     "same_value": case(OURS, {}, overrides=[SAME]),
     "other_value": case(OURS, {}, overrides=[SAME, OTHER]),
 }
@@ -167,3 +193,14 @@ def test_settings_that_are_not_in_force_are_said_with_their_lines(takeover):
         'after them: work_mem is "1MB" by /x/postgresql.auto.conf, line 3 (ALTER SYSTEM), not "64MB". Remove' in message
     )
     assert "65536kB" not in message
+
+
+def test_memberships_and_privileges_that_are_described_no_more_are_said(takeover):
+    assert takeover["taken_out"][1] == [
+        "role odile is a member of staff, which its member_of does not list: kept."
+        ' To end it: REVOKE "staff" FROM "odile".',
+        "role PUBLIC has CREATE on database shop, which its grants do not list: kept."
+        ' To end it: REVOKE CREATE ON DATABASE "shop" FROM PUBLIC.',
+        "role old has CONNECT, CREATE on database shop, which its grants do not list: kept."
+        ' To end it: REVOKE CONNECT, CREATE ON DATABASE "shop" FROM "old".',
+    ]
