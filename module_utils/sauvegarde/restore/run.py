@@ -30,6 +30,7 @@ from . import (
     room,
     side,
     source,
+    split_files,
     state,
     swap,
     waiting,
@@ -530,12 +531,13 @@ def _proven(directory, spec, identifier):
 def _forget_copies(directory, *used):
     """Remove the copies that were brought here for a restore that is done, and those that no restore came for in a day;
     never anything that lies elsewhere, nor what another database's restore reads or may be started from again."""
-    needed = {
+    needed = _with_parts(
         path
         for each in state.runs(directory)
         if each["status"] in (state.RUNNING, state.READY)
         for path in (each["path"], each.get("globals"))
-    }
+    )
+    used = _with_parts(used)
     for place in (CARRIED, fetch.PLACE):
         for copy in (directory / place).glob("*"):
             old = copy.stat().st_mtime < time.time() - 86400
@@ -544,6 +546,15 @@ def _forget_copies(directory, *used):
                     shutil.rmtree(str(copy), ignore_errors=True)
                 else:
                     copy.unlink()
+
+
+def _with_parts(paths):
+    """The paths as a set, of split files those of all parts."""
+    found = set(filter(None, paths))
+    for each in list(found):
+        with contextlib.suppress(SauvegardeError):
+            found.update(str(part) for part in split_files.parts(Path(each))[0])
+    return found
 
 
 def _label(directory, spec):

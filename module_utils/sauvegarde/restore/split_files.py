@@ -10,6 +10,22 @@ _LETTERS = re.compile(r"(.*[._-]|x)([a-z]{2,3})")
 _FIRST_ENDS = (".001", ".00", ".000", ".01", ".part1", ".part01", ".part001", ".part0", ".part00", ".aa", ".aaa", "-aa",
                "_aa", ".part.aa", ".part-aa", "-part-aa")  # fmt: skip
 
+# How a whole file begins that is no part of another: rotated dumps (dump.1, dump.2) have numbers, too.
+_HEADS = (
+    b"PGDMP",
+    b"--\n-- PostgreSQL",
+    b"--\r\n-- PostgreSQL",
+    b"\x1f\x8b\x08",
+    b"\x28\xb5\x2f\xfd",
+    b"\xfd7zXZ",
+    b"BZh",
+)
+
+
+def _is_whole(path):
+    with path.open("rb") as file:
+        return file.read(32).startswith(_HEADS)
+
 
 def parts(path):
     """([the files that make up `path`], [what a plan says of them]); no files where there are none."""
@@ -37,16 +53,19 @@ def _series(path):
             part = path.with_name(head + each)
             if not part.is_file():
                 break
+            if found and _is_whole(part):
+                return [path]
             found.append(part)
-        first = _first(path, head, counted)
+        first = None if _is_whole(path) else _first(path, head, counted)
         if first is not None:
             raise SauvegardeError(
                 f"{path} is a later part of a file that was split.",
                 f"Its first part is {first.name}.",
                 f"Name the first part: {first}",
             )
-        if len(found) > 1:
+        if found:
             _complete(path, head, found, follow(counted))
+        if len(found) > 1:
             return found
     return [path]
 
@@ -93,7 +112,8 @@ def _complete(path, head, found, ends):
     """Refuse a series with a gap: what comes after it would be lost."""
     later = list(ends)[len(found) : len(found) + 20]
     missing = path.with_name(head + later[0]) if later else None
-    if any(path.with_name(head + end).is_file() for end in later[1:]):
+    others = [path.with_name(head + end) for end in later[1:]]
+    if any(each.is_file() and not _is_whole(each) for each in others):
         raise SauvegardeError(
             f"A part of {path} is missing: {missing.name}.",
             "Later parts are there.",

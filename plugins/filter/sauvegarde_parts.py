@@ -1,0 +1,54 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Name the parts of a file that was split, as the engine finds them on a target."""
+
+import sys
+from pathlib import Path
+
+from ansible.errors import AnsibleFilterError
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+
+from sauvegarde.errors import SauvegardeError
+from sauvegarde.restore import split_files
+
+DOCUMENTATION = r"""
+name: sauvegarde_parts
+short_description: Name the parts of a file that was split
+description:
+  - The paths of all parts of a file on the controller that C(split) and the like made, in their order. A file that was
+    not split, a folder, and what is not there, are returned as they are.
+options:
+  _input:
+    description: Path of the first part, or of the file as it was called before.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show what would be carried
+  ansible.builtin.debug:
+    msg: "{{ '/srv/old.dump.aa' | sauvegarde_parts }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The paths.
+  type: list
+  elements: str
+"""
+
+
+def parts(path):
+    """The paths; refuses a later part, and a series with a gap."""
+    if Path(path).is_dir():
+        return [str(path)]
+    try:
+        found, _ = split_files.parts(Path(path))
+    except SauvegardeError as error:
+        raise AnsibleFilterError(" ".join(filter(None, (error.what, error.why, error.fix)))) from error
+    return [str(each) for each in found] or [str(path)]
+
+
+class FilterModule:
+    def filters(self):
+        return {"sauvegarde_parts": parts}
