@@ -15,7 +15,13 @@ INVENTORY = {
     "all": {"vars": HERE},
     "production": {"hosts": {"prod": None}},
     "development": {"hosts": {"dev": None, "dev2": None, "moved": {"sauvegarde_environment": "production"}}},
-    "ungrouped": {"hosts": {"named": {"sauvegarde_environment": "development"}, "plain": None}},
+    "ungrouped": {
+        "hosts": {
+            "named": {"sauvegarde_environment": "development"},
+            "staging": {"sauvegarde_environment": "staging"},
+            "plain": None,
+        }
+    },
 }
 UNMASKED = {"restore_personal_data": "unmasked"}
 
@@ -25,6 +31,9 @@ UNMASKED = {"restore_personal_data": "unmasked"}
     [
         ("dev", {"restore_source_host": "prod"}, True),
         ("named", {"restore_source_host": "prod"}, True),
+        ("staging", {"restore_source_host": "prod"}, True),
+        ("staging", {"restore_file": "/srv/old.dump"}, True),
+        ("dev", {"restore_source_host": "staging"}, False),
         ("plain,dev", {"restore_source_host": "plain"}, True),
         ("dev", {"restore_repository": "vault", "restore_of_host": "gone"}, True),
         ("dev", {"restore_file": "/srv/old.dump"}, True),
