@@ -6,7 +6,7 @@ What neither a field's name nor its values decide becomes a question, which stop
 import re
 
 from .dependence import dependence
-from .masking import ASK, DROP, EMPTY, KEEP, is_personal, starting_policy
+from .masking import ASK, DROP, EMPTY, KEEP, NUMBERS, is_personal, starting_policy
 
 _SAID = {
     "email": "e-mail addresses",
@@ -89,6 +89,9 @@ def _decided(field, action, found, depended, is_unread):
         return _ask("its values could not be read")
     if found is None:
         return action
+    if field["type"] in NUMBERS:
+        whole = found["kinds"].get("phone", [0])[0]
+        return _ask("its numbers have the form of telephones") if whole and whole >= _MOST * found["rows"] else action
     if field["type"] == "BinaryField":
         return _binary(found)
     if not found["kinds"]:

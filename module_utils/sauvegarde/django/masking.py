@@ -35,7 +35,9 @@ PUBLIC = "public"
 ASK = "ask"
 
 _SYLLABLES = ("ba", "bel", "cha", "do", "fa", "gan", "ju", "ka", "lo", "mer", "na", "nor", "pa", "ré", "ri", "sa", "vé")
-EMAIL = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
+# The sign in the middle also as HTML and addresses of pages have it.
+_AT = r"(?:@|&#0*64;|&#[xX]0*40;|&commat;|%40)"
+EMAIL = re.compile(rf"[\w.+'-]+{_AT}[\w-]+(?:\.[\w-]+)+")
 # What stands between a telephone's digits; `\s` has the spaces that do not break, too.
 _GAP = r"[\s./\u2010-\u2013-]"
 # French ones, of just so many digits. A day with an hour behind it ("06-05-2024 12") is none.
@@ -50,6 +52,11 @@ PHONE = re.compile(
 )
 _DATE = re.compile(r"(\d{4})-\d{2}-\d{2}(.*)", re.DOTALL)
 _ITERATIONS = 260000
+
+
+def plain_email(text):
+    """The e-mail address that the text is, however its sign in the middle is written."""
+    return re.sub(_AT, "@", text)
 
 
 class Digest:
@@ -100,8 +107,8 @@ def _phone(digest, text):
 
 
 def _token(digest, text):
-    if re.match(r"[0-9a-f]*\Z", text):
-        return digest.hex(len(text))
+    if re.match(r"[0-9a-f-]*\Z", text):  # a UUID stays one
+        return "".join(character if character == "-" else digest.hex(1) for character in text)
     return _letters(digest, text)
 
 
@@ -150,6 +157,8 @@ _TEXT_MASKS = {
 MASKS = [*sorted(_TEXT_MASKS), "number", "password", "scrub"]
 # Masks of people's names.
 PEOPLE = ("first_name", "last_name", "name")
+# Spaces so small that a value may come out as itself, and how often another one is tried then.
+_SMALL, _OTHERS = ("date", "digits", "number", "first_name", "last_name", "name", "phone", "text", "token", "ip"), 50
 # What a value that had to be unique may get behind it when its mask is too small a space (a name, a short code).
 _SUFFIXED = ("first_name", "last_name", "name", "username", "slug")
 
@@ -171,16 +180,21 @@ class Mask:
         self.how, self.key, self.field, self.name = how, key, field, name
         self.password, self.people = password, people
         self._given = {} if field.unique else None
+        # For the report: values that were masked, and what was taken out of texts.
+        self.count, self.removed = 0, {"email": 0, "phone": 0, "name": 0}
 
     def __call__(self, value):
         if value is None or value == "":
             return value
+        self.count += 1
         if isinstance(value, bool):
             raise self._misfit(value, "it is true or false")
         for attempt in range(1000):
             masked = self._masked(value, attempt)
             if self.how in PEOPLE and self.people and isinstance(masked, str) and self.people.knows(masked):
                 continue  # an invented name that somebody has
+            if masked == value and attempt < _OTHERS and self.how in _SMALL and isinstance(value, (str, int, float)):
+                continue  # by chance what it was
             if self._given is None:
                 return masked
             # Which original each masked value stands for, both as short digests: memory, not secrecy.
@@ -229,11 +243,18 @@ class Mask:
         return Digest(self.key, self.how, value, attempt)
 
     def _scrubbed(self, text):
-        text = EMAIL.sub(lambda match: _email(Digest(self.key, "email", match.group(), 0), ""), text)
-        text = PHONE.sub(lambda match: _phone(Digest(self.key, "phone", match.group(), 0), match.group()), text)
+        text, emails = EMAIL.subn(
+            lambda match: _email(Digest(self.key, "email", plain_email(match.group()), 0), ""), text
+        )
+        text, phones = PHONE.subn(
+            lambda match: _phone(Digest(self.key, "phone", match.group(), 0), match.group()), text
+        )
+        self.removed["email"] += emails
+        self.removed["phone"] += phones
         return self.people.replaced(text, self._other_name) if self.people else text
 
     def _other_name(self, word):
+        self.removed["name"] += 1
         for attempt in range(100):
             other = Digest(self.key, "people", word, attempt).word(2)
             if not self.people.knows(other):
@@ -270,8 +291,11 @@ class Empty:
     def __init__(self, field, many=False):
         self.value = None if field.null else field.empty
         self.many = many
+        self.count = None if many else 0
 
     def __call__(self, value):
+        if self.count is not None and value not in (None, self.value):
+            self.count += 1
         # A list is a many-to-many field's members, or JSON. A natural key is one, too, and emptied where NULL may be.
         return [] if self.many or (isinstance(value, list) and self.value is not None) else self.value
 
@@ -293,6 +317,7 @@ class Masking:
         self.key = key
         self.description = description
         self.dependence = dependence(description)
+        self.said = {label.lower(): rules for label, rules in policy.get("models", {}).items()}
         self.models = {label.lower(): _unpublic(rules) for label, rules in policy.get("models", {}).items()}
         password = policy.get("password")
         self.password = _password(password, key) if password else None
@@ -331,8 +356,35 @@ class Masking:
             return Empty(field, facts.get("many", False))
         return Mask(action["mask"], self.key, field, f"{label}.{name}", self.password, self.people)
 
+    def facts(self, labels):
+        """What was masked, for the report: {"fields": {label: {field: {"action", "values"}}}, "removed", "password"}.
+
+        The values are those that a mask was asked for: references that follow it count as well.
+        """
+        fields, removed = {}, {"email": 0, "phone": 0, "name": 0}
+        for label in labels:
+            rules = self.said[label]
+            for name, action in rules.items() if isinstance(rules, dict) else ():
+                mask = self._masks.get((label, name)) if action not in (KEEP, PUBLIC) else None
+                how = "mask {mask}".format(**action) if isinstance(action, dict) else action
+                values = getattr(mask, "count", None if action in (KEEP, PUBLIC) else 0)
+                fields.setdefault(label, {})[name] = {"action": how, "values": values}
+                for kind, count in getattr(mask, "removed", {}).items():
+                    removed[kind] += count
+        return {"fields": fields, "removed": removed, "password": self.password is not None}
+
+    def keeps_key(self, label):
+        """Whether the keys of the model's rows leave as they are."""
+        name = self.description[label]["pk"]
+        relation = self.description[label]["fields"][name].get("relation")
+        kept = self.models[label].get(name) == KEEP
+        return kept and (relation is None or (relation[0] in self.description and self._is_plain(*relation)))
+
+    def _is_plain(self, label, name):
+        return self.models.get(label, {}) != DROP and self.models.get(label, {}).get(name) == KEEP
+
     def masked_fields(self):
-        """{label: {name of a field: its mask, or "empty"}} of the fields with text that do not leave as they are.
+        """{label: {name of a field: its mask, or "empty"}} of the fields that do not leave as they are.
 
         Of models whose rows are dropped, those that hold names of people. Without those that are `not_searched`.
         """
@@ -347,7 +399,8 @@ class Masking:
                     for name, action in rules.items()
                     if action != KEEP
                     and name in fields
-                    and _holds_text(fields[name])
+                    and not fields[name].get("relation")
+                    and fields[name]["type"] != "BooleanField"
                     and f"{label}.{name}".lower() not in self.not_searched
                 }
         return {label: fields for label, fields in found.items() if fields}
@@ -517,11 +570,6 @@ def _unpublic(rules):
     return {name: KEEP if action == PUBLIC else action for name, action in rules.items()}
 
 
-def _holds_text(field):
-    kinds = ("JSONField", "GenericIPAddressField")
-    return not field.get("relation") and (field.get("text") or field["type"] in kinds)
-
-
 def _password(text, key):
     """The stored form of a password, as Django's default hasher writes it: made once, the same for every account."""
     salt = hmac.new(key, b"password", hashlib.sha256).hexdigest()[:22]
@@ -543,12 +591,18 @@ _BY_NAME = [
     (r"(contact|full|author|person|customer|client|owner)_?name\Z|\A(nom|contact|author|auteur)\Z", "name"),
     (r"phone|mobile|fax|(\A|_)tel(\Z|_)|portable", "phone"),
     (r"token|secret|api_?key|private_?key|session|(\A|_)otp", "token"),
-    (r"birth|naissance|(\A|_)dob(\Z|_)", "date"),
+    (r"birth|naissance|anniversaire|(\A|_)(dob|born)(\Z|_)|\Anee?_le\Z", "date"),
     (r"street|address|adresse|(\A|_)rue(\Z|_)|iban|siret|ssn|passport", "text"),
     (r"post_?code|postal|zip", "digits"),
 ]
+# Models whose rows are people, by their own names: there the plain name is a person's, too.
+_OF_PEOPLE = re.compile(
+    r"(author|auteur|candidat|candidate|applicant|client|contact|contributor|customer|employee|member|membre|owner|patient"
+    r"|people|person|personne|player|profile|recruiter|recruteur|speaker|staff|student|subscriber|teacher|user)s?\Z"
+)
+_PLAIN_NAME = re.compile(r"\A(name|nom|display_name)\Z")
 _LONG = 100
-_NUMBERS = ("IntegerField", "BigIntegerField", "SmallIntegerField", "PositiveIntegerField", "PositiveBigIntegerField")
+NUMBERS = ("IntegerField", "BigIntegerField", "SmallIntegerField", "PositiveIntegerField", "PositiveBigIntegerField")
 
 
 def starting_policy(description):
@@ -573,7 +627,7 @@ def starting_policy(description):
     for label, facts in sorted(description.items()):
         if label not in models:
             models[label] = {
-                name: _start(field, name, models, (label, name) in depended)
+                name: _start(field, name, models, (label, name) in depended, label)
                 for name, field in sorted(facts["fields"].items())
             }
     return {"models": models}
@@ -599,8 +653,10 @@ def _needs(field, dropped):
     return bool(relation and relation[0] in dropped and not field["null"] and not field.get("many"))
 
 
-def mask_by_name(field, name):
-    """The mask that the field's name asks for, or an empty text."""
+def mask_by_name(field, name, label=""):
+    """The mask that the field's name, in the model `label`, asks for, or an empty text."""
+    if _PLAIN_NAME.search(name.lower()) and is_of_people(label) and field.get("text"):
+        return "name"
     for pattern, how in _BY_NAME:
         if re.search(pattern, name.lower()):
             if how == "date":
@@ -608,11 +664,18 @@ def mask_by_name(field, name):
                     return "date"
                 if field.get("text"):
                     return "text"
-            elif field["type"] in _NUMBERS:
+            elif field["type"] in NUMBERS:
                 return "number"
+            elif field["type"] == "UUIDField":
+                return "token" if how in ("token", "password") else ""
             elif field.get("text"):
                 return how
     return ""
+
+
+def is_of_people(label):
+    """Whether the model's name says that its rows are people."""
+    return bool(_OF_PEOPLE.search(label))
 
 
 def is_account_data(label):
@@ -630,13 +693,13 @@ def name_fields(description):
     found = {}
     for label, facts in description.items():
         for name, field in facts["fields"].items():
-            how = "" if field.get("relation") or field.get("nested") else mask_by_name(field, name)
+            how = "" if field.get("relation") or field.get("nested") else mask_by_name(field, name, label)
             if how in PEOPLE:
                 found.setdefault(label, {})[name] = how
     return found
 
 
-def _start(field, name, models, depended):
+def _start(field, name, models, depended, label):
     relation = field.get("relation")
     if field.get("tree"):
         return KEEP
@@ -646,7 +709,7 @@ def _start(field, name, models, depended):
         return {"mask": "ip"}
     if field.get("email"):
         return {"mask": "email"}
-    how = mask_by_name(field, name)
+    how = mask_by_name(field, name, label)
     if how:
         return {"mask": how}
     if field["type"] == "SearchVectorField":

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Set, Tuple
 
 from ..errors import SauvegardeError
 from .fixture import NUMBERED
-from .masking import EMPTY, KEEP, Empty, Field, is_account_data, mask_by_name
+from .masking import EMPTY, KEEP, Empty, Field, is_account_data, is_of_people, mask_by_name
 
 NUMBER = "number"
 ACTIONS = (KEEP, EMPTY, NUMBER)
@@ -108,7 +108,7 @@ class _Site:
             if self._is_people(label) and not said:
                 wrong.append(f"{label}: its rows are people")
             for name, field in fields.items():
-                if name not in said and self._leads_to_people(field, name):
+                if name not in said and self._leads_to_people(field, name, label):
                     found[name] = self._action(field)
                     if not found[name]:
                         wrong.append(f"{label}.{name}: it leads to people, and can be neither empty nor a number")
@@ -132,14 +132,14 @@ class _Site:
         facts = self.models.get(label)
         if facts is None:
             return False
-        own = any(mask_by_name(field, name) in _OF_PEOPLE for name, field in facts["fields"].items())
+        own = any(mask_by_name(field, name, label) in _OF_PEOPLE for name, field in facts["fields"].items())
         return bool(facts.get("user")) or own or is_account_data(label)
 
-    def _leads_to_people(self, field: Dict[str, Any], name: str) -> bool:
+    def _leads_to_people(self, field: Dict[str, Any], name: str, label: str) -> bool:
         """Whether what a fixture holds for the field says who a person is."""
         relation = field["relation"]
         if not relation:
-            return _is_personal(field, name)
+            return _is_personal(field, name, label)
         if field["pk"] or relation[0] in NUMBERED or relation[0] not in self.models:
             return False
         if self._is_people(relation[0]) or self._is_named_by(*relation):
@@ -156,7 +156,7 @@ class _Site:
             return False
         if field["relation"]:
             return field["relation"] != [label, name] and self._is_named_by(*field["relation"])
-        if _is_personal(field, name):
+        if _is_personal(field, name, label):
             return True
         return bool(field.get("text")) and self._is_people(label)
 
@@ -173,8 +173,9 @@ class _Site:
         return any(self._touches_people(f["relation"][0], seen) for f in fields.values() if f["relation"])
 
 
-def _is_personal(field: Dict[str, Any], name: str) -> bool:
-    return bool(field.get("email")) or (mask_by_name(field, name) in _EMPTIED and name not in _ANY_NAME)
+def _is_personal(field: Dict[str, Any], name: str, label: str) -> bool:
+    how = mask_by_name(field, name, label)
+    return bool(field.get("email")) or (how in _EMPTIED and (name not in _ANY_NAME or is_of_people(label)))
 
 
 def _may_be_empty(field: Dict[str, Any]) -> bool:

@@ -133,7 +133,8 @@ def _field(field):
         "pk": field.primary_key,
         "alone": field.unique,
         "unique": field.unique or field.name in together,
-        "max_length": getattr(nested or field, "max_length", None),
+        # That of UUIDs is of their digits alone.
+        "max_length": None if kind == "UUIDField" else getattr(nested or field, "max_length", None),
         "relation": relation,
         "many": many,
         "text": isinstance(field, (models.CharField, models.TextField, models.FileField)) or nested is not None,

@@ -5,6 +5,7 @@ The values stay here; only counts leave.
 
 import collections
 import itertools
+import re
 
 from django.apps import apps
 from django.db import models, transaction
@@ -16,6 +17,8 @@ from .worker_models import is_generated, rows_of, snapshot, stored_fields
 from .worker_people import learn
 
 _NAMES = 20000
+# A telephone that is stored as a number has lost its zero, or has its country's number.
+_TELEPHONE = re.compile(r"[1-9]\d{8}\Z|(?:33|32|41|44|49|34|39)\d{9,10}\Z")
 # Whose values are text, or hold text.
 _LOOKED_AT = (models.CharField, models.TextField, models.FileField, models.JSONField, models.BinaryField)
 _ALSO = ("ArrayField", "HStoreField", "SearchVectorField")
@@ -56,6 +59,8 @@ def _is_looked_at(field):
     kind = field.get_internal_type()
     if is_generated(field) or field.remote_field is not None:
         return False
+    if isinstance(field, models.IntegerField):
+        return not field.primary_key
     return isinstance(field, _LOOKED_AT) or kind in _ALSO or kind == "JSONField"
 
 
@@ -65,8 +70,14 @@ def _sample(model, using, rows, known):
     if fields:
         for row in _rows(model, using, rows, [field.attname for field in fields]):
             for field, value in zip(fields, row):
+                if isinstance(value, int) and not isinstance(value, bool):
+                    found[field.name]["rows"] += 1
+                    found[field.name]["kinds"]["phone"][0] += bool(_TELEPHONE.match(str(value)))
+                    continue
                 _count(found[field.name], list(itertools.islice(_texts(value), 200)), known)
-    return {name: dict(each, kinds=dict(each["kinds"])) for name, each in found.items()}
+    for each in found.values():
+        each["kinds"] = {kind: counts for kind, counts in each["kinds"].items() if any(counts)}
+    return found
 
 
 def _rows(model, using, rows, names):
