@@ -80,6 +80,27 @@ options:
     description: The target's environment, V(production) or another word.
     type: str
     default: ""
+  target:
+    description: Name of the target's host, for the report.
+    type: str
+    default: ""
+  decided:
+    description: Who decided about the policy, for the report, in place of its own C(decided).
+    type: dict
+    default: {}
+    suboptions:
+      by:
+        description: Name.
+        type: str
+        default: ""
+      date:
+        description: When.
+        type: str
+        default: ""
+      note:
+        description: A sentence.
+        type: str
+        default: ""
 attributes:
   check_mode:
     support: full
@@ -115,6 +136,10 @@ masked:
   description: Whether the policy was applied.
   returned: with O(state=dumped)
   type: bool
+report:
+  description: What was masked, in Markdown, to be filed; without any value of the data. Empty where nothing was masked.
+  returned: with O(state=dumped)
+  type: str
 fingerprint:
   description: Per model C(rows) and a C(hash) of what was written.
   returned: with O(state=dumped)
@@ -154,6 +179,7 @@ def main():
         path=made["path"],
         id=manifest["id"],
         masked=manifest["source"]["masked"],
+        report=source.report(manifest, wanted),
         fingerprint=manifest["fingerprint"],
     )
 

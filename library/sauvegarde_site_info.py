@@ -22,6 +22,16 @@ options:
         leave the host. V(0) drafts from the names and types of the fields alone.
     type: int
     default: 1000
+  preview:
+    description:
+      - How many values of each field are shown before and after their masks, under O(policy) and, for what it does not
+        know, the draft. They are personal data and leave the host for the screen of the person who decides.
+    type: int
+    default: 0
+  key:
+    description: The masking's secret, hexadecimal, for the preview; one is made up without it.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -50,23 +60,39 @@ unclassified:
   description: The part of that policy which O(policy) says nothing about.
   returned: always
   type: dict
+preview:
+  description: Lines of text, with the values of each field before and after its mask.
+  returned: with O(preview)
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde.django import arguments, drafting, masking, site
+from ansible.module_utils.sauvegarde.django import arguments, drafting, masking, preview, site
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
 def main():
-    specification = dict(arguments.SITE, policy={"type": "dict", "default": {}}, rows={"type": "int", "default": 1000})
+    specification = dict(
+        arguments.SITE,
+        policy={"type": "dict", "default": {}},
+        rows={"type": "int", "default": 1000},
+        preview={"type": "int", "default": 0},
+        key={"type": "str", "default": "", "no_log": True},
+    )
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
+    wanted, shown = module.params, {}
     try:
-        described = site.describe(arguments.described(module.params), rows=module.params["rows"])
+        where = arguments.described(wanted)
+        described = site.describe(where, rows=wanted["rows"])
+        policy = drafting.draft(described["models"], described.pop("samples"))
+        if wanted["preview"]:
+            merged = preview.merged(wanted["policy"], policy)
+            shown["preview"] = preview.lines(preview.read(where, merged, wanted["key"], wanted["preview"]))
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    policy = drafting.draft(described["models"], described.pop("samples"))
-    left = masking.unclassified(policy, module.params["policy"])
-    module.exit_json(changed=False, description=described, starting_policy=policy, unclassified=left)
+    left = masking.unclassified(policy, wanted["policy"])
+    module.exit_json(changed=False, description=described, starting_policy=policy, unclassified=left, **shown)
 
 
 if __name__ == "__main__":

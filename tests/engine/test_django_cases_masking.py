@@ -44,7 +44,7 @@ class Region(models.Model):
         return (self.code,)
 class Town(models.Model):
     region = models.ForeignKey(Region, models.CASCADE)
-    mayor = models.CharField(max_length=200, default="+33 6 12 34 56 78")
+    mayor = models.CharField(max_length=200, default="+33 6 98 76 54 32")
     state = models.CharField(max_length=200, choices=[("0612345678", "open")], default="0612345678")
 class Twin(models.Model):
     region = models.ForeignKey(Region, models.CASCADE, to_field="label")
@@ -96,7 +96,7 @@ def test_the_draft_keeps_what_other_rows_depend_on(trees):
     for place, fields in plain.items():
         for name in KEPT.get(place[0], ()):
             assert masked[place][name] == fields[name]
-    assert "+33 6 12 34 56 78" not in json.dumps(list(masked.values()))
+    assert "+33 6 98 76 54 32" not in json.dumps(list(masked.values()))
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def stream(site, values, write, progress=None, prove=True, many=None):
     with Check(whole["format"], prove, many) as check:
         result = _checked(site, "dump", whole, None, write, check, progress)
         fingerprint = check.end()
+        _add_search(result, check)
     return _agreed(result, fingerprint, check.many)
 
 
@@ -91,6 +92,7 @@ def converted(site, paths, values, write, progress=None):
         source = load.Framed([load.opened(stack, path) for path in twice])
         result = _checked(site, "convert", dict(whole, files=len(paths)), source, write, check, progress)
         fingerprint = check.end()
+        _add_search(result, check)
     return _agreed(result, fingerprint, check.many)
 
 
@@ -110,6 +112,11 @@ def _checked(site, task, whole, source, write, check, progress):
             progress(event)
 
     return run(site, task, whole, source=source, data=data, progress=told)
+
+
+def _add_search(result, check):
+    if check.scanner is not None:
+        result["masking"]["search"] = check.scanner.facts
 
 
 def _agreed(result, fingerprint, many):

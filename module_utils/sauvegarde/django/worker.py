@@ -116,6 +116,10 @@ def _task(name):
         from . import worker_models
 
         return worker_models.describe
+    if name == "preview":
+        from . import worker_preview
+
+        return worker_preview.preview
     if name in ("survey", "migrate"):
         from . import worker_migrate
 

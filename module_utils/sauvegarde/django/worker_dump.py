@@ -474,8 +474,8 @@ def dump(options, source, output):
     key (hexadecimal).
 
     Returns {"counts": {label: objects}, "stock": {label: why it went through Django's serializer}, "masked": bool,
-    "private": as `privacy.actions` gives it,
-    "warnings": sentences about what the text does not hold as the database does}.
+    "private": as `privacy.actions` gives it, "masking": as `masking.Masking.facts`, and "dropped" rows by model (None
+    where nothing is masked), "warnings": sentences about what the text does not hold as the database does}.
     """
     tables = None
     if not options["derived"]:
@@ -517,12 +517,14 @@ def dump(options, source, output):
                 raise unreadable(model, error) from error
             warnings += [warning(label, *each) for each in sorted(reader.endless.items())]
             output.progress(model=label, objects=counts[label])
+        facts = _facts(masking, [model._meta.label_lower for model in chosen], options["database"])
     writer.end()
     return {
         "counts": counts,
         "stock": stock,
         "masked": masking is not None,
         "private": private["actions"],
+        "masking": facts,
         "warnings": warnings,
     }
 
@@ -541,7 +543,7 @@ def convert(options, source, output):
     output.progress(many=_many(chosen))
     style = Style(options["format"], options["indent"], options["exact"])
     writer = Writer(style, output)
-    counts, done = {}, set()
+    counts, dropped, done = {}, {}, set()
     files = parts(source)
     if masking:
         names, masked, originals = masking.name_fields(), masking.masked_fields(), Originals(masking.key)
@@ -563,12 +565,24 @@ def convert(options, source, output):
             if label in labels and label not in done:
                 here.add(label)
                 changed = masking.entry(entry, options["natural_foreign"]) if masking else entry
-                if changed is not None:
+                if changed is None:
+                    dropped[label] = dropped.get(label, 0) + 1
+                else:
                     writer.add([style.entry(changed).encode("utf-8")])
                     counts[label] = counts.get(label, 0) + 1
         done |= here
     writer.end()
-    return {"counts": counts, "stock": {}, "masked": masking is not None, "warnings": []}
+    facts = masking and dict(masking.facts(sorted(labels)), dropped=dropped)
+    return {"counts": counts, "stock": {}, "masked": masking is not None, "masking": facts, "warnings": []}
+
+
+def _facts(masking, labels, using):
+    """What was masked (as `masking.facts`), and the number of rows of each model that is dropped."""
+    if masking is None:
+        return None
+    dropped = {model._meta.label_lower: model for model in apps.get_models() if model._meta.label_lower in labels}
+    dropped = {label: rows_of(model, using).count() for label, model in dropped.items() if masking.drops(label)}
+    return dict(masking.facts(labels), dropped=dropped)
 
 
 def _chosen(options, tables):

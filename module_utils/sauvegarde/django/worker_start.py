@@ -28,6 +28,7 @@ _COMMANDS = {
     "migrate": ["migrate", "--plan"],
     "survey": ["showmigrations"],
     "describe": ["showmigrations"],
+    "preview": ["dumpdata"],
 }
 _SECONDS = 600
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGALRM", "SIGPIPE", "SIGCHLD", "SIGUSR1", "SIGUSR2")

@@ -62,6 +62,7 @@ def dump(job, stage, facts, notify):
             "database": described["database"],
             "options": {key: value for key, value in options.items() if key not in ("key", "policy")},
             "masked": result["masked"] or bool(given and given["masked"]),
+            "masking": result.get("masking"),
             "counts": result["counts"],
             "stock": result["stock"],
             "many": result["many"],

@@ -5,6 +5,7 @@ from ..django import sets
 from ..errors import SauvegardeError
 from ..restore import arguments as restore
 
+DECIDED = ("by", "date", "note")
 LABELS = {
     "labels": {"type": "list", "elements": "str", "default": []},
     "sets": {"type": "list", "elements": "str", "default": []},
@@ -30,6 +31,8 @@ SOURCE = dict(
     key={"type": "str", "default": "", "no_log": True},
     masking={"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
     target_environment={"type": "str", "default": ""},
+    target={"type": "str", "default": ""},
+    decided={"type": "dict", "default": {}, "options": {name: {"type": "str", "default": ""} for name in DECIDED}},
     directory={"type": "path", "default": "/var/lib/sauvegarde/migrations"},
     archive={"type": "path", "default": ""},
     keeper={"type": "str", "default": ""},

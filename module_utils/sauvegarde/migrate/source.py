@@ -15,7 +15,7 @@ import psycopg2
 
 from .. import archive, kinds, lock, manifest, postgres
 from ..acting import acting_as
-from ..django import dump, masking
+from ..django import dump, masking, masking_report
 from ..errors import SauvegardeError
 from ..kinds import sqlite
 from ..restore import run, side, state
@@ -217,6 +217,27 @@ def make(where, root, values, about, progress=kinds.silent):
         job["site"] = where._asdict()
         made = kinds.back_up(job, root, progress)
     return {"path": str(folder / made["id"]), "manifest": made, "warnings": warnings}
+
+
+def report(made, wanted):
+    """The report of a masked dump (`masking_report.render`) of the manifest `made`; "" where nothing was masked.
+
+    `wanted`: the policy, and "archive", "target", "target_environment" and "decided" of the report.
+    """
+    facts = made["source"].get("masking")
+    if not facts:
+        return ""
+    about = {
+        "site": made["source"]["site"],
+        "host": made["host"],
+        "source": wanted["archive"],
+        "target": wanted["target"],
+        "environment": wanted["target_environment"],
+        "time": made["id"],
+        "counts": made["source"]["counts"],
+        "decided": wanted["decided"] or {},
+    }
+    return masking_report.render(facts, wanted["policy"], about)
 
 
 def _is_old(path):

@@ -1,0 +1,64 @@
+"""Show values before and after their masks, for the person who decides about a policy.
+
+What this returns holds personal data: it is printed, and stored nowhere unless a file of mode 0600 is asked for.
+"""
+
+import secrets
+from typing import Any, Dict, List
+
+from .masking import ASK, DROP, PUBLIC
+from .site import Site, run
+
+
+def read(where: Site, policy: Dict[str, Any], key: str, count: int = 10) -> Dict[str, Any]:
+    """As `worker_preview.preview`. Without a key one is made up: values then show what masks do, not what will come."""
+    options = {"policy": policy, "key": key or secrets.token_hex(16), "count": count}
+    found = run(where, "preview", options)
+    for label, fields in found.items():
+        rules = _rules(policy, label)
+        for name, each in fields.items() if isinstance(rules, dict) and fields != DROP else ():
+            each["action"] = rules.get(name, each["action"])  # "public" is "keep" to the masks
+    return found
+
+
+def lines(found: Dict[str, Any]) -> List[str]:
+    """The preview as text: one line a field, one a value."""
+    text = []
+    for label, fields in sorted(found.items()):
+        if fields == DROP:
+            text.append(f"{label}: none of its rows leaves")
+            continue
+        for name, each in sorted(fields.items()):
+            text.append(f"{label}.{name}: {said(each['action'])}")
+            for before, after in each["examples"]:
+                text.append("    " + _arrow(each["action"], before, after))
+    return text
+
+
+def _arrow(action: Any, before: str, after: str) -> str:
+    if (isinstance(action, dict) and ASK in action) or action == ASK:
+        return f"“{before}”  ->  ?"
+    return f"“{before}”  as it is" if action in ("keep", PUBLIC) else f"“{before}”  ->  “{after}”"
+
+
+def said(action: Any) -> str:
+    """An action in words."""
+    if isinstance(action, dict):
+        return f"QUESTION: {action[ASK]}" if ASK in action else "mask {}".format(action.get("mask"))
+    return "QUESTION" if action == ASK else str(action)
+
+
+def merged(policy: Dict[str, Any], draft: Dict[str, Any]) -> Dict[str, Any]:
+    """The policy, and for what it does not know the draft."""
+    models = {label.lower(): rules for label, rules in policy.get("models", {}).items()}
+    for label, rules in draft["models"].items():
+        known = models.get(label)
+        if known is None:
+            models[label] = rules
+        elif isinstance(known, dict) and isinstance(rules, dict):
+            models[label] = dict(rules, **known)
+    return dict(policy, models=models)
+
+
+def _rules(policy: Dict[str, Any], label: str) -> Any:
+    return next((rules for each, rules in policy.get("models", {}).items() if each.lower() == label), None)
