@@ -114,6 +114,7 @@ def _django():
         privacy,
         private_fields,
         proof,
+        set_texts,
         sets,
         site,
         worker,

@@ -159,6 +159,8 @@ def export(module, site, wanted):
         "sets": [{key: each[key] for key in ("name", "path", "changed", "objects")} for each in done],
         "private": sets.private_sentences(done),
     }
+    for sentence in sets.doubts(done):
+        module.warn(sentence)
     if module._diff:
         result["diff"] = [
             {"before": each["before"], "after": each["text"], "before_header": each["path"]} for each in changed

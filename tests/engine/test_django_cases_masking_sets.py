@@ -138,6 +138,7 @@ def test_no_login_name_is_in_a_set_by_default(source, tmp_path):
         for ours, theirs in zip(fields(tmp_path / "news.json", model), (e for e in stock if e["model"] == model)):
             assert {name: ours[name] for name in names} == {name: theirs["fields"][name] for name in names}
     assert page["author"] == 2
+    assert sets.doubts(made) == []
     said = sets.private_sentences(made)
     assert (
         "a.article.author is empty in the sets." in said and "a.page.author is written as a number in the sets." in said
@@ -242,6 +243,15 @@ def test_a_job_says_what_it_left_out(source, tmp_path):
     assert made["source"]["private"] == PRIVATE
     assert "a.slow.editor is empty in the sets." in dict(told)["private"]["fields"]
     kinds.verify(str(tmp_path / "root" / "sets" / made["id"]))
+    assert made["warnings"] == []
+    # Texts that hold people's data all the same, until somebody decides.
+    rename = "from a.models import *\nprint(Town.objects.filter(postcode='75001').update(nom=%r))"
+    shell(source, rename % "canari-one")
+    warned = kinds.back_up(job, str(tmp_path / "root"))["warnings"]
+    assert [each.split(":")[0] for each in warned] == ["a.town.nom"] and "login name" in warned[0]
+    decided = [dict(CHOSEN[0], masks={"a.town": {"nom": "keep"}})]
+    assert kinds.back_up(dict(job, sets=decided), str(tmp_path / "root"))["warnings"] == []
+    shell(source, rename % "Paris")
     job["people"] = "keep"
     assert kinds.back_up(job, str(tmp_path / "root"))["source"]["private"] == {}
     with pytest.raises(SauvegardeError, match="its rows are people"):

@@ -13,11 +13,22 @@ from pathlib import Path
 from .. import process
 from ..acting import acting_as
 from ..errors import SauvegardeError
-from . import dump, fixture, load, privacy, private_fields
+from . import dump, fixture, load, privacy, private_fields, set_texts
 from .proof import ALGORITHM, Fingerprint, Objects, compare
 from .site import as_user, describe
 
-__all__ = ["ALGORITHM", "SETS", "bring_in", "checked", "export", "load_if_needed", "private_sentences", "put", "read"]
+__all__ = [
+    "ALGORITHM",
+    "SETS",
+    "bring_in",
+    "checked",
+    "doubts",
+    "export",
+    "load_if_needed",
+    "private_sentences",
+    "put",
+    "read",
+]
 
 _OWN = ("auth.permission", "contenttypes.")
 # The seven of the seed's site.
@@ -121,18 +132,22 @@ def place(entry):
 def read(site, sets, people=privacy.PRIVATE):
     """The sets' texts, all from one snapshot.
 
-    Returns [{"name", "file", "text", "objects", "fingerprint", "many", "private"}], the last as `privacy.actions`.
+    Returns [{"name", "file", "text", "objects", "fingerprint", "many", "private", "doubts"}]: as `privacy.actions`, and
+    sentences about texts that hold people's data all the same.
     """
     sets, entries, many = checked(sets, people), {}, {}
+    look = set_texts.Look(sets)
 
     def take(entry):
+        look.add(entry)
         for name in many.get(entry["model"], ()):
             if name in entry["fields"]:
                 entry["fields"][name] = sorted(entry["fields"][name], key=json.dumps)
         entries.setdefault(entry["model"], []).append(entry)
 
     labels = [label for each in sets for label in each["models"]]
-    result = dump.stream(site, dict(_labels(labels, "jsonl"), sets=sets), dump.parsed(take), many=many)
+    result = dump.stream(site, dict(_labels(labels, "jsonl"), sets=sets), dump.parsed(take), look.learn, many=many)
+    found = look.sentences()
     # The models in the site's order, so that what is pointed to comes before what points.
     ordered = {model: sorted(some, key=place) for model, some in entries.items()}
     done = []
@@ -155,6 +170,7 @@ def read(site, sets, people=privacy.PRIVATE):
                 "objects": len(chosen),
                 "fingerprint": {"algorithm": ALGORITHM, "tables": {m: tables[m] for m in models if m in tables}},
                 "many": {model: many[model] for model in models},
+                "doubts": [text for text in found if any(text.startswith(model + ".") for model in models)],
                 "private": {model: result["private"][model] for model in models if model in result["private"]},
             }
         )
@@ -164,6 +180,11 @@ def read(site, sets, people=privacy.PRIVATE):
 def private_sentences(made):
     """What of the sets that `read` gave was emptied or is a number, for people."""
     return privacy.sentences({model: rules for each in made for model, rules in each["private"].items()})
+
+
+def doubts(made):
+    """Sentences about texts of the sets that `read` gave, which hold people's data all the same."""
+    return sorted({sentence for each in made for sentence in each["doubts"]})
 
 
 def export(site, sets, folder, write=True, owner="", texts=False, people=privacy.PRIVATE):

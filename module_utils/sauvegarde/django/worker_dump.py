@@ -14,10 +14,11 @@ import json
 from itertools import islice
 
 from django.apps import apps
+from django.conf import settings
 from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
 from django.core.serializers.python import Serializer as PythonSerializer
-from django.db import DataError, models
+from django.db import DataError, connections, models
 from django.db.models import signals
 from django.db.models.fields.files import FileDescriptor
 from django.db.models.manager import BaseManager
@@ -492,7 +493,7 @@ def dump(options, source, output):
     if options["pks"] and len(chosen) != 1:
         raise SauvegardeError("Chosen keys need one chosen model.", f"{len(chosen)} models are chosen.", "Name one.")
     masking = _masking(options, [model._meta.label_lower for model in chosen])
-    private = _private(options, [model._meta.label_lower for model in chosen])
+    private = _private(options, [model._meta.label_lower for model in chosen], output)
     output.progress(many=_many(chosen))
     style = Style(options["format"], options["indent"], options["exact"])
     writer = Writer(style, output)
@@ -597,13 +598,22 @@ def _many(chosen):
     return {model._meta.label_lower: [field.name for field in model._meta.local_many_to_many] for model in chosen}
 
 
-def _private(options, labels):
+def _private(options, labels, output):
     """{"actions": as `privacy.actions`, "masks": {label: its `Emptied`}} of a dump of fixture sets."""
     if not options.get("sets"):
         return {"actions": {}, "masks": {}}
+    output.progress(logins=_logins(options["database"]))
     described = description(options["database"])
     found = actions(described, options["sets"], [label for label in labels if label in described])
     return {"actions": found, "masks": {label: Emptied(described[label], rules) for label, rules in found.items()}}
+
+
+def _logins(using):
+    """The login names of the site's users, where these have a table."""
+    user = apps.get_model(settings.AUTH_USER_MODEL) if apps.is_installed("django.contrib.auth") else None
+    if user is None or user._meta.db_table not in connections[using].introspection.table_names():
+        return []
+    return [str(name) for name in rows_of(user, using).values_list(user.USERNAME_FIELD, flat=True).iterator()]
 
 
 def _masking(options, labels):

@@ -70,7 +70,7 @@ def dump(job, stage, facts, notify):
         "tools": dict(archive.tools(), django=described["django"], site_python=described["python"]),
         "fingerprint": {"algorithm": fixture_sets.ALGORITHM, "tables": tables},
         "restore_by_hand": dumpdata.by_hand(where, [each["file"] for each in facts["sets"]]),
-        "warnings": [],
+        "warnings": fixture_sets.doubts(made),
     }
 
 
