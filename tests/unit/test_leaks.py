@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from sauvegarde.django.leaks import Originals, Scanner
+from sauvegarde.django.leaks import Originals, Scanner, in_place
+from sauvegarde.django.masking import Field, Mask
 from sauvegarde.django.people import People
 from sauvegarde.errors import SauvegardeError
 
@@ -99,3 +100,44 @@ def test_many_hits_are_counted():
     with pytest.raises(SauvegardeError) as caught:
         scanner.end()
     assert len(caught.value.why.splitlines()) == 21 and caught.value.why.endswith("and 10 more")
+
+
+@pytest.mark.parametrize(
+    "how, before, after, hit",
+    [
+        ("date", "1984-12-31T08:00:00Z", "1984-12-31T08:00:00Z", True),
+        ("date", "1984-12-31T08:00:00Z", "1984-12-03T08:00:00Z", False),
+        ("number", 4321, 4321, True),
+        ("number", 4321, 1234, False),
+        ("digits", "75011", "75011", True),
+        ("digits", "GB n/a", "GB n/a", False),
+        ("phone", "5", "5", False),
+        ("text", "½ - ²", "½ - ²", True),
+        ("text", "½ - ?", "½ - ?", False),
+        ("first_name", "Zoé", "Zoé", True),
+        ("scrub", "nothing personal", "nothing personal", False),
+        ("empty", "Zoé", "Zoé", True),
+    ],
+)
+def test_a_value_that_stays_in_its_own_place_is_found(how, before, after, hit):
+    originals = Originals(KEY)
+    originals.add_row("a.note", 7, "text", in_place(how, before))
+    rules = {"text": "empty" if how == "empty" else {"mask": how}}
+    for label, name, expected in (("a.note", "text", hit), ("a.note", "other", False), ("a.other", "text", False)):
+        scanner = Scanner(
+            {"models": {label: dict(rules, other="keep")}}, KEY, json.loads(json.dumps(originals.plain()))
+        )
+        scanner.add({"model": label, "pk": 7, "fields": {name: after}})
+        if expected:
+            with pytest.raises(SauvegardeError, match="its own value, unmasked"):
+                scanner.end()
+        else:
+            scanner.end()
+
+
+@pytest.mark.parametrize("how", ["date", "digits", "number", "phone", "text", "token", "ip"])
+def test_no_mask_gives_back_what_it_got(how):
+    values = {"date": [f"1984-{month:02d}-{day:02d}" for month in range(1, 13) for day in range(1, 29)]}
+    values["ip"] = [f"10.0.0.{n}" for n in range(200)]
+    for value in values.get(how, [str(n) for n in range(10, 300)]):
+        assert Mask(how, KEY, Field(), "d")(value) != value

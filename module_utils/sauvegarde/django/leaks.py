@@ -163,7 +163,12 @@ def in_place(how, value):
     text = str(value) if isinstance(value, (str, int, float)) else ""
     # Of a moment its day, as the mask keeps the rest.
     text = text[:10] if how == "date" else text
-    return text if any(character.isalnum() for character in text) else ""
+    if how in ("digits", "number", "phone"):
+        # What these leave as it is says nothing: letters, and a telephone's first sign.
+        changed = any(character.isdigit() for character in (text[1:] if how == "phone" else text))
+    else:
+        changed = any(character.isalpha() or character.isdigit() for character in text)
+    return text if changed else ""
 
 
 class Scanner:

@@ -39,6 +39,8 @@ def _of_column(originals, masking, model, using, name, how):
     compared = not masking.drops(label) and masking.keeps_key(label)
     values = rows_of(model, using).order_by().values_list("pk", name)
     for key, value in values.iterator(chunk_size=_CHUNK):
+        if _is_shared(masking, how, value):
+            continue
         if _is_searched(field):
             _add(originals, how, value, f"{label}.{name}")
         if not is_key and compared:
@@ -53,6 +55,8 @@ def from_entry(originals, masking, wanted, entry):
         values = dict(entry["fields"], **({facts["pk"]: entry["pk"]} if "pk" in entry else {}))
         for name, how in wanted[label].items():
             value = values.get(name)
+            if _is_shared(masking, how, value):
+                continue
             if facts["fields"][name].get("nested") and isinstance(value, str):
                 value = json.loads(value)
             if _is_searched(facts["fields"][name]):
@@ -60,6 +64,11 @@ def from_entry(originals, masking, wanted, entry):
                 _add(originals, how, base64.b64decode(value) if is_binary else value, f"{label}.{name}")
             if name != facts["pk"] and "pk" in entry and not masking.drops(label) and masking.keeps_key(label):
                 _add_row(originals, (label, entry["pk"], name), how, value, facts["fields"][name])
+
+
+def _is_shared(masking, how, value):
+    """Whether the value is the policy's own password, in data that were masked before."""
+    return how == "password" and masking.password is not None and value == masking.password
 
 
 def _is_searched(field):
