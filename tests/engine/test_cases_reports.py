@@ -13,7 +13,7 @@ from pathlib import Path
 
 import conftest
 import pytest
-from sauvegarde import catalog, fingerprint, kinds, manifest, metrics, postgres, runner, uncovered
+from sauvegarde import catalog, fingerprint, kinds, manifest, metrics, postgres, process, runner, uncovered
 from sauvegarde.restore import roles as restore_roles
 from sauvegarde.restore import run, words
 
@@ -332,3 +332,23 @@ def test_commands_leave_out_nothing_else(cluster, database, repository, tmp_path
         assert fingerprint.compare(made["fingerprint"], found) == []
     finally:
         cluster.execute("DROP DATABASE IF EXISTS by_hand")
+
+
+def test_a_standby_before_10_is_dumped_without_a_snapshot(cluster, database, repository, tmp_path, monkeypatch):
+    """It exports none, which stock needs for several workers only."""
+    properties, arguments, start = postgres.properties, [], process.start
+
+    def spied(words, **more):
+        arguments.extend(words if "pg_dump" in words[0] else [])
+        return start(words, **more)
+
+    monkeypatch.setattr(postgres, "properties", lambda it: dict(properties(it), version_num=90624, standby=True))
+    monkeypatch.setattr(process, "start", spied)
+    cluster.execute("CREATE TABLE t AS SELECT 1 AS i; CREATE SEQUENCE s; SELECT nextval('s')", database)
+    made = kinds.back_up(job(cluster, database), repository)
+    assert not [word for word in arguments if word.startswith("--snapshot")] and "--jobs=1" in arguments
+    assert made["fingerprint"]["tables"] == {} and list(made["fingerprint"]["sequences"].values()) == [[1, True]]
+    unproven = {each["object"]: each["why"] for each in made["fingerprint"]["unproven"]}
+    assert sorted(unproven) == ["LARGE OBJECTS", "TABLE public.t"] and "primary" in unproven["TABLE public.t"]
+    assert any("TABLE public.t" in each for each in made["warnings"])
+    assert kinds.verify(repository / "demo" / made["id"])["checksum"] == made["checksum"]

@@ -61,6 +61,9 @@ _CHANGED = (
     "The table {} was changed or locked by others in every attempt, while the dump began: the archive may lack rows"
     " of it that the database had."
 )
+_NOT_SHARED = (
+    "A standby before PostgreSQL 10 lets no other session look through the dump's snapshot: dump from the primary."
+)
 _UNREADABLE = "pg_restore cannot read the dump whole."
 
 
@@ -151,12 +154,19 @@ class _Attempt:
 
     def __init__(self, stack, job, facts, alone, crowded):
         workers = int(job.get("workers") or archive.default_workers())
-        self._jobs, self._crowded = 1 if alone else workers, crowded
+        shared = facts["server"]["version_num"] >= 100000 or not facts["server"]["standby"]
+        self._jobs, self._crowded = 1 if alone or not shared else workers, crowded
         self._server, self._database = postgres.server(job.get("connection")), job["database"]
         self._wait, self._facts = float(job.get("lock_timeout", LOCK_TIMEOUT)), facts
         self._leader = stack.enter_context(contextlib.closing(self._connect()))
         fingerprint.pin(self._leader)
         _wait_for_tables(self._leader, self._wait)
+        if not shared:
+            stack.enter_context(postgres.transaction(self._leader))
+            self.beside = stack.enter_context(ThreadPoolExecutor(1))
+            self._snapshot, self._application = "", f"sauvegarde pg_dump {os.getpid()}"
+            self._sums = summing.NoSums(_NOT_SHARED)
+            return
         self._snapshot = stack.enter_context(postgres.snapshot(self._leader))
         self.beside = stack.enter_context(ThreadPoolExecutor(1))
         self._application = f"sauvegarde pg_dump {os.getpid()} {self._snapshot}"
@@ -270,7 +280,7 @@ def _dump(environment, snapshot, stage, facts, jobs, wait, notify, check):
         f"--jobs={jobs}",
         "--compress=0",
         f"--encoding={facts['encoding']}",  # its own: whatever bytes there are come back as they were
-        f"--snapshot={snapshot}",
+        *([f"--snapshot={snapshot}"] if snapshot else []),
         f"--lock-wait-timeout={int(wait * 1000)}",
         "--no-password",
         f"--file={stage.path / FOLDER}",
