@@ -125,6 +125,13 @@ names:
   returned: always
   type: list
   elements: str
+readers:
+  description:
+    - The OS user that can read each of these. It is the one that this module ran as, or the owner of the job's folder
+      where root may not read it (NFS with root_squash).
+  returned: for archives of this host
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

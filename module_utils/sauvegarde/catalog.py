@@ -78,30 +78,36 @@ def of_job(root, job, host, aside=False):
     return entries
 
 
-def _of_job_as_owner(root, job, host):
-    """`of_job`; as the folder's owner where root may not read it, as on NFS with root_squash."""
+def reader(root, job):
+    """The OS user that can read a job's archives: this process's own, or the folder's owner where root may not read it,
+    as on NFS with root_squash."""
+    directory = archive.job_directory(root, job)
     try:
-        return of_job(root, job, host, aside=True)
+        archive.identifiers(directory)
+        return pwd.getpwuid(os.geteuid()).pw_name
     except PermissionError:
         if os.geteuid() != 0:
             raise
-    owner = os.lstat(str(archive.job_directory(root, job))).st_uid
+    owner = os.lstat(str(directory)).st_uid
     try:
-        user = pwd.getpwuid(owner).pw_name
+        return pwd.getpwuid(owner).pw_name
     except KeyError:
         raise SauvegardeError(
             f"The archives of {job} cannot be listed.",
             f"Root may not read them, and their owner, uid {owner}, has no account.",
             "Create the job's user again, with that uid.",
         ) from None
-    return acting_as(user, of_job, root, job, host, True)
+
+
+def _of_job_as_reader(root, job, host):
+    return acting_as(reader(root, job), of_job, root, job, host, True)
 
 
 def local(root, host):
     """The entries of every job that ever left an archive here, its job still configured or not."""
     try:
         folders = sorted(each.name for each in os.scandir(str(root)) if each.is_dir(follow_symlinks=False))
-        return [line for job in folders if not job.startswith(".") for line in _of_job_as_owner(root, job, host)]
+        return [line for job in folders if not job.startswith(".") for line in _of_job_as_reader(root, job, host)]
     except FileNotFoundError:
         return []
     except PermissionError as error:

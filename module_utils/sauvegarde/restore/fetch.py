@@ -30,8 +30,11 @@ def _chosen(entries, database, point, job, host, kinds):
 
 
 def from_host(root, database, point="latest", job="", host="", kinds=("pg_dump",)):
-    """_chosen()'s answer from this host's own archives under `root`; the rest as `choose.one` takes it."""
-    return _chosen(catalog.local(root, host or socket.gethostname()), database, point, job, host, kinds)
+    """_chosen()'s answer from this host's own archives under `root`; the rest as `choose.one` takes it. With `readers`:
+    the OS user that reads each of those that `names` calls."""
+    found = _chosen(catalog.local(root, host or socket.gethostname()), database, point, job, host, kinds)
+    chosen = filter(None, (found["archive"], found["globals"]))
+    return dict(found, readers=[catalog.reader(root, each["job"]) for each in chosen])
 
 
 def from_restic(repository, directory, database, point="latest", job="", host="", kinds=("pg_dump",), check=False):
