@@ -14,9 +14,9 @@ _EACH = 0.3  # seconds between two looks at who waits
 _BRIEFLY = "'100ms'"  # for the locks on indexes that planning takes; shorter than deadlock_timeout
 _WAIT = "'1s'"  # for a table, where nothing is held
 
-# Tables that somebody waits to have to himself, or an index of theirs.
+# Tables that somebody waits to have to himself, or an index of theirs, and whether it is only that.
 _WANTED = """
-SELECT DISTINCT coalesce(i.indrelid, l.relation)::int8
+SELECT DISTINCT coalesce(i.indrelid, l.relation)::int8, i.indexrelid IS NOT NULL
 FROM pg_locks l LEFT JOIN pg_index i ON i.indexrelid = l.relation
 WHERE l.locktype = 'relation' AND NOT l.granted AND l.mode = 'AccessExclusiveLock'
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -115,8 +115,9 @@ class Holder:
 
 
 class Watch(threading.Thread):
-    """From the event `ended` on, tell `holders` which of their tables are wanted; from `stop` on, cancel whatever runs
-    on `connections`, again and again, since a cancelling between two statements is lost."""
+    """Tell `holders` which of their tables are wanted: those of whose indexes one is, and from the event `ended` on all
+    others too, which pg_dump holds until then. From `stop` on, cancel whatever runs on `connections`, again and again,
+    since a cancelling between two statements is lost."""
 
     def __init__(self, connect, ended, stop, connections):
         super().__init__(daemon=True)
@@ -128,7 +129,7 @@ class Watch(threading.Thread):
         while not self._over.wait(_EACH):
             if self._stop_all.is_set():
                 fingerprint.cancel(list(self._connections))
-            elif self._ended.is_set() and self.holders:
+            elif self.holders:
                 # Without a session now there may be one the next time: pg_dump's sessions have just ended.
                 with contextlib.suppress(psycopg2.Error, SauvegardeError):
                     self._look()
@@ -137,7 +138,8 @@ class Watch(threading.Thread):
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
             fingerprint.pin(self._connection)
-        wanted = {oid for (oid,) in postgres.query(self._connection, _WANTED)}
+        ended = self._ended.is_set()
+        wanted = {oid for oid, index in postgres.query(self._connection, _WANTED) if index or ended}
         for holder in list(self.holders):
             holder.want(wanted)
 

@@ -78,6 +78,43 @@ def test_nobody_waits_for_a_sum(cluster, database, repository, tmp_path, before_
     restored(cluster, repository, found, tmp_path)
 
 
+def test_an_index_is_rebuilt_while_pg_dump_runs(cluster, database, before_sum):
+    """pg_dump locks no index, so nobody who wants one waits for stock."""
+    cluster.execute(TABLES, database)
+    took = []
+
+    def rebuild():
+        began = time.monotonic()
+        cluster.execute("REINDEX INDEX of_a", database)
+        took.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=rebuild)
+
+    def slow(connection):
+        # It locks the index, as the sum does.
+        postgres.query(connection, "SELECT count(*) FROM public.a WHERE i = 1")
+        thread.start()
+        asleep(connection)
+
+    before_sum["a"] = slow
+    with contextlib.ExitStack() as stack:
+        leader, *dumps = (
+            stack.enter_context(contextlib.closing(postgres.connect(cluster.server, database, application)))
+            for application in ("sauvegarde", "like pg_dump", "like pg_dump")
+        )
+        name = stack.enter_context(postgres.snapshot(leader))
+        postgres.execute(dumps[0], "BEGIN; LOCK TABLE a, z, big, big_2 IN ACCESS SHARE MODE")
+        tables = fingerprint.tables(leader)
+        sums = summing.Summing(lambda: cluster.connect(database), name, 1, "like pg_dump")
+        with sums:
+            wait_until(lambda: thread.ident)
+            thread.join(SLOW)
+            assert took and took[0] < SLOW / 4
+            postgres.execute(dumps[0], "COMMIT")
+            sums.dumped()
+            assert "unproven" not in sums.result(tables)
+
+
 @pytest.mark.parametrize("seconds", [2, None])
 def test_an_index_that_somebody_has_to_himself_is_not_waited_for(cluster, database, repository, monkeypatch, seconds):
     """REINDEX keeps a query from being planned; no other path helps there. A moment later it may be free."""

