@@ -30,18 +30,21 @@ def commit(repository, paths, message, push=False, user="", name="", email=""):
 def require_lfs(repository, file, user=""):
     """Raise unless Git LFS keeps the file: a database in git itself would make every clone larger for ever."""
     process.find("git-lfs")
-    filters = _Git(repository, user)("check-attr", "filter", "--", file).text
-    if not filters.rstrip().endswith(": lfs"):
+    if not kept_by_lfs(repository, [file], user):
         raise SauvegardeError(
             f"{file} is not tracked by Git LFS.",
-            filters,
-            f"In {repository}: git lfs install, then git lfs track {file}, and commit .gitattributes.",
+            fix=f"In {repository}: git lfs install, then git lfs track {file}, and commit .gitattributes.",
         )
 
 
+def kept_by_lfs(repository, files, user=""):
+    """Those of the files that git keeps as pointers, their contents elsewhere, as .gitattributes says."""
+    return [file for file, name in _filters(_Git(repository, user), files) if name == "lfs"]
+
+
 def require_place(repository, files, user=""):
-    """Raise unless git would take the files, paths inside the repository: their folders exist, and no rule ignores
-    them."""
+    """Raise unless git would take the files, paths inside the repository: their folders exist, no rule ignores them,
+    and the filters that .gitattributes names for them work here."""
     for folder in sorted({str((Path(repository) / file).parent) for file in files}):
         if not acting_as(user, os.path.isdir, folder):
             raise SauvegardeError(
@@ -49,15 +52,40 @@ def require_place(repository, files, user=""):
                 "The job's file is written there and committed.",
                 "Create it as the repository's owner, or correct the job's path.",
             )
-    found = _Git(repository, user).look("check-ignore", "--verbose", "--", *files)
-    if found.status == 0:
+    git = _Git(repository, user)
+    # With --verbose it also finds files that a later rule (!name) takes back.
+    ignored = [file for file in files if git.status("check-ignore", "--quiet", "--", file) == 0]
+    if ignored:
         raise SauvegardeError(
             "git ignores what the job has to commit.",
-            found.text.strip(),
+            git("check-ignore", "--verbose", "--", *ignored).text.strip(),
             f"Remove that line of .gitignore in {repository}, or give the job another file.",
         )
-    if found.status != 1:
-        process.check(found, f"git check-ignore failed in {repository}.")
+    for file, name in _filters(git, files):
+        _require_filter(git, repository, file, name)
+
+
+def _filters(git, files):
+    """(file, name of its filter) of the files that have one."""
+    words = git("check-attr", "-z", "filter", "--", *files).text.split("\0")[:-1]
+    found = zip(words[::3], words[2::3])
+    return [(file, name) for file, name in found if name not in ("unspecified", "unset", "set")]
+
+
+def _require_filter(git, repository, file, name):
+    """Raise unless the filter is set up. A filter that is not configured is passed over by git without a word."""
+    if name == "lfs":
+        process.find("git-lfs")
+    if any(git.status("config", "--get", f"filter.{name}.{key}") == 0 for key in ("clean", "process")):
+        return
+    fix = f"Configure the filter for the user that commits in {repository}, or correct .gitattributes."
+    if name == "lfs":
+        fix = f"As the user that commits, in {repository}: git lfs install. Or remove the file from .gitattributes."
+    raise SauvegardeError(
+        f"{file} goes through the filter “{name}”, which is not set up here.",
+        "Its attributes say so (.gitattributes). git would commit it as it is.",
+        fix,
+    )
 
 
 class _Git:
@@ -80,10 +108,6 @@ class _Git:
 
     def __call__(self, *arguments):
         return self._run(arguments, True)
-
-    def look(self, *arguments):
-        """The result, whatever its status."""
-        return self._run(arguments, False)
 
     def status(self, *arguments):
         result = self._run(arguments, False)

@@ -1,11 +1,12 @@
 """Fixture sets in folders of their own, indented; what git would refuse is found before the work."""
 
 import json
+import shutil
 import subprocess
 
 import pytest
 from sample_site import ENVIRONMENTS, manage, sites_of
-from sauvegarde import git, kinds
+from sauvegarde import git, kinds, process
 from sauvegarde.django import sets
 from sauvegarde.errors import SauvegardeError
 
@@ -58,6 +59,30 @@ def test_what_git_ignores_is_found_before_the_work(clone):
     (clone / "data" / "two.json").write_text("[]", encoding="utf-8")
     subprocess.run(["git", "-C", str(clone), "add", "--force", "data/two.json"], check=True)
     git.require_place(clone, ["data/two.json"])
+    # A later rule takes a file back.
+    (clone / ".gitignore").write_text("*.json\n!three.json\n", encoding="utf-8")
+    git.require_place(clone, ["data/three.json"])
+
+
+def test_a_filter_that_is_not_set_up_is_found_before_the_work(clone, monkeypatch, tmp_path):
+    """git would commit the whole file, or fail in the end."""
+    monkeypatch.setattr(git, "home", lambda user: str(tmp_path))  # without the configuration of whoever runs this
+    monkeypatch.setitem(process.BASE_ENVIRONMENT, "GIT_CONFIG_NOSYSTEM", "1")
+    found = {"git": shutil.which("git"), "git-lfs": "git-lfs"}
+    monkeypatch.setattr(process, "find", lambda name: found[name])
+    (clone / ".gitattributes").write_text("*.sqlite3 filter=lfs\n*.key filter=crypt\n*.txt -filter\n", encoding="utf-8")
+    git.require_place(clone, ["one.json", "a.txt"])
+    for file, what in (("dev.sqlite3", "git lfs install"), ("one.key", "Configure the filter")):
+        with pytest.raises(SauvegardeError, match="not set up here") as caught:
+            git.require_place(clone, ["one.json", file])
+        assert caught.value.what.startswith(file) and what in caught.value.fix
+    for name in ("lfs", "crypt"):
+        subprocess.run(["git", "-C", str(clone), "config", f"filter.{name}.clean", "cat"], check=True)
+    git.require_place(clone, ["dev.sqlite3", "one.key"])
+    assert git.kept_by_lfs(clone, ["dev.sqlite3", "one.key"]) == ["dev.sqlite3"]
+    del found["git-lfs"]
+    with pytest.raises(KeyError):  # for a real one: it is not installed
+        git.require_place(clone, ["dev.sqlite3"])
 
 
 @pytest.mark.parametrize("file", ["../a.json", "/a.json", "a/../../b.json", ".git/a.json", "a//b.json", "a.txt"])

@@ -15,6 +15,7 @@ from ..errors import SauvegardeError
 from . import dumpdata
 
 read = dumpdata.read
+_POINTER = "{}: Git LFS keeps it (.gitattributes), so that git shows a pointer instead of its changes."
 
 
 def preflight(job, directory, last):
@@ -27,9 +28,12 @@ def preflight(job, directory, last):
             "There is no git repository for the fixtures: {}".format(repository["path"]),
             fix="Clone the site's repository there, or correct the job's “repository”.",
         )
+    warnings = []
     if repository:
-        folder = Path(repository.get("folder", "fixtures"))
-        git.require_place(repository["path"], [str(folder / each["file"]) for each in sets], repository.get("user", ""))
+        folder, user = Path(repository.get("folder", "fixtures")), repository.get("user", "")
+        files = [str(folder / each["file"]) for each in sets]
+        git.require_place(repository["path"], files, user)
+        warnings = [_POINTER.format(file) for file in git.kept_by_lfs(repository["path"], files, user)]
     described = sites.describe(where)
     # A set that says too little of its people stops here, before anything is read.
     chosen = [
@@ -39,7 +43,7 @@ def preflight(job, directory, last):
     ]
     privacy.actions(described["models"], sets, chosen)
     archive.require_space(directory, int(last["stored_bytes"] * 1.2) if last else 16 * 1024 * 1024)
-    return {"site": where, "sets": sets, "described": described}
+    return {"site": where, "sets": sets, "described": described, "warnings": warnings}
 
 
 def dump(job, stage, facts, notify):
@@ -70,7 +74,7 @@ def dump(job, stage, facts, notify):
         "tools": dict(archive.tools(), django=described["django"], site_python=described["python"]),
         "fingerprint": {"algorithm": fixture_sets.ALGORITHM, "tables": tables},
         "restore_by_hand": dumpdata.by_hand(where, [each["file"] for each in facts["sets"]]),
-        "warnings": fixture_sets.doubts(made),
+        "warnings": facts["warnings"] + fixture_sets.doubts(made),
     }
 
 
