@@ -164,11 +164,13 @@ def main():
     about = arguments.about(wanted)
     try:
         given = (wanted["policy"], wanted["key"], arguments.labels(wanted), masked)
-        exclude = wanted["exclude"]
+        exclude, include = wanted["exclude"], wanted["include"]
         where = django.described(wanted)
         if module.check_mode or wanted["state"] == "described":
-            module.exit_json(changed=wanted["state"] == "dumped", source=source.look(where, *given, about, exclude))
-        made = source.make(where, wanted["directory"], source.options(*given, exclude, wanted["hidden"]), about)
+            seen = source.look(where, *given, about, exclude, include)
+            module.exit_json(changed=wanted["state"] == "dumped", source=seen)
+        options = source.options(*given, exclude, wanted["hidden"], include)
+        made = source.make(where, wanted["directory"], options, about)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     manifest = made["manifest"]

@@ -26,8 +26,13 @@ options:
     default: []
   exclude:
     description:
-      - Applications and models that stay out of the migration. Views, unmanaged models without a table, and search
-        indexes (unless O(labels) names one) stay out in any case.
+      - Applications and models that stay out of the migration. Views and unmanaged models without a table stay out in
+        any case; search indexes and other unmanaged models do unless O(labels) or O(include) names them.
+    type: list
+    elements: str
+    default: []
+  include:
+    description: Search indexes and unmanaged models whose rows come along all the same.
     type: list
     elements: str
     default: []

@@ -29,8 +29,10 @@ DEFAULTS = {
     "natural_foreign": True,
     "natural_primary": False,
     "all": False,
-    # Whether views and search indexes are written too, as stock does; a migration leaves them out.
+    # Whether views, unmanaged models and search indexes are written too, as stock does; a migration leaves them out,
+    # but for those that `include` names.
     "derived": True,
+    "include": [],
     # Whether moments keep their microseconds, which stock cuts; loads take them.
     "exact": False,
     "pks": [],

@@ -18,6 +18,7 @@ FORMATS = ("json", "jsonl", "xml", "yaml", "yml")
 NUMBERED = ("auth.permission", "contenttypes.contenttype")
 # Why a migration leaves an unmanaged model out: the one reason that may stand for a loss.
 NO_TABLE = "unmanaged, and without a table of its own"
+UNMANAGED = "unmanaged: name it (migrate_include) to move its rows"
 
 _READ = 1 << 18
 _BETWEEN = re.compile(r"[ \t\r\n]*([,\]]?)[ \t\r\n]*")

@@ -1,17 +1,20 @@
 """Inside the site: models whose rows a migration leaves out, and rows that a model's default manager hides.
 
-A view, a table that does not exist and a search index hold nothing that the site's data do not hold already.
+A view, a table that does not exist and a search index hold nothing that the site's data do not hold already. The table
+of an unmanaged model is made by something else than the site's models, which fills it, too.
 """
 
 from django.db import DatabaseError, models, transaction
 from django.db.models.manager import BaseManager
 
-from .fixture import NO_TABLE
+from .fixture import NO_TABLE, UNMANAGED
 from .worker_models import rows_of
 
 _VIEW = "v"
 # Search indexes by the class that they inherit from, or by their own label, with the command that fills them again.
 _INDEXES = {
+    "modelsearch.abstract_models.BaseIndexEntry": "manage.py update_index",
+    "modelsearch.abstract_models.AbstractSQLiteFTSIndexEntry": "manage.py update_index",
     "wagtail.search.models.BaseIndexEntry": "manage.py update_index",
     "wagtail.search.models.SQLiteFTSIndexEntry": "manage.py update_index",
     "watson.models.SearchEntry": "manage.py buildwatson",
@@ -27,26 +30,29 @@ def tables_of(connection):
 def left_out(chosen, labels, tables):
     """{label: why} of the chosen models whose rows a migration leaves out.
 
-    `labels`: what the user named: a search index that is named itself is moved. `tables`: as `tables_of` returns them;
-    None where there is no database to ask, and no view is recognized.
+    `labels`: what the user named: a search index or an unmanaged model that is named itself is moved, unless it is a
+    view or has no table. `tables`: as `tables_of` returns them; None where there is no database to ask.
     """
     named = {label.lower() for label in labels}
     found = {}
     for model in chosen:
         meta = model._meta
-        command = _index_command(model)
+        command = index_command(model)
         if command and meta.label_lower not in named:
             found[meta.label_lower] = f"a search index; fill it again with {command}"
-        elif not meta.managed and tables is not None:
-            kind = tables.get(meta.db_table)
+        elif not meta.managed:
+            kind = tables.get(meta.db_table) if tables is not None else ""
             if kind == _VIEW:
                 found[meta.label_lower] = "a view"
             elif kind is None:
                 found[meta.label_lower] = NO_TABLE
+            elif meta.label_lower not in named:
+                found[meta.label_lower] = UNMANAGED
     return found
 
 
-def _index_command(model):
+def index_command(model):
+    """The command that fills the model again where it is a search index; else an empty text."""
     for each in model.__mro__:
         command = _INDEXES.get(f"{each.__module__}.{each.__qualname__}")
         if command:

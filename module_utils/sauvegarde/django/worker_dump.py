@@ -471,8 +471,8 @@ class Writer:
 
 def dump(options, source, output):
     """Write the chosen models to the output. `options`: labels, exclude, database, format, indent, natural_foreign,
-    natural_primary, all, derived, exact, pks, sets (fixture sets, which hold no people), and, to mask, policy and
-    key (hexadecimal).
+    natural_primary, all, derived, include, exact, pks, sets (fixture sets, which hold no people), and, to mask, policy
+    and key (hexadecimal).
 
     Returns {"counts": {label: objects}, "stock": {label: why it went through Django's serializer}, "masked": bool,
     "private": as `privacy.actions` gives it, "masking": as `masking.Masking.facts`, and "dropped" rows by model (None
@@ -589,7 +589,7 @@ def _facts(masking, labels, using):
 def _chosen(options, tables):
     """The models to write, in stock's order. `tables`: as `left_out` wants them."""
     chosen = selected(options["labels"], options["exclude"], options["database"], options["natural_foreign"])
-    without = {} if options["derived"] else left_out(chosen, options["labels"], tables)
+    without = {} if options["derived"] else left_out(chosen, options["labels"] + options["include"], tables)
     return [model for model in chosen if model._meta.label_lower not in without]
 
 

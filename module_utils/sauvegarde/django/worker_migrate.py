@@ -22,14 +22,15 @@ _RECORD = "django_migrations"  # which of them are applied: a table of Django's 
 def survey(options, source, output):
     """The site in plain values, also where its database is not there yet.
 
-    `options`: labels and exclude, of the models that matter; `hidden`: whether to count hidden rows. Returns {"django",
-    "vendor", "engine", "name", "user", "models": as `worker_models.description`, "selected": [labels], "tables":
-    [names], "migrations": all that the code has, "replaced": those that its squashed ones stand for, "applied": those
-    of the database (None where it cannot be asked), "refused": why not, "system": the server's system identifier where
-    it may be asked, "schemas": those that the settings' search path names, "table_of": {label: table of a selected
-    model that migrations make}, "listeners": {name of a function that hears of saving: of how many models},
-    "by_django": {label: why Django itself must write every object}, "left_out": {label: why its rows are not moved},
-    "hiding": [labels whose default manager chooses rows], "hidden": {label: rows that it does not show}}.
+    `options`: labels, exclude and include, of the models that matter; `hidden`: whether to count hidden rows. Returns
+    {"django", "vendor", "engine", "name", "user", "models": as `worker_models.description`, "selected": [labels],
+    "tables": [names], "migrations": all that the code has, "replaced": those that its squashed ones stand for,
+    "applied": those of the database (None where it cannot be asked), "refused": why not, "system": the server's
+    system identifier where it may be asked, "schemas": those that the settings' search path names, "table_of":
+    {label: table of a selected model that migrations make}, "listeners": {name of a function that hears of saving: of
+    how many models}, "by_django": {label: why Django itself must write every object}, "left_out": {label: why its
+    rows are not moved}, "hiding": [labels whose default manager chooses rows], "hidden": {label: rows that it does
+    not show}}.
     """
     using = options["database"]
     connection = connections[using]
@@ -68,7 +69,7 @@ def survey(options, source, output):
     chosen = selected(options["labels"], options["exclude"], using, True)
     # Before a database has tables nothing is missing there.
     tables = tables_of(connection) if there and found["applied"] else None
-    found["left_out"] = left_out(chosen, options["labels"], tables)
+    found["left_out"] = left_out(chosen, options["labels"] + options["include"], tables)
     chosen = [model for model in chosen if model._meta.label_lower not in found["left_out"]]
     found["selected"] = [model._meta.label_lower for model in chosen]
     found["hiding"] = [model._meta.label_lower for model in chosen if hides(model)]
@@ -103,12 +104,12 @@ def _path(name):
 def migrate(options, source, output):
     """Bring the database to the state of the site's code, as `manage.py migrate` does.
 
-    `options`: labels and exclude. Returns {"applied": [migrations], "left_out": as `survey`, by the new tables}.
+    `options`: labels, exclude, include. Returns {"applied": [migrations], "left_out": as `survey`, by the new tables}.
     """
     connection = connections[options["database"]]
     before = set(MigrationExecutor(connection).loader.applied_migrations)
     call_command("migrate", database=options["database"], interactive=False, verbosity=0, run_syncdb=True)
     after = set(MigrationExecutor(connection).loader.applied_migrations)
     chosen = selected(options["labels"], options["exclude"], options["database"], True)
-    without = left_out(chosen, options["labels"], tables_of(connection))
+    without = left_out(chosen, options["labels"] + options["include"], tables_of(connection))
     return {"applied": sorted("{}.{}".format(*key) for key in after - before), "left_out": without}

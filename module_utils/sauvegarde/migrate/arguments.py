@@ -13,6 +13,7 @@ LABELS = {
 }
 CHOICE = {
     "exclude": {"type": "list", "elements": "str", "default": []},
+    "include": {"type": "list", "elements": "str", "default": []},
     "hidden": {"type": "str", "choices": ["travel", "stay"], "default": "travel"},
 }
 TARGET = dict(

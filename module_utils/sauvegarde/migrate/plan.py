@@ -10,9 +10,9 @@ from ..restore import plan as restore_plan
 from . import file, server
 
 
-def survey(where, labels=(), exclude=(), hidden=False):
+def survey(where, labels=(), exclude=(), hidden=False, include=()):
     """The site in plain values (`worker_migrate.survey`), and `excluded`: the models that `exclude` names."""
-    values = {"labels": list(labels), "exclude": [*dump.EXCLUDE, *exclude], "hidden": hidden}
+    values = {"labels": list(labels), "exclude": [*dump.EXCLUDE, *exclude], "hidden": hidden, "include": list(include)}
     found = site.run(where, "survey", values)
     found["excluded"] = [label for label in found["models"] if _is_named(label, exclude)]
     return found
@@ -43,7 +43,7 @@ def make(where, spec, source):
 
     Keys: source, target, live, kept, database, label (what a confirmation names), differences, obstacles, warnings.
     """
-    found = survey(where, spec["labels"], spec["exclude"], hidden=bool(spec["labels"]))
+    found = survey(where, spec["labels"], spec["exclude"], bool(spec["labels"]), spec["include"])
     obstacles = list(source.get("obstacles", []))
     warnings = []
 

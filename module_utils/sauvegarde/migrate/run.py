@@ -24,6 +24,7 @@ DEFAULTS = {
     "keeper": "",
     "labels": [],
     "exclude": [],
+    "include": [],
     "hidden": "travel",
     "policy": {},
     "unknown": "stop",
@@ -38,7 +39,8 @@ def settled(spec):
     site: of the target (site.Site's values). path: the carried archive, '' for a plan only. directory: where runs keep
     their state. server_directory: the restores' folder, for a server. connection: of its keeper. keeper: OS user who
     keeps the database; '' for postgres, or the site's own user with SQLite. labels: models and applications to move,
-    [] for the whole site. exclude: models and applications that stay out. hidden: whether the source was asked for rows
+    [] for the whole site. exclude: models and applications that stay out. include: models that come along though they
+    stay out by default (search indexes, unmanaged models). hidden: whether the source was asked for rows
     that a default manager hides (travel) or not (stay). policy: what to do about values that the target does not take
     (load.POLICIES). unknown: 'stop' or 'skip' what the target's code does not know.
     """
@@ -50,7 +52,8 @@ def settled(spec):
     found = dict(DEFAULTS, **spec)
     load.options({"policy": found["policy"]})  # before anything is made
     if found["path"] and found["mark"] is None:
-        found["mark"] = [found["path"], archive.read(found["path"])["id"], found["labels"], found["exclude"]]
+        choice = [found["labels"], found["exclude"], found["include"]]
+        found["mark"] = [found["path"], archive.read(found["path"])["id"], *choice]
     return found
 
 
@@ -67,7 +70,7 @@ def start(spec, said, check=False):
     with `check` {} once it is confirmed.
     """
     spec = settled(spec)
-    found = plan.survey(site.site(spec["site"]), spec["labels"], spec["exclude"])
+    found = plan.survey(site.site(spec["site"]), spec["labels"], spec["exclude"], include=spec["include"])
     database = found["name"]
     plan.confirm(database, said, spec["environment_of_host"])
     if check:
@@ -135,6 +138,7 @@ def _fill(spec, where, found, run):
             beside = where._replace(name=name, system=system)
             run.update(step="schema")
             choice = {"labels": spec["labels"], "exclude": [*dump.EXCLUDE, *spec["exclude"]]}
+            choice["include"] = spec["include"]
             migrated = site.run(beside, "migrate", choice)
             found = dict(found, selected=_taken(found, migrated["left_out"], manifest))
             others = _others(beside, found) if spec["labels"] else None

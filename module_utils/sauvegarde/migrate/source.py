@@ -36,11 +36,12 @@ def is_masked(choice, target_environment):
     return choice == "always" or (choice == "auto" and target_environment != PRODUCTION)
 
 
-def options(policy, key, labels, masked, exclude=(), hidden="travel"):
+def options(policy, key, labels, masked, exclude=(), hidden="travel", include=()):
     """The options of the dump (`dump.DEFAULTS`)."""
     values = {
         "labels": list(labels),
         "exclude": [*dump.EXCLUDE, *exclude],
+        "include": list(include),
         "format": "jsonl",
         "derived": False,
         "exact": True,
@@ -51,13 +52,13 @@ def options(policy, key, labels, masked, exclude=(), hidden="travel"):
     return values
 
 
-def look(where, policy, key, labels, masked, about, exclude=()):
+def look(where, policy, key, labels, masked, about, exclude=(), include=()):
     """The source in plain values: the site's survey (`worker_migrate.survey`), whether what leaves is `masked`, whether
     what is there `is_masked` already, `warnings` and `obstacles`. Changes nothing.
 
     `about`: as `make` has it, with `environment`, this host's.
     """
-    found = plan.survey(where, labels, exclude, hidden=not about["path"])
+    found = plan.survey(where, labels, exclude, not about["path"], include)
     obstacles, given, found["warnings"] = [], None, []
     if about["path"]:
         if masked and about["environment"] not in SEEING:
