@@ -7,7 +7,8 @@ def dependence(description):
     """{(label, field): why other rows depend on the field's value}.
 
     These fields are part of a natural key by which others refer to the row, the target of a reference that is not the
-    primary key, part of a generic reference, or part of a tree.
+    primary key, part of a generic reference, or part of a tree. Of a natural key that is computed, nobody can tell what
+    it is made of: any text of the row may be a part.
     """
     found = {}
     for label, facts in description.items():
@@ -21,6 +22,12 @@ def dependence(description):
                 target = description[relation[0]]
                 why = f"{label}.{name} refers to its rows by it"
                 parts = field["natural_key"] if "natural_key" in field else target["natural_key"]
+                if parts == []:
+                    for part, facts_of in target["fields"].items():
+                        if facts_of.get("text") and not facts_of.get("relation"):
+                            found.setdefault(
+                                (relation[0], part), f"{label}.{name} refers to its rows by a computed key"
+                            )
                 for part in [relation, *(parts or ())]:
                     if part[0] in description and (part[0] != relation[0] or part[1] != target["pk"]):
                         found.setdefault((part[0], part[1]), why)

@@ -6,7 +6,8 @@ What neither a field's name nor its values decide becomes a question, which stop
 import re
 
 from .dependence import dependence
-from .masking import ASK, DROP, EMPTY, KEEP, NUMBERS, is_personal, starting_policy
+from .fixture import NUMBERED
+from .masking import ASK, DROP, EMPTY, KEEP, NUMBERS, is_personal, masked_any, starting_policy
 
 _SAID = {
     "email": "e-mail addresses",
@@ -14,6 +15,7 @@ _SAID = {
     "ip": "network addresses",
     "name": "names of known people",
     "word": "names of known people",
+    "login": "login names",
     "address": "postal addresses",
     "key": "keys or tokens",
 }
@@ -23,6 +25,7 @@ _HOW = {
     "ip": "ip",
     "name": "name",
     "word": "last_name",
+    "login": "username",
     "address": "text",
     "key": "token",
 }
@@ -49,7 +52,7 @@ def draft(description, samples):
     policy = starting_policy(description)
     depended = dependence(description)
     for label, rules in policy["models"].items():
-        if rules == DROP or label not in samples:
+        if rules == DROP or label not in samples or label in NUMBERED:
             continue
         for name, action in rules.items():
             field = description[label]["fields"][name]
@@ -61,7 +64,25 @@ def draft(description, samples):
                 rules[name] = _decided(field, action, found, why, samples[label] is None)
                 if rules[name] == _SCRUB and field["type"] == "JSONField" and is_personal(name):
                     rules[name] = _ask("its name says personal data, and which of its texts are is not known")
+    _ask_of_computed_keys(policy["models"], description)
     return policy
+
+
+def _ask_of_computed_keys(models, description):
+    """Make a question of each reference by a natural key that is computed from something that is masked."""
+    asked = []
+    for label, rules in models.items():
+        for name, action in rules.items() if isinstance(rules, dict) else ():
+            field = description[label]["fields"][name]
+            target = field["relation"][0] if field.get("relation") else ""
+            if action != KEEP or target in NUMBERED or target not in description:
+                continue
+            key = field["natural_key"] if "natural_key" in field else description[target]["natural_key"]
+            if key == [] and masked_any(models, description, target, set()):
+                asked.append((rules, name, target))
+    for rules, name, target in asked:
+        reason = f"it refers to {target} by a key that is computed, maybe from what is masked there"
+        rules[name] = _ask(f"{reason}: keep all of {target}, or empty this field, or drop these rows")
 
 
 def _counted(name, found):

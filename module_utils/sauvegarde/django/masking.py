@@ -506,19 +506,9 @@ class Masking:
         for other in [label, *(part[0] for part in natural or ())]:
             if not isinstance(self.models.get(other), dict) and other not in NUMBERED:
                 return f"it points to {other}, which the policy says nothing about"
-        if natural == [] and self._masked_any(label, set()):
+        if natural == [] and masked_any(self.models, self.description, label, set()):
             return f"the natural key of {label} is masked in a way that cannot be followed"
         return ""
-
-    def _masked_any(self, label, seen):
-        """Whether anything of the model's objects, or of what they point to, is masked."""
-        rules = self.models.get(label)
-        if label in seen or not isinstance(rules, dict):
-            return False
-        seen.add(label)
-        relations = [facts["relation"][0] for facts in self.description[label]["fields"].values() if facts["relation"]]
-        own = any(action != KEEP for action in rules.values())
-        return own or any(self._masked_any(each, seen) for each in relations)
 
     def entry(self, entry, natural_foreign=True):
         """A fixture's object, masked; None where its rows are dropped. For streams that come from an archive."""
@@ -562,6 +552,17 @@ class Masking:
             return value
         masks = self.natural(label, name)
         return [masks[i](part) if i < len(masks) and masks[i] else part for i, part in enumerate(value)]
+
+
+def masked_any(models, description, label, seen):
+    """Whether anything of the model's objects, or of what they point to, is masked. `models`: the policy's."""
+    rules = models.get(label)
+    if label in seen or label not in description or not isinstance(rules, dict):
+        return False
+    seen.add(label)
+    relations = [facts["relation"][0] for facts in description[label]["fields"].values() if facts["relation"]]
+    own = any(action not in (KEEP, PUBLIC) for action in rules.values())
+    return own or any(masked_any(models, description, each, seen) for each in relations)
 
 
 def _unpublic(rules):
@@ -610,9 +611,10 @@ def starting_policy(description):
 
     Recognised are passwords, names, addresses of every kind, telephones, tokens and sessions, by the words in the
     fields' names and by their types; free text loses the addresses and telephones inside it; all else is kept, and so
-    is what other rows depend on (trees, natural keys, generic references).
+    is what other rows depend on (trees, natural keys, generic references, content types). Search indexes, which hold
+    the words of all other fields, are dropped: the site fills them again.
     """
-    models = {label: DROP for label in description if is_account_data(label)}
+    models = {label: DROP for label, facts in description.items() if is_account_data(label) or facts.get("index")}
     depended = dependence(description)
     # Rows that cannot be without a dropped row go with it.
     while True:
@@ -627,7 +629,7 @@ def starting_policy(description):
     for label, facts in sorted(description.items()):
         if label not in models:
             models[label] = {
-                name: _start(field, name, models, (label, name) in depended, label)
+                name: KEEP if label in NUMBERED else _start(field, name, models, (label, name) in depended, label)
                 for name, field in sorted(facts["fields"].items())
             }
     return {"models": models}
@@ -688,13 +690,13 @@ def is_personal(name):
     return any(re.search(pattern, name.lower()) for pattern, _ in _BY_NAME)
 
 
-def name_fields(description):
-    """{label: {field that holds people's names: its mask}} of every model, dropped ones too."""
+def name_fields(description, masks=PEOPLE):
+    """{label: {field that holds people's names: its mask}} of every model, dropped ones too. `masks`: which count."""
     found = {}
     for label, facts in description.items():
         for name, field in facts["fields"].items():
             how = "" if field.get("relation") or field.get("nested") else mask_by_name(field, name, label)
-            if how in PEOPLE:
+            if how in masks:
                 found.setdefault(label, {})[name] = how
     return found
 

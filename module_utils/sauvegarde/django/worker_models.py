@@ -55,12 +55,18 @@ def describe(options, source, output):
 
 
 def description(using):
-    """{label: {"pk", "user" (whether it is the user model), "natural_key", "fields"}} of all that have a table."""
+    """{label: {"pk", "user", "natural_key", "index", "fields"}} of every model with a table of its own.
+
+    "user": whether it is the user model. "index": the command that fills a search index, else an empty text.
+    """
+    from .worker_derived import index_command  # only here: it imports this module
+
     return {
         model._meta.label_lower: {
             "pk": model._meta.pk.name,
             "user": model._meta.label_lower == settings.AUTH_USER_MODEL.lower(),
             "natural_key": _places(natural_parts(model)),
+            "index": index_command(model),
             # What the database computes is no data of the site's: no policy, no masked dump and no proof knows of it.
             "fields": _fields(model, using),
         }

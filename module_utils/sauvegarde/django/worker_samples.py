@@ -17,6 +17,7 @@ from .worker_models import is_generated, rows_of, snapshot, stored_fields
 from .worker_people import learn
 
 _NAMES = 20000
+_SHORTEST_LOGIN = 5  # shorter ones are words, too
 # A telephone that is stored as a number has lost its zero, or has its country's number.
 _TELEPHONE = re.compile(r"[1-9]\d{8}\Z|(?:33|32|41|44|49|34|39)\d{9,10}\Z")
 # Whose values are text, or hold text.
@@ -32,7 +33,7 @@ def samples(using, rows, description):
     with snapshot(using) as connection:
         tables = set(connection.introspection.table_names(include_views=True))
         chosen = [model for model in _models(description) if model._meta.db_table in tables]
-        known = _people(chosen, using, description)
+        known = _people(chosen, using, description), _logins(chosen, using, description)
         return {model._meta.label_lower: _read(model, using, rows, known) for model in chosen}
 
 
@@ -53,6 +54,17 @@ def _people(chosen, using, description):
     known = People()
     learn(known, chosen, using, name_fields(description), _NAMES)
     return known
+
+
+def _logins(chosen, using, description):
+    """The names that the site's users log in with."""
+    found = set()
+    wanted = name_fields(description, ("username",))
+    for model in chosen:
+        for name in wanted.get(model._meta.label_lower, ()):
+            values = rows_of(model, using).order_by().values_list(name, flat=True).distinct()[:_NAMES]
+            found.update(value for value in values if isinstance(value, str) and len(value) >= _SHORTEST_LOGIN)
+    return found
 
 
 def _is_looked_at(field):
@@ -96,7 +108,8 @@ def _count(found, texts, known):
     if not texts:
         return
     found["rows"] += 1
-    every = [kinds(text, known) for text in texts]
+    people, logins = known
+    every = [dict(kinds(text, people), **({"login": True} if text.strip() in logins else {})) for text in texts]
     for kind in {kind for each in every for kind in each}:
         whole = all(each.get(kind) for each in every)
         found["kinds"][kind][0 if whole else 1] += 1

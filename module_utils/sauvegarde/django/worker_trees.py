@@ -5,6 +5,7 @@ breaks the tree, although each value still looks right.
 """
 
 import contextlib
+import re
 
 from django.db import connections
 
@@ -18,6 +19,8 @@ _SHAPES = (
     ("tree_left", "tree_right"),
 )
 _BESIDE = ("tree_id", "level", "depth", "tree_level", "tree_depth")
+# A reference to an object of any kind that has no GenericForeignKey, beside the relation to its content type.
+_OBJECT = re.compile(r"(\A|_)object_(id|pk)\Z")
 _PATHS = ("path", "tree_path", "materialized_path", "lineage", "ancestors")
 
 
@@ -44,11 +47,15 @@ def tree_fields(model, using):
 def reference_fields(model):
     """{name of a field: why other values depend on it}: generic references, and paths of trees that sites make."""
     found = {}
+    pointed = [field for field in model._meta.local_concrete_fields if field.remote_field is not None]
+    if any(field.related_model._meta.label_lower == "contenttypes.contenttype" for field in pointed):
+        plain = [field.name for field in model._meta.local_concrete_fields if field.remote_field is None]
+        why = "it is part of a reference to an object of any kind"
+        found.update((name, why) for name in filter(_OBJECT.search, plain))
     for private in model._meta.private_fields:
         name = getattr(private, "fk_field", None)
         if name and getattr(private, "ct_field", None):
             found[name] = f"it is part of the generic reference {private.name}"
-    pointed = [field for field in model._meta.local_concrete_fields if field.remote_field is not None]
     if any(field.related_model is model for field in pointed):
         names = {field.name for field in model._meta.local_concrete_fields}
         found.update((name, "it is the path of a tree") for name in names.intersection(_PATHS))
