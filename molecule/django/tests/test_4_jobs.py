@@ -96,6 +96,17 @@ def test_they_are_imported_where_that_is_confirmed(prod, sets):
     assert again.code == 0 and again.changed() == {"prod": 0}, again.output
 
 
+def test_a_file_of_one_s_own_is_dumped_on_this_machine(prod, sets, tmp_path):
+    path = tmp_path / "own.json"
+    said = {"fixture_dump": str(path), "fixture_models": ["jobs.Place"]}
+    refused = fixtures(**said)
+    assert refused.code != 0 and "fixture_personal_data" in refused.text and not path.exists()
+    done = fixtures(fixture_personal_data="unmasked", **said)
+    assert done.code == 0, done.output
+    assert len(json.loads(path.read_text(encoding="utf-8"))) == 3
+    assert prod.root("ls -d /var/tmp/sauvegarde-fixtures-* 2>/dev/null || true") == ""
+
+
 @pytest.fixture(scope="module")
 def archived(prod, sets, policy):
     """Each of the jobs has run once: {job: the folder of its archive}, and what production held, plain and masked."""
