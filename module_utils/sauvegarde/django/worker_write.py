@@ -206,10 +206,11 @@ class PostgresWriter(Writer):
             self.execute("SET LOCAL default_toast_compression = 'lz4'")
 
     def add(self, plan, rows, new):
+        chunks = _some(rows)  # a column's texts are copied several times on their way
         if new:
-            self._store(plan.table, [column.field.column for column in plan.columns], [rows])
+            self._store(plan.table, [column.field.column for column in plan.columns], chunks)
         else:
-            self._overwrite(plan, [rows])
+            self._overwrite(plan, chunks)
 
     def _rows(self, plan, chunks):
         if self.is_empty(plan.table):
