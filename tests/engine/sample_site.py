@@ -5,6 +5,7 @@ are kept under SAUVEGARDE_VENVS (by default the checkout's .cache) and made by p
 """
 
 import ctypes.util
+import hashlib
 import json
 import os
 import shutil
@@ -25,13 +26,16 @@ PIP = ["-m", "pip", "install", "--quiet", "--retries", "1"]
 CANARY = "Zéphyrine Canaribel"
 
 
-def interpreter(name, *packages):
-    """The virtual environment's Python for `DJANGO:DRIVER`, made where it is missing.
+def interpreter(name, *packages, requirements=None):
+    """The virtual environment's Python for `DJANGO:DRIVER`, made where it is missing. `requirements`: a file of pip's.
 
     Where pip cannot, it skips, unless SAUVEGARDE_DJANGO asked for it: what did not run then is a failure.
     """
     version, driver = name.split(":")
     parts = [version, driver, *packages, f"py{sys.version_info[0]}{sys.version_info[1]}"]
+    if requirements:
+        parts.append(hashlib.md5(requirements.read_bytes()).hexdigest()[:8])
+        packages = (*packages, "--requirement", str(requirements))
     folder = VENVS / "-".join(parts)
     ready = folder / "ready"
     if not ready.exists():
@@ -42,18 +46,7 @@ def interpreter(name, *packages):
         binary = "psycopg2-binary" if driver == "psycopg2" else "psycopg[binary]"
         commands = [
             [base, "-m", "venv", str(folder)],
-            [
-                str(folder / "bin" / "python"),
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--retries",
-                "1",
-                django,
-                binary,
-                *packages,
-            ],
+            [str(folder / "bin" / "python"), *PIP, django, binary, *packages],
         ]
         for command in commands:
             made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)

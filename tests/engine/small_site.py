@@ -25,13 +25,23 @@ MANAGE = "import sys; from django.core.management import execute_from_command_li
 class Small:
     """The site; `new` gives it on an empty database of its own."""
 
-    def __init__(self, python, cluster, folder, models, engine="django.db.backends.postgresql", apps="", extensions=()):
+    def __init__(
+        self,
+        python,
+        cluster,
+        folder,
+        models,
+        engine="django.db.backends.postgresql",
+        apps="",
+        extensions=(),
+        settings="",
+    ):
         self.python, self.cluster, self.folder = python, cluster, folder
         self.engine, self.apps, self.extensions = engine, apps, extensions
         (folder / "a" / "migrations").mkdir(parents=True)
         for path in ("a/__init__.py", "a/migrations/__init__.py"):
             (folder / path).write_text("", encoding="utf-8")
-        for path, text in (("a/models.py", models), ("conf.py", SETTINGS), ("manage.py", MANAGE)):
+        for path, text in (("a/models.py", models), ("conf.py", SETTINGS + settings), ("manage.py", MANAGE)):
             (folder / path).write_text(textwrap.dedent(text), encoding="utf-8")
         self._count, self._templates = 0, {}
 
@@ -39,10 +49,13 @@ class Small:
         if kind not in self._templates:
             template = self._site(kind)
             if not self._templates:
-                manage(template, "makemigrations", "a", "-v0")
-            manage(template, "migrate", "-v0")
+                self.make_migrations(template)
+            manage(template, "migrate", "--run-syncdb", "-v0")
             self._templates[kind] = template
         return self._site(kind, self._templates[kind])
+
+    def make_migrations(self, where):
+        manage(where, "makemigrations", "a", "-v0")
 
     def _site(self, kind, template=None):
         self._count += 1
