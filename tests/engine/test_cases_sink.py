@@ -20,15 +20,15 @@ def source(cluster):
             side.drop(connection, name)
 
 
-def restore(cluster, folder, form, **more):
-    """Restore the database `source` as `copy`. Returns the run's state."""
+def restore(cluster, folder, form, stock=(), **more):
+    """Restore the database `source` as `copy`; stock: more options of pg_dump. Returns the run's state."""
     path = folder / form
     if form == "archive":
         path.mkdir(mode=0o700)
         job = {"name": form, "kind": "pg_dump", "connection": cluster.values, "database": "source"}
         path = path / kinds.back_up(job, folder)["id"]
     else:
-        cluster.run("pg_dump", "-F" + form[0], "-f", path, database="source")
+        cluster.run("pg_dump", "-F" + form[0], "-f", path, *stock, database="source")
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(folder / "state")}
     done = run.fill(dict(spec, jobs=2, **more))
     run.put_in_place(spec, done["id"])
@@ -69,3 +69,31 @@ def test_read_only_database_with_a_subscription_is_dropped(source):
     source.execute("ALTER DATABASE source SET default_transaction_read_only = on")
     with contextlib.closing(source.connect()) as connection:
         assert side.drop(connection, "source") is True
+
+
+# The session that runs this takes a backslash for itself.
+BACKSLASHES = r"""
+ALTER DATABASE source SET standard_conforming_strings = off;
+ALTER DATABASE source SET "site.folder" = 'C:\new\'; COMMENT ON DATABASE source IS 'C:\new\ l''été';
+CREATE TABLE public."a\b" ("c\" serial, d text DEFAULT 'x\y'); COMMENT ON TABLE public."a\b" IS '\''';
+INSERT INTO "a\b" (d) VALUES (DEFAULT), ('\');
+CREATE FUNCTION "f\"() RETURNS text LANGUAGE sql AS $$
+  SELECT E'\\' || current_setting('standard_conforming_strings') $$;
+CREATE MATERIALIZED VIEW m AS SELECT d FROM "a\b" WHERE d <> E'\\' OR "f\"() = 'x\y';
+"""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_backslashes_where_the_database_takes_them_for_escapes(source, tmp_path, form):
+    source.execute(BACKSLASHES, "source")
+    restore(source, tmp_path, form, stock=["--create"])
+    assert definitions(source, "copy") == definitions(source, "source")
+    properties = (
+        "SELECT shobj_description(d.oid, 'pg_database'), array_agg(c ORDER BY c) FROM pg_database d"
+        " JOIN pg_db_role_setting s ON s.setdatabase = d.oid, unnest(s.setconfig) c"
+        " WHERE d.datname = current_database() GROUP BY d.oid"
+    )
+    assert source.execute(properties, "copy") == source.execute(properties, "source")
+    assert source.execute(properties, "copy")[0][0] == "C:\\new\\ l'été"
+    for statement in ('SELECT * FROM "a\\b"', 'SELECT last_value, is_called FROM "a\\b_c\\_seq"', "SELECT * FROM m"):
+        assert source.execute(statement, "copy") == source.execute(statement, "source") != []

@@ -426,8 +426,11 @@ def _sequences(folder, listing, reader):
     data = process.run(arguments, what="pg_restore cannot read the sequences.").stdout
     encoding = _ENCODING.search(data)
     text = character_sets.decode(data, encoding.group(1).decode("ascii") if encoding else "UTF8")
+    # As the source has it; pg_dump writes its literals accordingly.
+    doubled = "\nSET standard_conforming_strings = off;\n" in text
     found = {}
     for name, value, called in _SETVAL.findall(text):
+        name = name.replace("\\\\", "\\") if doubled else name
         parts = re.findall(r'"((?:[^"]|"")*)"|([^".]+)', name.replace("''", "'"))
         key = postgres.quoted(*(quoted.replace('""', '"') or bare for quoted, bare in parts))
         found[key] = [int(value), called == "true"]

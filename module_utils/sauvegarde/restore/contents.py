@@ -185,6 +185,12 @@ def text(literal):
     return body.replace("\\\\", "\\") if literal[0] in "Ee" else body
 
 
+def _escaped(statement):
+    """The statement of a dump under standard_conforming_strings = off, with literals that mean the same under any
+    setting."""
+    return re.sub(r"'(?:[^']|'')*'", lambda found: ("E" if "\\" in found.group() else "") + found.group(), statement)
+
+
 def _limit(text, database):
     """Note a connection limit. -2 marks a database whose DROP was cut short: no server takes that for a limit."""
     found = _LIMIT.search(text)
@@ -327,7 +333,8 @@ class _Scanner:
             known = {"public", *self.extensions.values()}
             self.used.update(name for name in known if name.replace('"', "") + "." in bare)
         if about_database(entry):
-            _database(entry, said, self.database)
+            escaped = "off" in self.settings.get("standard_conforming_strings", ())
+            _database(entry, [_escaped(each) for each in said] if escaped else said, self.database)
         elif entry.kind == "SCHEMA" and "CREATE SCHEMA public;" in said:
             self.redundant.add(entry)
         elif entry.kind == "SCHEMA" and entry.name == "public":
