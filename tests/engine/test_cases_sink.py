@@ -97,3 +97,23 @@ def test_backslashes_where_the_database_takes_them_for_escapes(source, tmp_path,
     assert source.execute(properties, "copy")[0][0] == "C:\\new\\ l'été"
     for statement in ('SELECT * FROM "a\\b"', 'SELECT last_value, is_called FROM "a\\b_c\\_seq"', "SELECT * FROM m"):
         assert source.execute(statement, "copy") == source.execute(statement, "source") != []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_comments_on_extensions(source, tmp_path, form):
+    source.execute('CREATE ROLE "its owner"; ALTER DATABASE source OWNER TO "its owner"')
+    try:
+        source.execute(
+            "CREATE EXTENSION hstore; COMMENT ON EXTENSION hstore IS 'é; \\ ''here''';"
+            "COMMENT ON EXTENSION plpgsql IS NULL; CREATE TABLE t (a hstore);"
+            'ALTER TABLE t OWNER TO "its owner"; ALTER SCHEMA public OWNER TO "its owner"',
+            "source",
+        )
+        restore(source, tmp_path, form)
+        assert definitions(source, "copy") == definitions(source, "source")
+        assert any("'é; \\ ''here'''" in line for line in definitions(source, "copy"))
+    finally:
+        with contextlib.closing(source.connect()) as connection:
+            for name in ("source", "copy"):
+                side.drop(connection, name)
+        source.execute('DROP ROLE "its owner"')

@@ -105,6 +105,7 @@ class Contents(NamedTuple):
     by_session  Script.owners_by_session
     size        bytes of the dump as SQL
     texts       Entry → its SQL, of definitions
+    comments    (entry, text) of the comments on extensions
     """
 
     entries: list
@@ -133,6 +134,7 @@ class Contents(NamedTuple):
     by_session: bool
     size: int
     texts: Dict[Entry, str]
+    comments: list
 
     def names(self, *kinds):
         """(schema, name) of every entry of these kinds, in order."""
@@ -185,7 +187,7 @@ def text(literal):
     return body.replace("\\\\", "\\") if literal[0] in "Ee" else body
 
 
-def _escaped(statement):
+def escaped(statement):
     """The statement of a dump under standard_conforming_strings = off, with literals that mean the same under any
     setting."""
     return re.sub(r"'(?:[^']|'')*'", lambda found: ("E" if "\\" in found.group() else "") + found.group(), statement)
@@ -269,7 +271,7 @@ class _Scanner:
         self.names, self.redundant, self.used, self.defined = set(), set(), set(), set()
         self.inserted, self.filled, self.with_oids, self.oids, self.real = set(), set(), set(), set(), {}
         self.raster = self.oids_by_default = False
-        self.texts = {}
+        self.texts, self.comments = {}, []
 
     def take(self, piece):
         if isinstance(piece, Fact):
@@ -324,6 +326,8 @@ class _Scanner:
     def _sql(self, piece):
         entry, text = piece.entry, self.script.decode(piece.text)
         self.texts[entry] = self.texts.get(entry, "") + text
+        if entry.kind == "COMMENT" and about_extension(entry):
+            self.comments.append((entry, escaped(text) if self._doubled() else text))
         said = [self.script.decode(each) for each in statements(piece.text)]
         for each in said:
             _roles(each, self.names)
@@ -333,8 +337,7 @@ class _Scanner:
             known = {"public", *self.extensions.values()}
             self.used.update(name for name in known if name.replace('"', "") + "." in bare)
         if about_database(entry):
-            escaped = "off" in self.settings.get("standard_conforming_strings", ())
-            _database(entry, [_escaped(each) for each in said] if escaped else said, self.database)
+            _database(entry, [escaped(each) for each in said] if self._doubled() else said, self.database)
         elif entry.kind == "SCHEMA" and "CREATE SCHEMA public;" in said:
             self.redundant.add(entry)
         elif entry.kind == "SCHEMA" and entry.name == "public":
@@ -351,6 +354,10 @@ class _Scanner:
             self.raster = self.raster or bool(_RASTER.search(text))
             if entry.kind in DEFINING:
                 self._table(entry, text)
+
+    def _doubled(self):
+        """Whether backslashes in the dump's literals are escapes."""
+        return "off" in self.settings.get("standard_conforming_strings", ())
 
     def _acl(self, piece, said):
         if any(re.match(r"GRANT .* ON SCHEMA ", each, re.DOTALL) for each in said):
@@ -399,4 +406,5 @@ class _Scanner:
             by_session=self.script.owners_by_session,
             size=self.script.read,
             texts=self.texts,
+            comments=self.comments,
         )

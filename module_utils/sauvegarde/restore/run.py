@@ -333,6 +333,7 @@ def _fill(spec, run, name):
         ledger = losses.Ledger(spec["accept_losses"], contents.texts, postponed)
         wanted_extensions = side.extensions_of(contents, postgis)
         by_extension = side.make_extensions(server, name, wanted_extensions, contents, ledger)
+        side.comment_extensions(server, name, contents, ledger)
         if by_extension and "settings" not in wanted["properties"]:
             # If the dump does not record settings, keep the one that postgis_topology made.
             properties["settings"] = dict({"search_path": by_extension}, **properties["settings"])

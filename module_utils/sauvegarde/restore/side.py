@@ -232,6 +232,25 @@ def make_extensions(server, name, wanted, contents, ledger=None):
     return made.get("search_path", "")
 
 
+# What PostGIS says of itself before 3.1, which is no longer true: the newer version's own words stay.
+_OUTDATED = "'PostGIS geometry, geography, and raster spatial types and functions'"
+
+
+def comment_extensions(server, name, contents, ledger):
+    """Give the extensions that are there the dump's comments, as the superuser, who owns them."""
+    with contextlib.closing(postgres.connect(server, name)) as connection:
+        there = {extension for (extension,) in postgres.query(connection, "SELECT extname FROM pg_extension")}
+        for entry, statement in contents.comments:
+            if unquoted(entry.name[len("EXTENSION ") :]) not in there or _OUTDATED in statement:
+                continue
+            try:
+                postgres.execute(connection, statement)
+            except psycopg2.Error as error:
+                if losses.stops(error):
+                    raise postgres.database_error(error, f"The restore stopped at {losses.name_of(entry)}.") from error
+                ledger.failed(entry, losses.words(str(error)))
+
+
 def put_in_force(server, name, wanted):
     """Give the side database the settings that hold while it is filled, as `pg_restore --create` does: materialized
     views and generated columns depend on them. `wanted`: its properties. What this server refuses waits for `finish`.
