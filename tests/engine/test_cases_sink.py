@@ -117,3 +117,15 @@ def test_comments_on_extensions(source, tmp_path, form):
             for name in ("source", "copy"):
                 side.drop(connection, name)
         source.execute('DROP ROLE "its owner"')
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_schema_of_an_extension_with_a_line_break_in_its_name(source, tmp_path, form):
+    source.execute(
+        'CREATE SCHEMA "a\nb"; CREATE EXTENSION unaccent SCHEMA "a\nb"; ALTER SCHEMA "a\nb" OWNER TO pg_monitor;'
+        "CREATE MATERIALIZED VIEW m AS SELECT \"a\nb\".unaccent('été') AS v; COMMENT ON SCHEMA \"a\nb\" IS 'its own'",
+        "source",
+    )
+    restore(source, tmp_path, form)
+    assert definitions(source, "copy") == definitions(source, "source")
+    assert source.execute("SELECT v FROM m", "copy") == [("ete",)]

@@ -120,7 +120,7 @@ class Target:
         self._keeps_oids = self.connection.server_version < 120000
         self._known = {name for (name,) in postgres.query(self.connection, "SELECT name FROM pg_catalog.pg_settings")}
         self._schemas = {
-            name
+            flat(name)
             for (name,) in postgres.query(
                 self.connection, "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname <> 'public'"
             )

@@ -8,7 +8,7 @@ from psycopg2 import sql
 
 from .. import databases, postgres
 from . import attachments, losses
-from .contents import text
+from .contents import flat, text
 from .lexer import IDENTIFIER, unquoted
 from .script import Entry
 
@@ -213,7 +213,7 @@ def make_extensions(server, name, wanted, contents, ledger=None):
                     sql.Identifier(extension), sql.Identifier(schema)
                 ),
             )
-            owner = contents.owners.get(schema)
+            owner = contents.owners.get(flat(schema))
             if owner and schema not in ("public", "pg_catalog"):
                 postgres.execute(
                     connection,

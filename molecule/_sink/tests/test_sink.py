@@ -9,7 +9,8 @@ from tests_support.hosts import play
 
 def test_generated_databases_restore_as_with_stock_tools(tmp_path):
     folder = Path(os.environ.get("SAUVEGARDE_REPORTS") or tmp_path)
-    run = play(playbook="molecule/_sink/sink.yml", variables={"sink_reports": str(folder)})
+    scenario = Path(__file__).parents[1].name
+    run = play(playbook=f"molecule/{scenario}/sink.yml", variables={"sink_reports": str(folder)})
     print(run.output)
     assert run.code == 0, run.output
     (suite,) = ElementTree.parse(folder / "sink-trixie.xml").iter("testsuite")

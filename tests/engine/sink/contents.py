@@ -16,6 +16,7 @@ _PRINTED = {
     "xmlbinary": "base64",
     "quote_all_identifiers": "off",
 }
+_OPTIONS = "-c quote_all_identifiers=off -c standard_conforming_strings=on"
 _RELATIONS = (
     "SELECT c.oid::regclass::text, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
     " WHERE c.relkind IN ('r', 'm', 'S') AND c.relispopulated"
@@ -39,7 +40,7 @@ def definitions(cluster, database):
 
 def environment(cluster, database):
     """The environment of a pg_dump whose definitions are compared, whatever the database's settings."""
-    return postgres.environment(cluster.server, database, PGOPTIONS="-c quote_all_identifiers=off")
+    return postgres.environment(cluster.server, database, PGOPTIONS=_OPTIONS)
 
 
 def definitions_of_dump(cluster, path):
@@ -49,6 +50,7 @@ def definitions_of_dump(cluster, path):
 
 def _entries(text):
     found, method = {}, ""
+    text = text.rpartition("--\n-- PostgreSQL database dump complete\n")[0]
     for entry in re.split(r"^--\n-- (?=Name: )", text, flags=re.MULTILINE):
         name, definition = entry.split("\n", 1)
         lines = [line for line in definition.rstrip("\n-").split("\n") if not re.match(r"\\(un)?restrict |SET ", line)]
