@@ -23,6 +23,8 @@ DEFAULTS = {
     # Whether the site's listeners hear of what is saved, and of what a replacement deletes.
     "listeners": True,
     "tell_deletions": True,
+    # Whether the database's own triggers and rules fire.
+    "triggers": True,
     "check_only": False,
     # Not /tmp, which may be memory: as much as the largest fixture waits there, in files without a name.
     "spool": "/var/tmp",

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         worker_samples,
         worker_start,
         worker_trees,
+        worker_triggers,
         worker_values,
         worker_write,
     )
@@ -72,6 +73,7 @@ _SENT += (
     "django.worker_samples",
     "django.worker_start",
     "django.worker_trees",
+    "django.worker_triggers",
     "django.worker_values",
     "django.worker_write",
 )

@@ -36,6 +36,7 @@ from .worker_listeners import Replay, silenced
 from .worker_models import hidden_keys, rows_of
 from .worker_naturals import Naturals
 from .worker_plan import Plan, Runs, constrained
+from .worker_triggers import silent
 from .worker_values import CHUNK, Column, Keys, Problems, converted
 from .worker_write import writer as writer_for
 
@@ -61,6 +62,7 @@ class Load:
         self.excluded = parse_apps_and_model_labels(options["exclude"])
         self._known = {}
         self._places = 0
+        self.silent = []  # the database's triggers that are off while rows are written
         self._broken = None  # what pointed nowhere before, where that is looked at in the end only
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -517,6 +519,7 @@ class Load:
             "stopping": self.problems.stopping,
             "mended": self.problems.mended,
             "touched": self.problems.touched,
+            "silent": self.silent,
         }
 
 
@@ -562,13 +565,13 @@ def _chunks(values):
 
 def load(options, source, output):
     """Load fixtures. `options`: mode (merge or replace), policy, exclude, models (whose rows a replacement covers
-    though no file names them), tell_deletions (whether listeners hear of rows that a replacement removes), check_only,
-    spool (folder for what waits), lock_timeout in seconds.
+    though no file names them), tell_deletions (whether listeners hear of rows that a replacement removes), triggers
+    (whether the database's own fire), check_only, spool (folder for what waits), lock_timeout in seconds.
 
     The source holds, for each file, a line of JSON {"name", "format", "parsed"}, then pieces with their length before
     them: lists of objects as `marshal` writes them, where it is parsed, and the file's text where only Django can.
     Returns {"counts", "stock", "skipped", "problems", "stopping", "mended", "touched": {model: keys of what was
-    mended}, "written"}; while anything is `stopping`, nothing is written.
+    mended}, "silent": triggers that were off, "written"}; while anything is `stopping`, nothing is written.
     """
     loading = Load(options, output)
     written = False
@@ -583,7 +586,11 @@ def load(options, source, output):
             bad, bad_members = loading.check()
             loading.mend(bad, bad_members)
             if not loading.problems.stopping and not options["check_only"]:
-                loading.write(bad, bad_members)
+                with contextlib.ExitStack() as quiet:
+                    if not options["triggers"]:
+                        off = quiet.enter_context(silent(loading.connection))
+                        loading.silent = [str(each) for each in off]
+                    loading.write(bad, bad_members)
                 written = True
             else:
                 # Code of the site (a manager, a default) may have written.

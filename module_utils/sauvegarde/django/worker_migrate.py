@@ -14,6 +14,7 @@ from .worker_derived import hidden_rows, hides, left_out, tables_of
 from .worker_guard import place
 from .worker_models import description, listeners, selected
 from .worker_plan import why_by_django
+from .worker_triggers import triggers
 
 _SEARCH_PATH = re.compile(r"(?:-c|--)?search[_-]path\s*=\s*(.*)", re.IGNORECASE)
 _RECORD = "django_migrations"  # which of them are applied: a table of Django's own
@@ -30,7 +31,8 @@ def survey(options, source, output):
     {label: table of a selected model that migrations make}, "listeners": {name of a function that hears of saving: of
     how many models}, "by_django": {label: why Django itself must write every object}, "left_out": {label: why its
     rows are not moved}, "hiding": [labels whose default manager chooses rows], "hidden": {label: rows that it does
-    not show}}.
+    not show}, "triggers": [the database's own as [name and table, why it stays on while a new database is filled, or
+    ""]]}.
     """
     using = options["database"]
     connection = connections[using]
@@ -76,6 +78,7 @@ def survey(options, source, output):
     found["hidden"] = hidden_rows(chosen, using) if there and options.get("hidden") else {}
     models = {label: apps.get_model(label)._meta for label in found["selected"]}
     found["table_of"] = {label: meta.db_table for label, meta in models.items() if meta.managed}
+    found["triggers"] = [[str(each), each.stays] for each in triggers(connection)] if tables is not None else []
     found["listeners"], found["by_django"] = {}, {}
     for label in found["selected"]:
         model = apps.get_model(label)

@@ -94,6 +94,8 @@ def make(where, spec, source):
             "What they wrote on the source is part of its data.",
             "Make anew what they keep elsewhere: a search index, a cache.",
         )
+    for sentence in _triggers(found["triggers"]):
+        warn(*sentence)
     if found["by_django"]:
         names = ["{} {}".format(*each) for each in sorted(found["by_django"].items())]
         warn("Django itself writes each object, which takes its time: {}.".format("; ".join(names)))
@@ -157,6 +159,20 @@ def _choice(found, source, spec):
     if gone and spec["labels"]:
         told.append((f"Rows of the target that a default manager hides are replaced like all others: {gone}.", "", ""))
     return told
+
+
+def _triggers(found):
+    """(what, why, fix): which of the database's triggers are silent while the new one is filled, and which are not."""
+    off = [name for name, stays in found if not stays]
+    if off:
+        yield (
+            "Triggers of the database are off while the new one is filled: {}.".format(", ".join(off)),
+            "What they wrote on the source is part of its data. They are on again before the swap.",
+            "Make anew what they keep in tables that no model knows.",
+        )
+    for name, stays in found:
+        if stays:
+            yield (f"The trigger {name} stays on while the new database is filled: {stays}.", "", "")
 
 
 def _counted(rows):

@@ -168,7 +168,7 @@ def _fill(spec, where, found, run):
         "migrations": migrated["applied"],
         "mended": loaded["mended"],
         "stock": loaded["stock"],
-        "notes": _notes(proven, finished["skipped"]),
+        "notes": _notes(proven, finished["skipped"], loaded["silent"]),
         "archive": {key: manifest[key] for key in ("id", "host", "started", "ended", "bytes")},
         "bytes": finished["bytes"],
         "seconds": round(time.monotonic() - begun, 1),
@@ -195,7 +195,7 @@ def _load(spec, where, found, manifest, run):
     # Before the swap nothing is saved or deleted for anybody but this side database, which may never be put in place: a
     # listener that removes a picture would take it from the live site, and one that makes a profile for each user would
     # make those again that the data bring.
-    values.update(listeners=False, tell_deletions=False)
+    values.update(listeners=False, tell_deletions=False, triggers=False)
     progress = _counting(run, manifest["fingerprint"]["tables"])
     # The archive may hold more than is asked for.
     values["exclude"] = [
@@ -238,9 +238,10 @@ def _data(spec, manifest):
     return Path(spec["path"]) / (manifest["source"]["file"] + archive.SUFFIX)
 
 
-def _notes(proven, skipped):
+def _notes(proven, skipped, silent):
     """What a person should know of what is not there as it was, one a line."""
-    notes = [f"left out: the setting {each}, which this server does not know" for each in skipped]
+    notes = [f"the trigger {each} was off while the new database was filled" for each in silent]
+    notes += [f"left out: the setting {each}, which this server does not know" for each in skipped]
     for label, fields in sorted(proven["left_out"].items()):
         notes.append("{}: only one side knows {}".format(label, ", ".join(fields)))
     for label, count in sorted(proven["mended"].items()):

@@ -1,0 +1,159 @@
+"""Inside the site: keep the database's own triggers and rules silent while a side database is filled.
+
+A trigger that audits, counts or stamps rows did so on the source, and its work is part of the source's data. Foreign
+keys are enforced by triggers of the server's own, which are not touched. A trigger stays on where it does what the data
+do not hold: it fills columns that no model knows, sends rows into tables that inherit, or keeps a search index.
+"""
+
+import contextlib
+import re
+from typing import Any, Dict, Iterator, List, NamedTuple, Set
+
+from django.apps import apps
+
+
+class Trigger(NamedTuple):
+    """A trigger or a rule. `stays`: why it stays on, or an empty text."""
+
+    name: str
+    table: str
+    stays: str
+    off: str
+    on: str
+
+    def __str__(self) -> str:
+        return f"{self.name} on {self.table}"
+
+
+# Triggers with the columns of their tables that a statement can fill. Clones on partitions are internal before
+# PostgreSQL 13, those of constraints are too and have a constraint. {generated} is a condition from version 12 on.
+_TRIGGERS = """
+SELECT n.nspname, c.relname, t.tgname, t.tgenabled, t.tgtype::int, 'TRIGGER',
+       pg_catalog.pg_has_role(c.relowner, 'USAGE'), c.relkind = 'r' AND c.relhassubclass,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped {generated} ORDER BY a.attnum)
+  FROM pg_catalog.pg_trigger t
+  JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE (NOT t.tgisinternal OR t.tgconstraint = 0) AND t.tgenabled IN ('O', 'A') AND {ours}
+UNION ALL
+SELECT n.nspname, c.relname, r.rulename, r.ev_enabled, 0, 'RULE',
+       pg_catalog.pg_has_role(c.relowner, 'USAGE'), false, ARRAY[]::text[]
+  FROM pg_catalog.pg_rewrite r
+  JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE r.ev_type <> '1' AND NOT r.is_instead AND r.ev_enabled IN ('O', 'A') AND {ours}
+ ORDER BY 1, 2, 3
+"""
+_OURS = """
+c.relkind IN ('r', 'p', 'f') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+   AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                      AND d.objid = c.oid AND d.deptype = 'e')
+"""
+_ROW, _BEFORE, _INSERT = 1, 2, 4
+_ENABLE = {"O": "ENABLE", "A": "ENABLE ALWAYS"}
+# SpatiaLite's own, which keep its spatial index and check geometries.
+_SPATIALITE = re.compile(r"(gg[iu]|gi[iud]|gc[iud]|tm[iud])_", re.IGNORECASE)
+_LITERALS = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_WRITTEN = re.compile(
+    r"\b(?:(?:INSERT|REPLACE)\s+(?:OR\s+\w+\s+)?INTO|UPDATE(?:\s+OR\s+\w+)?|DELETE\s+FROM)\s+"
+    r"(?:\w+\s*\.\s*)?(\"(?:[^\"]|\"\")+\"|\[[^\]]+\]|`[^`]+`|\w+)",
+    re.IGNORECASE,
+)
+
+
+def triggers(connection: Any) -> List[Trigger]:
+    """The triggers and rules that a load would fire, views' aside."""
+    return {"postgresql": _of_postgres, "sqlite": _of_sqlite}[connection.vendor](connection)
+
+
+@contextlib.contextmanager
+def silent(connection: Any) -> Iterator[List[Trigger]]:
+    """Turn triggers off for the block, inside the caller's transaction; gives those that are off.
+
+    Where the block fails, the caller's rollback turns them on again.
+    """
+    off = [each for each in triggers(connection) if not each.stays]
+    with connection.cursor() as cursor:
+        for each in off:
+            cursor.execute(each.off)
+    yield off
+    with connection.cursor() as cursor:
+        for each in off:
+            cursor.execute(each.on)
+
+
+def _columns_of_models() -> Dict[str, Set[str]]:
+    """{table: columns that its models know}."""
+    found: Dict[str, Set[str]] = {}
+    for model in apps.get_models(include_auto_created=True):
+        table = model._meta.db_table.strip('"').rsplit('"."', 1)[-1]
+        found.setdefault(table, set()).update(field.column for field in model._meta.local_concrete_fields)
+    return found
+
+
+def _unknown(known: Dict[str, Set[str]], table: str, columns: List[str]) -> str:
+    """The columns of a model's table that no model knows, as a text."""
+    return ", ".join(name for name in columns if table in known and name not in known[table])
+
+
+def _of_postgres(connection: Any) -> List[Trigger]:
+    generated = "AND a.attgenerated = ''" if connection.pg_version >= 120000 else ""
+    known, found = _columns_of_models(), []
+    with connection.cursor() as cursor:
+        cursor.execute(_TRIGGERS.format(generated=generated, ours=_OURS))
+        rows = cursor.fetchall()
+    quote = _quoted
+    for schema, table, name, enabled, kind, what, own, inherited, columns in rows:
+        fills = kind & _ROW and kind & _BEFORE
+        unknown = _unknown(known, table, columns)
+        stays = ""
+        if not own:
+            stays = "its table belongs to another role"
+        elif fills and kind & _INSERT and inherited:
+            stays = "it may lead rows into the tables that inherit from its own"
+        elif fills and unknown:
+            stays = f"it may fill columns that no model knows ({unknown})"
+        alter = "ALTER TABLE {}.{} {} {} {}"
+        off = alter.format(quote(schema), quote(table), "DISABLE", what, quote(name))
+        on = alter.format(quote(schema), quote(table), _ENABLE[enabled], what, quote(name))
+        found.append(Trigger(name, table, stays, off, on))
+    return found
+
+
+def _of_sqlite(connection: Any) -> List[Trigger]:
+    known, found = _columns_of_models(), []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')")
+        rows = cursor.fetchall()
+        tables = {name.lower(): sql or "" for kind, name, _, sql in rows if kind == "table"}
+        spatial = "geometry_columns" in tables
+        for kind, name, table, sql in rows:
+            if kind != "trigger" or table.lower() not in tables or (spatial and _SPATIALITE.match(name)):
+                continue
+            written = _written(sql)
+            if not written:
+                continue  # it only checks
+            cursor.execute(f"PRAGMA table_info({_quoted(table)})")
+            unknown = _unknown(known, table, [row[1] for row in cursor.fetchall()])
+            indexes = sorted(each for each in written if tables.get(each, "")[:14].upper() == "CREATE VIRTUAL")
+            stays = ""
+            if indexes:
+                stays = "it keeps the index {}".format(", ".join(indexes))
+            elif table.lower() in written and unknown:
+                stays = f"it may fill columns that no model knows ({unknown})"
+            found.append(Trigger(name, table, stays, f"DROP TRIGGER {_quoted(name)}", sql))
+    return found
+
+
+def _written(statement: str) -> Set[str]:
+    """The tables, in lower case, that a trigger's statements write into."""
+    plain = _LITERALS.sub(lambda match: "''" if match.group()[0] == "'" else " ", statement)
+    body = re.split(r"\bBEGIN\b", plain, maxsplit=1, flags=re.IGNORECASE)[-1]
+    names = (match.group(1) for match in _WRITTEN.finditer(body))
+    bare = {(name[1:-1] if name[0] in '"[`' else name).lower() for name in names}
+    return bare - {"set"}  # of ON CONFLICT DO UPDATE SET
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
