@@ -39,6 +39,14 @@ options:
     description:
       - What to do about C(too_long) (stop, cut, keep), C(out_of_range) (stop, empty, drop), C(nul) (stop, strip),
         C(null) (stop, drop), C(foreign_key) (stop, empty, drop), C(invalid) (stop, drop) and C(unknown) (stop, skip).
+      - And about values that the database does not keep. C(precision) (round, stop) is a decimal number of more than 15
+        digits in SQLite, C(nan) (empty, stop, drop) a NaN in SQLite, C(infinity) (stop, limit, empty,
+        drop) an infinite date or one that only PostgreSQL can hold (C(limit) is the last or first date of Python's),
+        C(surrogate) (stop, replace, drop) half a character, which PostgreSQL does not take inside JSON and no database
+        in a text. Where a default is not C(stop), stock does the same; a migration stops there all the same.
+      - An action is for all fields, or a dictionary names fields and their actions, and all others stop, as in
+        C({"precision": {"shop.wallet.balance": "round"}}). The error of a load that stops prints the policy which
+        accepts just what it found. C(foreign_key), C(unknown) and C(hidden) are not chosen by field.
       - And what to do with rows that O(mode=replace) would remove although the model's default manager hides them, so
         that no export holds them (softly deleted ones, say); C(hidden) (stop, drop).
       - What it does not name stops the load. Whatever it says, so do references that lead nowhere from objects which

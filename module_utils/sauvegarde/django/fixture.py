@@ -21,6 +21,7 @@ NO_TABLE = "unmanaged, and without a table of its own"
 UNMANAGED = "unmanaged: name it (migrate_include) to move its rows"
 
 _READ = 1 << 18
+_CUT = "unexpected end of data"  # what Python says of half a character at the end
 _BETWEEN = re.compile(r"[ \t\r\n]*([,\]]?)[ \t\r\n]*")
 _WHITE = " \t\r\n"
 
@@ -61,6 +62,22 @@ def expanded(source, compression, name="the fixture"):
     raise SauvegardeError(f"{name}: the compression {compression} is not known.")
 
 
+def wide_encoding(data):
+    """The encoding of a text of two or four bytes a character by its mark, or by the zeros of its first character,
+    which is one of ASCII in every fixture; an empty text for what is neither."""
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    zeros = tuple(byte == 0 for byte in data[:4])
+    return {
+        (True, True, True, False): "utf-32-be",
+        (False, True, True, True): "utf-32-le",
+        (True, False, True, False): "utf-16-be",
+        (False, True, False, True): "utf-16-le",
+    }.get(zeros, "")
+
+
 class _Unmarked:
     """A binary file in UTF-8 without a mark, of one that begins with the mark of UTF-8 or UTF-16."""
 
@@ -70,7 +87,7 @@ class _Unmarked:
     def read(self, size):
         data = self._source.read(size)
         if self._first:
-            while 0 < len(data) < len(codecs.BOM_UTF8):
+            while 0 < len(data) < len(codecs.BOM_UTF32_LE):
                 more = self._source.read(size)
                 if not more:
                     break
@@ -78,8 +95,9 @@ class _Unmarked:
             self._first = False
             if data.startswith(codecs.BOM_UTF8):
                 data = data[len(codecs.BOM_UTF8) :] or self._source.read(size)
-            elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                self._decode = codecs.getincrementaldecoder("utf-16")().decode
+            else:
+                encoding = wide_encoding(data)
+                self._decode = codecs.getincrementaldecoder(encoding)().decode if encoding else None
         if self._decode is None:
             return data
         text = self._decode(data, not data)
@@ -87,6 +105,17 @@ class _Unmarked:
             data = self._source.read(size)
             text = self._decode(data, not data)
         return text.encode("utf-8")
+
+
+def not_utf8(name, error):
+    """The error of a fixture in another encoding."""
+    around = error.object[max(0, error.start - 30) : error.end + 10].decode("utf-8", "backslashreplace")
+    return SauvegardeError(
+        f"{name} is not UTF-8, in which fixtures are written.",
+        f"{error}: …{around}…",
+        "Convert it, for example with: iconv -f ISO-8859-1 -t UTF-8. If it was UTF-8, it is damaged.",
+        DAMAGED,
+    )
 
 
 def objects(source, form, name="the fixture"):
@@ -98,6 +127,8 @@ def objects(source, form, name="the fixture"):
                 raise ValueError(f"an entry is not an object with a model and its fields: {json.dumps(entry):.80}")
             yield entry
     except (ValueError, EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile) as error:
+        if isinstance(error, UnicodeDecodeError) and error.reason != _CUT:
+            raise not_utf8(name, error) from error
         raise SauvegardeError(
             f"{name} is not a whole fixture.",
             str(error),

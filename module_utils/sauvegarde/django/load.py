@@ -30,7 +30,8 @@ DEFAULTS = {
     "spool": "/var/tmp",
     "lock_timeout": 60,
 }
-# What can be wrong with a value, and what may be done about it; the first is the default.
+# What can be wrong with a value, and what may be done about it; the first is the default. What stock loads without a
+# word (precision, nan) is loaded and listed; a migration stops there.
 POLICIES = {
     "too_long": ("stop", "cut", "keep"),
     "out_of_range": ("stop", "empty", "drop"),
@@ -40,7 +41,13 @@ POLICIES = {
     "invalid": ("stop", "drop"),
     "unknown": ("stop", "skip"),
     "hidden": ("stop", "drop"),
+    "precision": ("round", "stop"),
+    "nan": ("empty", "stop", "drop"),
+    "infinity": ("stop", "limit", "empty", "drop"),
+    "surrogate": ("stop", "replace", "drop"),
 }
+# Kinds whose action is one for all fields: they are about objects, and about what these refer to.
+_WHOLE = ("foreign_key", "unknown", "hidden")
 _HEAD = struct.Struct(">I")
 _PIECE = 1 << 18
 _TOGETHER = 50
@@ -54,24 +61,50 @@ def options(values):
         raise SauvegardeError(
             "A load has no mode {}.".format(whole["mode"]), fix="Use one of: {}.".format(", ".join(MODES))
         )
+    return dict(whole, policy=policies(whole["policy"]))
+
+
+def policies(chosen):
+    """{kind: action, or {model.field: action} with "*" for all others} of every kind, with the defaults of those that
+    were not chosen. Where fields are named, all others stop."""
     policy = {name: actions[0] for name, actions in POLICIES.items()}
-    for name, action in whole["policy"].items():
-        if action not in POLICIES.get(name, ()):
+    for name, action in chosen.items():
+        by_field = isinstance(action, dict) and name not in _WHOLE
+        if by_field:
+            action = {"*": "stop", **{field.lower(): each for field, each in action.items()}}
+        wrong = [each for each in (action.values() if by_field else [action]) if not _is_known(name, each)]
+        if wrong:
             raise SauvegardeError(
-                f"The policy of a load cannot be {name}: {action}.",
-                fix="; ".join(
-                    "{}: {}".format(name, " or ".join(actions)) for name, actions in sorted(POLICIES.items())
+                f"The policy of a load cannot be {name}: {wrong[0]}.",
+                "One action for all fields, or for some of them {{model.field: action}}, not for {}.".format(
+                    ", ".join(_WHOLE)
                 ),
+                "; ".join("{}: {}".format(name, " or ".join(actions)) for name, actions in sorted(POLICIES.items())),
             )
         policy[name] = action
-    return dict(whole, policy=policy)
+    return policy
+
+
+def _is_known(name, action):
+    return isinstance(action, str) and action in POLICIES.get(name, ())
+
+
+def acceptance(problems):
+    """The policy that accepts just the values that stop a load, as JSON (which is YAML, too); "" where none can."""
+    found = {}
+    for each in problems:
+        actions = [action for action in POLICIES[each["kind"]] if action not in ("stop", "keep")]
+        if each["action"] == "stop" and each["kind"] not in _WHOLE and each["field"] and actions:
+            found.setdefault(each["kind"], {})["{model}.{field}".format(**each)] = each.get("accept") or actions[0]
+    return json.dumps(found, sort_keys=True) if found else ""
 
 
 def load(site, sources, values, progress=None):
     """Load the sources in their order.
 
     Each source is a path, named like a fixture, or a tuple (binary file, format, name) for a pipe with plain text.
-    Returns {"counts", "stock", "skipped", "problems", "stopping", "mended", "touched", "written"} (`worker_load.load`).
+    Returns what `worker_load.load` does: {"counts", "stock", "skipped", "problems", "stopping", "mended", "touched",
+    "changed", "silent", "written"}.
     Problems that the policy does not mend raise, all listed, and nothing is written; `check_only` returns them.
     """
     whole = options(values)
@@ -79,12 +112,14 @@ def load(site, sources, values, progress=None):
         parts = [opened(stack, source) for source in sources]
         result = run(site, "load", whole, source=Framed(parts), progress=progress)
     if result["stopping"] and not whole["check_only"]:
+        accepted = acceptance(result["problems"])
         raise SauvegardeError(
             "The fixture cannot be loaded: {} problem{}; nothing was written.".format(
                 result["stopping"], "" if result["stopping"] == 1 else "s"
             ),
             told(result["problems"], result["stopping"]),
-            "Mend them in the fixture, or choose what to do with them in the policy.",
+            "Mend them in the fixture, or choose what to do with them in the policy"
+            + (f" (migrate_values of a migration), by name: {accepted}" if accepted else "."),
         )
     return result
 

@@ -13,10 +13,12 @@ from json.encoder import encode_basestring
 from django.conf import settings
 from django.db import connections, models
 from django.db.models.query import QuerySet
-from django.utils.dateparse import parse_date, parse_datetime
 
 from .worker_dates import Beyond, written
+from .worker_exact import JSON_NULL, keeps_json_null
+from .worker_losses import escaped
 from .worker_models import is_generated
+from .worker_oddities import reader
 
 _ROWS = 100  # rows, or bytes, of which texts are made at a time
 _BYTES = 1 << 18
@@ -110,7 +112,7 @@ class _Direct:
     def others(self, values, field):
         """By Python's own values, as the driver and Django make them."""
         encode, value = self.reader.encoder(field)[1], self.value(field)
-        return [encode(value(each)).encode("utf-8") for each in values]
+        return [escaped(encode(value(each))) for each in values]
 
     def pairs(self, field, where):
         """SQL of a many-to-many field's pairs (row, member) in the order in which stock writes them."""
@@ -217,6 +219,8 @@ class _Postgres(_Direct):
         try:
             return text(value)
         except Beyond:
+            if self.style.exact:
+                return b'"' + value + b'"'
             self.reader.endless[field.name] += 1
             return written(value, field, _kind(field), self.connection)
 
@@ -226,6 +230,8 @@ class _Postgres(_Direct):
         if kind == "JSONField":
             of_values = field.output_field if is_generated(field) else field
             made = lambda text: of_values.from_db_value(text, None, self.connection)  # noqa: E731 - one of several
+            if self.style.exact and keeps_json_null(field):
+                return lambda each: JSON_NULL if each == b"null" else None if each == b"\\N" else made(_plain(each))
         elif kind == "DurationField":
             made = _interval(self.connection)
         else:
@@ -349,6 +355,7 @@ class _Sqlite(_Direct):
     def texts(self, values, null):
         plain = [each if type(each) is bytearray else b"" for each in values]
         data = b"\0".join(plain)
+        data.decode("utf-8")  # SQLite takes any bytes
         if data.count(b"\0") != len(plain) - 1 or len(data.translate(None, _CONTROL)) != len(data):
             return [_quoted(each.decode("utf-8")) if type(each) is bytearray else _odd(each, null) for each in values]
         for char, escape in ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t")):
@@ -387,23 +394,15 @@ class _Sqlite(_Direct):
 
     def value(self, field):
         """A function from the driver's value to the one that Django makes of it."""
-        connection = self.connection
-        column = field.get_col(field.model._meta.db_table)
-        converters = connection.ops.get_db_converters(column) + column.get_db_converters(connection)
-        parse = {"DateTimeField": parse_datetime, "DateField": parse_date}.get(field.get_internal_type(), str)
-
-        def made(each):
-            if type(each) is bytearray:
-                each = parse(each.decode("utf-8"))
-            for convert in converters if each is not None else ():
-                each = convert(each, column, connection)
-            return each
-
-        return made
+        made = reader(field, self.connection)
+        if not (self.style.exact and keeps_json_null(field)):
+            return made
+        return lambda each: JSON_NULL if each == b"null" else made(each)
 
 
-# As Django writes them into SQLite: the microseconds are left out where there are none.
-_MOMENT = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{6})?\Z")
+# As Django writes them into SQLite: the microseconds are left out where there are none. A leap day takes the long way.
+_DAYS = rb"(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))"
+_MOMENT = re.compile(rb"(?!0000)\d{4}-" + _DAYS + rb" (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{6})?\Z")
 _HEXADECIMAL = re.compile(rb"[0-9a-f]{32}\Z")
 
 

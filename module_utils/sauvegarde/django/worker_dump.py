@@ -7,6 +7,7 @@ says so. Where not even a row's values are wanted, `worker_direct` goes faster s
 """
 
 import collections
+import contextlib
 import datetime
 import decimal
 import inspect
@@ -18,7 +19,7 @@ from django.conf import settings
 from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
 from django.core.serializers.python import Serializer as PythonSerializer
-from django.db import DataError, connections, models
+from django.db import DatabaseError, DataError, OperationalError, connections, models
 from django.db.models import signals
 from django.db.models.fields.files import FileDescriptor
 from django.db.models.manager import BaseManager
@@ -31,7 +32,9 @@ from .privacy import Emptied, actions
 from .worker_dates import unreadable, warning
 from .worker_derived import left_out, tables_of
 from .worker_direct import direct
+from .worker_exact import is_raster, raster_of, raster_text, read_endless_dates, special_values
 from .worker_leaks import from_database, from_entry
+from .worker_losses import escaped
 from .worker_models import (
     description,
     exported_rows,
@@ -42,8 +45,11 @@ from .worker_models import (
     selected,
     snapshot,
 )
+from .worker_oddities import PARSED, Unreadable, error_of, oddities
 from .worker_people import learn_from_database, learn_from_entry
 
+# What reading a value raises that its field does not understand.
+_UNREAD = (DataError, OperationalError, ValueError, TypeError, AttributeError, ArithmeticError, Unreadable)
 # Rows read, and texts joined, at a time: what bounds the memory.
 _CHUNK = 100
 _WRITE = 1 << 18
@@ -219,6 +225,7 @@ class Reader:
         self.reason = self._reason()
         self.made = not self.reason and self._made()
         self.endless = collections.Counter()  # infinite dates, by their field
+        self.special = {}  # values that the objects do not tell, as `worker_exact.special_values` has them
         self.with_key = not (self.natural_primary and hasattr(model, "natural_key"))
 
     def write(self, add):
@@ -226,16 +233,41 @@ class Reader:
         way = None if self.reason or self.made else direct(self)
         if way is not None:
             return way.write(add)
+        if self.style.exact:
+            self.special = {
+                name: values
+                for name, values in special_values(self.model, connections[self.using]).items()
+                if not (self.masking and self.masking.mask(self.model._meta.label_lower, name))
+            }
+        if connections[self.using].vendor == "sqlite":
+            # What Django would read as NULL.
+            with connections[self.using].wrap_database_errors:
+                found = oddities(self.model, connections[self.using], PARSED)
+            if found:
+                raise error_of(self.model, found, self.masking is not None)
         count = 0
         texts = self._stock() if self.reason else self._fast()
         for some in iter(lambda: list(islice(texts, _CHUNK)), []):
-            add([text.encode("utf-8") for text in some])
+            add([escaped(text) for text in some])
             count += len(some)
         return count
 
     def _without_generated(self, entry):
         names = {field.name for field in self.model._meta.local_fields if is_generated(field)}
         return dict(entry, fields={name: value for name, value in entry["fields"].items() if name not in names})
+
+    def unread(self, error):
+        """The error that names what could not be read, or the error itself."""
+        connection = connections[self.using]
+        found = []
+        if connection.vendor == "sqlite":
+            with contextlib.suppress(DatabaseError), connection.wrap_database_errors:
+                found = oddities(self.model, connection)
+        if found:
+            return error_of(self.model, found, self.masking is not None)
+        if isinstance(error, DataError) or "out of range" in str(error) or "must be in" in str(error):
+            return unreadable(self.model, error)
+        return error
 
     # --- fast: rows ---------------------------------------------------------------------------------------------------
 
@@ -299,6 +331,7 @@ class Reader:
         columns, many, template = self.columns(), self.many(), self.template()
         quick, sure = (list(some) for some in zip(*[self.encoder(field) for field in columns]))
         natural = [(place, field) for place, field in enumerate(columns) if place and self.is_natural(field)]
+        special = [(n, self.special[each.name]) for n, each in enumerate(columns) if n and each.name in self.special]
         skip = 0 if self.with_key else 1
         rows = self._rows(columns)
         for chunk in iter(lambda: list(islice(rows, _CHUNK)), []):
@@ -310,13 +343,21 @@ class Reader:
                     texts = [encode(value) for encode, value in zip(quick, row)]
                 except (TypeError, AttributeError):  # a value of another type than the field's
                     texts = [encode(value) for encode, value in zip(sure, row)]
+                for place, values in special:
+                    if row[0] in values:
+                        texts[place] = self.style.value(values[row[0]], 2)
                 for members in lists:
                     texts.append(members.get(row[0], "[]"))
                 yield template % tuple(texts[skip:])
 
     def _rows(self, columns):
         if not self.made:
-            return self.queryset.values_list(*[field.attname for field in columns]).iterator(chunk_size=_CHUNK)
+            queryset, names = self.queryset, [field.attname for field in columns]
+            for place, field in enumerate(columns):
+                if is_raster(field):
+                    names[place] = f"sauvegarde_raster_{place}"
+                    queryset = queryset.extra(select={names[place]: raster_text(field, connections[self.using])})
+            return queryset.values_list(*names).iterator(chunk_size=_CHUNK)
         objects = self.queryset.iterator(chunk_size=_CHUNK)
         return (tuple([field.value_from_object(item) for field in columns]) for item in objects)
 
@@ -333,6 +374,8 @@ class Reader:
         value_text = self.style.value
         own = type(field).value_to_string is not models.Field.value_to_string
         to_text = field.value_to_string if own else None
+        if is_raster(field):
+            to_text = lambda item: raster_of(getattr(item, name))  # noqa: E731 - one of two
         name = field.attname
         file_field = isinstance(inspect.getattr_static(self.model, name, None), FileDescriptor)
         scalars = self.style.scalars
@@ -435,7 +478,12 @@ class Reader:
             if self.numbers:
                 for entry, plain in zip(entries, PythonSerializer().serialize(chunk)):
                     entry["fields"].update((name, plain["fields"][name]) for name in self.numbers)
-            for entry in entries:
+            for item, entry in zip(chunk, entries):
+                for field in filter(is_raster, self.model._meta.local_fields):
+                    entry["fields"][field.name] = raster_of(getattr(item, field.attname))
+                for name, values in self.special.items():
+                    if name in entry["fields"] and item.pk in values:
+                        entry["fields"][name] = values[item.pk]
                 if self.masking:
                     entry = self.masking.entry(self._without_generated(_plain(entry)), self.natural_foreign)
                 yield self.style.entry(entry)
@@ -498,7 +546,9 @@ def dump(options, source, output):
     style = Style(options["format"], options["indent"], options["exact"])
     writer = Writer(style, output)
     counts, stock, warnings = {}, {}, []
-    with snapshot(options["database"]):
+    with snapshot(options["database"]) as connection:
+        if options["exact"]:
+            read_endless_dates(connection)
         if masking:
             learn_from_database(masking, options["database"])
             output.progress(originals=from_database(masking, options["database"]).plain())
@@ -512,10 +562,8 @@ def dump(options, source, output):
                 stock[label] = reader.reason
             try:
                 counts[label] = reader.write(writer.add)
-            except (DataError, ValueError) as error:
-                if isinstance(error, ValueError) and "out of range" not in str(error):
-                    raise
-                raise unreadable(model, error) from error
+            except _UNREAD as error:
+                raise reader.unread(error) from error
             warnings += [warning(label, *each) for each in sorted(reader.endless.items())]
             output.progress(model=label, objects=counts[label])
         facts = _facts(masking, [model._meta.label_lower for model in chosen], options["database"])
@@ -569,7 +617,7 @@ def convert(options, source, output):
                 if changed is None:
                     dropped[label] = dropped.get(label, 0) + 1
                 else:
-                    writer.add([style.entry(changed).encode("utf-8")])
+                    writer.add([escaped(style.entry(changed))])
                     counts[label] = counts.get(label, 0) + 1
         done |= here
     writer.end()

@@ -359,7 +359,7 @@ class _Turn:
             if key not in data:
                 continue
             value = getattr(instance, name)
-            if value is data[key] and type(value) in _IMMUTABLE:
+            if value is data[key] and (type(value) in _IMMUTABLE or column.is_special(row[place])):
                 continue
             try:
                 if column.prepared(value) != row[place]:

@@ -29,8 +29,10 @@ from django.core.management.utils import parse_apps_and_model_labels
 from django.core.serializers.python import Deserializer as PythonDeserializer
 from django.db import DatabaseError, OperationalError, connections, router, transaction
 from django.db.models.deletion import Collector
+from django.db.models.expressions import RawSQL
 
 from ..errors import FAILED, LOCKED, SauvegardeError
+from .fixture import not_utf8, wide_encoding
 from .worker_guard import timeouts
 from .worker_listeners import Replay, silenced
 from .worker_models import hidden_keys, rows_of
@@ -62,6 +64,7 @@ class Load:
         self.excluded = parse_apps_and_model_labels(options["exclude"])
         self._known = {}
         self._places = 0
+        self.exact = []  # (model, key, {field: text}) of what is written when Django has saved its objects
         self.silent = []  # the database's triggers that are off while rows are written
         self._broken = None  # what pointed nowhere before, where that is looked at in the end only
 
@@ -379,12 +382,23 @@ class Load:
         self.output.progress(step="references")
         for item in deferred:
             item.save_deferred_fields(using=self.using)
+        self._write_exact()
         self.naturals.finish(writer)
         tables = [name for plan in self.plans.values() for name in self.tables(plan)]
         tables += [parent._meta.db_table for plan in self.plans.values() for parent in plan.model._meta.parents]
         self._check_references(set(tables))
         loaded = [plan.model for plan in self.plans.values() if plan.spool.count or plan.counts["stock"]]
         self._reset_sequences(loaded)
+
+    def _write_exact(self):
+        """What Django does not save as the fixture has it (see `worker_exact`), in objects that it has saved."""
+        for model, pk, values in self.exact:
+            fields = {name: model._meta.get_field(name) for name in values}
+            changes = {
+                name: RawSQL(f"CAST(%s AS {fields[name].db_type(self.connection)})", [value])
+                for name, value in values.items()
+            }
+            rows_of(model, self.using).filter(pk=pk).update(**changes)
 
     def _reset_sequences(self, loaded):
         """New rows get numbers behind those that are there. A sequence begins at 1: of a table whose greatest number
@@ -482,8 +496,15 @@ class Load:
 
     def save_stock(self, plan, entries):
         """Django's own way; returns the objects with references to what is not there yet."""
-        deferred = []
-        for item in PythonDeserializer(entries, using=self.using, handle_forward_references=True):
+        deferred, exact = [], collections.deque()
+
+        def told():
+            for entry in entries:
+                exact.append(entry.pop("exact", None))
+                yield entry
+
+        for item in PythonDeserializer(told(), using=self.using, handle_forward_references=True):
+            values = exact.popleft()
             try:
                 item.save(using=self.using)
             except (DatabaseError, ValueError) as error:
@@ -494,6 +515,8 @@ class Load:
                 ) from error
             if item.deferred_fields:
                 deferred.append(item)
+            if values:
+                self.exact.append((plan.model, item.object.pk, values))
         return deferred
 
     def _why_stock(self, plan):
@@ -519,6 +542,7 @@ class Load:
             "stopping": self.problems.stopping,
             "mended": self.problems.mended,
             "touched": self.problems.touched,
+            "changed": self.problems.changed,
             "silent": self.silent,
         }
 
@@ -570,8 +594,9 @@ def load(options, source, output):
 
     The source holds, for each file, a line of JSON {"name", "format", "parsed"}, then pieces with their length before
     them: lists of objects as `marshal` writes them, where it is parsed, and the file's text where only Django can.
-    Returns {"counts", "stock", "skipped", "problems", "stopping", "mended", "touched": {model: keys of what was
-    mended}, "silent": triggers that were off, "written"}; while anything is `stopping`, nothing is written.
+    Returns {"counts", "stock", "listeners", "skipped", "problems", "stopping", "mended", "touched": {model: keys of
+    what was mended}, "changed": {model: [[key, fields]] of those stored but for these fields}, "silent": triggers that
+    were off, "written"}; while anything is `stopping`, nothing is written.
     """
     loading = Load(options, output)
     written = False
@@ -653,9 +678,17 @@ def entries(name, form, parsed, pieces, using):
     if not parsed:
         data = b"".join(pieces)
         # XML says itself how it is encoded.
-        yield from _by_django(name, form, io.BytesIO(data) if form == "xml" else data.decode("utf-8-sig"), using)
+        yield from _by_django(name, form, io.BytesIO(data) if form == "xml" else _decoded(name, data), using)
     for piece in pieces:
         yield from marshal.loads(piece)
+
+
+def _decoded(name, data):
+    """The text of another fixture: UTF-8, or what its mark says."""
+    try:
+        return data.decode(wide_encoding(data) or "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise not_utf8(name, error) from error
 
 
 def _by_django(name, form, text, using):
@@ -675,6 +708,12 @@ def _by_django(name, form, text, using):
             if item.object.pk is not None:
                 entry["pk"] = _json_value(meta.pk, item.object)
             yield entry
+    except ImportError as error:
+        raise SauvegardeError(
+            f"{name}: the site's Python cannot read {form}.",
+            str(error),
+            "Install PyYAML in the site's virtual environment, or convert the fixture to JSON.",
+        ) from error
     except (serializers.base.DeserializationError, serializers.base.SerializerDoesNotExist, ValueError) as error:
         raise SauvegardeError(
             f"{name} is not a whole fixture.", str(error.__cause__ or error), "Write it again from its source."

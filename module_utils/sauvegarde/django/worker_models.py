@@ -141,6 +141,7 @@ def _field(field):
         "unique": field.unique or field.name in together,
         # That of UUIDs is of their digits alone.
         "max_length": None if kind == "UUIDField" else getattr(nested or field, "max_length", None),
+        "digits": getattr(field, "max_digits", None),
         "relation": relation,
         "many": many,
         "text": isinstance(field, (models.CharField, models.TextField, models.FileField)) or nested is not None,

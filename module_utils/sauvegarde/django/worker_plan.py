@@ -385,7 +385,7 @@ class Plan:
         """Check the object's values, mend what the policy mends, and set it aside for Django."""
         key = entry.get("pk")
         fields = dict(entry["fields"])
-        row = {}
+        row, exact = {}, {}
         if key is not None:
             with contextlib.suppress(Stock):  # the reason to be here
                 row[0] = self._key(key)
@@ -396,14 +396,22 @@ class Plan:
             if column.name in self.natural and isinstance(value, (list, tuple)):
                 self._value(column, value, key)
                 continue
+            mark = self.load.problems.mark()
             try:
                 converted = row[place] = column.convert(value, key)
             except Stock:
                 continue  # the reason to be here
+            if self.load.problems.mark() != mark and column.kind == "JSONField" and isinstance(converted, str):
+                fields[column.name] = json.loads(converted)
+                continue
             if isinstance(value, str) and isinstance(converted, str) and column.is_text:
                 fields[column.name] = converted
             elif converted is None:
                 fields[column.name] = None
+            elif column.is_special(value) or (value is None and column.kind == "JSONField"):
+                fields[column.name] = column.stand_in(value)
+                if column.postgres or column.kind == "JSONField":  # else the stand-in is what is stored
+                    exact[column.name] = converted
         for name, many in self.many.items():
             for member in fields.get(name) or ():
                 converted = self._member(many, member, key)
@@ -417,7 +425,10 @@ class Plan:
             self.stock_keys.add(row[0])
         self.why.add(reason)
         self.counts["stock"] += 1
-        self.stock.add(json.dumps(dict(entry, fields=fields)))
+        order = self.model._meta.order_with_respect_to
+        if order is not None and fields.get("_order") is not None:
+            exact["_order"] = fields["_order"]  # which Django counts anew for each new object
+        self.stock.add(json.dumps(dict(entry, fields=fields, exact=exact) if exact else dict(entry, fields=fields)))
         return row.get(0)
 
     def _note_natural_key(self, entry, pk, place):
@@ -484,12 +495,13 @@ def _has_database_default(field):
 
 def _converted_by_the_database(field, vendor):
     """Whether the database makes something else of the field's value than COPY would: an SQL function around it. What
-    Django's own fields put there is a cast to the column's own type, or a geometry's function for what is no EWKB."""
+    Django's own fields put there is a cast to the column's own type (as of rasters), or a geometry's function for what
+    is no EWKB."""
     for name in ("get_placeholder", "get_placeholder_sql"):
         method = getattr(type(field), name, None)
         if method is None or method.__module__.startswith(("django.db.models.", "django.contrib.postgres.")):
             continue
-        geometry = getattr(field, "geom_type", None) not in (None, "RASTER") and vendor == "postgresql"
+        geometry = getattr(field, "geom_type", None) is not None and vendor == "postgresql"
         if not geometry or not method.__module__.startswith("django.contrib.gis."):
             return True
     return False

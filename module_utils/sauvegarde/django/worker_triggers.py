@@ -114,7 +114,7 @@ def _of_postgres(connection: Any) -> List[Trigger]:
             stays = "it may lead rows into the tables that inherit from its own"
         elif fills and unknown:
             stays = f"it may fill columns that no model knows ({unknown})"
-        alter = "ALTER TABLE {}.{} {} {} {}"
+        alter = "ALTER TABLE ONLY {}.{} {} {} {}"  # each partition has its own state
         off = alter.format(quote(schema), quote(table), "DISABLE", what, quote(name))
         on = alter.format(quote(schema), quote(table), _ENABLE[enabled], what, quote(name))
         found.append(Trigger(name, table, stays, off, on))

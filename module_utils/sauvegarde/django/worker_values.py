@@ -15,6 +15,9 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 
+from . import worker_losses as losses
+from .worker_exact import HEXADECIMAL, JSON_NULL, is_raster, is_special, limit, raster_values
+
 CHUNK = 100  # rows held at a time
 ADDRESSES = ("GenericIPAddressField", "IPAddressField")
 # From Python 3.7 on.
@@ -42,20 +45,39 @@ class Problems:
         self.listed = []
         self.stopping = 0
         self.mended = 0
-        self._touched = {}
+        self._touched, self._fields = {}, {}
 
     @property
     def touched(self):
         """{model: keys} of the objects that are not stored as they came, or not at all."""
         return {model: list(keys.values()) for model, keys in self._touched.items()}
 
-    def touch(self, model, pk):
-        self._touched.setdefault(model, {})[json.dumps(pk)] = pk
+    @property
+    def changed(self):
+        """{model: [[key, names of the fields]]} of the touched objects that are stored but for these fields."""
+        return {
+            model: [[self._touched[model][key], sorted(names)] for key, names in keys.items() if None not in names]
+            for model, keys in self._fields.items()
+        }
+
+    def touch(self, model, pk, field=None):
+        """Note an object that is not stored as it came: but for the field, or not at all."""
+        key = json.dumps(pk)
+        self._touched.setdefault(model, {})[key] = pk
+        self._fields.setdefault(model, {}).setdefault(key, set()).add(field)
 
     def renamed(self, model, pk, now):
         """The object's key is stored as another one; where that is a problem's doing, it is found by both."""
         if json.dumps(pk) in self._touched.get(model, ()):
+            self.touch(model, pk)
             self.touch(model, now)
+
+    def action(self, kind, model, field):
+        """What the policy does about a problem of the field, or of the model's object."""
+        action = self.policy[kind]
+        if isinstance(action, dict):
+            action = action.get(f"{model}.{field}".lower(), action["*"])
+        return action
 
     def mark(self):
         """Where the list stands, for `back`."""
@@ -66,9 +88,10 @@ class Problems:
         count, self.stopping, self.mended = mark
         del self.listed[count:]
 
-    def add(self, kind, model, pk, field, detail, action=None):
-        """Note a problem; returns what the policy does about it. `action`: what is done in spite of the policy."""
-        action = action or self.policy[kind]
+    def add(self, kind, model, pk, field, detail, action=None, accept=""):
+        """Note a problem; returns what the policy does about it. `action`: what is done in spite of the policy.
+        `accept`: the action that would accept it, where that is not the first of its kind."""
+        action = action or self.action(kind, model, field)
         if action == "stop":
             self.stopping += 1
             listed = self.stopping <= _LISTED
@@ -76,11 +99,10 @@ class Problems:
             self.mended += 1
             listed = self.mended <= _LISTED
             if kind not in ("unknown", "hidden") and action != "keep":
-                self.touch(model, pk)
+                self.touch(model, pk, None if action == "drop" else field)
         if listed:
-            self.listed.append(
-                {"kind": kind, "model": model, "pk": pk, "field": field, "detail": detail, "action": action}
-            )
+            found = {"kind": kind, "model": model, "pk": pk, "field": field, "detail": detail, "action": action}
+            self.listed.append(dict(found, accept=accept) if accept else found)
         return action
 
 
@@ -253,7 +275,8 @@ class Column:
 
     def _same(self, value, pk):
         """The quick way for what the file and the database have in common."""
-        return value if type(value) is (bool if self.kind == "BooleanField" else float) else self._general(value, pk)
+        kind = bool if self.kind == "BooleanField" else float
+        return value if type(value) is kind and value == value else self._general(value, pk)
 
     def _uuid(self, value, pk):
         """The quick way for UUIDs as fixtures write them."""
@@ -297,15 +320,21 @@ class Column:
             return True
         if self.convert == self._text and kinds == {str}:
             fits = self.max_length is None or max(map(len, values)) <= self.max_length
-            return fits and not (self.postgres and any("\0" in value for value in values))
+            return fits and not (self.postgres and any("\0" in value for value in values)) and _is_utf8(values)
         if self.convert == self._whole and kinds == {int}:
             return self.range[0] <= min(values) and max(values) <= self.range[1]
-        return self.convert == self._same and kinds <= {bool if self.kind == "BooleanField" else float}
+        if self.convert != self._same or not kinds <= {bool if self.kind == "BooleanField" else float}:
+            return False
+        # What is not a number goes the long way.
+        return self.kind == "BooleanField" or all(value == value for value in values)
 
     def checked(self, value, pk):
         if "\0" in value and self.postgres and self._note("nul", pk, "holds a NUL character") == "strip":
             value = value.replace("\0", "")
-        if self.max_length is not None and len(value) > self.max_length:
+        if losses.has_surrogate(value):
+            detail = f"holds half a character, which no database stores: {losses.short(value)}"
+            value = self._lossy("surrogate", pk, detail, losses.without_surrogates(value))
+        if self.max_length is not None and value is not None and len(value) > self.max_length:
             detail = f"{len(value)} characters, at most {self.max_length} fit"
             # A database that enforces the length cannot keep it.
             if self._note("too_long", pk, detail) == "cut":
@@ -314,6 +343,14 @@ class Column:
 
     def _general(self, value, pk):
         """Through the field's own conversions, as stock does."""
+        if self._own_json and value == JSON_NULL:
+            return "null"
+        if is_special(self.kind, value):
+            return self._special(value, pk)
+        if is_raster(self.target) and isinstance(value, str):
+            if HEXADECIMAL.match(value):
+                return value
+            raise self.invalid(pk, "is no raster: stock dumpdata writes none, a dump of Sauvegarde does")
         try:
             value = self.target.to_python(value)
         except EXPECTED as error:
@@ -326,6 +363,8 @@ class Column:
             value = ""
         if value is not None:
             value = self._in_range(value, pk)
+        if value is not None and not self.postgres:
+            value = self._kept(value, pk)
         if isinstance(value, str):
             value = self.checked(value, pk)
         if value is None:
@@ -344,8 +383,65 @@ class Column:
             return self._null(pk)
         return self._plain(prepared)
 
+    def is_special(self, value):
+        """Whether a fixture's value is one that only the database's own text can give."""
+        return (self._own_json and value == JSON_NULL) or is_special(self.kind, value)
+
+    def stand_in(self, value):
+        """What Django may save of a special value until its text is written."""
+        if is_special(self.kind, value):
+            return "0" if self.kind == "DecimalField" else limit(self.kind, value)
+        return None if self.field.null else {}
+
+    def _lossy(self, kind, pk, detail, mended):
+        """Note a value that the database does not keep; returns what the policy makes of it."""
+        action, accept = self.problems.action(kind, self.model, self.name), ""
+        if mended is None and not self.field.null and kind != "precision":
+            accept = "drop"  # there is nothing to store in its place
+            action = action if action == "drop" else "stop"
+        elif action == "empty" and not self.field.null:
+            action = "stop"
+        self.problems.add(kind, self.model, pk, self.name, detail, action, accept)
+        if action == "drop":
+            raise Dropped()
+        return None if action == "empty" else mended
+
+    def _special(self, value, pk):
+        """A value that only PostgreSQL's text can give: as it is there, else by the policy."""
+        infinite = self.kind == "DecimalField" and value != "NaN"
+        if self.postgres and not (infinite and self.connection.pg_version < 140000):
+            return value
+        if self.kind == "DecimalField":
+            kind = "infinity" if infinite else "nan"
+            action = self.problems.action(kind, self.model, self.name)
+            if action == "limit":  # there is none for a number
+                self.problems.add(kind, self.model, pk, self.name, f"{value} cannot be stored", "stop")
+                raise Invalid()
+            return self._lossy(kind, pk, f"{value} cannot be stored", None)
+        end = limit(self.kind, value)
+        mended = self._lossy("infinity", pk, f"{value} would be stored as {end}", end)
+        return None if mended is None else self.stored(self.target.to_python(mended), pk)
+
+    def _kept(self, value, pk):
+        """What SQLite keeps of the value, noted where that is less."""
+        if self.kind == "FloatField" and isinstance(value, float) and value != value:
+            return self._lossy("nan", pk, "nan would be stored as NULL", None)
+        if self.kind == "DecimalField" and isinstance(value, decimal.Decimal) and value.is_finite():
+            kept = losses.of_decimal(value, self.target)
+            if kept is not None:
+                self._lossy("precision", pk, f"{value} would be stored as {kept}", None)
+        elif self.kind == "DurationField" and isinstance(value, datetime.timedelta) and losses.is_too_long(value):
+            return self._out_of_range(value, pk, f"{value} has more microseconds than an integer holds")
+        return value
+
     def python(self, value, mended):
         """The object's value of a fixture's; of one that was mended the stored one is at hand."""
+        if self._own_json and (value == JSON_NULL or (mended and value == "null")):
+            return None
+        if is_special(self.kind, value):
+            value = None if self.kind == "DecimalField" else limit(self.kind, value)
+        if is_raster(self.target) and isinstance(value, str):
+            return raster_values(value)
         if mended and self.kind == "JSONField" and isinstance(value, str):
             value = json.loads(value)
         return self.target.to_python(value)
@@ -383,13 +479,13 @@ class Column:
             room = self.target.max_digits - self.target.decimal_places
             if abs(value) >= decimal.Decimal(10) ** room:
                 detail = f"{value} has more than {room} digits before the point"
-        if detail is not None:
-            action = self._note("out_of_range", pk, detail)
-            if action == "drop":
-                raise Dropped()
-            if action == "empty":
-                return None
-        return value
+        return value if detail is None else self._out_of_range(value, pk, detail)
+
+    def _out_of_range(self, value, pk, detail):
+        action = self._note("out_of_range", pk, detail)
+        if action == "drop":
+            raise Dropped()
+        return None if action == "empty" else value
 
     def invalid(self, pk, error):
         if self._note("invalid", pk, "; ".join(getattr(error, "messages", None) or [str(error)])) == "drop":
@@ -398,10 +494,22 @@ class Column:
 
     def _json(self, value, pk):
         text = json.dumps(value, cls=getattr(self.field, "encoder", None))
+        if "NaN" in text or "Infinity" in text:
+            plain = json.loads(text)
+            if losses.any_in(plain, losses.is_nan):
+                raise self.invalid(pk, f"{losses.short(plain)} holds numbers that JSON does not have")
         if self.postgres and "\\u0000" in text:
             plain = json.loads(text)
             if _has_nul(plain) and self._note("nul", pk, "holds a NUL character") == "strip":
                 text = json.dumps(_without_nul(plain))
+        if self.postgres and "\\ud" in text:
+            plain = json.loads(text)
+            if losses.any_in(plain, _is_broken):
+                detail = f"holds half a character, which PostgreSQL does not store: {losses.short(plain)}"
+                if self._note("surrogate", pk, detail) == "drop":
+                    raise Dropped()
+                whole = losses.mapped(plain, lambda each: losses.without_surrogates(each) if _is_broken(each) else each)
+                text = json.dumps(whole)
         return text
 
     def _geometry(self, prepared):
@@ -529,6 +637,20 @@ def _in_utc(value):
     with contextlib.suppress(OverflowError):  # at either end of time it stays in its own
         value = value if value.tzinfo is None else value.astimezone(datetime.timezone.utc)
     return str(value)
+
+
+def _is_utf8(values):
+    """Whether texts can be encoded: none holds half a pair of surrogates."""
+    try:
+        "".join(values).encode("utf-8")
+    except UnicodeEncodeError:
+        # Halves of two texts beside each other make no pair: Python joins code points.
+        return False
+    return True
+
+
+def _is_broken(value):
+    return isinstance(value, str) and losses.has_surrogate(value)
 
 
 def _has_nul(value):

@@ -27,7 +27,7 @@ def of(where, data, labels, options, many, known, without):
     def part(entry):
         """(model, key), and the entry with the fields that are compared."""
         label = entry["model"].lower()
-        fields = {name: value for name, value in entry["fields"].items() if name in known[label]}
+        fields = {name: proof.plain(value) for name, value in entry["fields"].items() if name in known[label]}
         return (label, _encode(entry.get("pk"))), dict(entry, fields=fields)
 
     def compare(entry):

@@ -3,11 +3,13 @@
 import socket
 
 from ..acting import acting_as
-from ..django import dump, site
+from ..django import dump, load, site
 from ..errors import SauvegardeError
 from ..restore import files, words
 from ..restore import plan as restore_plan
 from . import file, server
+
+_DIGITS = 15  # of a decimal number that SQLite keeps
 
 
 def survey(where, labels=(), exclude=(), hidden=False, include=()):
@@ -94,6 +96,8 @@ def make(where, spec, source):
             "What they wrote on the source is part of its data.",
             "Make anew what they keep elsewhere: a search index, a cache.",
         )
+    for sentence in _values(found, source, spec["policy"]):
+        warn(*sentence)
     for sentence in _triggers(found["triggers"]):
         warn(*sentence)
     if found["by_django"]:
@@ -159,6 +163,44 @@ def _choice(found, source, spec):
     if gone and spec["labels"]:
         told.append((f"Rows of the target that a default manager hides are replaced like all others: {gone}.", "", ""))
     return told
+
+
+def accepted(problems):
+    """Sentences: which values the policy let go otherwise than they were sent, each field with its first one."""
+    found = {}
+    for each in problems:
+        if each["action"] not in ("stop", "keep") and each["field"]:
+            found.setdefault((each["model"], each["field"], each["kind"], each["action"]), []).append(each)
+    return [
+        "{}.{}: {} value(s) accepted ({}: {}); the first: {!r}: {}".format(
+            model, field, len(some), kind, action, some[0]["pk"], some[0]["detail"]
+        )
+        for (model, field, kind, action), some in sorted(found.items())
+    ]
+
+
+def _values(found, source, policy):
+    """(what, why, fix): values that the target will not keep, and those that the policy accepts."""
+    policy = load.policies(dict({"precision": "stop", "nan": "stop"}, **policy))
+    changing = source.get("vendor") == "postgresql" and found["vendor"] == "sqlite"
+    for label in found["selected"] if changing else ():
+        for name, field in sorted(found["models"][label]["fields"].items()):
+            if (field.get("digits") or 0) > _DIGITS and _action(policy, "precision", label, name) == "stop":
+                yield (
+                    f"{label}.{name} may have {field['digits']} digits, of which SQLite keeps {_DIGITS}.",
+                    "A value with more stops the migration before anything is written.",
+                    f'migrate_values: {{"precision": {{"{label}.{name}": "round"}}}}',
+                )
+    for kind, action in sorted(policy.items()):
+        chosen = action if isinstance(action, dict) else {"all fields": action}
+        names = ["{} ({})".format(*each) for each in sorted(chosen.items()) if each[1] != "stop"]
+        if names and kind != "hidden":
+            yield (f"Accepted (migrate_values), {kind}: {', '.join(names)}.", "", "")
+
+
+def _action(policy, kind, label, name):
+    action = policy[kind]
+    return action.get(f"{label}.{name}".lower(), action["*"]) if isinstance(action, dict) else action
 
 
 def _triggers(found):

@@ -145,7 +145,8 @@ def _fill(spec, where, found, run):
             run.update(step="load")
             loaded = _load(spec, beside, found, manifest, run)
             run.update(step="prove")
-            proven = prove(spec, beside, found, manifest, loaded["touched"], _counting(run, _common(found, manifest)))
+            progress = _counting(run, _common(found, manifest))
+            proven = prove(spec, beside, found, manifest, loaded["touched"], progress, loaded["changed"])
             run.update(step="check", tables=None)
             if others is not None:
                 _same(others, _others(beside, found))
@@ -168,7 +169,8 @@ def _fill(spec, where, found, run):
         "migrations": migrated["applied"],
         "mended": loaded["mended"],
         "stock": loaded["stock"],
-        "notes": _notes(proven, finished["skipped"], loaded["silent"]),
+        "accepted": plan.accepted(loaded["problems"]),
+        "notes": _notes(proven, finished["skipped"], loaded),
         "archive": {key: manifest[key] for key in ("id", "host", "started", "ended", "bytes")},
         "bytes": finished["bytes"],
         "seconds": round(time.monotonic() - begun, 1),
@@ -189,6 +191,8 @@ def _load(spec, where, found, manifest, run):
     policy = dict(spec["policy"])
     if spec["unknown"] == "skip":
         policy["unknown"] = "skip"
+    for kind in ("precision", "nan"):
+        policy.setdefault(kind, "stop")  # what a database does not keep is accepted by name
     if not spec["labels"]:
         policy.setdefault("hidden", "drop")  # the side database's only rows are those of its migrations
     values = {"mode": "replace", "policy": policy, "models": _common(found, manifest)}
@@ -238,9 +242,10 @@ def _data(spec, manifest):
     return Path(spec["path"]) / (manifest["source"]["file"] + archive.SUFFIX)
 
 
-def _notes(proven, skipped, silent):
+def _notes(proven, skipped, loaded):
     """What a person should know of what is not there as it was, one a line."""
-    notes = [f"the trigger {each} was off while the new database was filled" for each in silent]
+    notes = [f"the trigger {each} was off while the new database was filled" for each in loaded["silent"]]
+    notes += plan.accepted(loaded["problems"])
     notes += [f"left out: the setting {each}, which this server does not know" for each in skipped]
     for label, fields in sorted(proven["left_out"].items()):
         notes.append("{}: only one side knows {}".format(label, ", ".join(fields)))
@@ -286,12 +291,13 @@ def _common(found, manifest):
     return [label for label in found["selected"] if label in manifest["source"]["many"]]
 
 
-def prove(spec, where, found, manifest, touched, progress=None):
+def prove(spec, where, found, manifest, touched, progress=None, changed=None):
     """Compare what is in the database with what the archive says was sent, per model; raises where they differ.
 
     A model that differs is compared once more over the fields that both sides know and without the objects that the
-    policy has mended (`touched`: {model: keys}), which are listed. Returns {"by", "rows", "models": {label: {"rows",
-    "hash"}}, "left_out": {label: fields}, "mended": {label: objects}}.
+    policy has mended (`touched`: {model: keys}), which are listed; those in `changed` ({model: [[key, fields]]}) lack
+    these fields only. Returns {"by", "rows", "models": {label: {"rows", "hash"}}, "left_out": {label: fields},
+    "mended": {label: objects}}.
     """
     options = manifest["source"]["options"]
     values = {key: options[key] for key in ("natural_foreign", "natural_primary") if key in options}
@@ -306,7 +312,7 @@ def prove(spec, where, found, manifest, touched, progress=None):
     differences = proof.compare(sent, arrived)
     if differences:
         values.update(labels=[each["model"] for each in differences], format="jsonl")
-        differences, left_out = _in_common(spec, where, found, manifest, values, touched)
+        differences, left_out = _in_common(spec, where, found, manifest, values, touched, changed)
     if differences:
         equal = [each["model"] for each in differences if each["expected"]["rows"] == each["actual"]["rows"]]
         known = {label: found["models"][label]["fields"] for label in equal}
@@ -327,15 +333,15 @@ def prove(spec, where, found, manifest, touched, progress=None):
     }
 
 
-def _in_common(spec, where, found, manifest, values, touched):
+def _in_common(spec, where, found, manifest, values, touched, changed):
     """(differences, {label: fields of one side only}) of the models that `values` names, over what both sides have."""
     known = {label: found["models"][label]["fields"] for label in values["labels"]}
-    sent = proof.Part(manifest["source"]["many"], known, touched)
+    sent = proof.Part(manifest["source"]["many"], known, touched, changed)
     with contextlib.ExitStack() as stack:
         for entry in fixture.objects(*load.opened(stack, _data(spec, manifest))):
             sent.add(entry)
     many = {}
-    arrived = proof.Part(many, sent.fields, touched)
+    arrived = proof.Part(many, sent.fields, touched, changed)
     dump.stream(where, values, dump.parsed(arrived.add), prove=False, many=many)
     left_out = {label: sorted(sent.fields[label] ^ fields) for label, fields in arrived.fields.items() if fields}
     differences = proof.compare(sent.result(), arrived.result())
