@@ -15,8 +15,17 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from . import worker_losses as losses
 from .worker_exact import HEXADECIMAL, JSON_NULL, is_raster, is_special, limit, raster_values
+from .worker_losses import (
+    any_in,
+    has_surrogate,
+    is_nan,
+    is_too_long,
+    mapped,
+    of_decimal,
+    short,
+    without_surrogates,
+)
 
 CHUNK = 100  # rows held at a time
 ADDRESSES = ("GenericIPAddressField", "IPAddressField")
@@ -331,9 +340,9 @@ class Column:
     def checked(self, value, pk):
         if "\0" in value and self.postgres and self._note("nul", pk, "holds a NUL character") == "strip":
             value = value.replace("\0", "")
-        if losses.has_surrogate(value):
-            detail = f"holds half a character, which no database stores: {losses.short(value)}"
-            value = self._lossy("surrogate", pk, detail, losses.without_surrogates(value))
+        if has_surrogate(value):
+            detail = f"holds half a character, which no database stores: {short(value)}"
+            value = self._lossy("surrogate", pk, detail, without_surrogates(value))
         if self.max_length is not None and value is not None and len(value) > self.max_length:
             detail = f"{len(value)} characters, at most {self.max_length} fit"
             # A database that enforces the length cannot keep it.
@@ -427,10 +436,10 @@ class Column:
         if self.kind == "FloatField" and isinstance(value, float) and value != value:
             return self._lossy("nan", pk, "nan would be stored as NULL", None)
         if self.kind == "DecimalField" and isinstance(value, decimal.Decimal) and value.is_finite():
-            kept = losses.of_decimal(value, self.target)
+            kept = of_decimal(value, self.target)
             if kept is not None:
                 self._lossy("precision", pk, f"{value} would be stored as {kept}", None)
-        elif self.kind == "DurationField" and isinstance(value, datetime.timedelta) and losses.is_too_long(value):
+        elif self.kind == "DurationField" and isinstance(value, datetime.timedelta) and is_too_long(value):
             return self._out_of_range(value, pk, f"{value} has more microseconds than an integer holds")
         return value
 
@@ -496,19 +505,19 @@ class Column:
         text = json.dumps(value, cls=getattr(self.field, "encoder", None))
         if "NaN" in text or "Infinity" in text:
             plain = json.loads(text)
-            if losses.any_in(plain, losses.is_nan):
-                raise self.invalid(pk, f"{losses.short(plain)} holds numbers that JSON does not have")
+            if any_in(plain, is_nan):
+                raise self.invalid(pk, f"{short(plain)} holds numbers that JSON does not have")
         if self.postgres and "\\u0000" in text:
             plain = json.loads(text)
             if _has_nul(plain) and self._note("nul", pk, "holds a NUL character") == "strip":
                 text = json.dumps(_without_nul(plain))
         if self.postgres and "\\ud" in text:
             plain = json.loads(text)
-            if losses.any_in(plain, _is_broken):
-                detail = f"holds half a character, which PostgreSQL does not store: {losses.short(plain)}"
+            if any_in(plain, _is_broken):
+                detail = f"holds half a character, which PostgreSQL does not store: {short(plain)}"
                 if self._note("surrogate", pk, detail) == "drop":
                     raise Dropped()
-                whole = losses.mapped(plain, lambda each: losses.without_surrogates(each) if _is_broken(each) else each)
+                whole = mapped(plain, lambda each: without_surrogates(each) if _is_broken(each) else each)
                 text = json.dumps(whole)
         return text
 
@@ -650,7 +659,7 @@ def _is_utf8(values):
 
 
 def _is_broken(value):
-    return isinstance(value, str) and losses.has_surrogate(value)
+    return isinstance(value, str) and has_surrogate(value)
 
 
 def _has_nul(value):
