@@ -20,6 +20,11 @@ def _folder(spec):
     return state.folder(files.directory(spec["database"]))
 
 
+# Tables that SQLite keeps behind a virtual one (full text, R*Tree) and makes with it.
+_SHADOWS = ("_data", "_idx", "_content", "_docsize", "_config", "_segments", "_segdir", "_stat", "_node", "_rowid")
+_SHADOWS += ("_parent",)
+
+
 def look(spec, tables):
     """{"version", "live" (None, or {"bytes", "sessions", "others"}), "kept", "obstacles", "free", "system": ""}."""
     path = Path(spec["database"])
@@ -49,9 +54,11 @@ def _obstacles(path):
 def _others(path, tables):
     with contextlib.closing(sqlite.connect(path)) as connection:
         found = connection.execute(
-            "SELECT name, type FROM sqlite_master"
+            "SELECT name, type, sql LIKE 'CREATE VIRTUAL%' FROM sqlite_master"
             " WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         ).fetchall()
+    shadows = {name + suffix for name, _, is_virtual in found if is_virtual for suffix in _SHADOWS}
+    found = [(name, kind) for name, kind, _ in found if name not in shadows]
     return sorted(name + (" (view)" if kind == "view" else "") for name, kind in found if name not in tables)
 
 
