@@ -2,6 +2,7 @@
 accepted by name."""
 
 import contextlib
+import decimal
 import json
 import sqlite3
 
@@ -308,6 +309,33 @@ def test_json_null_and_order_are_kept(small, tmp_path, kind, to):
     assert [row[1:3] for row in after[3]] == [("null", "{}"), (None, "null")]
     assert [row[-1] for row in after[3]] == [1, 0]
     assert text_of(side, labels=["a"], exact=True) == text_of(one, labels=["a"], exact=True)
+
+
+LONG = '{"n": 1.00000000000000000001, "m": [0.1, 12345678901234567.89], "i": 123456789012345678901234567890}'
+
+
+@pytest.mark.parametrize(("kind", "to"), [("pg", "pg"), ("sqlite", "sqlite"), ("sqlite", "pg"), ("pg", "sqlite")])
+def test_numbers_inside_json_keep_their_digits(small, tmp_path, kind, to):
+    """Python reads them as floats; a fixture of stock's holds what is left of them."""
+    one, two = small.new(kind), small.new(to)
+    shell(one, HEAD + EXACT)
+    statements = [f"UPDATE a_shape SET geojson = '{LONG}'", f"UPDATE a_made SET word = '{LONG}'"]
+    statements.append(f"UPDATE a_saved SET data = '{LONG}', must = '{LONG}'")
+    if kind == "pg":
+        small.cluster.execute(";".join(statements), small.name(one))
+    else:
+        with contextlib.closing(sqlite3.connect(str(small.folder / small.name(one)))) as connection:
+            connection.executescript(";".join(statements))
+    _, done, side = migrate(small, one, two, tmp_path)
+    assert done["proof"]["mended"] == {}
+
+    def numbers(where, name=""):
+        texts = [value for table in stored(small, where, name) for row in table for value in row[1:]]
+        texts = [value for value in texts if isinstance(value, str) and "12345" in value]
+        return [json.loads(value, parse_float=decimal.Decimal) for value in texts]
+
+    assert numbers(two, done["side"]) == numbers(one) and len(numbers(one)) > 5
+    assert text_of(side, labels=["a"], exact=True).count(b"1.00000000000000000001") == len(numbers(one))
 
 
 def test_infinity_and_dates_beyond_python_stay_in_postgresql(small, tmp_path):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ..errors import DAMAGED, SauvegardeError
 
+# The key under which an exact fixture holds JSON as the database's text, where Python's floats do not hold its numbers.
+JSON_TEXT = "__json_text__"
 # By the ending of a file's name, as stock `loaddata` reads them; zst is ours.
 COMPRESSIONS = ("gz", "bz2", "xz", "lzma", "zip", "zst")
 FORMATS = ("json", "jsonl", "xml", "yaml", "yml")

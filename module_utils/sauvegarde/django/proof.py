@@ -6,10 +6,13 @@ many-to-many fields are sets. Coordinates are compared to 15 digits: how a geome
 the version of GEOS.
 """
 
+import contextlib
 import decimal
 import hashlib
 import json
 import re
+
+from .fixture import JSON_TEXT
 
 ALGORITHM = "fixture-md5-sum/1"
 _MODULUS = 1 << 128
@@ -151,8 +154,20 @@ def plain(value):
     if kind is float and value.is_integer():
         return int(decimal.Decimal(repr(value)))
     if kind is dict:
+        text = value.get(JSON_TEXT) if len(value) == 1 else None
+        if type(text) is str:
+            with contextlib.suppress(ValueError):
+                return {JSON_TEXT: json.loads(text, parse_float=_digits)}
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if kind is list else value
+
+
+def _digits(number):
+    """The number as text, the same for equal ones."""
+    sign, figures, exponent = decimal.Decimal(number).as_tuple()
+    text = "".join(map(str, figures))
+    short = text.rstrip("0") or "0"
+    return "{}{}e{}".format("-" if sign else "", short, exponent + len(text) - len(short) if short != "0" else 0)
 
 
 def compare(expected, actual):

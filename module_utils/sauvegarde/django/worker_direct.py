@@ -15,7 +15,7 @@ from django.db import connections, models
 from django.db.models.query import QuerySet
 
 from .worker_dates import Beyond, written
-from .worker_exact import JSON_NULL, keeps_json_null
+from .worker_exact import json_special, keeps_json
 from .worker_losses import escaped
 from .worker_models import is_generated
 from .worker_oddities import reader
@@ -108,6 +108,12 @@ class _Direct:
         if kind in quick and type(field).value_to_string.__module__.startswith("django."):
             return lambda values: quick[kind](values, field)
         return lambda values: self.others(values, field)
+
+    def is_exact(self, field):
+        """Whether the field's JSON goes into the dump as it is; masks work on Python's values."""
+        masking = self.reader.masking
+        masked = masking and masking.mask(self.reader.model._meta.label_lower, field.name)
+        return self.style.exact and not masked and keeps_json(field)
 
     def others(self, values, field):
         """By Python's own values, as the driver and Django make them."""
@@ -230,13 +236,18 @@ class _Postgres(_Direct):
         if kind == "JSONField":
             of_values = field.output_field if is_generated(field) else field
             made = lambda text: of_values.from_db_value(text, None, self.connection)  # noqa: E731 - one of several
-            if self.style.exact and keeps_json_null(field):
-                return lambda each: JSON_NULL if each == b"null" else None if each == b"\\N" else made(_plain(each))
+            if self.is_exact(field):
+                return lambda each: None if each == b"\\N" else _exact_json(_plain(each), field, made)
         elif kind == "DurationField":
             made = _interval(self.connection)
         else:
             made = {"DecimalField": decimal.Decimal, "FloatField": float}.get(kind, str)
         return lambda each: None if each == b"\\N" else made(_plain(each))
+
+
+def _exact_json(text, field, made):
+    special = json_special(text, field.null)
+    return made(text) if special is None else special
 
 
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
@@ -395,9 +406,18 @@ class _Sqlite(_Direct):
     def value(self, field):
         """A function from the driver's value to the one that Django makes of it."""
         made = reader(field, self.connection)
-        if not (self.style.exact and keeps_json_null(field)):
+        if not self.is_exact(field):
             return made
-        return lambda each: JSON_NULL if each == b"null" else made(each)
+
+        def exact(value):
+            try:
+                text = value.decode("utf-8") if isinstance(value, (bytes, bytearray)) else ""
+            except UnicodeDecodeError:
+                text = ""  # which is named by the reader
+            special = json_special(text, field.null)
+            return made(value) if special is None else special
+
+        return exact
 
 
 # As Django writes them into SQLite: the microseconds are left out where there are none. A leap day takes the long way.

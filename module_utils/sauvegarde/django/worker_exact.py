@@ -1,18 +1,31 @@
 """Inside the site: values that a database holds and stock fixtures lose: JSON null, infinity, dates beyond Python's.
 
 A dump with the option `exact` writes them in a form of its own, and loads take it: JSON null (SQL's NULL is `null` as
-ever) as the object `JSON_NULL`, a date that Python cannot hold as PostgreSQL's text.
+ever) as the object `JSON_NULL`, JSON with numbers that Python's floats do not hold as its text under the key
+`JSON_TEXT`, a date that Python cannot hold as PostgreSQL's text.
 """
 
 import datetime
+import decimal
+import functools
+import json
 import re
-from typing import Any, Dict
+from typing import Any, Dict, List, Optional
 
 from django.db import models
 
+from .fixture import JSON_TEXT
 from .worker_models import rows_of
 
 JSON_NULL = {"__json_null__": True}
+# Numbers that may need more than a float, as PostgreSQL and SQLite match texts, and as Python does.
+_LONG = re.compile(r"[0-9.]{17}|[0-9][eE]")
+_LONG_IN = {
+    "postgresql": "{0} ~ '[0-9.]{{17}}'",
+    "sqlite": "{0} GLOB '*" + 17 * "[0-9.]" + "*' OR {0} GLOB '*[0-9][eE]*'",
+}
+# Escapes that not every database takes in a text: half a character, NUL.
+_ESCAPES = ("\\ud", "\\u0000")
 DATES = ("DateField", "DateTimeField")
 _DATE = re.compile(
     r"-?infinity\Z|\d{4,}-\d\d-\d\d(?: \d\d:\d\d:\d\d(?:\.\d+)?(?:[+-]\d\d(?::\d\d)*)?)?(?: BC)?\Z", re.ASCII
@@ -42,15 +55,51 @@ def limit(kind: str, value: str) -> str:
     return end.date().isoformat() if kind == "DateField" else end.isoformat() + "Z"
 
 
-def keeps_json_null(field: Any) -> bool:
-    """Whether the field can hold SQL's NULL and JSON's, and converts its values as Django does."""
+def keeps_json(field: Any) -> bool:
+    """Whether the field holds JSON and converts its values as Django does."""
     json_field = getattr(models, "JSONField", None)
-    if json_field is None or not isinstance(field, json_field) or not field.null:
+    if json_field is None or not isinstance(field, json_field):
         return False
     names = ("from_db_value", "get_prep_value", "get_db_prep_value", "get_db_prep_save")
     return all(
         getattr(type(field), name).__module__.startswith("django.db.models.") for name in names if hasattr(field, name)
     )
+
+
+def json_special(text: str, null: bool) -> Optional[Dict[str, Any]]:
+    """What an exact fixture holds for a database's JSON text whose value in Python is another; None where it is not.
+
+    null: whether the field can hold SQL's NULL, which Python does not tell from JSON's.
+    """
+    if text == "null":
+        return JSON_NULL if null else None
+    if not _LONG.search(text) or any(each in text.lower() for each in _ESCAPES):
+        return None
+    inexact: List[str] = []
+
+    def number(digits: str) -> float:
+        found = float(digits)
+        if decimal.Decimal(digits) != decimal.Decimal(repr(found)):
+            inexact.append(digits)
+        return found
+
+    try:
+        json.loads(text, parse_float=number, parse_constant=_refuse)
+    except ValueError:
+        return None
+    return {JSON_TEXT: text} if inexact else None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant + " is no JSON")
+
+
+def json_text(value: Any) -> Optional[str]:
+    """The database's text of what `json_special` made; None of any other value."""
+    if value == JSON_NULL:
+        return "null"
+    text = value.get(JSON_TEXT) if type(value) is dict and len(value) == 1 else None
+    return text if type(text) is str and json_special(text, False) is not None else None
 
 
 def is_raster(field: Any) -> bool:
@@ -86,8 +135,10 @@ def special_values(model: Any, connection: Any) -> Dict[str, Dict[Any, Any]]:
     quote, postgres = connection.ops.quote_name, connection.vendor == "postgresql"
     for field in model._meta.local_concrete_fields:
         column = f"{quote(model._meta.db_table)}.{quote(field.column)}"
-        if keeps_json_null(field):
-            where, made = f"CAST({column} AS text) = 'null'", lambda text: JSON_NULL
+        if keeps_json(field):
+            text = f"CAST({column} AS text)"
+            where = f"{text} = 'null' OR {_LONG_IN[connection.vendor].format(text)}"
+            made: Any = functools.partial(json_special, null=field.null)
         elif postgres and field.get_internal_type() in DATES:
             where, made = f"NOT {column} BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999'", str
         else:
@@ -95,7 +146,8 @@ def special_values(model: Any, connection: Any) -> Dict[str, Dict[Any, Any]]:
         rows = rows_of(model, connection.alias).extra(
             select={"sauvegarde_text": f"CAST({column} AS text)"}, where=[where]
         )
-        values = {pk: made(text) for pk, text in rows.order_by().values_list("pk", "sauvegarde_text").iterator()}
+        texts = rows.order_by().values_list("pk", "sauvegarde_text").iterator()
+        values = {pk: value for pk, value in ((pk, made(text)) for pk, text in texts) if value is not None}
         if values:
             found[field.name] = values
     return found

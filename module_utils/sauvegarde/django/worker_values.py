@@ -15,7 +15,16 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from .worker_exact import HEXADECIMAL, JSON_NULL, is_raster, is_special, limit, raster_values
+from .worker_exact import (
+    HEXADECIMAL,
+    JSON_NULL,
+    is_raster,
+    is_special,
+    json_special,
+    json_text,
+    limit,
+    raster_values,
+)
 from .worker_losses import (
     any_in,
     has_surrogate,
@@ -352,8 +361,9 @@ class Column:
 
     def _general(self, value, pk):
         """Through the field's own conversions, as stock does."""
-        if self._own_json and value == JSON_NULL:
-            return "null"
+        text = json_text(value) if self._own_json else None
+        if text is not None:
+            return text
         if is_special(self.kind, value):
             return self._special(value, pk)
         if is_raster(self.target) and isinstance(value, str):
@@ -394,7 +404,7 @@ class Column:
 
     def is_special(self, value):
         """Whether a fixture's value is one that only the database's own text can give."""
-        return (self._own_json and value == JSON_NULL) or is_special(self.kind, value)
+        return (self._own_json and json_text(value) is not None) or is_special(self.kind, value)
 
     def stand_in(self, value):
         """What Django may save of a special value until its text is written."""
@@ -447,6 +457,9 @@ class Column:
         """The object's value of a fixture's; of one that was mended the stored one is at hand."""
         if self._own_json and (value == JSON_NULL or (mended and value == "null")):
             return None
+        text = json_text(value) if self._own_json else None
+        if text is not None:
+            value = json.loads(text)
         if is_special(self.kind, value):
             value = None if self.kind == "DecimalField" else limit(self.kind, value)
         if is_raster(self.target) and isinstance(value, str):
@@ -469,6 +482,11 @@ class Column:
         if prepared is not None and getattr(self.field, "geom_type", None):
             return self._geometry(prepared)
         return None if prepared is None else self._plain(prepared)
+
+    def is_exact(self, stored, value):
+        """Whether the stored form is JSON of which the object's value is what Python's floats hold."""
+        exact = self._own_json and type(stored) is str and json_special(stored, False) is not None
+        return bool(exact) and json.loads(stored) == value
 
     def _null(self, pk):
         required = not self.field.null and not self.field.primary_key
