@@ -532,15 +532,19 @@ def _proven(directory, spec, identifier):
 def _forget_copies(directory, *used):
     """Remove the copies that were brought here for a restore that is done, and those that no restore came for in a day;
     never anything that lies elsewhere, nor what another database's restore reads or may be started from again."""
+    places = [directory / place for place in (CARRIED, fetch.PLACE)]
     needed = _with_parts(
-        path
-        for each in state.runs(directory)
-        if each["status"] in (state.RUNNING, state.READY)
-        for path in (each["path"], each.get("globals"))
+        (
+            path
+            for each in state.runs(directory)
+            if each["status"] in (state.RUNNING, state.READY)
+            for path in (each["path"], each.get("globals"))
+        ),
+        places,
     )
-    used = _with_parts(used)
-    for place in (CARRIED, fetch.PLACE):
-        for copy in (directory / place).glob("*"):
+    used = _with_parts(used, places)
+    for place in places:
+        for copy in place.glob("*"):
             old = copy.stat().st_mtime < time.time() - 86400
             if str(copy) not in needed and (old or str(copy) in used):
                 if copy.is_dir():
@@ -549,12 +553,14 @@ def _forget_copies(directory, *used):
                     copy.unlink()
 
 
-def _with_parts(paths):
-    """The paths as a set, of split files those of all parts."""
+def _with_parts(paths, places):
+    """The paths as a set, of split files in the places those of all parts. Elsewhere nothing is looked at: another user
+    may have brought it."""
     found = set(filter(None, paths))
-    for each in list(found):
-        with contextlib.suppress(SauvegardeError):
-            found.update(str(part) for part in split_files.parts(Path(each))[0])
+    for each in [Path(path) for path in found]:
+        if each.parent in places:
+            with contextlib.suppress(OSError, SauvegardeError):
+                found.update(str(part) for part in split_files.parts(each)[0])
     return found
 
 
