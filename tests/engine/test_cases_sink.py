@@ -106,9 +106,11 @@ def test_comments_on_extensions(source, tmp_path, form):
         source.execute(
             "CREATE EXTENSION hstore; COMMENT ON EXTENSION hstore IS 'é; \\ ''here''';"
             "COMMENT ON EXTENSION plpgsql IS NULL; CREATE TABLE t (a hstore);"
-            'ALTER TABLE t OWNER TO "its owner"; ALTER SCHEMA public OWNER TO "its owner"',
+            'ALTER TABLE t OWNER TO "its owner"',
             "source",
         )
+        if source.connect("source").server_version >= 150000:  # before, pg_dump says nothing of its owner
+            source.execute('ALTER SCHEMA public OWNER TO "its owner"', "source")
         restore(source, tmp_path, form)
         assert definitions(source, "copy") == definitions(source, "source")
         assert any("'é; \\ ''here'''" in line for line in definitions(source, "copy"))

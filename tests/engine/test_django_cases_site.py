@@ -108,7 +108,7 @@ TASKS = {
     "dump": lambda where, path: dump.stream(where, {"labels": ["a"]}, lambda piece: None),
     "load": lambda where, path: load.load(where, [path], {"mode": "replace"}),
     "migrate": lambda where, path: site.run(where, "migrate", {}),
-    "survey": lambda where, path: site.run(where, "survey", {"labels": [], "exclude": []}),
+    "survey": lambda where, path: site.run(where, "survey", {"labels": [], "exclude": [], "include": []}),
     "describe": lambda where, path: site.describe(where),
 }
 
@@ -173,7 +173,7 @@ def test_a_load_reaches_the_named_database_or_none(cluster, faulty, tmp_path, ki
 def test_a_file_that_is_not_there_is_not_made_by_asking(asking, tmp_path):
     where = asking.new("sqlite")
     Path(database(where)).unlink()
-    assert site.run(where, "survey", {"labels": [], "exclude": []})["applied"] is None
+    assert site.run(where, "survey", {"labels": [], "exclude": [], "include": []})["applied"] is None
     with pytest.raises(SauvegardeError, match="site's own code failed"):
         TASKS["dump"](where, None)
     assert not Path(database(where)).exists()
@@ -324,7 +324,7 @@ def test_settings_are_made_as_manage_makes_them(cluster, tmp_path, kind):
     with Path(where.env_file).open("a", encoding="utf-8") as file:
         file.write(f"LIB={tmp_path}/lib\nPYTHONPATH=/nowhere:${{LIB}}\nMANY='several\n{name}\nlines'\n")
     where = where._replace(settings="made")
-    assert site.run(where, "survey", {"labels": [], "exclude": []})["name"] == name
+    assert site.run(where, "survey", {"labels": [], "exclude": [], "include": []})["name"] == name
     path = write(tmp_path / "f.json", [{"model": "a.note", "pk": 9, "fields": {"text": "new"}}])
     load.load(where._replace(name=database(side)), [path], {"mode": "merge"})
     assert rows(cluster, side) == [("", "new")] and ("", "new") not in rows(cluster, where)

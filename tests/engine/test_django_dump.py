@@ -87,7 +87,7 @@ cursor = connection.cursor()
 cursor.execute("PRAGMA foreign_keys = OFF")
 for number, change in enumerate([
     "views = 1.5", "views = 'many'", "remote = 7", "remote = '1'", "score = 3", "week = '2020-1-2'", "salary = 12",
-    "published = '2020-01-02T03:04:05.25'", "published = 'never'", "contract_id = 5", "trade_id = x'c3a9'",
+    "published = '2020-01-02T03:04:05.25'", "contract_id = 5", "trade_id = x'c3a9'",
 ]):
     cursor.execute(f"UPDATE offers_offer SET {change} WHERE id = {number + 10}")
 print(1)
