@@ -54,8 +54,8 @@ options:
   people:
     description:
       - What the files hold of people. With V(private) references to people are empty, or numbers where they must not be
-        empty, and e-mail addresses, telephones, names of authors and contacts, and tokens are empty; a set whose rows
-        are people is refused. With V(keep) all of it is written, login names among it.
+        empty, and e-mail addresses, telephones, names of authors and contacts, and tokens are empty; a set of users or
+        profiles is refused. With V(keep) all of it is written, login names included.
       - An import leaves a field that the set empties as it is in rows that are there.
     type: str
     choices: [private, keep]

@@ -15,7 +15,6 @@ FORMAT = 1
 NAME = "manifest.json"
 _LARGEST = 256 * 1024 * 1024  # bytes: a manifest is read whole, so a forged giant is refused before that
 
-
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
 _TEXTS = {"type": "array", "items": _TEXT}

@@ -123,8 +123,7 @@ def connect(target, database, application="sauvegarde", autocommit=True):
         if encoding != character_sets.RAW:
             connection.set_client_encoding(encoding)
         connection.autocommit = True  # a SET inside a transaction would end with its ROLLBACK
-        # What the catalogs say in text is compared with names, whatever the database's settings do to it.
-        settings = dict(session_settings(connection.server_version), quote_all_identifiers="off")
+        settings = session_settings(connection.server_version)
         execute(connection, "; ".join(f"SET {name} TO '{value}'" for name, value in settings.items()))
         connection.autocommit = autocommit
     except psycopg2.Error as error:
@@ -139,12 +138,14 @@ def encoding_of(connection):
 
 
 def session_settings(version_num, lock_timeout=LOCK_TIMEOUT):
-    """The settings of every session of ours, as a dictionary of texts: a limit for each wait for a lock, and none of
-    the limits that the site may have set for its own sessions (in postgresql.conf, for the database or the role).
+    """The settings of every session of ours, as a dictionary of texts: a limit for each wait for a lock, names quoted
+    only where they must be, and none of the limits that the site may have set for its own sessions (in
+    postgresql.conf, for the database or the role).
 
     version_num: the server's, since an unknown setting is an error. lock_timeout: seconds, 0 for none.
     """
     settings = {"lock_timeout": f"{int(lock_timeout * 1000)}ms", "statement_timeout": "0"}
+    settings["quote_all_identifiers"] = "off"  # what the catalogs say in text is compared with names
     if version_num >= 90600:
         settings["idle_in_transaction_session_timeout"] = "0"
     if version_num >= 140000:

@@ -339,7 +339,7 @@ def test_the_server_restarts_during_the_dump(cluster, filled, repository):
 
 
 def test_the_server_restarts_after_the_dump(cluster, filled, repository):
-    """Published are sums taken by then, equal to those of a quiet run, and what is unproven; or nothing is."""
+    """The job publishes the fingerprints that it has taken and names other tables as unproven, or publishes nothing."""
     cluster.execute(GROWN, filled)
     notify, restarts = restart_once_at(cluster, "read_back")
     try:

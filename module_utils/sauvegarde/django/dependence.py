@@ -7,8 +7,8 @@ def dependence(description):
     """{(label, field): why other rows depend on the field's value}.
 
     These fields are part of a natural key by which others refer to the row, the target of a reference that is not the
-    primary key, part of a generic reference, or part of a tree. Of a natural key that is computed, nobody can tell what
-    it is made of: any text of the row may be a part.
+    primary key, part of a generic reference, or part of a tree. A computed natural key may be made of any text of the
+    row, so all of them count.
     """
     found = {}
     for label, facts in description.items():

@@ -46,7 +46,7 @@ POLICIES = {
     "infinity": ("stop", "limit", "empty", "drop"),
     "surrogate": ("stop", "replace", "drop"),
 }
-# Kinds whose action is one for all fields: they are about objects, and about what these refer to.
+# These kinds concern objects and references, not single fields: they take one action, not one a field.
 _WHOLE = ("foreign_key", "unknown", "hidden")
 _HEAD = struct.Struct(">I")
 _PIECE = 1 << 18

@@ -29,7 +29,7 @@ def lines(found: Dict[str, Any]) -> List[str]:
             text.append(f"{label}: none of its rows leaves")
             continue
         for name, each in sorted(fields.items()):
-            text.append(f"{label}.{name}: {said(each['action'])}")
+            text.append(f"{label}.{name}: {describe_action(each['action'])}")
             for before, after in each["examples"]:
                 text.append("    " + _arrow(each["action"], before, after))
     return text
@@ -41,7 +41,7 @@ def _arrow(action: Any, before: str, after: str) -> str:
     return f"“{before}”  as it is" if action in ("keep", PUBLIC) else f"“{before}”  ->  “{after}”"
 
 
-def said(action: Any) -> str:
+def describe_action(action: Any) -> str:
     """An action in words."""
     if isinstance(action, dict):
         return f"QUESTION: {action[ASK]}" if ASK in action else "mask {}".format(action.get("mask"))

@@ -237,7 +237,12 @@ class _Postgres(_Direct):
             of_values = field.output_field if is_generated(field) else field
             made = lambda text: of_values.from_db_value(text, None, self.connection)  # noqa: E731 - one of several
             if self.is_exact(field):
-                return lambda each: None if each == b"\\N" else _exact_json(_plain(each), field, made)
+
+                def exact(each):
+                    text = None if each == b"\\N" else _plain(each)
+                    return None if text is None else _exact_json(text, text, field, made)
+
+                return exact
         elif kind == "DurationField":
             made = _interval(self.connection)
         else:
@@ -245,9 +250,10 @@ class _Postgres(_Direct):
         return lambda each: None if each == b"\\N" else made(_plain(each))
 
 
-def _exact_json(text, field, made):
+def _exact_json(text, raw, field, made):
+    """What an exact dump holds of a column's JSON text, or what `made` makes of its raw value."""
     special = json_special(text, field.null)
-    return made(text) if special is None else special
+    return made(raw) if special is None else special
 
 
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
@@ -414,8 +420,7 @@ class _Sqlite(_Direct):
                 text = value.decode("utf-8") if isinstance(value, (bytes, bytearray)) else ""
             except UnicodeDecodeError:
                 text = ""  # which is named by the reader
-            special = json_special(text, field.null)
-            return made(value) if special is None else special
+            return _exact_json(text, value, field, made)
 
         return exact
 

@@ -163,7 +163,7 @@ def read_endless_dates(connection: Any) -> None:
     from psycopg.pq import Format
 
     def endless(base: Any, kind: Any, aware: bool) -> Any:
-        class Endless(Loader):  # type: ignore[misc]
+        class Endless(Loader):
             """Asks the loader that was registered, which may be one in C that has no subclasses."""
 
             timezone = getattr(base, "timezone", None)  # Django compares it

@@ -362,7 +362,7 @@ class _Turn:
             if value is data[key] and (type(value) in _IMMUTABLE or column.is_special(row[place])):
                 continue
             try:
-                if column.prepared(value) != row[place] and not column.is_exact(row[place], value):
+                if column.prepared(value) != row[place] and not column.has_more_digits(row[place], value):
                     return True
             except Exception:  # noqa: BLE001 - whatever a value of the site's own does; Django will say it
                 return True

@@ -9,17 +9,17 @@ import json
 import re
 from typing import Any, Callable, Optional
 
-_DIGITS = 15  # of a decimal that SQLite keeps: it stores them as floating point numbers
+SQLITE_DIGITS = 15  # of a decimal that SQLite keeps: it stores them as floating point numbers
 _WHOLE_OF_SQLITE = 2**63
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def of_decimal(value: decimal.Decimal, field: Any) -> Optional[decimal.Decimal]:
     """What Django reads back from SQLite where that is another number; else None."""
-    if len(value.normalize().as_tuple().digits) <= _DIGITS:
+    if len(value.normalize().as_tuple().digits) <= SQLITE_DIGITS:
         return None
     raw = int(value) if not field.decimal_places else float(value)
-    read = decimal.Context(prec=_DIGITS).create_decimal_from_float(raw)
+    read = decimal.Context(prec=SQLITE_DIGITS).create_decimal_from_float(raw)
     try:
         kept = read.quantize(decimal.Decimal(1).scaleb(-field.decimal_places), context=field.context)
     except decimal.InvalidOperation:

@@ -483,10 +483,11 @@ class Column:
             return self._geometry(prepared)
         return None if prepared is None else self._plain(prepared)
 
-    def is_exact(self, stored, value):
-        """Whether the stored form is JSON of which the object's value is what Python's floats hold."""
-        exact = self._own_json and type(stored) is str and json_special(stored, False) is not None
-        return bool(exact) and json.loads(stored) == value
+    def has_more_digits(self, stored, value):
+        """Whether the stored JSON differs from the object's value only in digits that Python's floats do not hold."""
+        if not self._own_json or type(stored) is not str or json_special(stored, False) is None:
+            return False
+        return json.loads(stored) == value
 
     def _null(self, pk):
         required = not self.field.null and not self.field.primary_key

@@ -4,12 +4,11 @@ import socket
 
 from ..acting import acting_as
 from ..django import dump, load, site
+from ..django.worker_losses import SQLITE_DIGITS
 from ..errors import SauvegardeError
 from ..restore import files, words
 from ..restore import plan as restore_plan
 from . import file, server
-
-_DIGITS = 15  # of a decimal number that SQLite keeps
 
 
 def survey(where, labels=(), exclude=(), hidden=False, include=()):
@@ -185,9 +184,9 @@ def _values(found, source, policy):
     changing = source.get("vendor") == "postgresql" and found["vendor"] == "sqlite"
     for label in found["selected"] if changing else ():
         for name, field in sorted(found["models"][label]["fields"].items()):
-            if (field.get("digits") or 0) > _DIGITS and _action(policy, "precision", label, name) == "stop":
+            if (field.get("digits") or 0) > SQLITE_DIGITS and _action(policy, "precision", label, name) == "stop":
                 yield (
-                    f"{label}.{name} may have {field['digits']} digits, of which SQLite keeps {_DIGITS}.",
+                    f"{label}.{name} may have {field['digits']} digits, of which SQLite keeps {SQLITE_DIGITS}.",
                     "A value with more stops the migration before anything is written.",
                     f'migrate_values: {{"precision": {{"{label}.{name}": "round"}}}}',
                 )

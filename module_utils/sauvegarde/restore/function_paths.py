@@ -151,7 +151,7 @@ class FunctionPaths:
         """The query of the functions that have a path of ours."""
         return (
             "SELECT p.oid FROM pg_catalog.pg_proc p WHERE EXISTS (SELECT 1 FROM pg_catalog.unnest(p.proconfig) s"
-            f" WHERE s LIKE 'search\\_path=%{self._mark}%')"  # in quotes under quote_all_identifiers
+            f" WHERE s LIKE 'search\\_path=%{self._mark}')"
         )
 
     def release(self):

@@ -44,7 +44,6 @@ SESSION = {
     "row_security": "off",
     "default_transaction_read_only": "off",
     "check_function_bodies": "off",
-    "quote_all_identifiers": "off",
     "lc_messages": "C",  # whether a privilege was missing is read from an error's words
 }
 
