@@ -56,7 +56,7 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde import runner, uncovered
+from ansible.module_utils.sauvegarde.backup import pipeline, uncovered_databases
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
@@ -71,8 +71,8 @@ def main():
     )
     wanted = module.params
     try:
-        archives, problems = runner.collect(with_offsite=wanted["offsite"], root=wanted["root"], host=wanted["host"])
-        without = uncovered.listed()
+        archives, problems = pipeline.collect(with_offsite=wanted["offsite"], root=wanted["root"], host=wanted["host"])
+        without = uncovered_databases.listed()
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     for problem in problems:

@@ -73,8 +73,9 @@ path:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde import schedule, state
+from ansible.module_utils.sauvegarde.backup import schedule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.report import job_state
 
 HEADER = ("Kept by Ansible; changes are lost.", "A line says something only when its job fails, and cron mails that.")
 
@@ -112,7 +113,7 @@ def main():
     changed = before != text or (bool(text) and not proper)
     if changed and not module.check_mode:
         if text:
-            state.replace(path, text, mode=0o644)
+            job_state.replace(path, text, mode=0o644)
         else:
             path.unlink()
     names = {"before_header": str(path), "after_header": str(path)}

@@ -72,7 +72,7 @@ masked:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde.django import arguments, dump
+from ansible.module_utils.sauvegarde.django import data_dump, site_arguments
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 _OPTIONS = ("labels", "exclude", "indent", "natural_primary", "policy", "key")
@@ -82,7 +82,7 @@ _RETURNED = ("counts", "stock", "masked")
 def main():
     module = AnsibleModule(
         argument_spec=dict(
-            arguments.SITE,
+            site_arguments.SITE,
             path={"type": "path", "required": True},
             labels={"type": "list", "elements": "str"},
             exclude={"type": "list", "elements": "str"},
@@ -94,9 +94,9 @@ def main():
         supports_check_mode=True,
     )
     try:
-        result = dump.to_file(
-            arguments.described(module.params),
-            arguments.given(module.params, _OPTIONS),
+        result = data_dump.to_file(
+            site_arguments.described(module.params),
+            site_arguments.given(module.params, _OPTIONS),
             module.params["path"],
             write=not module.check_mode,
         )

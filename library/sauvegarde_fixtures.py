@@ -134,17 +134,22 @@ loaded:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde import git
-from ansible.module_utils.sauvegarde.django import arguments, load, privacy, sets
+from ansible.module_utils.sauvegarde.django import (
+    data_load,
+    fixture_sets,
+    set_privacy,
+    site_arguments,
+)
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.system import git
 
 
 def export(module, site, wanted):
     parameters = module.params
     if parameters["commit"]:
-        files = [each["file"] for each in sets.checked(wanted)]
+        files = [each["file"] for each in fixture_sets.checked(wanted)]
         git.require_place(parameters["folder"], files, user=site.user)
-    done = sets.export(
+    done = fixture_sets.export(
         site,
         wanted,
         parameters["folder"],
@@ -157,9 +162,9 @@ def export(module, site, wanted):
     result = {
         "changed": bool(changed),
         "sets": [{key: each[key] for key in ("name", "path", "changed", "objects")} for each in done],
-        "private": sets.private_sentences(done),
+        "private": fixture_sets.private_sentences(done),
     }
-    for sentence in sets.doubts(done):
+    for sentence in fixture_sets.doubts(done):
         module.warn(sentence)
     if module._diff:
         result["diff"] = [
@@ -180,9 +185,11 @@ def export(module, site, wanted):
 
 
 def bring_in(module, site, wanted):
-    options = arguments.given(module.params, ("mode", "policy"))
+    options = site_arguments.given(module.params, ("mode", "policy"))
     people = module.params["people"]
-    result = sets.bring_in(site, wanted, module.params["folder"], dict(options, check_only=module.check_mode), people)
+    result = fixture_sets.bring_in(
+        site, wanted, module.params["folder"], dict(options, check_only=module.check_mode), people
+    )
     sentences = "".join(each["sentence"] + "\n" for each in result["differences"])
     return {"changed": result["changed"], "loaded": result["loaded"], "diff": {"prepared": sentences}}
 
@@ -193,17 +200,17 @@ def main():
         "file": {"type": "str"},
         "indent": {"type": "int"},
         "models": {"type": "list", "elements": "str", "required": True},
-        "people": {"type": "str", "choices": list(privacy.CHOICES)},
+        "people": {"type": "str", "choices": list(set_privacy.CHOICES)},
         "masks": {"type": "dict"},
     }
     module = AnsibleModule(
         argument_spec=dict(
-            arguments.SITE,
+            site_arguments.SITE,
             state={"type": "str", "choices": ["exported", "imported"], "default": "exported"},
             folder={"type": "path", "required": True},
             sets={"type": "list", "elements": "dict", "options": one_set},
-            people={"type": "str", "choices": list(privacy.CHOICES), "default": privacy.PRIVATE},
-            mode={"type": "str", "choices": list(load.MODES), "default": "merge"},
+            people={"type": "str", "choices": list(set_privacy.CHOICES), "default": set_privacy.PRIVATE},
+            mode={"type": "str", "choices": list(data_load.MODES), "default": "merge"},
             policy={"type": "dict", "default": {}},
             commit={"type": "bool", "default": False},
             push={"type": "bool", "default": False},
@@ -215,7 +222,7 @@ def main():
     )
     try:
         run = export if module.params["state"] == "exported" else bring_in
-        result = run(module, arguments.described(module.params), module.params["sets"] or sets.SETS)
+        result = run(module, site_arguments.described(module.params), module.params["sets"] or fixture_sets.SETS)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     module.exit_json(**result)

@@ -57,8 +57,8 @@ folders:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde import folders
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.system import job_folders
 
 
 def main():
@@ -72,10 +72,10 @@ def main():
     )
     path, jobs = module.params["path"], module.params["jobs"]
     try:
-        found = folders.problems(path, jobs)
+        found = job_folders.problems(path, jobs)
         if found:
             module.fail_json(msg="\n".join(str(problem) for problem in found))
-        changed = folders.ensure(path, jobs, check=module.check_mode)
+        changed = job_folders.ensure(path, jobs, check=module.check_mode)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     module.exit_json(changed=bool(changed), folders=changed)

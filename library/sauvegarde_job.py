@@ -79,8 +79,10 @@ warnings_of_the_run:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde import installation, jobs, remote
+from ansible.module_utils.sauvegarde import config
+from ansible.module_utils.sauvegarde.backup import detached_job
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.system import installation
 
 
 def main():
@@ -96,7 +98,7 @@ def main():
     wanted = module.params
     try:
         if wanted["state"] == "asked":
-            module.exit_json(changed=False, **remote.ask(wanted["name"], wanted["token"]))
+            module.exit_json(changed=False, **detached_job.ask(wanted["name"], wanted["token"]))
         root = wanted["launcher"].rsplit("/", 1)[0]
         different = installation.differences(root, installation.sources())
         if different:
@@ -105,9 +107,9 @@ def main():
                 "Run playbooks/site.yml to bring them together.".format(", ".join(different[:5]))
             )
         if module.check_mode:
-            jobs.load(wanted["name"])
+            config.load(wanted["name"])
             module.exit_json(changed=True, running=False, seconds=0.0)
-        module.exit_json(changed=True, **remote.start(wanted["name"], wanted["launcher"]))
+        module.exit_json(changed=True, **detached_job.start(wanted["name"], wanted["launcher"]))
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
 

@@ -63,20 +63,20 @@ archives:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde import catalog
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.restore import arguments, run
+from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_run
 
 
 def main():
     text = {"type": "str", "default": ""}
     module = AnsibleModule(
-        argument_spec=dict(arguments.TARGET, database=text, name=text, host=text), supports_check_mode=True
+        argument_spec=dict(restore_arguments.TARGET, database=text, name=text, host=text), supports_check_mode=True
     )
     wanted = module.params
-    target = {name: wanted[name] for name in arguments.TARGET}
+    target = {name: wanted[name] for name in restore_arguments.TARGET}
     try:
-        changed = run.remove_kept(target, wanted["name"], check=module.check_mode) if wanted["name"] else False
-        left = run.list_kept(target)
-        lost = run.losses_of_live(target)
+        changed = restore_run.remove_kept(target, wanted["name"], check=module.check_mode) if wanted["name"] else False
+        left = restore_run.list_kept(target)
+        lost = restore_run.losses_of_live(target)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     module.exit_json(changed=changed, kept=left, lost=lost, archives=catalog.kept(left, wanted["host"]))

@@ -58,7 +58,7 @@ removed:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde import jobs
+from ansible.module_utils.sauvegarde import config
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
@@ -76,7 +76,7 @@ def main():
     )
     given = module.params
     try:
-        result = jobs.sweep(
+        result = config.sweep(
             given["jobs"],
             given["repositories"],
             given["states"],

@@ -102,7 +102,7 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde.django import arguments, load, sets
+from ansible.module_utils.sauvegarde.django import data_load, fixture_sets, site_arguments
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 _RETURNED = ("counts", "stock", "listeners", "problems")
@@ -111,19 +111,19 @@ _RETURNED = ("counts", "stock", "listeners", "problems")
 def main():
     module = AnsibleModule(
         argument_spec=dict(
-            arguments.SITE,
+            site_arguments.SITE,
             fixtures={"type": "list", "elements": "path", "required": True},
-            mode={"type": "str", "choices": list(load.MODES), "default": "merge"},
+            mode={"type": "str", "choices": list(data_load.MODES), "default": "merge"},
             tell_deletions={"type": "bool", "default": True},
             policy={"type": "dict", "default": {}},
             exclude={"type": "list", "elements": "str", "default": []},
         ),
         supports_check_mode=True,
     )
-    options = arguments.given(module.params, ("mode", "tell_deletions", "policy", "exclude"))
+    options = site_arguments.given(module.params, ("mode", "tell_deletions", "policy", "exclude"))
     try:
-        result = sets.load_if_needed(
-            arguments.described(module.params),
+        result = fixture_sets.load_if_needed(
+            site_arguments.described(module.params),
             module.params["fixtures"],
             dict(options, check_only=module.check_mode),
         )

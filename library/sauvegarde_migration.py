@@ -87,23 +87,23 @@ steps:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.migrate import arguments, run
-from ansible.module_utils.sauvegarde.restore import arguments as restore
-from ansible.module_utils.sauvegarde.restore import detached
+from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_run
+from ansible.module_utils.sauvegarde.restore import detached_restore
+from ansible.module_utils.sauvegarde.restore import restore_arguments as restore
 
 
 def main():
     specification = dict(
         restore.CONFIRMATION, path={"type": "path", "required": True}, run={"type": "str", "default": ""}
     )
-    specification.update(arguments.TARGET)
+    specification.update(migration_arguments.TARGET)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     wanted = module.params
     try:
         if wanted["run"]:
-            module.exit_json(changed=False, **detached.ask(wanted["directory"], wanted["run"]))
-        spec = dict(arguments.spec(wanted), path=wanted["path"])
-        found = run.start(spec, wanted, module.check_mode)
+            module.exit_json(changed=False, **detached_restore.ask(wanted["directory"], wanted["run"]))
+        spec = dict(migration_arguments.spec(wanted), path=wanted["path"])
+        found = migration_run.start(spec, wanted, module.check_mode)
         module.exit_json(changed=found.pop("started_now", True), **found)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())

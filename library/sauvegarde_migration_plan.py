@@ -55,21 +55,21 @@ refusal:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.migrate import arguments, plan, run
-from ansible.module_utils.sauvegarde.restore import arguments as restore
+from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_plan, migration_run
+from ansible.module_utils.sauvegarde.restore import restore_arguments as restore
 
 
 def main():
     specification = dict(restore.CONFIRMATION, source={"type": "dict", "required": True})
-    specification.update(arguments.TARGET)
+    specification.update(migration_arguments.TARGET)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     wanted = module.params
     try:
-        made = run.make_plan(arguments.spec(wanted), wanted["source"])
+        made = migration_run.make_plan(migration_arguments.spec(wanted), wanted["source"])
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    refusal = plan.refusal(made, wanted, wanted["environment_of_host"])
-    module.exit_json(changed=False, plan=made, lines=plan.lines(made), refusal=refusal)
+    refusal = migration_plan.refusal(made, wanted, wanted["environment_of_host"])
+    module.exit_json(changed=False, plan=made, lines=migration_plan.lines(made), refusal=refusal)
 
 
 if __name__ == "__main__":

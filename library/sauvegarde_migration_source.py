@@ -147,30 +147,30 @@ fingerprint:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde.django import arguments as django
+from ansible.module_utils.sauvegarde.django import site_arguments as django
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.migrate import arguments, source
+from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_source
 
 
 def main():
     module = AnsibleModule(
         argument_spec=dict(
-            arguments.SOURCE, state={"type": "str", "choices": ["described", "dumped"], "default": "dumped"}
+            migration_arguments.SOURCE, state={"type": "str", "choices": ["described", "dumped"], "default": "dumped"}
         ),
         supports_check_mode=True,
     )
     wanted = module.params
-    masked = source.is_masked(wanted["masking"], wanted["target_environment"])
-    about = arguments.about(wanted)
+    masked = migration_source.is_masked(wanted["masking"], wanted["target_environment"])
+    about = migration_arguments.about(wanted)
     try:
-        given = (wanted["policy"], wanted["key"], arguments.labels(wanted), masked)
+        given = (wanted["policy"], wanted["key"], migration_arguments.labels(wanted), masked)
         exclude, include = wanted["exclude"], wanted["include"]
         where = django.described(wanted)
         if module.check_mode or wanted["state"] == "described":
-            seen = source.look(where, *given, about, exclude, include)
+            seen = migration_source.look(where, *given, about, exclude, include)
             module.exit_json(changed=wanted["state"] == "dumped", source=seen)
-        options = source.options(*given, exclude, wanted["hidden"], include)
-        made = source.make(where, wanted["directory"], options, about)
+        options = migration_source.options(*given, exclude, wanted["hidden"], include)
+        made = migration_source.make(where, wanted["directory"], options, about)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     manifest = made["manifest"]
@@ -181,7 +181,7 @@ def main():
         path=made["path"],
         id=manifest["id"],
         masked=manifest["source"]["masked"],
-        report=source.report(manifest, wanted),
+        report=migration_source.report(manifest, wanted),
         fingerprint=manifest["fingerprint"],
     )
 

@@ -58,7 +58,7 @@ stored:
 import json
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde import passwords
+from ansible.module_utils.sauvegarde.postgres import passwords
 
 QUERY = "SELECT jsonb_object_agg(rolname, rolpassword) FROM pg_authid"
 

@@ -62,20 +62,21 @@ lines:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.restore import arguments, run, words
+from ansible.module_utils.sauvegarde.report import render
+from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_run
 
 
 def main():
     places = ("environment_of_source", "address", "address_of_source")
-    specification = dict(arguments.RESTORE, **{name: {"type": "str", "default": ""} for name in places})
-    specification.update(arguments.CONFIRMATION)
+    specification = dict(restore_arguments.RESTORE, **{name: {"type": "str", "default": ""} for name in places})
+    specification.update(restore_arguments.CONFIRMATION)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     wanted = module.params
     try:
-        plan = run.make_plan(arguments.spec(wanted), said=wanted)
+        plan = restore_run.make_plan(restore_arguments.spec(wanted), said=wanted)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    lines = words.of_plan(plan, wanted["host"], wanted["environment_of_host"], *(wanted[name] for name in places))
+    lines = render.of_plan(plan, wanted["host"], wanted["environment_of_host"], *(wanted[name] for name in places))
     module.exit_json(changed=False, plan=plan, lines=lines)
 
 

@@ -72,25 +72,26 @@ steps:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.restore import arguments, detached, run, words
+from ansible.module_utils.sauvegarde.report import render
+from ansible.module_utils.sauvegarde.restore import detached_restore, restore_arguments, restore_run
 
 
 def main():
-    specification = dict(arguments.RESTORE, run={"type": "str", "default": ""})
-    specification.update(arguments.CONFIRMATION)
+    specification = dict(restore_arguments.RESTORE, run={"type": "str", "default": ""})
+    specification.update(restore_arguments.CONFIRMATION)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     wanted = module.params
     try:
         if wanted["run"]:
-            module.exit_json(changed=False, **detached.ask(wanted["directory"], wanted["run"]))
+            module.exit_json(changed=False, **detached_restore.ask(wanted["directory"], wanted["run"]))
         if wanted["mode"] == "swap":
-            run.confirm(wanted["database"], wanted)
+            restore_run.confirm(wanted["database"], wanted)
         if module.check_mode:
-            made = run.make_plan(arguments.spec(wanted))
+            made = restore_run.make_plan(restore_arguments.spec(wanted))
             if made["obstacles"]:
-                module.fail_json(msg="\n".join(words.of_obstacles(made)), plan=made)
+                module.fail_json(msg="\n".join(render.of_obstacles(made)), plan=made)
             module.exit_json(changed=True, plan=made)
-        found = detached.start(arguments.spec(wanted))
+        found = detached_restore.start(restore_arguments.spec(wanted))
         module.exit_json(changed=found.pop("started_now"), **found)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())

@@ -68,13 +68,19 @@ preview:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde.django import arguments, drafting, masking, preview, site
+from ansible.module_utils.sauvegarde.django import (
+    masking,
+    masking_preview,
+    policy_draft,
+    site,
+    site_arguments,
+)
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
 def main():
     specification = dict(
-        arguments.SITE,
+        site_arguments.SITE,
         policy={"type": "dict", "default": {}},
         rows={"type": "int", "default": 1000},
         preview={"type": "int", "default": 0},
@@ -83,12 +89,14 @@ def main():
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     wanted, shown = module.params, {}
     try:
-        where = arguments.described(wanted)
+        where = site_arguments.described(wanted)
         described = site.describe(where, rows=wanted["rows"])
-        policy = drafting.draft(described["models"], described.pop("samples"))
+        policy = policy_draft.draft(described["models"], described.pop("samples"))
         if wanted["preview"]:
-            merged = preview.merged(wanted["policy"], policy)
-            shown["preview"] = preview.lines(preview.read(where, merged, wanted["key"], wanted["preview"]))
+            merged = masking_preview.merged(wanted["policy"], policy)
+            shown["preview"] = masking_preview.lines(
+                masking_preview.read(where, merged, wanted["key"], wanted["preview"])
+            )
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     left = masking.unclassified(policy, wanted["policy"])

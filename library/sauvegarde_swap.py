@@ -69,28 +69,28 @@ ended:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.restore import arguments, run
+from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_run
 
 
 def main():
     specification = dict(
-        arguments.TARGET,
+        restore_arguments.TARGET,
         state={"type": "str", "choices": ["restored", "before"], "default": "restored"},
         id={"type": "str", "default": ""},
         kept={"type": "str", "default": ""},
     )
-    specification.update(arguments.CONFIRMATION)
+    specification.update(restore_arguments.CONFIRMATION)
     module = AnsibleModule(
         argument_spec=specification, required_if=[("state", "restored", ["id"])], supports_check_mode=True
     )
     wanted = module.params
-    target = {name: wanted[name] for name in arguments.TARGET}
+    target = {name: wanted[name] for name in restore_arguments.TARGET}
     try:
-        run.confirm_swap(target, wanted["id"], wanted)
+        restore_run.confirm_swap(target, wanted["id"], wanted)
         if wanted["state"] == "restored":
-            result = run.put_in_place(target, wanted["id"], check=module.check_mode)
+            result = restore_run.put_in_place(target, wanted["id"], check=module.check_mode)
         else:
-            result = run.put_back(target, wanted["kept"], check=module.check_mode)
+            result = restore_run.put_back(target, wanted["kept"], check=module.check_mode)
         module.exit_json(changed=True, **result)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())

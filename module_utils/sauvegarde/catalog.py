@@ -13,9 +13,11 @@ import os
 import pwd
 from pathlib import Path
 
-from . import archive, identity, manifest, offsite, state
-from .acting import acting_as
+from .archive import machine_identity, manifest, store
 from .errors import SauvegardeError
+from .offsite import restic
+from .report import job_state
+from .system.run_as import acting_as
 
 _NOTHING_SAID = {"warnings": [], "proven": "", "unproven": []}
 
@@ -31,7 +33,7 @@ def source(found):
 def entry(found, host, where, path, system=""):
     """The entry of a manifest. system: where something else than the manifest says it."""
     line = {key: found[key] for key in ("job", "id", "kind", "started", "ended", "bytes", "stored_bytes")}
-    line.update(host=host, system=system or identity.of_manifest(found))
+    line.update(host=host, system=system or machine_identity.of_manifest(found))
     line.update(source=source(found), verified=True, problem="", where=where, path=str(path))
     unproven = list((found["fingerprint"] or {}).get("unproven", ()))
     line.update(warnings=list(found["warnings"]), proven=manifest.proven(found), unproven=unproven)
@@ -60,14 +62,14 @@ def _broken(job, identifier, host, where, path, why):
 
 def of_job(root, job, host, aside=False):
     """The entries of a job's folder, oldest first; with `aside` also those that were set aside as damaged."""
-    directory = archive.job_directory(root, job)
+    directory = store.job_directory(root, job)
     entries = []
-    for identifier in archive.identifiers(directory):
+    for identifier in store.identifiers(directory):
         path = directory / identifier
         try:
-            found = archive.read(path)
+            found = store.read(path)
             if found["job"] != job:
-                raise archive.damaged(path, "Its manifest is that of the job {}.".format(found["job"]))
+                raise store.damaged(path, "Its manifest is that of the job {}.".format(found["job"]))
             entries.append(entry(found, host, "local", path))
         except SauvegardeError as error:
             entries.append(_broken(job, identifier, host, "local", path, str(error)))
@@ -81,9 +83,9 @@ def of_job(root, job, host, aside=False):
 def reader(root, job):
     """The OS user that can read a job's archives: this process's own, or the folder's owner where root may not read it,
     as on NFS with root_squash."""
-    directory = archive.job_directory(root, job)
+    directory = store.job_directory(root, job)
     try:
-        archive.identifiers(directory)
+        store.identifiers(directory)
         return pwd.getpwuid(os.geteuid()).pw_name
     except PermissionError:
         if os.geteuid() != 0:
@@ -123,7 +125,7 @@ def remote(repository, cache=None):
     again when it is lost.
     """
     entries = []
-    snapshots = offsite.snapshots(repository)
+    snapshots = restic.snapshots(repository)
     _forget(cache, {snapshot["snapshot"] for snapshot in snapshots})
     for snapshot in snapshots:
         kept = Path(str(cache)) / (snapshot["snapshot"] + ".json") if cache else None
@@ -149,12 +151,12 @@ def _manifest(repository, snapshot, kept):
     if kept is not None:
         with contextlib.suppress(SauvegardeError):  # not there yet, or damaged: asked for anew
             return manifest.load(kept)
-    text = offsite.manifest_text(repository, snapshot["snapshot"])
+    text = restic.manifest_text(repository, snapshot["snapshot"])
     found = manifest.loads(text, "snapshot {} of {}".format(snapshot["snapshot"], repository["name"]))
     if kept is not None:
         with contextlib.suppress(OSError):
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            state.replace(kept, text)
+            job_state.replace(kept, text)
     return found
 
 

@@ -1,31 +1,38 @@
-"""The one error that the engine raises on purpose, and the exit codes that every door hands on."""
+"""The errors that the engine raises on purpose, each class with the exit code that every entry point returns for it.
+
+SauvegardeError
+├── Partial          the archive is good, but a later step (offsite copy, retention) failed
+├── NoRepository     there is no repository at this address
+├── Locked           another run, or a lock on a table, stands in the way
+├── WrongKey         the password does not open the repository
+├── LoginRefused     the database server refused the login: password changed, role gone, pg_hba.conf
+├── Damaged          an archive is not what it was: checksum, manifest, truncated data
+├── TimedOut         a time limit ended the work
+└── Cancelled        somebody ended the work
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 OK = 0
-FAILED = 1  # nothing was published, the last good archive is untouched
-PARTIAL = 3  # the archive is good, but something after it (offsite copy, retention) is not
-NO_REPOSITORY = 10
-LOCKED = 11  # another run of the same job, or a lock held on a table, stands in the way
-WRONG_KEY = 12  # the offsite repository's password
-LOGIN = 13  # the database server refused the login: password changed, role gone, pg_hba.conf
-DAMAGED = 14  # an archive that is not what it was: checksum, manifest, truncated data
-TIMEOUT = 124  # as timeout(1)
-CANCELLED = 130  # as a shell after Ctrl-C
 
 
 class SauvegardeError(Exception):
-    """What went wrong, why (a tool's own words kept word for word), what to do, and the exit code.
+    """What happened, why (a tool's own words kept word for word) and what to do.
 
     The three texts are plain sentences; `why` may have several lines. None of them ever holds a secret.
     """
 
-    def __init__(self, what, why="", fix="", exit_code=FAILED):
+    exit_code = 1  # nothing was published, the last good archive is untouched
+
+    def __init__(self, what: str, why: str = "", fix: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.why = why.strip()
         self.fix = fix
-        self.exit_code = exit_code
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [self.what]
         if self.why:
             lines.append(self.why)
@@ -33,6 +40,80 @@ class SauvegardeError(Exception):
             lines.append("Fix: " + self.fix)
         return "\n".join(lines)
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Plain values for a state file, a module's result or a log line."""
         return {"what": self.what, "why": self.why, "fix": self.fix, "exit_code": self.exit_code}
+
+
+class Partial(SauvegardeError):
+    """The archive is good, but a later step (offsite copy, retention) failed."""
+
+    exit_code = 3
+
+
+class NoRepository(SauvegardeError):
+    """There is no repository at this address."""
+
+    exit_code = 10
+
+
+class Locked(SauvegardeError):
+    """Another run, or a lock on a table, stands in the way."""
+
+    exit_code = 11
+
+
+class WrongKey(SauvegardeError):
+    """The password does not open the offsite repository."""
+
+    exit_code = 12
+
+
+class LoginRefused(SauvegardeError):
+    """The database server refused the login: password changed, role gone, pg_hba.conf."""
+
+    exit_code = 13
+
+
+class Damaged(SauvegardeError):
+    """An archive is not what it was: checksum, manifest, truncated data."""
+
+    exit_code = 14
+
+
+class TimedOut(SauvegardeError):
+    """A time limit ended the work. The exit code is that of timeout(1)."""
+
+    exit_code = 124
+
+
+class Cancelled(SauvegardeError):
+    """Somebody ended the work. The exit code is a shell's after Ctrl-C."""
+
+    exit_code = 130
+
+
+_CLASSES = {
+    error.exit_code: error
+    for error in (
+        SauvegardeError,
+        Partial,
+        NoRepository,
+        Locked,
+        WrongKey,
+        LoginRefused,
+        Damaged,
+        TimedOut,
+        Cancelled,
+    )
+}
+
+
+def class_of(exit_code: int) -> type[SauvegardeError]:
+    """Return the class whose exit code this is; SauvegardeError for an unknown one."""
+    return _CLASSES.get(exit_code, SauvegardeError)
+
+
+def from_dict(values: dict[str, Any]) -> SauvegardeError:
+    """Return the error that `as_dict` described."""
+    return class_of(values.get("exit_code", 1))(values["what"], values.get("why", ""), values.get("fix", ""))

@@ -9,7 +9,7 @@ from ansible.errors import AnsibleFilterError
 sys.path.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import split_files
+from sauvegarde.restore.dump import split_files
 
 DOCUMENTATION = r"""
 name: sauvegarde_parts

@@ -67,7 +67,7 @@ def host(inspected):
         "scenario": labels[LABEL],
         "host": labels["sauvegarde.platform"],
         "release": labels["sauvegarde.release"],
-        "groups": labels["sauvegarde.groups"].split(),
+        "groups": labels["sauvegarde.system.user_groups"].split(),
         "state": inspected["State"]["Status"],
         "address": networks.get(f"sauvegarde-{labels[LABEL]}", {}).get("IPAddress", ""),
         "login": f"ssh -F {labels['sauvegarde.directory']}/ssh_config {labels['sauvegarde.platform']}",

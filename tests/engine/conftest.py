@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "molecule" / "_shared"
 
 psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
 
-from sauvegarde import postgres  # noqa: E402 - found through the path set above
+from sauvegarde.postgres import postgres_server  # noqa: E402 - found through the path set above
 
 
 def _folder():
@@ -45,7 +45,7 @@ class Cluster:
         self.binaries, self.folder = binaries, folder
         self.data, self.log = folder / "data", folder / "log"
         self.port = 55000 + os.getpid() % 5000
-        self.server = postgres.Server(host=str(folder), port=self.port, user="postgres")
+        self.server = postgres_server.Server(host=str(folder), port=self.port, user="postgres")
         self.values = {"host": str(folder), "port": self.port, "user": "postgres"}
         self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 
@@ -71,12 +71,12 @@ class Cluster:
         self.as_owner(self.binaries / "pg_ctl", "-D", self.data, "-m", how, "-w", "-t", "60", "stop")
 
     def connect(self, database="postgres"):
-        return postgres.connect(self.server, database)
+        return postgres_server.connect(self.server, database)
 
     def execute(self, statement, database="postgres"):
         connection = self.connect(database)
         try:
-            return postgres.query(connection, statement)
+            return postgres_server.query(connection, statement)
         finally:
             connection.close()
 
@@ -85,7 +85,7 @@ class Cluster:
         subprocess.run(
             [str(self.binaries / tool), *map(str, arguments)],
             check=True,
-            env=postgres.environment(self.server, database),
+            env=postgres_server.environment(self.server, database),
             stdout=subprocess.DEVNULL,
         )
 
@@ -126,7 +126,7 @@ def database(cluster, request):
     """A new empty database; its name is hostile by default, or what `@pytest.mark.parametrize(..., indirect)` gives."""
     name = getattr(request, "param", "-o'ff\"re $(id) %s é=1")
     _drop(cluster, name)
-    cluster.execute(f"CREATE DATABASE {postgres.quoted(name)} TEMPLATE template0")
+    cluster.execute(f"CREATE DATABASE {postgres_server.quoted(name)} TEMPLATE template0")
     yield name
     _drop(cluster, name)
 
@@ -134,8 +134,10 @@ def database(cluster, request):
 def _drop(cluster, name):
     connection = cluster.connect()
     try:
-        postgres.query(connection, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-        postgres.execute(connection, f"DROP DATABASE IF EXISTS {postgres.quoted(name)}")
+        postgres_server.query(
+            connection, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+        )
+        postgres_server.execute(connection, f"DROP DATABASE IF EXISTS {postgres_server.quoted(name)}")
     finally:
         connection.close()
 

@@ -4,9 +4,9 @@ import shutil
 import sqlite3
 
 from sample_site import interpreter, manage
-from sauvegarde import archive
+from sauvegarde.archive import store
 from sauvegarde.django import site
-from sauvegarde.migrate import plan, run, source
+from sauvegarde.migrate import migration_plan, migration_run, migration_source
 
 MODELS = """
 from django.db import models
@@ -123,8 +123,12 @@ def migrate(one, two, folder, path="", **values):
     """The final state of a migration from one little site, or from an archive, into another one's side database."""
     shutil.rmtree(str(folder / "out"), ignore_errors=True)
     told = about(two, folder)
-    made = source.make(one, folder / "out", source.options(None, "", [], False), about(one, folder, path))
+    made = migration_source.make(
+        one, folder / "out", migration_source.options(None, "", [], False), about(one, folder, path)
+    )
     spec = {"site": two._asdict(), "directory": str(folder / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=told["connection"], server_directory=told["server_directory"], **values)
-    spec = run.settled(spec)
-    return run.fill(spec, archive.new_identifier(run.state.folder(spec["directory"])), plan.survey(two))
+    spec = migration_run.settled(spec)
+    return migration_run.fill(
+        spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
+    )

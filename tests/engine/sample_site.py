@@ -14,7 +14,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from sauvegarde.django import dump, load, proof, site
+from sauvegarde.django import (
+    data_dump,
+    data_load,
+    fixture_fingerprint,
+    site,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(os.environ.get("SAUVEGARDE_SITE") or ROOT / "molecule" / "_shared" / "site")
@@ -150,18 +155,18 @@ def shell(where, code):
 
 def fingerprint(where, **values):
     """The fingerprint of the site's data."""
-    return dump.stream(where, values, lambda piece: None)["fingerprint"]
+    return data_dump.stream(where, values, lambda piece: None)["fingerprint"]
 
 
 def text_of(where, **values):
     """The site's data as our dump writes it."""
     pieces = []
-    dump.stream(where, values, pieces.append)
+    data_dump.stream(where, values, pieces.append)
     return b"".join(pieces)
 
 
 def differences(one, other):
-    return [each["sentence"] for each in proof.compare(one, other)]
+    return [each["sentence"] for each in fixture_fingerprint.compare(one, other)]
 
 
 def write(path, entries):
@@ -171,5 +176,5 @@ def write(path, entries):
 
 def problems(where, path, **values):
     """What a load that only checks has to say: {(kind, model, key, field): action}."""
-    result = load.load(where, [path], dict(values, check_only=True))
+    result = data_load.load(where, [path], dict(values, check_only=True))
     return {(each["kind"], each["model"], each["pk"], each["field"]): each["action"] for each in result["problems"]}

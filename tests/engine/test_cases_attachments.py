@@ -4,9 +4,11 @@ import contextlib
 
 import pytest
 from conftest import running, wait_until
-from sauvegarde import kinds, postgres
+from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import attachments, cron_jobs, run, side, swap
+from sauvegarde.postgres import attachments, postgres_server
+from sauvegarde.restore import pg_cron, restore_run
+from sauvegarde.targets import side_database, swap
 
 DATA = (
     "CREATE TABLE offers (id int PRIMARY KEY, title text);"
@@ -36,11 +38,11 @@ def live(logical):
     logical.execute("CREATE PUBLICATION offers FOR TABLE offers", "live")
     yield logical
     with contextlib.closing(logical.connect()) as connection:
-        for (slot,) in postgres.query(connection, "SELECT slot_name FROM pg_replication_slots WHERE NOT active"):
-            postgres.execute(connection, "SELECT pg_drop_replication_slot(%s)", (slot,))
+        for (slot,) in postgres_server.query(connection, "SELECT slot_name FROM pg_replication_slots WHERE NOT active"):
+            postgres_server.execute(connection, "SELECT pg_drop_replication_slot(%s)", (slot,))
         made = "SELECT datname FROM pg_database WHERE datname ~ '^(live|scheduled)'"
-        for (name,) in postgres.query(connection, made):
-            side.drop(connection, name)
+        for (name,) in postgres_server.query(connection, made):
+            side_database.drop(connection, name)
 
 
 @pytest.fixture()
@@ -76,12 +78,12 @@ def subscribe(server, database, slot="NONE"):
 def test_side_database_with_a_subscription_is_removed_by_the_next_run(live, spec):
     subscribe(live, "live", "'wanted'")
     wanted = spec()
-    first = run.fill(wanted)
-    second = run.fill(dict(wanted, jobs=1))
-    run.clean(dict(run.settled(wanted)), own=second["id"])
+    first = restore_run.fill(wanted)
+    second = restore_run.fill(dict(wanted, jobs=1))
+    restore_run.clean(dict(restore_run.settled(wanted)), own=second["id"])
     with contextlib.closing(live.connect()) as connection:
-        assert side.drop(connection, first["side"]) is True
-        assert side.drop(connection, second["side"]) is True
+        assert side_database.drop(connection, first["side"]) is True
+        assert side_database.drop(connection, second["side"]) is True
     assert live.execute("SELECT subname FROM pg_subscription") == [("receiver",)]  # the live one's
     live.execute("ALTER SUBSCRIPTION receiver SET (slot_name = NONE); DROP SUBSCRIPTION receiver", "live")
 
@@ -89,10 +91,10 @@ def test_side_database_with_a_subscription_is_removed_by_the_next_run(live, spec
 def test_slot_is_in_the_plan_and_in_the_report(live, spec):
     live.execute("SELECT pg_create_logical_replication_slot('reader', 'pgoutput')", "live")
     wanted = spec()
-    planned = run.make_plan(wanted)
+    planned = restore_run.make_plan(wanted)
     (warning,) = [each for each in planned["warnings"] if "slot reader" in each["what"]]
     assert "pg_drop_replication_slot('reader')" in warning["fix"]
-    result = run.put_in_place(wanted, run.fill(wanted)["id"])
+    result = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])
     assert any("slot reader" in line and "pg_drop_replication_slot" in line for line in result["lines"])
     # What was said is true: the slot went along with the previous database.
     assert live.execute("SELECT database FROM pg_replication_slots") == [(result["kept"],)]
@@ -102,17 +104,17 @@ def test_slot_is_in_the_plan_and_in_the_report(live, spec):
 def test_previous_database_with_a_subscription_is_removed_only_after_it_was_dropped(live, spec):
     subscribe(live, "live", "'remote'")
     wanted = spec()
-    result = run.put_in_place(wanted, run.fill(wanted)["id"])
+    result = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])
     assert any("restored database has the subscription receiver" in line for line in result["lines"])
     with pytest.raises(SauvegardeError) as refused:
-        run.remove_kept(wanted, result["kept"])
+        restore_run.remove_kept(wanted, result["kept"])
     assert "subscription receiver" in refused.value.why
     # The fix, as it is written.
     for statement in ('ALTER SUBSCRIPTION "receiver" DISABLE', 'ALTER SUBSCRIPTION "receiver" SET (slot_name = NONE)'):
         assert statement in refused.value.fix
         live.execute(statement, result["kept"])
     live.execute('DROP SUBSCRIPTION "receiver"', result["kept"])
-    assert run.remove_kept(wanted, result["kept"]) is True
+    assert restore_run.remove_kept(wanted, result["kept"]) is True
 
 
 def test_enabled_subscription_is_in_the_plan(live):
@@ -130,23 +132,23 @@ def test_enabled_subscription_is_in_the_plan(live):
 def test_template_is_kept_found_and_removed(live, spec):
     live.execute("ALTER DATABASE live WITH IS_TEMPLATE true")
     wanted = spec()
-    older = run.put_in_place(wanted, run.fill(wanted)["id"])["kept"]
+    older = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])["kept"]
     live.execute("UPDATE offers SET title = 'newer'", "live")
-    newer = run.put_in_place(wanted, run.fill(wanted)["id"])["kept"]
-    assert [each["name"] for each in run.list_kept(wanted)] == [newer, older]
+    newer = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])["kept"]
+    assert [each["name"] for each in restore_run.list_kept(wanted)] == [newer, older]
     # The newest one comes back, not an older one that happens to be no template.
-    back = run.put_back(wanted)
+    back = restore_run.put_back(wanted)
     assert back["restored"] == newer
     assert rows(live, "live") == [(9, "newer", "newer")]
     for name in (back["kept"], older):
-        assert run.remove_kept(wanted, name) is True
+        assert restore_run.remove_kept(wanted, name) is True
 
 
 def test_closed_previous_database_is_removed(live, spec):
     wanted = spec()
-    kept = run.put_in_place(wanted, run.fill(wanted)["id"])["kept"]
-    live.execute(f"ALTER DATABASE {postgres.quoted(kept)} WITH ALLOW_CONNECTIONS false")
-    assert run.remove_kept(wanted, kept) is True
+    kept = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])["kept"]
+    live.execute(f"ALTER DATABASE {postgres_server.quoted(kept)} WITH ALLOW_CONNECTIONS false")
+    assert restore_run.remove_kept(wanted, kept) is True
 
 
 def test_swap_says_that_the_scheduler_of_pg_cron_ends(live, spec):
@@ -155,9 +157,9 @@ def test_swap_says_that_the_scheduler_of_pg_cron_ends(live, spec):
     live.execute("CREATE DATABASE scheduled TEMPLATE template0")
     live.execute("CREATE TABLE offers (id int, title text); INSERT INTO offers VALUES (1, 'a')", "scheduled")
     wanted = spec("scheduled")
-    (warning,) = [each for each in run.make_plan(wanted)["warnings"] if "pg_cron" in each["what"]]
+    (warning,) = [each for each in restore_run.make_plan(wanted)["warnings"] if "pg_cron" in each["what"]]
     assert "restart the server" in warning["fix"]
-    result = run.put_in_place(wanted, run.fill(wanted)["id"])
+    result = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])
     assert any("pg_cron" in line for line in result["lines"])
     with contextlib.closing(live.connect()) as connection:
         assert not attachments.read(connection, "live").scheduler
@@ -185,12 +187,12 @@ def test_jobs_of_pg_cron_are_made_again_after_the_swap(live, spec, tmp_path, for
         live.run("pg_dump", form, "-C", "-f", tmp_path / "dump", database="scheduled")
         wanted = dict(wanted, path=str(tmp_path / "dump"))
     live.execute("SELECT cron.unschedule('nightly')", "scheduled")
-    planned = run.make_plan(wanted)
+    planned = restore_run.make_plan(wanted)
     assert planned["obstacles"] == []
     assert any("made after the swap" in each["what"] for each in planned["warnings"])
-    filled = run.fill(wanted)
+    filled = restore_run.fill(wanted)
     assert {each["object"]: each["kept"] for each in filled["losses"]}["EXTENSION pg_cron"] == "for after the swap"
-    result = run.put_in_place(wanted, filled["id"])
+    result = restore_run.put_in_place(wanted, filled["id"])
     assert any("2 job(s)" in line and "restarted" in line for line in result["lines"]), result["lines"]
     assert live.execute(JOBS, "scheduled") == expected
     live.stop()
@@ -212,6 +214,6 @@ def test_jobs_of_pg_cron_that_cannot_be_made_are_in_the_report(live):
             "rows": "1\tSELECT 'é'\n".encode().decode("latin-1"),
         }
     ]
-    (line,) = cron_jobs.make(live.server, "live", kept, "live")
+    (line,) = pg_cron.make(live.server, "live", kept, "live")
     assert line.endswith("CREATE EXTENSION pg_cron;\nCOPY cron.job (jobid, command) FROM stdin;\n1\tSELECT 'é'\n\\.")
-    assert cron_jobs.make(live.server, "live", None, "live") == []
+    assert pg_cron.make(live.server, "live", None, "live") == []

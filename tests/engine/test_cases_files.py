@@ -6,8 +6,9 @@ import subprocess
 import zipfile
 
 import pytest
-from sauvegarde import postgres
-from sauvegarde.restore import run, side
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import restore_run
+from sauvegarde.targets import side_database
 
 ROLES = ("case_owner", "case_reader", "Default", "public_1")
 
@@ -16,23 +17,23 @@ ROLES = ("case_owner", "case_reader", "Default", "public_1")
 def server(cluster):
     yield cluster
     connection = cluster.connect()
-    for (name,) in postgres.query(
+    for (name,) in postgres_server.query(
         connection, "SELECT datname FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')"
     ):
-        side.drop(connection, name)
+        side_database.drop(connection, name)
     for role in ROLES:
-        postgres.execute(connection, f"DROP ROLE IF EXISTS {postgres.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {postgres_server.quoted(role)}")
     connection.close()
 
 
 def made(cluster, name, text):
     """A new database, filled by `text`."""
     connection = cluster.connect()
-    side.drop(connection, name)
-    postgres.execute(connection, f"CREATE DATABASE {name} TEMPLATE template0")
+    side_database.drop(connection, name)
+    postgres_server.execute(connection, f"CREATE DATABASE {name} TEMPLATE template0")
     for role in ("case_owner", "case_reader"):
-        if not postgres.value(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)):
-            postgres.execute(connection, f"CREATE ROLE {role}")
+        if not postgres_server.value(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)):
+            postgres_server.execute(connection, f"CREATE ROLE {role}")
     connection.close()
     cluster.execute(text + "; SELECT 1", name)
     return name
@@ -42,7 +43,7 @@ def dump(cluster, database, *options):
     """What stock pg_dump writes with these options, as bytes."""
     return subprocess.run(
         [str(cluster.binaries / "pg_dump"), *options],
-        env=postgres.environment(cluster.server, database),
+        env=postgres_server.environment(cluster.server, database),
         stdout=subprocess.PIPE,
         check=True,
     ).stdout
@@ -67,15 +68,17 @@ def spec(cluster, folder, path, **more):
 
 def restore(cluster, folder, path, **more):
     wanted = spec(cluster, folder, path, **more)
-    done = run.fill(wanted)
-    run.put_in_place(wanted, done["id"])
+    done = restore_run.fill(wanted)
+    restore_run.put_in_place(wanted, done["id"])
     return done
 
 
 def forget(cluster, name="case_back"):
     connection = cluster.connect()
-    for (each,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname LIKE %s", (name + "%",)):
-        side.drop(connection, each)
+    for (each,) in postgres_server.query(
+        connection, "SELECT datname FROM pg_database WHERE datname LIKE %s", (name + "%",)
+    ):
+        side_database.drop(connection, each)
     connection.close()
 
 
@@ -85,7 +88,7 @@ ODD = 'tab\t"q" \\ $$ -- ; x\ny'
 
 
 def quoted(name):
-    return postgres.quoted(name)
+    return postgres_server.quoted(name)
 
 
 NAMES = f"""
@@ -150,7 +153,7 @@ def test_roles_in_statements_of_several_lines_are_planned(server, tmp_path):
     made(server, "case_names", NAMES)
     text = dump(server, "case_names").replace(b"TO case_reader;", b"TO case_missing;")
     (tmp_path / "dump.sql").write_bytes(text)
-    found = run.make_plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
+    found = restore_run.make_plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
     assert [each["what"] for each in found] == ["Roles are missing on the target: case_missing."]
 
 
@@ -229,7 +232,7 @@ def relic(path, language="CREATE PROCEDURAL LANGUAGE plpgsql", oids="false", cla
 def test_relics_of_old_versions(server, tmp_path, language, oids, clause, kept):
     made(server, "case_names", "SELECT 1")
     path = relic(tmp_path / "dump.sql", language, oids, clause, kept)
-    planned = run.make_plan(spec(server, tmp_path, path))
+    planned = restore_run.make_plan(spec(server, tmp_path, path))
     assert planned["obstacles"] == []
     told = " ".join(each["what"] + each["why"] for each in planned["warnings"])
     assert ("OID" in told) is (oids == "true" or kept)
@@ -264,7 +267,7 @@ def test_other_psql_commands_are_refused_with_their_line(server, tmp_path, line)
     made(server, "case_names", "CREATE TABLE t AS SELECT 1 AS i")
     text = dump(server, "case_names").replace(b"SET statement_timeout", line.encode() + b"\nSET statement_timeout")
     (tmp_path / "dump.sql").write_bytes(text)
-    (found,) = run.make_plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
+    (found,) = restore_run.make_plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
     number = text.split(b"\n").index(line.encode()) + 1
     assert f"Line {number}: {line}" in found["why"] and found["fix"]
 
@@ -363,6 +366,6 @@ def test_wrapped_dumps_are_restored(server, content, tmp_path, name):
 def test_an_archive_that_was_carried_as_text_is_not_called_damaged(server, content, tmp_path):
     path = tmp_path / "old.dump"
     path.write_bytes(dump(server, content, "-Fc").replace(b"\n", b"\r\n"))
-    planned = run.make_plan(spec(server, tmp_path, path))
+    planned = restore_run.make_plan(spec(server, tmp_path, path))
     (found,) = planned["obstacles"]
     assert "copied or written as text" in found["why"] and "damaged" not in found["what"] + found["fix"]

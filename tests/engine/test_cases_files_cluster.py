@@ -5,9 +5,10 @@ import re
 import subprocess
 
 import pytest
-from sauvegarde import postgres
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import roles, run, side
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import dump_roles, restore_run
+from sauvegarde.targets import side_database
 
 ROLES = ("cl_owner", "cl_reader", "cl_member", "cl_other", "Default")
 FILLED = """
@@ -28,7 +29,7 @@ ALTER FUNCTION f() OWNER TO cl_owner"""
 def dumped(cluster):
     """(the cluster, the bytes of a dump of all of it)"""
     for role in ROLES:
-        cluster.execute(f"CREATE ROLE {postgres.quoted(role)} LOGIN PASSWORD 'x'; SELECT 1")
+        cluster.execute(f"CREATE ROLE {postgres_server.quoted(role)} LOGIN PASSWORD 'x'; SELECT 1")
     cluster.execute("ALTER ROLE cl_member SET work_mem TO '7MB'; GRANT cl_reader TO cl_member; SELECT 1")
     connection = cluster.connect()
     for name, more in (
@@ -36,9 +37,9 @@ def dumped(cluster):
         ("cl two's", ""),
         ("cl_latin", " ENCODING 'LATIN9' LC_COLLATE 'C' LC_CTYPE 'C'"),
     ):
-        side.drop(connection, name)
-        postgres.execute(
-            connection, f"CREATE DATABASE {postgres.quoted(name)} TEMPLATE template0 OWNER cl_owner" + more
+        side_database.drop(connection, name)
+        postgres_server.execute(
+            connection, f"CREATE DATABASE {postgres_server.quoted(name)} TEMPLATE template0 OWNER cl_owner" + more
         )
     connection.close()
     cluster.execute(FILLED + "; SELECT 1", "cl_one")
@@ -51,7 +52,7 @@ def dumped(cluster):
     )
     data = subprocess.run(
         [str(cluster.binaries / "pg_dumpall")],
-        env=postgres.environment(cluster.server, "postgres"),
+        env=postgres_server.environment(cluster.server, "postgres"),
         stdout=subprocess.PIPE,
         check=True,
     ).stdout
@@ -61,10 +62,10 @@ def dumped(cluster):
 
 def forget(cluster):
     connection = cluster.connect()
-    for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^cl[_ ]'"):
-        side.drop(connection, name)
+    for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^cl[_ ]'"):
+        side_database.drop(connection, name)
     for role in ROLES:
-        postgres.execute(connection, f"DROP ROLE IF EXISTS {postgres.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {postgres_server.quoted(role)}")
     connection.close()
 
 
@@ -95,23 +96,23 @@ def test_one_database_of_a_cluster_with_its_roles(dumped, tmp_path, packed):
     path.write_bytes(gzip.compress(data, 1) if packed else data)
     connection = cluster.connect()
     for name in ("cl_one", "cl two's", "cl_latin", "cl_copy"):
-        side.drop(connection, name)
+        side_database.drop(connection, name)
     for role in ROLES:
-        postgres.execute(connection, f"DROP ROLE {postgres.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE {postgres_server.quoted(role)}")
     connection.close()
-    planned = run.make_plan(spec(cluster, tmp_path, path))
+    planned = restore_run.make_plan(spec(cluster, tmp_path, path))
     assert planned["obstacles"] == []
     assert any("cl two's" in each["what"] for each in planned["warnings"])
-    done = run.fill(spec(cluster, tmp_path, path))
-    run.put_in_place(spec(cluster, tmp_path, path), done["id"])
+    done = restore_run.fill(spec(cluster, tmp_path, path))
+    restore_run.put_in_place(spec(cluster, tmp_path, path), done["id"])
     assert state(cluster, "cl_one") == before
     made = {name for (name,) in cluster.execute("SELECT rolname FROM pg_roles WHERE rolcanlogin")}
     assert set(ROLES) & made == {"cl_owner", "cl_reader", "cl_member", "Default"}
     other = spec(cluster, tmp_path, path, file_database="cl_latin", database="cl_copy")
-    run.put_in_place(other, run.fill(other)["id"])
+    restore_run.put_in_place(other, restore_run.fill(other)["id"])
     assert cluster.execute('SELECT n FROM "é"', "cl_copy") == [("€",)]
     quoted = spec(cluster, tmp_path, path, database="cl two's")
-    run.put_in_place(quoted, run.fill(quoted)["id"])
+    restore_run.put_in_place(quoted, restore_run.fill(quoted)["id"])
     assert cluster.execute("SELECT count(*) FROM two", "cl two's") == [(0,)]
     cluster.execute("CREATE ROLE cl_other; SELECT 1")
 
@@ -119,7 +120,7 @@ def test_one_database_of_a_cluster_with_its_roles(dumped, tmp_path, packed):
 def test_a_database_that_is_not_in_the_file(dumped, tmp_path):
     cluster, data = dumped
     (tmp_path / "all.sql").write_bytes(data)
-    (found,) = run.make_plan(spec(cluster, tmp_path, tmp_path / "all.sql", file_database="elpaso"))["obstacles"]
+    (found,) = restore_run.make_plan(spec(cluster, tmp_path, tmp_path / "all.sql", file_database="elpaso"))["obstacles"]
     assert "cl_one" in found["why"] and "cl two's" in found["why"] and "restore_file_database" in found["fix"]
 
 
@@ -127,14 +128,14 @@ def test_globals_alone_are_no_database(dumped, tmp_path):
     cluster, data = dumped
     text = data[: data.index(b"\\connect ")] + b"-- PostgreSQL database cluster dump complete\n"
     (tmp_path / "globals.sql").write_bytes(text)
-    (found,) = run.make_plan(spec(cluster, tmp_path, tmp_path / "globals.sql"))["obstacles"]
+    (found,) = restore_run.make_plan(spec(cluster, tmp_path, tmp_path / "globals.sql"))["obstacles"]
     assert "roles only" in found["what"] and "restore_globals" in found["fix"]
 
 
 def test_a_file_that_is_cut_in_another_database(dumped, tmp_path):
     cluster, data = dumped
     (tmp_path / "all.sql").write_bytes(data[: data.rindex(b"COPY ") + 60])
-    (found,) = run.make_plan(spec(cluster, tmp_path, tmp_path / "all.sql"))["obstacles"]
+    (found,) = restore_run.make_plan(spec(cluster, tmp_path, tmp_path / "all.sql"))["obstacles"]
     assert "not whole" in found["what"]
 
 
@@ -239,7 +240,7 @@ def test_what_old_versions_say_of_a_database_is_kept(dumped, tmp_path):
     cluster, _ = dumped
     (tmp_path / "all.sql").write_bytes(old())
     wanted = spec(cluster, tmp_path, tmp_path / "all.sql", database="cl_old")
-    run.put_in_place(wanted, run.fill(wanted)["id"])
+    restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])
     assert cluster.execute('SELECT n FROM public."é"', "cl_old") == [("€",)]
     (found,) = cluster.execute(
         "SELECT d.datconnlimit, pg_get_userbyid(d.datdba), pg_encoding_to_char(encoding), d.datcollate,"
@@ -253,13 +254,13 @@ def test_what_old_versions_say_of_a_database_is_kept(dumped, tmp_path):
 
 def test_a_whole_cluster_serves_as_globals(tmp_path):
     (tmp_path / "all.sql").write_bytes(old())
-    assert set(roles.read(str(tmp_path / "all.sql")).roles) == {"cl_owner"}
+    assert set(dump_roles.read(str(tmp_path / "all.sql")).roles) == {"cl_owner"}
     text = OLD[: OLD.index("--\n-- Database creation")] + "-- PostgreSQL database cluster dump complete\n"
     latin = text.replace("UTF8", "LATIN1").replace("cl_owner", '"é"').encode("latin-1")
     (tmp_path / "globals.sql.gz").write_bytes(gzip.compress(latin))
-    assert set(roles.read(str(tmp_path / "globals.sql.gz")).roles) == {"é"}
+    assert set(dump_roles.read(str(tmp_path / "globals.sql.gz")).roles) == {"é"}
     (tmp_path / "wrong.sql").write_bytes(latin.replace(b"LATIN1", b"UTF8"))
     with pytest.raises(SauvegardeError) as told:
-        roles.read(str(tmp_path / "wrong.sql"))
+        dump_roles.read(str(tmp_path / "wrong.sql"))
     assert "not in the encoding that it says" in str(told.value) and "codec" not in str(told.value)
     assert re.search("PGCLIENTENCODING", told.value.fix)

@@ -3,8 +3,14 @@
 import subprocess
 
 import pytest
-from sauvegarde import postgres
-from sauvegarde.restore import partial, plan, roles, run, side
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import (
+    dump_roles,
+    partial_dump,
+    restore_plan,
+    restore_run,
+)
+from sauvegarde.targets import side_database
 
 ROLES = ("pa_owner", "pa_group", "pa_above", "pa_other", "pa_root", "Default")
 CONTENT = """
@@ -22,14 +28,14 @@ INSERT INTO p VALUES (1), (2)"""
 @pytest.fixture(scope="module")
 def live(cluster):
     connection = cluster.connect()
-    side.drop(connection, "pa_live")
-    postgres.execute(connection, "CREATE DATABASE pa_live TEMPLATE template0")
+    side_database.drop(connection, "pa_live")
+    postgres_server.execute(connection, "CREATE DATABASE pa_live TEMPLATE template0")
     cluster.execute(CONTENT + "; SELECT 1", "pa_live")
     yield cluster
-    for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^pa_'"):
-        side.drop(connection, name)
+    for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^pa_'"):
+        side_database.drop(connection, name)
     for role in ROLES:
-        postgres.execute(connection, f"DROP ROLE IF EXISTS {postgres.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {postgres_server.quoted(role)}")
     connection.close()
 
 
@@ -37,7 +43,7 @@ def dump(cluster, path, *options):
     path.write_bytes(
         subprocess.run(
             [str(cluster.binaries / "pg_dump"), *options],
-            env=postgres.environment(cluster.server, "pa_live"),
+            env=postgres_server.environment(cluster.server, "pa_live"),
             stdout=subprocess.PIPE,
             check=True,
         ).stdout
@@ -63,7 +69,7 @@ LESS = {
 @pytest.mark.parametrize("options", LESS)
 def test_less_than_what_is_live_asks_for_its_own_word(live, tmp_path, options):
     path = dump(live, tmp_path / "dump", *options.split())
-    planned = run.make_plan(spec(live, tmp_path, path))
+    planned = restore_run.make_plan(spec(live, tmp_path, path))
     wanted = {
         kind: [each if "all" in each else "public." + each for each in names] for kind, names in LESS[options].items()
     }
@@ -71,20 +77,20 @@ def test_less_than_what_is_live_asks_for_its_own_word(live, tmp_path, options):
     (found,) = (each for each in planned["obstacles"] if "less" in each["what"])
     assert "restore_partial='replace with less'" in found["fix"]
     assert all(name.split(".")[-1] in found["why"] for names in wanted.values() for name in names)
-    said = run.make_plan(spec(live, tmp_path, path, partial=partial.WORD))
+    said = restore_run.make_plan(spec(live, tmp_path, path, partial=partial_dump.WORD))
     assert [each for each in said["obstacles"] if "less" in each["what"]] == []
     assert any("less" in each["what"] for each in said["warnings"])
-    beside = run.make_plan(spec(live, tmp_path, path, mode="beside", database="pa_beside"))
+    beside = restore_run.make_plan(spec(live, tmp_path, path, mode="beside", database="pa_beside"))
     assert beside["obstacles"] == [] and beside["lacks"] == {}
 
 
 @pytest.mark.parametrize("options", ["-Fp", "-Fc", "-Fp --inserts", "-Fp --load-via-partition-root"])
 def test_as_much_as_what_is_live_asks_for_nothing(live, tmp_path, options):
     path = dump(live, tmp_path / "dump", *options.split())
-    planned = run.make_plan(spec(live, tmp_path, path))
+    planned = restore_run.make_plan(spec(live, tmp_path, path))
     assert planned["lacks"] == {} and planned["obstacles"] == []
     if "root" in options:
-        done = run.fill(spec(live, tmp_path, path, database="pa_copy"))
+        done = restore_run.fill(spec(live, tmp_path, path, database="pa_copy"))
         assert done["proof"]["rows"] == 12
 
 
@@ -92,12 +98,12 @@ def test_the_word_lets_less_take_its_place(live, tmp_path):
     path = dump(live, tmp_path / "dump", "--schema-only")
     wanted = spec(live, tmp_path, path)
     with pytest.raises(Exception) as told:
-        run.fill(wanted)
+        restore_run.fill(wanted)
     assert "less than the live database" in str(told.value)
-    said = dict(wanted, partial=partial.WORD)
-    run.put_in_place(said, run.fill(said)["id"])
+    said = dict(wanted, partial=partial_dump.WORD)
+    restore_run.put_in_place(said, restore_run.fill(said)["id"])
     assert live.execute("SELECT count(*) FROM a", "pa_live") == [(0,)]
-    run.put_back(said)
+    restore_run.put_back(said)
     assert live.execute("SELECT count(*) FROM a", "pa_live") == [(9,)]
 
 
@@ -105,7 +111,7 @@ def test_data_alone_are_no_database(live, tmp_path):
     path = dump(live, tmp_path / "dump", "--data-only")
     (found,) = (
         each
-        for each in run.make_plan(spec(live, tmp_path, path, database="pa_none"))["obstacles"]
+        for each in restore_run.make_plan(spec(live, tmp_path, path, database="pa_none"))["obstacles"]
         if "rows only" in each["what"]
     )
     assert "definitions" in found["fix"]
@@ -138,7 +144,7 @@ GRANT pa_group TO pa_other GRANTED BY postgres;
 @pytest.mark.parametrize("which", ["named", "all"])
 def test_only_the_roles_that_a_dump_names_are_made(live, tmp_path, which):
     for role in ("pa_owner", "Default"):
-        live.execute(f"CREATE ROLE {postgres.quoted(role)}; SELECT 1")
+        live.execute(f"CREATE ROLE {postgres_server.quoted(role)}; SELECT 1")
     live.execute(
         'ALTER TABLE a OWNER TO pa_owner; GRANT SELECT ON empty TO "Default";GRANT SELECT ON empty TO PUBLIC; SELECT 1',
         "pa_live",
@@ -151,7 +157,7 @@ def test_only_the_roles_that_a_dump_names_are_made(live, tmp_path, which):
     )
     (tmp_path / "globals.sql").write_text(GLOBALS)
     wanted = spec(live, tmp_path, path, globals=str(tmp_path / "globals.sql"), globals_roles=which, database="pa_new")
-    done = run.fill(wanted)
+    done = restore_run.fill(wanted)
     named = {"pa_owner", "pa_group", "pa_above", "Default"}
     assert set(done["roles_made"]) == (named if which == "named" else {*named, "pa_other", "pa_root"})
     assert live.execute(
@@ -159,13 +165,13 @@ def test_only_the_roles_that_a_dump_names_are_made(live, tmp_path, which):
         done["side"],
     ) == [(True, True)]
     connection = live.connect()
-    side.drop(connection, done["side"])
+    side_database.drop(connection, done["side"])
     for role in ROLES:
-        postgres.execute(connection, f"DROP ROLE IF EXISTS {postgres.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {postgres_server.quoted(role)}")
     connection.close()
 
 
 def test_a_limit_that_marks_a_dropped_database_is_none():
     wanted = {"properties": {"connection_limit": -2}}
-    assert plan.adjusted(wanted, {})["connection_limit"] == -1
-    assert roles.needed(roles.Globals({"a": []}, [("b", "a", "")], []), {"a", "c"}) == {"a"}
+    assert restore_plan.adjusted(wanted, {})["connection_limit"] == -1
+    assert dump_roles.needed(dump_roles.Globals({"a": []}, [("b", "a", "")], []), {"a", "c"}) == {"a"}

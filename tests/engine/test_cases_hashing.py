@@ -4,7 +4,8 @@ import contextlib
 
 import psycopg2
 import pytest
-from sauvegarde import fingerprint, kinds, postgres
+from sauvegarde.backup import kinds
+from sauvegarde.postgres import fingerprint, postgres_server
 from test_cases_encodings import job, make, named, restore  # noqa: F401 - a fixture
 
 # A byte that each encoding's own check lets pass, and that has no equivalent in UTF-8.
@@ -49,7 +50,7 @@ def too_large(monkeypatch):
     def sum_table(connection, table, by="row"):
         if table.name in found and by == "row":
             words = "RAISE 'invalid memory alloc request size 1073741824' USING ERRCODE = 'XX000'"
-            postgres.execute(connection, f"DO $$BEGIN {words}; END$$")
+            postgres_server.execute(connection, f"DO $$BEGIN {words}; END$$")
         return original(connection, table, by)
 
     monkeypatch.setattr(fingerprint, "sum_table", sum_table)
@@ -78,7 +79,7 @@ def test_a_row_that_is_too_large_is_proven(cluster, database, repository, too_la
             ("UPDATE big SET f = 0.3 WHERE id = 1", ["big"]),
             ("UPDATE log SET t = 'y' WHERE i = 3", ["big", "log"]),
         ):
-            postgres.execute(connection, change)
+            postgres_server.execute(connection, change)
             now = fingerprint.take(lambda: cluster.connect(database), like=found)
             objects = [each["object"] for each in fingerprint.compare(found, now)]
             assert objects == [f'table "public"."{name}"' for name in lost]

@@ -5,9 +5,12 @@ import shutil
 from unittest import mock
 
 import pytest
-from sauvegarde import catalog, identity, kinds, offsite
+from sauvegarde import catalog
+from sauvegarde.archive import machine_identity
+from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import choose
+from sauvegarde.offsite import restic
+from sauvegarde.restore import archive_choice
 from test_runner import Host
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
@@ -27,11 +30,11 @@ class Machine(Host):
         job = self.configure(**dict({"retention": {"last": 2}}, **changes))
         dump = kinds.sqlite.dump
         named = (lambda *given: self._of_server(dump(*given))) if self.server else dump
-        with mock.patch.object(identity, "machine", lambda: self.identifier), mock.patch.object(
+        with mock.patch.object(machine_identity, "machine", lambda: self.identifier), mock.patch.object(
             kinds.sqlite, "dump", named
         ):
             made = kinds.back_up(job, str(self.root), now=NIGHT + 86400 * night)["id"]
-            return made, offsite.synchronise(self.vault, job, kinds.silent)
+            return made, restic.synchronise(self.vault, job, kinds.silent)
 
     def _of_server(self, part):
         server = {"version": "17.0", "version_num": 170000, "system_identifier": self.server, "standby": False}
@@ -54,18 +57,18 @@ def pair(tmp_path, vault, servers):
 
 def untagged(vault):
     """Take the tags from all snapshots that those of versions before did not have."""
-    offsite.restic(
+    restic.restic(
         vault, ["tag", *(word for each in _tags(vault) for word in ("--remove", each)), "--tag", "sauvegarde"], "x"
     )
 
 
 def _tags(vault):
-    lines = json.loads(offsite.restic(vault, ["snapshots", "--json", "--no-lock"], "x").text)
+    lines = json.loads(restic.restic(vault, ["snapshots", "--json", "--no-lock"], "x").text)
     return sorted({tag for line in lines for tag in line["tags"] if tag.startswith(("system=", "former="))})
 
 
 def there(vault):
-    return [(line["id"], line["system"]) for line in offsite.snapshots(vault)]
+    return [(line["id"], line["system"]) for line in restic.snapshots(vault)]
 
 
 def test_another_cluster_under_the_name_is_refused_by_name(tmp_path, vault):
@@ -74,7 +77,7 @@ def test_another_cluster_under_the_name_is_refused_by_name(tmp_path, vault):
     first, second = pair(tmp_path, vault, (mine, other))
     label, _ = first.back_up(1)
     untagged(vault)
-    (first.state / identity.FILE).unlink()
+    (first.state / machine_identity.FILE).unlink()
     for night in (0, 5):  # before and after what is there
         with pytest.raises(SauvegardeError) as caught:
             second.back_up(night, retention={"last": 1})
@@ -100,9 +103,9 @@ def test_machines_without_a_server_are_told_apart_and_unknown_copies_stay(tmp_pa
     assert there(vault)[0] == (label, "") and there(vault)[-1] == (later, TWO)
     assert "restic forget" in done["warnings"][0]
     # Its own machine knows it by the manifest in its folder.
-    known = identity.Identities(first.state)
+    known = machine_identity.Identities(first.state)
     known.machine = ONE
-    present = offsite._identified(vault, "db1", "demo", known, first.directory)
+    present = restic._identified(vault, "db1", "demo", known, first.directory)
     assert sorted({line["system"] for line in present}) == [ONE, TWO]
 
 
@@ -114,7 +117,7 @@ def test_a_cluster_that_was_upgraded_goes_on(tmp_path, vault):
     label, done = host.back_up(2, retention={"last": 1})
     assert there(vault) == [(label, host.server)] and len(done["forgotten"]) == 1
     # Of a new machine nobody knows whether it took the other's place.
-    (host.state / identity.FILE).unlink()
+    (host.state / machine_identity.FILE).unlink()
     shutil.rmtree(str(host.directory))
     host.directory.mkdir(mode=0o700)
     host.server = "7300000000000000003"
@@ -124,21 +127,21 @@ def test_a_cluster_that_was_upgraded_goes_on(tmp_path, vault):
 
 def test_the_repositorys_own_host_counts_each_machines_archives(tmp_path, vault):
     """Two machines have copied before their systems were compared."""
-    offsite.ensure(vault, known=False)
+    restic.ensure(vault, known=False)
     host = Host(tmp_path / "one")
     job = host.configure()
     for night, system in ((1, ONE), (2, TWO), (3, ONE)):
         label = kinds.back_up(job, str(host.root), now=NIGHT + 86400 * night)["id"]
-        offsite._copy(vault, job, host.directory / label, system, ())
+        restic._copy(vault, job, host.directory / label, system, ())
     entries = catalog.remote(vault)
     assert [each["system"] for each in entries] == [ONE, TWO, ONE]
     with pytest.raises(SauvegardeError, match="Two machines of one name") as caught:
-        choose.one(entries, str(host.database), kinds=("sqlite",))
+        archive_choice.one(entries, str(host.database), kinds=("sqlite",))
     assert ONE in caught.value.why and TWO in caught.value.why
-    chosen = choose.one(entries, str(host.database), entries[1]["id"], kinds=("sqlite",))
+    chosen = archive_choice.one(entries, str(host.database), entries[1]["id"], kinds=("sqlite",))
     assert chosen["system"] == TWO
     settings = dict(vault, policies=[{"host": "db1", "job": "demo", "retention": {"last": 1}}])
-    (done,) = offsite.forget_for_others(settings, kinds.silent)
+    (done,) = restic.forget_for_others(settings, kinds.silent)
     assert len(done["forgotten"]) == 1 and [system for _, system in there(vault)] == [TWO, ONE]
 
 
@@ -146,7 +149,7 @@ def test_a_real_cluster_is_named_by_its_system(cluster, database, tmp_path, vaul
     host = Host(tmp_path / "one")
     job = host.configure(kind="pg_dump", database=database, connection=cluster.values)
     made = kinds.back_up(job, str(host.root))
-    offsite.synchronise(vault, job, kinds.silent)
+    restic.synchronise(vault, job, kinds.silent)
     ((_, system),) = there(vault)
     assert system == made["source"]["server"]["system_identifier"] and system.isdigit()
     assert [line["system"] for line in catalog.local(host.root, "db1")] == [system]

@@ -8,8 +8,10 @@ import re
 import subprocess
 
 import pytest
-from sauvegarde import kinds, postgres
-from sauvegarde.restore import run, side
+from sauvegarde.backup import kinds
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import restore_run
+from sauvegarde.targets import side_database
 
 FORMS = ("archive", "custom", "plain")
 PATH = '"$user", public, tools, gis'
@@ -114,8 +116,8 @@ def made(cluster, text):
 
 def forget(cluster):
     connection = cluster.connect()
-    for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^(site|copy)'"):
-        side.drop(connection, name)
+    for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^(site|copy)'"):
+        side_database.drop(connection, name)
     connection.close()
 
 
@@ -136,8 +138,8 @@ def restored(cluster, folder, form, stock=(), **more):
     else:
         cluster.run("pg_dump", "-F" + form[0], "-f", path, *stock, database="site")
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(folder / "state")}
-    done = run.fill(dict(spec, jobs=2, **more))
-    run.put_in_place(spec, done["id"])
+    done = restore_run.fill(dict(spec, jobs=2, **more))
+    restore_run.put_in_place(spec, done["id"])
     return done
 
 
@@ -145,7 +147,7 @@ def asked(cluster, database, statement):
     """The answer as text, whatever timeouts the database has."""
     done = subprocess.run(
         [str(cluster.binaries / "psql"), "-XAtqc", f"SET search_path = {PATH}; {statement}"],
-        env=postgres.environment(cluster.server, database, PGOPTIONS="-c statement_timeout=0"),
+        env=postgres_server.environment(cluster.server, database, PGOPTIONS="-c statement_timeout=0"),
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -157,7 +159,7 @@ def told(cluster, database):
     all functions."""
     done = subprocess.run(
         [str(cluster.binaries / "pg_dump")],
-        env=postgres.environment(cluster.server, database),
+        env=postgres_server.environment(cluster.server, database),
         stdout=subprocess.PIPE,
         check=True,
     )

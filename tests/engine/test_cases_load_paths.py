@@ -5,17 +5,25 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from sauvegarde import kinds, postgres
+from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import contents, extension_rows, function_paths, row_checks, run, script, side
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import (
+    check_constraints,
+    extension_rows,
+    function_search_paths,
+    restore_run,
+)
+from sauvegarde.restore.dump import contents, sql_script
+from sauvegarde.targets import side_database
 
 FORMS = ("archive", "custom", "plain", "inserts")
 
 
 def forget(cluster):
     connection = cluster.connect()
-    for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^paths'"):
-        side.drop(connection, name)
+    for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^paths'"):
+        side_database.drop(connection, name)
     connection.close()
 
 
@@ -38,8 +46,8 @@ def filled(cluster, folder, form, *stock):
         cluster.run("pg_dump", *options, *stock, "-f", path, database="paths")
     spec = {"connection": cluster.values, "path": str(path), "database": "paths_back", "jobs": 2}
     spec["directory"] = str(folder / "state")
-    done = run.fill(spec)
-    run.put_in_place(spec, done["id"])
+    done = restore_run.fill(spec)
+    restore_run.put_in_place(spec, done["id"])
     return done
 
 
@@ -111,16 +119,19 @@ PATHS = {
 
 def test_lists_of_names_are_kept_as_the_server_keeps_them(empty):
     for said, kept in PATHS.items():
-        stored = side.stored("search_path", said)
+        stored = side_database.stored("search_path", said)
         for value in (stored, kept):
-            for statement in side.databases.setting_statements("paths", {"search_path": value}, {}):
+            for statement in side_database.database_properties.setting_statements("paths", {"search_path": value}, {}):
                 empty.execute(statement + "; SELECT 1")
             (found,) = empty.execute(
                 "SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
                 " WHERE datname = 'paths'"
             )
             assert found[0] == ["search_path=" + kept]
-    assert side.stored("work_mem", "'8MB'") == "8MB" and side.stored("DateStyle", "'iso, mdy'") == "iso, mdy"
+    assert (
+        side_database.stored("work_mem", "'8MB'") == "8MB"
+        and side_database.stored("DateStyle", "'iso, mdy'") == "iso, mdy"
+    )
 
 
 @pytest.mark.parametrize("path", ["'my-schema'", "'$user'", "'GIS'", "'x''; DROP TABLE t; --', 'GIS'"])
@@ -162,9 +173,11 @@ def test_computed_rows_wait_in_the_folder_of_the_run(empty, tmp_path, monkeypatc
     empty.execute(COMPUTED, "paths")
     places = []
     monkeypatch.setattr(
-        run.waiting.tempfile,
+        restore_run.deferred_rows.tempfile,
         "TemporaryFile",
-        lambda dir=None, real=run.waiting.tempfile.TemporaryFile, **more: places.append(dir) or real(dir=dir, **more),
+        lambda dir=None, real=restore_run.deferred_rows.tempfile.TemporaryFile, **more: (
+            places.append(dir) or real(dir=dir, **more)
+        ),
     )
     done = filled(empty, tmp_path, form)
     assert str(tmp_path / "state" / done["id"] / "work") in places
@@ -175,25 +188,25 @@ def test_computed_rows_wait_in_the_folder_of_the_run(empty, tmp_path, monkeypatc
 
 def test_rows_do_not_wait_on_a_full_disk(empty, tmp_path, monkeypatch):
     empty.execute(COMPUTED, "paths")
-    ready, free = run.load.Target.ready_for_data, [2**40]
+    ready, free = restore_run.dump_load.Target.ready_for_data, [2**40]
 
     def fill_up(target):
         ready(target)
         free[0] = 0
 
-    monkeypatch.setattr(run.source.archive, "free_bytes", lambda _: free[0])
-    monkeypatch.setattr(run.room, "guarded", lambda *_: run.contextlib.ExitStack())
-    monkeypatch.setattr(run.load.Target, "ready_for_data", fill_up)
+    monkeypatch.setattr(restore_run.dump_file.store, "free_bytes", lambda _: free[0])
+    monkeypatch.setattr(restore_run.disk_guard, "guarded", lambda *_: restore_run.contextlib.ExitStack())
+    monkeypatch.setattr(restore_run.dump_load.Target, "ready_for_data", fill_up)
     with pytest.raises(SauvegardeError) as caught:
         filled(empty, tmp_path, "plain")
     assert caught.value.what.startswith("There is too little space to unpack")
     free[0] = 2**40
-    monkeypatch.setattr(run.load.Target, "ready_for_data", ready)
+    monkeypatch.setattr(restore_run.dump_load.Target, "ready_for_data", ready)
     full = Path("/dev/full").open("w+b", 0)  # noqa: SIM115 - it is the Waiting's
-    monkeypatch.setattr(run.waiting.tempfile, "TemporaryFile", lambda **_: full)
-    piece = script.Sql(script.Entry("TABLE DATA", "public", "t", ""), b"INSERT")
+    monkeypatch.setattr(restore_run.deferred_rows.tempfile, "TemporaryFile", lambda **_: full)
+    piece = sql_script.Sql(sql_script.Entry("TABLE DATA", "public", "t", ""), b"INSERT")
     with pytest.raises(SauvegardeError) as caught:
-        run.waiting.Waiting(tmp_path, lambda _: None).take(piece)
+        restore_run.deferred_rows.Waiting(tmp_path, lambda _: None).take(piece)
     assert "kept aside" in caught.value.what and "No space left" in caught.value.why
     full.close()
 
@@ -235,12 +248,12 @@ MERGED = {
 def test_rows_of_extensions_are_merged(empty, name):
     columns, filled_with, listed, rows, merged = MERGED[name]
     empty.execute(f"CREATE TABLE kept ({columns}); INSERT INTO kept {filled_with}; SELECT 1", "paths")
-    connection = postgres.connect(empty.server, "paths")
+    connection = postgres_server.connect(empty.server, "paths")
     statement = f"COPY public.kept ({listed}) FROM stdin;"
     for _ in range(2):  # each restore tries more than once
         given = contents.Spooled("public", "kept", statement, "utf-8", io.BytesIO(rows.encode()))
         assert extension_rows.merge(connection, given)
-        found = [each for (each,) in postgres.query(connection, "SELECT kept::text FROM public.kept ORDER BY 1")]
+        found = [each for (each,) in postgres_server.query(connection, "SELECT kept::text FROM public.kept ORDER BY 1")]
         assert found == merged
     connection.close()
 
@@ -250,7 +263,7 @@ def test_database_errors_between_the_steps_are_told_in_words(empty, tmp_path, mo
     def fail(*_):
         raise psycopg2.OperationalError("the connection is gone")
 
-    place = function_paths.FunctionPaths if step in ("give", "release") else row_checks
+    place = function_search_paths.FunctionPaths if step in ("give", "release") else check_constraints
     monkeypatch.setattr(place, step, fail)
     with pytest.raises(SauvegardeError) as caught:
         filled(empty, tmp_path, "custom")

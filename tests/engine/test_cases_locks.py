@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from conftest import wait_until
-from sauvegarde import archive, fingerprint, kinds, postgres, process
-from sauvegarde.restore import run
+from sauvegarde.archive import store
+from sauvegarde.backup import kinds
+from sauvegarde.postgres import fingerprint, postgres_server
+from sauvegarde.restore import restore_run
+from sauvegarde.system import process
 
 SCHEMA = "CREATE TABLE big AS SELECT i, (SELECT string_agg(md5((i + k)::text), '') FROM generate_series(1, 60) k) AS t"
 SCHEMA += " FROM generate_series(1, {}) i; CREATE TABLE of_index AS SELECT i FROM generate_series(1, 500) i;"
@@ -22,15 +25,17 @@ def test_a_table_is_waited_for_before_others_are_held(cluster, database, reposit
     """Somebody who has one table to himself and then wants another gets it; the job comes after him."""
     cluster.execute("CREATE TABLE a AS SELECT 1 AS i; CREATE TABLE z AS SELECT 2 AS i", database)
     holder = cluster.connect(database)
-    postgres.execute(holder, "BEGIN; LOCK TABLE z IN ACCESS EXCLUSIVE MODE")
+    postgres_server.execute(holder, "BEGIN; LOCK TABLE z IN ACCESS EXCLUSIVE MODE")
     made = []
     thread = threading.Thread(target=lambda: made.append(kinds.back_up(job(cluster, database), repository)))
     thread.start()
     try:
         wait_until(lambda: cluster.execute("SELECT 1 FROM pg_locks WHERE NOT granted"))
         time.sleep(0.5)
-        postgres.execute(holder, "SET LOCAL lock_timeout TO '300ms'; ALTER TABLE a ADD j int; INSERT INTO z VALUES (3)")
-        postgres.execute(holder, "COMMIT")
+        postgres_server.execute(
+            holder, "SET LOCAL lock_timeout TO '300ms'; ALTER TABLE a ADD j int; INSERT INTO z VALUES (3)"
+        )
+        postgres_server.execute(holder, "COMMIT")
     finally:
         holder.close()
         thread.join()
@@ -62,7 +67,7 @@ def test_a_statement_that_comes_between_is_given_way(cluster, database, reposito
 def restored(cluster, repository, manifest, tmp_path):
     """Restore the archive with stock tools and compare it."""
     plain = tmp_path / "plain"
-    archive.expand(repository / "demo" / manifest["id"], plain)
+    store.expand(repository / "demo" / manifest["id"], plain)
     cluster.execute("DROP DATABASE IF EXISTS restored")
     cluster.execute("CREATE DATABASE restored TEMPLATE template0")
     try:
@@ -87,18 +92,18 @@ TIMEOUTS = {
 
 def test_no_timeout_of_the_site_ends_a_session(cluster, database, repository):
     number = int(cluster.execute("SHOW server_version_num")[0][0])
-    name = postgres.quoted(database)
+    name = postgres_server.quoted(database)
     there = [setting for setting, since in TIMEOUTS.items() if number >= since]
     cluster.execute("CREATE TABLE t AS SELECT i, repeat('x', 1000) AS t FROM generate_series(1, 20000) i", database)
     for setting in there:
         cluster.execute(f"ALTER DATABASE {name} SET {setting} TO '{LIMIT}ms'")
     connection = cluster.connect(database)
     try:
-        limits = {setting: postgres.value(connection, f"SHOW {setting}") for setting in there}
+        limits = {setting: postgres_server.value(connection, f"SHOW {setting}") for setting in there}
         assert limits.pop("lock_timeout") == "1min" and set(limits.values()) == {"0"}
     finally:
         connection.close()
-    environment = postgres.environment(cluster.server, database)
+    environment = postgres_server.environment(cluster.server, database)
     for setting in there:
         words = [str(cluster.binaries / "psql"), "-XAtc", f"SELECT pg_sleep({2 * LIMIT / 1000}); SHOW {setting}"]
         told = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=True).stdout.decode().split()
@@ -192,7 +197,7 @@ def test_functions_of_indexes_find_what_they_call(cluster, database, repository)
     """Whatever path the database has; and values that print by the path are the same under all of them."""
     require_bare_names(cluster)
     cluster.execute(SITE, database)
-    name, sums = postgres.quoted(database), []
+    name, sums = postgres_server.quoted(database), []
     for path in ("app, tools", "public", "''", '"$user"'):
         cluster.execute(f"ALTER DATABASE {name} SET search_path TO {path}")
         sums.append(kinds.back_up(job(cluster, database), repository)["fingerprint"])
@@ -227,7 +232,7 @@ def test_no_function_of_the_site_takes_the_place_of_the_servers(cluster, databas
     cluster.execute(SITE + EVIL, database)
     sums = []
     for path in ("app, tools", "evil, pg_catalog, app, tools", "evil, app, tools"):
-        cluster.execute(f"ALTER DATABASE {postgres.quoted(database)} SET search_path TO {path}")
+        cluster.execute(f"ALTER DATABASE {postgres_server.quoted(database)} SET search_path TO {path}")
         sums.append(fingerprint.take(lambda: cluster.connect(database)))
     assert "unproven" not in sums[0] and sums[0] == sums[1] == sums[2]
     cluster.execute("DROP INDEX app.u_more_idx; DROP INDEX app.t_more_idx; DROP INDEX app.t_i_idx", database)
@@ -288,9 +293,9 @@ def test_rows_of_a_foreign_dump_go_in_through_the_partitioned_table(cluster, dat
     dump = tmp_path / "via.dump"
     cluster.run("pg_dump", "-Fc", "--load-via-partition-root", "-f", dump, database=database)
     spec = {"path": str(dump), "database": "via", "connection": cluster.values, "directory": str(tmp_path / "runs")}
-    spec = run.settled(spec)
+    spec = restore_run.settled(spec)
     try:
-        run.put_in_place(spec, run.fill(spec)["id"])
+        restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
         assert cluster.execute("SELECT count(*) FROM log", "via") == [(120,)]
     finally:
         cluster.execute("DROP DATABASE IF EXISTS via")

@@ -6,8 +6,9 @@ import time
 
 import pytest
 from conftest import wait_until
-from sauvegarde import fingerprint, kinds, postgres, summing
-from sauvegarde.kinds import pg_dump
+from sauvegarde.backup import kinds, snapshot_fingerprint
+from sauvegarde.backup.kinds import pg_dump
+from sauvegarde.postgres import fingerprint, postgres_server
 from test_cases_locks import job, restored
 
 TABLES = """
@@ -37,7 +38,7 @@ def before_sum(monkeypatch):
 
 
 def asleep(connection):
-    postgres.query(connection, f"SELECT pg_sleep({SLOW})")
+    postgres_server.query(connection, f"SELECT pg_sleep({SLOW})")
 
 
 def reasons(found):
@@ -92,25 +93,25 @@ def test_an_index_is_rebuilt_while_pg_dump_runs(cluster, database, before_sum):
 
     def slow(connection):
         # It locks the index, as the sum does.
-        postgres.query(connection, "SELECT count(*) FROM public.a WHERE i = 1")
+        postgres_server.query(connection, "SELECT count(*) FROM public.a WHERE i = 1")
         thread.start()
         asleep(connection)
 
     before_sum["a"] = slow
     with contextlib.ExitStack() as stack:
         leader, *dumps = (
-            stack.enter_context(contextlib.closing(postgres.connect(cluster.server, database, application)))
+            stack.enter_context(contextlib.closing(postgres_server.connect(cluster.server, database, application)))
             for application in ("sauvegarde", "like pg_dump", "like pg_dump")
         )
-        name = stack.enter_context(postgres.snapshot(leader))
-        postgres.execute(dumps[0], "BEGIN; LOCK TABLE a, z, big, big_2 IN ACCESS SHARE MODE")
+        name = stack.enter_context(postgres_server.snapshot(leader))
+        postgres_server.execute(dumps[0], "BEGIN; LOCK TABLE a, z, big, big_2 IN ACCESS SHARE MODE")
         tables = fingerprint.tables(leader)
-        sums = summing.Summing(lambda: cluster.connect(database), name, 1, "like pg_dump")
+        sums = snapshot_fingerprint.Summing(lambda: cluster.connect(database), name, 1, "like pg_dump")
         with sums:
             wait_until(lambda: thread.ident)
             thread.join(SLOW)
             assert took and took[0] < SLOW / 4
-            postgres.execute(dumps[0], "COMMIT")
+            postgres_server.execute(dumps[0], "COMMIT")
             sums.dumped()
             assert "unproven" not in sums.result(tables)
 
@@ -118,11 +119,11 @@ def test_an_index_is_rebuilt_while_pg_dump_runs(cluster, database, before_sum):
 @pytest.mark.parametrize("seconds", [2, None])
 def test_an_index_that_somebody_has_to_himself_is_not_waited_for(cluster, database, repository, monkeypatch, seconds):
     """REINDEX keeps a query from being planned; no other path helps there. A moment later it may be free."""
-    monkeypatch.setattr(summing, "_PATIENCE", summing._PATIENCE if seconds else 1)
+    monkeypatch.setattr(snapshot_fingerprint, "_PATIENCE", snapshot_fingerprint._PATIENCE if seconds else 1)
     cluster.execute(TABLES, database)
     other = cluster.connect(database)
-    postgres.execute(other, "BEGIN; REINDEX INDEX of_a")
-    timer = threading.Timer(seconds or 600, lambda: postgres.execute(other, "COMMIT"))
+    postgres_server.execute(other, "BEGIN; REINDEX INDEX of_a")
+    timer = threading.Timer(seconds or 600, lambda: postgres_server.execute(other, "COMMIT"))
     timer.start()
     began = time.monotonic()
     try:
@@ -140,7 +141,7 @@ def test_a_table_that_is_emptied_just_after_the_dump_is_unproven(
 ):
     """TRUNCATE is not hidden by a snapshot, and its lock may come before it is known that pg_dump has ended."""
     cluster.execute(TABLES, database)
-    emptied, dumped = threading.Event(), summing.Summing.dumped
+    emptied, dumped = threading.Event(), snapshot_fingerprint.Summing.dumped
     before_sum["a"] = lambda _: emptied.wait(60)
 
     def later(sums):
@@ -149,8 +150,8 @@ def test_a_table_that_is_emptied_just_after_the_dump_is_unproven(
         wait_until(lambda: sums._missed or sums._sums.has(fingerprint.Table("public", "z")))
         dumped(sums)
 
-    monkeypatch.setattr(summing.Summing, "dumped", later)
-    monkeypatch.setattr(summing, "_HELD_AHEAD", 0)
+    monkeypatch.setattr(snapshot_fingerprint.Summing, "dumped", later)
+    monkeypatch.setattr(snapshot_fingerprint, "_HELD_AHEAD", 0)
     found = kinds.back_up(job(cluster, database), repository)
     assert list(reasons(found)) == ["TABLE public.z"]
     restored(cluster, repository, found, tmp_path)
@@ -161,17 +162,17 @@ def test_few_connections_make_no_backup_fail(cluster, database, repository, limi
     """pg_dump goes first; what sessions there are then sum the tables."""
     cluster.execute(f"CREATE ROLE few LOGIN CONNECTION LIMIT {limit}")
     try:
-        cluster.execute(f"GRANT ALL ON DATABASE {postgres.quoted(database)} TO few")
+        cluster.execute(f"GRANT ALL ON DATABASE {postgres_server.quoted(database)} TO few")
         cluster.execute(f"GRANT CREATE ON SCHEMA public TO few; SET ROLE few; {TABLES}", database)
         found = kinds.back_up(job(cluster, database, connection=dict(cluster.values, user="few")), repository)
         assert list(found["fingerprint"]["tables"]) == NAMES and reasons(found) == {}
     finally:
         cluster.execute("DROP OWNED BY few CASCADE", database)
-        cluster.execute(f"REVOKE ALL ON DATABASE {postgres.quoted(database)} FROM few; DROP ROLE few")
+        cluster.execute(f"REVOKE ALL ON DATABASE {postgres_server.quoted(database)} FROM few; DROP ROLE few")
 
 
 def ended(connection):
-    postgres.query(connection, "SELECT pg_terminate_backend(pg_backend_pid())")
+    postgres_server.query(connection, "SELECT pg_terminate_backend(pg_backend_pid())")
 
 
 @pytest.mark.parametrize("table, lost", [("big", []), ("a", ["TABLE public.a"])])
@@ -191,7 +192,7 @@ def test_a_lost_session_makes_no_backup_fail(cluster, database, repository, tmp_
 def without_room(connection):
     """As where pg_dump's locks have filled the server's lock table."""
     words = "RAISE EXCEPTION 'out of shared memory' USING ERRCODE = '53200'"
-    postgres.execute(connection, f"DO $$BEGIN {words}; END$$")
+    postgres_server.execute(connection, f"DO $$BEGIN {words}; END$$")
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -212,10 +213,10 @@ def test_a_sum_without_room_for_its_locks_is_taken_later(cluster, database, repo
 
 def test_without_any_session_the_dump_is_published(cluster, database, repository, monkeypatch):
     def refused(_):
-        raise postgres.SauvegardeError("No connection.", "FATAL:  sorry, too many clients already")
+        raise postgres_server.SauvegardeError("No connection.", "FATAL:  sorry, too many clients already")
 
     cluster.execute(TABLES, database)
-    monkeypatch.setattr(summing.Summing, "_session", refused)
+    monkeypatch.setattr(snapshot_fingerprint.Summing, "_session", refused)
     found = kinds.back_up(job(cluster, database), repository)
     assert found["fingerprint"]["tables"] == {} and len(reasons(found)) == 5
     assert all("too many clients" in why for why in reasons(found).values())
@@ -229,8 +230,8 @@ def test_a_cancelling_that_is_lost_is_repeated(cluster, database, before_sum, mo
     monkeypatch.setattr(fingerprint, "cancel", lambda all_: cancel(all_) if len(lost) > 1 else lost.append(all_))
     leader = cluster.connect(database)
     with contextlib.ExitStack() as stack:
-        name = stack.enter_context(postgres.snapshot(leader))
-        sums = stack.enter_context(summing.Summing(lambda: cluster.connect(database), name, 1, "nothing"))
+        name = stack.enter_context(postgres_server.snapshot(leader))
+        sums = stack.enter_context(snapshot_fingerprint.Summing(lambda: cluster.connect(database), name, 1, "nothing"))
         sums.dumped()
         wait_until(lambda: cluster.execute("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"))
         began = time.monotonic()
@@ -241,6 +242,6 @@ def test_a_cancelling_that_is_lost_is_repeated(cluster, database, before_sum, mo
 def test_the_last_attempt_says_what_has_changed(cluster, database, repository, monkeypatch):
     cluster.execute(TABLES, database)
     monkeypatch.setattr(pg_dump, "_ATTEMPTS", 1)
-    monkeypatch.setattr(summing.Summing, "stale", lambda _: ['"public"."z"'])
+    monkeypatch.setattr(snapshot_fingerprint.Summing, "stale", lambda _: ['"public"."z"'])
     found = kinds.back_up(job(cluster, database), repository)
     assert [each for each in found["warnings"] if 'The table "public"."z" was changed' in each]

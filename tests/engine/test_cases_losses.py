@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from sauvegarde import kinds, postgres
+from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import losses, run, side, words
+from sauvegarde.postgres import postgres_server
+from sauvegarde.report import render
+from sauvegarde.restore import losses, restore_run
+from sauvegarde.targets import side_database
 
 FORMS = ("ours", "c", "p")
 
@@ -63,9 +66,9 @@ def lossy(cluster, tmp_path_factory):
 def forget(cluster, *keep):
     connection = cluster.connect()
     try:
-        for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE NOT datistemplate"):
+        for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE NOT datistemplate"):
             if name not in ("postgres", *keep):
-                side.drop(connection, name)
+                side_database.drop(connection, name)
     finally:
         connection.close()
 
@@ -85,15 +88,15 @@ def spec(cluster, tmp_path, path, accept=(), **more):
 def refused(wanted):
     """The error of a restore that loses something, and the names in the setting that it prints."""
     with pytest.raises(SauvegardeError) as told:
-        run.fill(wanted)
+        restore_run.fill(wanted)
     printed = re.search(r"^restore_accept_losses: (\[.*\])$", told.value.fix, re.MULTILINE)
     assert printed, str(told.value)
     return told.value, json.loads(printed.group(1))
 
 
 def restored(wanted):
-    done = run.fill(wanted)
-    return done, words.of_swap(done, run.put_in_place(wanted, done["id"]))
+    done = restore_run.fill(wanted)
+    return done, render.of_swap(done, restore_run.put_in_place(wanted, done["id"]))
 
 
 @pytest.mark.parametrize("form", (*FORMS, "inserts"))
@@ -111,7 +114,7 @@ def test_one_run_finds_all_and_accepting_them_loses_nothing_else(cluster, lossy,
     ]
     assert sorted(done["proof"]["without"]) == sorted(LOST)
     assert sum(line.startswith("Lost: ") for line in report) == 5
-    (listed,) = run.losses_of_live(dict(wanted, database=""))
+    (listed,) = restore_run.losses_of_live(dict(wanted, database=""))
     assert listed["database"] == "back" and sorted(listed["objects"]) == sorted(LOST)
     assert any("child_parent_fkey (kept NOT VALID)" in line for line in report)
     found = cluster.execute(
@@ -145,7 +148,7 @@ def test_what_is_not_accepted_stops_it_and_what_did_not_fail_is_said(cluster, lo
 def test_a_misspelt_name_is_refused_before_anything_is_done(cluster, lossy, tmp_path, form):
     wanted = spec(cluster, tmp_path, lossy[form], ["CONSTRAINT public.child child_parent_fky"])
     with pytest.raises(SauvegardeError) as told:
-        run.fill(wanted)
+        restore_run.fill(wanted)
     assert "not started" in told.value.what and "child_parent_fky" in told.value.what
     assert "CONSTRAINT public.child child_parent_fkey" in told.value.why
 
@@ -345,7 +348,7 @@ def test_what_is_certain_stands_in_the_plan(cluster, tmp_path, name):
     if int(cluster.execute("SHOW server_version_num")[0][0]) < since:
         pytest.skip("this server still has it")
     wanted = spec(cluster, tmp_path, dump_of(tmp_path / "old.sql", *entries))
-    plan = run.make_plan(wanted)
+    plan = restore_run.make_plan(wanted)
     assert plan["obstacles"][0]["object"] == expected[0] and plan["obstacles"][0]["fix"]
     assert {each["object"] for each in plan["losses"]} == set(expected) | (
         {"TABLE DATA public.t"} & {each["object"] for each in plan["losses"]}
@@ -353,9 +356,9 @@ def test_what_is_certain_stands_in_the_plan(cluster, tmp_path, name):
     error, names = refused(wanted)
     assert sorted(names) == sorted(expected) and error.why.count("Fix: ") == 1
     accepted = dict(wanted, accept_losses=names)
-    plan = run.make_plan(accepted)
+    plan = restore_run.make_plan(accepted)
     assert plan["obstacles"] == [] and all(each["accepted"] for each in plan["losses"])
-    assert sum(line.startswith("Lost: ") for line in words.of_plan(plan)) == len(plan["losses"])
+    assert sum(line.startswith("Lost: ") for line in render.of_plan(plan)) == len(plan["losses"])
     restored(accepted)
     assert cluster.execute("SELECT array_agg(abstime ORDER BY id) FROM good", "back") == [(["x", "y"],)]
     forget(cluster, "lossy")
@@ -378,7 +381,7 @@ def test_what_postgis_removed_stands_in_the_plan(cluster, tmp_path):
         ),
     )
     wanted = spec(cluster, tmp_path, path)
-    assert [each["object"] for each in run.make_plan(wanted)["obstacles"]] == ["VIEW public.v"]
+    assert [each["object"] for each in restore_run.make_plan(wanted)["obstacles"]] == ["VIEW public.v"]
     _, names = refused(wanted)
     assert names == ["VIEW public.v"]
     restored(dict(wanted, accept_losses=names))
@@ -443,12 +446,12 @@ def test_an_extension_that_nothing_uses_is_left_out_by_name(cluster, tmp_path, e
     extension.remove("only_there")
     for path in paths.values():
         wanted = spec(cluster, tmp_path, path)
-        (found,) = run.make_plan(wanted)["obstacles"]
+        (found,) = restore_run.make_plan(wanted)["obstacles"]
         assert found["object"] == "EXTENSION only_there" and "apt" not in found["fix"]
         _, names = refused(wanted)
         assert sorted(names) == ["CONSTRAINT public.c c_fkey", "EXTENSION only_there"], "one run finds both"
         accepted = dict(wanted, accept_losses=names)
-        assert run.make_plan(accepted)["obstacles"] == []
+        assert restore_run.make_plan(accepted)["obstacles"] == []
         _, report = restored(accepted)
         assert any(line.startswith("Lost:   EXTENSION only_there") for line in report)
         assert cluster.execute("SELECT i, (SELECT count(*) FROM c) FROM t", "back") == [(1, 1)]
@@ -469,7 +472,7 @@ def test_what_uses_a_missing_extension_goes_with_it(cluster, tmp_path, extension
     expected = ["EXTENSION only_there", "INDEX public.ti", "TABLE DATA public.u", "TABLE public.u", "VIEW public.v"]
     for form, path in paths.items():
         wanted = spec(cluster, tmp_path, path)
-        plan = run.make_plan(wanted)
+        plan = restore_run.make_plan(wanted)
         if form != "p":
             assert sorted(each["object"] for each in plan["losses"]) == expected
         error, names = refused(wanted)
@@ -496,7 +499,7 @@ def test_an_extension_of_one_database_is_left_out_with_its_rows(cluster, tmp_pat
     )
     for path in dumps(cluster, tmp_path, "cloud").values():
         wanted = spec(cluster, tmp_path, path)
-        (found,) = run.make_plan(wanted)["obstacles"]
+        (found,) = restore_run.make_plan(wanted)["obstacles"]
         assert found["object"] == "EXTENSION pg_cron" and "CREATE EXTENSION pg_cron" in found["fix"]
         _, names = refused(wanted)
         assert names == ["EXTENSION pg_cron", "TABLE DATA cron.job"]
@@ -554,12 +557,12 @@ def test_tables_with_oids_in_an_archive_are_a_note_of_the_plan(cluster, lossy, t
     cluster.run("pg_dump", "-Fd", "-f", path, database="cloud")
     wanted = spec(cluster, tmp_path, path)
     note = "Tables WITH OIDS are restored without OIDs."
-    assert note not in [each["what"] for each in run.make_plan(wanted)["warnings"]]
+    assert note not in [each["what"] for each in restore_run.make_plan(wanted)["warnings"]]
     index = path / "toc.dat"
     text, flag = index.read_bytes(), b"\0\5\0\0\0false"
     at = text.index(flag, text.index(b"CREATE TABLE public.t"))
     index.write_bytes(text[:at] + b"\0\4\0\0\0true" + text[at + len(flag) :])
-    assert note in [each["what"] for each in run.make_plan(wanted)["warnings"]]
+    assert note in [each["what"] for each in restore_run.make_plan(wanted)["warnings"]]
     done, _ = restored(wanted)
     assert note in [each["what"] for each in done["warned"]]
     assert cluster.execute("SELECT i FROM t", "back") == [(1,)]

@@ -1,7 +1,7 @@
 """Losses inside partitioned tables, whose fingerprint is one sum: they are accepted like others."""
 
 import pytest
-from sauvegarde import kinds
+from sauvegarde.backup import kinds
 from test_cases_losses import forget, refused, restored, spec
 
 # A function that refuses elsewhere stands for whatever a target cannot do: here it compares partition bounds.

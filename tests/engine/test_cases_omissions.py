@@ -4,8 +4,9 @@ import contextlib
 import stat
 
 import pytest
-from sauvegarde import foreign_keys, kinds, omissions, postgres
-from sauvegarde.restore import run
+from sauvegarde.backup import kinds
+from sauvegarde.postgres import foreign_keys, omissions, postgres_server
+from sauvegarde.restore import restore_run
 
 ROLES = ("app_of_omissions", "dumper_of_omissions")
 
@@ -66,13 +67,13 @@ def test_what_the_dump_role_may_not_see(cluster, database, roles, repository, tm
 
 def test_what_pg_dump_says_is_kept(cluster, database, repository, tmp_path, monkeypatch):
     """Whatever it is: here through a pg_dump that says something of its own and ends well."""
-    real = postgres.client("pg_dump", cluster.connect().server_version)
+    real = postgres_server.client("pg_dump", cluster.connect().server_version)
     said = tmp_path / "pg_dump"
     said.write_text(f'#!/bin/sh\n{real.path} "$@" || exit\necho "pg_dump: warning: odd" >&2\necho "  more" >&2\n')
     said.chmod(said.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    of = postgres.client
+    of = postgres_server.client
     monkeypatch.setattr(
-        postgres,
+        postgres_server,
         "client",
         lambda tool, number: real._replace(path=str(said)) if tool == "pg_dump" else of(tool, number),
     )
@@ -145,7 +146,7 @@ def test_a_look_waits_for_nobody_and_keeps_to_its_time(cluster, database):
         database,
     )
     with contextlib.closing(cluster.connect(database)) as holder:
-        postgres.execute(holder, "BEGIN; LOCK TABLE p")
+        postgres_server.execute(holder, "BEGIN; LOCK TABLE p")
         look = foreign_keys.Look(lambda: cluster.connect(database), 0.2)
         look.start()
         look.join(10)
@@ -195,7 +196,7 @@ def test_topologies_go_on_with_new_numbers(cluster, database, repository, tmp_pa
     setting += " WHERE d.datname = current_database()"
     kept = cluster.execute(setting, database)
     for path in (repository / "demo" / made["id"], tmp_path / "plain.sql"):
-        spec = run.settled(
+        spec = restore_run.settled(
             {
                 "path": str(path),
                 "database": "topologies",
@@ -205,7 +206,7 @@ def test_topologies_go_on_with_new_numbers(cluster, database, repository, tmp_pa
             }
         )
         try:
-            run.put_in_place(spec, run.fill(spec)["id"])
+            restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
             assert cluster.execute("SELECT topology.CreateTopology('next', 2154)", "topologies") == [(2,)]
             assert cluster.execute(setting, "topologies") == kept != []
         finally:

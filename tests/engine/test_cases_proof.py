@@ -3,9 +3,11 @@
 import contextlib
 
 import pytest
-from sauvegarde import fingerprint, kinds, postgres
-from sauvegarde.errors import DAMAGED, SauvegardeError
-from sauvegarde.restore import run, side
+from sauvegarde.backup import kinds
+from sauvegarde.errors import Damaged, SauvegardeError
+from sauvegarde.postgres import fingerprint, postgres_server
+from sauvegarde.restore import restore_run
+from sauvegarde.targets import side_database
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +22,14 @@ def wanted(cluster, tmp_path_factory):
     path = root / "j" / kinds.back_up(job, root)["id"]
     yield {"connection": cluster.values, "path": str(path), "database": "proof", "directory": str(root / "restores")}
     with contextlib.closing(cluster.connect()) as connection:
-        side.drop(connection, "proof")
+        side_database.drop(connection, "proof")
 
 
 def fail(monkeypatch, name, code, words="told by the test"):
     """Let the server fail while it reads what `name` (of fingerprint's functions) sums."""
 
     def refused(connection, *_):
-        postgres.execute(connection, f"DO $$ BEGIN RAISE EXCEPTION '{words}' USING ERRCODE = '{code}'; END $$")
+        postgres_server.execute(connection, f"DO $$ BEGIN RAISE EXCEPTION '{words}' USING ERRCODE = '{code}'; END $$")
 
     monkeypatch.setattr(fingerprint, name, refused)
 
@@ -45,8 +47,8 @@ def fail(monkeypatch, name, code, words="told by the test"):
 def test_a_failure_of_the_server_is_no_damage(cluster, wanted, monkeypatch, name, code, words, fix):
     fail(monkeypatch, name, code, words)
     with pytest.raises(SauvegardeError) as told:
-        run.fill(wanted)
-    assert told.value.exit_code != DAMAGED and words in told.value.why
+        restore_run.fill(wanted)
+    assert told.value.exit_code != Damaged.exit_code and words in told.value.why
     assert fix in told.value.fix and "archive is not at fault" in told.value.fix
     assert "could not be read" in told.value.what and "nothing was swapped" in told.value.what
 
@@ -54,8 +56,8 @@ def test_a_failure_of_the_server_is_no_damage(cluster, wanted, monkeypatch, name
 def test_rows_that_cannot_be_read_are_a_difference(cluster, wanted, monkeypatch):
     fail(monkeypatch, "sum_table", "22012")
     with pytest.raises(SauvegardeError) as told:
-        run.fill(wanted)
-    assert told.value.exit_code == DAMAGED and "TABLE public.one" in told.value.why
+        restore_run.fill(wanted)
+    assert told.value.exit_code == Damaged.exit_code and "TABLE public.one" in told.value.why
     assert "live database is as it was" in told.value.fix and "Verify this archive" in told.value.fix
 
 

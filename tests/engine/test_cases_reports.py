@@ -13,9 +13,14 @@ from pathlib import Path
 
 import conftest
 import pytest
-from sauvegarde import catalog, fingerprint, kinds, manifest, metrics, postgres, process, runner, uncovered
-from sauvegarde.restore import roles as restore_roles
-from sauvegarde.restore import run, words
+from sauvegarde import catalog
+from sauvegarde.archive import manifest
+from sauvegarde.backup import kinds, pipeline, uncovered_databases
+from sauvegarde.postgres import fingerprint, postgres_server
+from sauvegarde.report import metrics, render
+from sauvegarde.restore import dump_roles as restore_roles
+from sauvegarde.restore import restore_run
+from sauvegarde.system import process
 
 SHARED = Path(os.environ.get("SAUVEGARDE_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 BY_96 = SHARED / "cases" / "files" / "32-one-table-by-9.6.dump"
@@ -28,9 +33,9 @@ def job(cluster, database, **more):
 def restore(cluster, tmp_path, path, database, **more):
     """The run's state and the lines of its report; the database is put beside."""
     spec = dict({"path": str(path), "database": database, "connection": cluster.values, "mode": "beside"}, **more)
-    spec = run.settled(dict(spec, directory=str(tmp_path / "runs")))
-    filled = run.fill(spec)
-    return filled, run.put_in_place(spec, filled["id"])["lines"]
+    spec = restore_run.settled(dict(spec, directory=str(tmp_path / "runs")))
+    filled = restore_run.fill(spec)
+    return filled, restore_run.put_in_place(spec, filled["id"])["lines"]
 
 
 @contextlib.contextmanager
@@ -38,7 +43,7 @@ def standby_of(cluster):
     """A streaming replica of the cluster, as another Cluster."""
     found = conftest.Cluster(cluster.binaries, Path(tempfile.mkdtemp(prefix="sauvegarde-standby-")))
     found.port = cluster.port + 5000
-    found.server = postgres.Server(host=str(found.folder), port=found.port, user="postgres")
+    found.server = postgres_server.Server(host=str(found.folder), port=found.port, user="postgres")
     found.values = {"host": str(found.folder), "port": found.port, "user": "postgres"}
     if os.geteuid() == 0:
         shutil.chown(str(found.folder), found.user)
@@ -84,15 +89,15 @@ def test_unlogged_tables_on_a_standby(cluster, database, repository, tmp_path):
     [entry] = [each for each in catalog.of_job(repository, "demo", "db1") if each["kind"] == "pg_dump"]
     assert entry["proven"] == "rows of 2 of 3 tables" and entry["warnings"] == made["warnings"]
     assert [each["object"] for each in entry["unproven"]] == ["TABLE public.cache"]
-    text = metrics.render("demo", "pg_dump", {"last_success": dict(runner._summary(made), ended=1.0)})
+    text = metrics.render("demo", "pg_dump", {"last_success": dict(pipeline._summary(made), ended=1.0)})
     assert 'last_unproven{backup_job="demo",kind="pg_dump"} 1' in text
     assert f'last_warnings{{backup_job="demo",kind="pg_dump"}} {len(made["warnings"])}' in text
 
     path = repository / "demo" / made["id"]
     spec = {"path": str(path), "database": "of_standby", "connection": cluster.values, "mode": "beside"}
-    plan = run.make_plan(dict(spec, directory=str(tmp_path / "runs")))
+    plan = restore_run.make_plan(dict(spec, directory=str(tmp_path / "runs")))
     assert plan["obstacles"] == []
-    noted = [line for line in words.of_plan(plan) if line.startswith("Note:")]
+    noted = [line for line in render.of_plan(plan) if line.startswith("Note:")]
     assert any("unlogged tables" in line for line in noted), noted
     try:
         filled, lines = restore(cluster, tmp_path, path, "of_standby")
@@ -141,7 +146,8 @@ class Jobs:
 
 
 def runner_process(configuration, *arguments):
-    code = f"import sys; sys.path.insert(0, {conftest.ENGINE!r}); from sauvegarde.runner import main; sys.exit(main())"
+    code = f"import sys; sys.path.insert(0, {conftest.ENGINE!r})\n"
+    code += "from sauvegarde.backup.pipeline import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, "--configuration", configuration, *arguments],
         stdout=subprocess.PIPE,
@@ -158,7 +164,7 @@ def test_databases_that_no_job_names(cluster, tmp_path):
     host = Jobs(tmp_path, cluster)
     kept = "covered__before_20260101T000000Z"
     for name in ("covered", "forgotten", kept, "of_template"):
-        cluster.execute(f"CREATE DATABASE {postgres.quoted(name)} TEMPLATE template0")
+        cluster.execute(f"CREATE DATABASE {postgres_server.quoted(name)} TEMPLATE template0")
     cluster.execute("ALTER DATABASE of_template IS_TEMPLATE true")
     try:
         host.add("site", database="covered")
@@ -168,16 +174,16 @@ def test_databases_that_no_job_names(cluster, tmp_path):
             host.run(name)
             assert f'databases_without_job{{backup_job="{name}"' in host.samples(name)
             assert f'kind="{"globals" if name == "globals" else "pg_dump"}"}} 1' in host.samples(name)
-        address = postgres.server(cluster.values).address
+        address = postgres_server.server(cluster.values).address
         listed = json.loads(runner_process(host.configuration, "list"))
         assert listed["databases_without_job"] == [{"server": address, "database": "forgotten"}]
         assert {each["job"]: each["proven"] for each in listed["archives"]}["site"] == "rows of 0 of 0 tables"
         host.add("new", database="forgotten")
-        assert uncovered.listed(host.configuration) == []
+        assert uncovered_databases.listed(host.configuration) == []
     finally:
         cluster.execute("ALTER DATABASE of_template IS_TEMPLATE false")
         for name in ("covered", "forgotten", kept, "of_template"):
-            cluster.execute(f"DROP DATABASE {postgres.quoted(name)}")
+            cluster.execute(f"DROP DATABASE {postgres_server.quoted(name)}")
 
 
 # Globals
@@ -259,7 +265,7 @@ def test_only_roles_that_the_archive_names(cluster, database, repository, tmp_pa
 
 
 def run_lines(cluster, lines, folder):
-    environment = postgres.environment(cluster.server, "postgres")
+    environment = postgres_server.environment(cluster.server, "postgres")
     environment["PATH"] = f"{cluster.binaries}:{environment['PATH']}"
     environment["TMPDIR"] = str(folder.parent)
     for variable in ("PGDATABASE", "PGCLIENTENCODING"):
@@ -277,7 +283,7 @@ def run_lines(cluster, lines, folder):
 
 def source_of(cluster, database):
     with contextlib.closing(cluster.connect(database)) as connection:
-        return kinds.pg_dump.databases.describe(connection)
+        return kinds.pg_dump.database_properties.describe(connection)
 
 
 @pytest.mark.skipif(not BY_96.exists(), reason="the dump by 9.6 is not here (SAUVEGARDE_SHARED)")
@@ -288,7 +294,7 @@ def test_commands_for_a_dump_by_96(cluster, database, tmp_path, form):
     (folder / "dump").mkdir(parents=True)
     source = source_of(cluster, database)
     source["extension_sequences"] = []
-    lines = kinds.pg_dump.by_hand(dict(source, database="by_hand"), postgres.Client("", 90624, "9.6.24"))[form]
+    lines = kinds.pg_dump.by_hand(dict(source, database="by_hand"), postgres_server.Client("", 90624, "9.6.24"))[form]
     after = kinds.pg_dump._after("by_hand", dict(source, database="by_hand"), "UTF8")
     (folder / "after.sql").write_text(after)
     if form == "plain":
@@ -320,7 +326,7 @@ def test_commands_leave_out_nothing_else(cluster, database, repository, tmp_path
     made = kinds.back_up(job(cluster, database), repository)
     source = dict(made["source"], database="by_hand")
     folder = repository / "demo" / made["id"]
-    lines = kinds.pg_dump.by_hand(source, postgres.Client("", number, str(number)))["local"]
+    lines = kinds.pg_dump.by_hand(source, postgres_server.Client("", number, str(number)))["local"]
     after = kinds.pg_dump._after("by_hand", source, "UTF8")
     copy = tmp_path / "copy"
     shutil.copytree(str(folder), str(copy))
@@ -336,13 +342,13 @@ def test_commands_leave_out_nothing_else(cluster, database, repository, tmp_path
 
 def test_a_standby_before_10_is_dumped_without_a_snapshot(cluster, database, repository, tmp_path, monkeypatch):
     """It exports none, which stock needs for several workers only."""
-    properties, arguments, start = postgres.properties, [], process.start
+    properties, arguments, start = postgres_server.properties, [], process.start
 
     def spied(words, **more):
         arguments.extend(words if "pg_dump" in words[0] else [])
         return start(words, **more)
 
-    monkeypatch.setattr(postgres, "properties", lambda it: dict(properties(it), version_num=90624, standby=True))
+    monkeypatch.setattr(postgres_server, "properties", lambda it: dict(properties(it), version_num=90624, standby=True))
     monkeypatch.setattr(process, "start", spied)
     cluster.execute("CREATE TABLE t AS SELECT 1 AS i; CREATE SEQUENCE s; SELECT nextval('s')", database)
     made = kinds.back_up(job(cluster, database), repository)

@@ -8,8 +8,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from sauvegarde import archive, catalog, folders, offsite, passwords, process, uncovered
-from sauvegarde import jobs as settings
+from sauvegarde import catalog
+from sauvegarde import config as settings
+from sauvegarde.archive import store
+from sauvegarde.backup import uncovered_databases
+from sauvegarde.offsite import restic
+from sauvegarde.postgres import passwords
+from sauvegarde.system import job_folders, process
 
 USER, OTHER = "postgres", "nobody"
 
@@ -106,37 +111,37 @@ def jobs(*users):
 
 
 def texts(directory, wanted):
-    return " ".join(str(problem) for problem in folders.problems(directory, wanted))
+    return " ".join(str(problem) for problem in job_folders.problems(directory, wanted))
 
 
 def test_folders_are_made_and_given_away_once(place):
     base = place / "deep" / "archives"
     wanted = jobs(USER, OTHER)
-    assert folders.problems(base, wanted) == []
-    assert folders.ensure(base, wanted, check=True) == [str(base / "job0"), str(base / "job1")]
+    assert job_folders.problems(base, wanted) == []
+    assert job_folders.ensure(base, wanted, check=True) == [str(base / "job0"), str(base / "job1")]
     assert list(place.iterdir()) == []
-    assert folders.ensure(base, wanted) == [str(base / "job0"), str(base / "job1")]
+    assert job_folders.ensure(base, wanted) == [str(base / "job0"), str(base / "job1")]
     assert [shown(each) for each in (base, base / "job0", base / "job1")] == [
         ("root", 0o755),
         (USER, 0o700),
         (OTHER, 0o700),
     ]
-    assert folders.ensure(base, wanted) == []
+    assert job_folders.ensure(base, wanted) == []
 
 
 def test_a_folder_that_is_another_s_or_open_is_made_the_job_s(place):
     base = owned(place / "archives", "root")
     owned(base / "job0", OTHER)
     owned(base / "job1", USER, 0o755)
-    assert len(folders.ensure(base, jobs(USER, USER))) == 2
+    assert len(job_folders.ensure(base, jobs(USER, USER))) == 2
     assert [shown(base / name) for name in ("job0", "job1")] == [(USER, 0o700)] * 2
 
 
-@pytest.mark.parametrize("at", ["job0", folders._PROBE])
+@pytest.mark.parametrize("at", ["job0", job_folders._PROBE])
 def test_a_link_that_is_put_in_the_place_of_a_folder_is_not_followed(place, monkeypatch, at):
     """The job's user owns the folder of the archives, and is faster than root."""
     base, target = owned(place / "archives", USER), owned(place / "target", "root")
-    give, swapped = folders._give, []
+    give, swapped = job_folders._give, []
 
     def swap(path, *arguments):
         name = Path(path).name
@@ -147,13 +152,13 @@ def test_a_link_that_is_put_in_the_place_of_a_folder_is_not_followed(place, monk
         try:
             give(path, *arguments)
         finally:
-            if name.startswith(folders._PROBE) and (base / name).is_symlink():
+            if name.startswith(job_folders._PROBE) and (base / name).is_symlink():
                 (base / name).unlink()
                 (base / name).mkdir()
 
-    monkeypatch.setattr(folders, "_give", swap)
-    with pytest.raises(folders.SauvegardeError) as raised:
-        folders.ensure(base, jobs(USER))
+    monkeypatch.setattr(job_folders, "_give", swap)
+    with pytest.raises(job_folders.SauvegardeError) as raised:
+        job_folders.ensure(base, jobs(USER))
     assert swapped and "cannot be" in str(raised.value)
     assert shown(target) == ("root", 0o755)
 
@@ -161,10 +166,10 @@ def test_a_link_that_is_put_in_the_place_of_a_folder_is_not_followed(place, monk
 @pytest.mark.usefixtures("no_chown")
 def test_where_chown_is_refused_a_user_that_can_write_makes_its_folder(place):
     base = owned(place / "archives", USER)
-    assert folders.problems(base, jobs(USER, USER)) == []
-    assert len(folders.ensure(base, jobs(USER, USER))) == 2
+    assert job_folders.problems(base, jobs(USER, USER)) == []
+    assert len(job_folders.ensure(base, jobs(USER, USER))) == 2
     assert [shown(base / name) for name in ("job0", "job1")] == [(USER, 0o700)] * 2
-    assert folders.ensure(base, jobs(USER, USER)) == []
+    assert job_folders.ensure(base, jobs(USER, USER)) == []
 
 
 @pytest.mark.usefixtures("no_chown")
@@ -172,8 +177,8 @@ def test_where_chown_is_refused_a_single_user_makes_all_of_them(place):
     mount = owned(place / "mount", USER)
     base = mount / "archives"
     assert "it is not the only user" in texts(base, jobs(USER, OTHER))
-    assert folders.problems(base, jobs(USER)) == []
-    folders.ensure(base, jobs(USER))
+    assert job_folders.problems(base, jobs(USER)) == []
+    job_folders.ensure(base, jobs(USER))
     assert [shown(base), shown(base / "job0")] == [(USER, 0o755), (USER, 0o700)]
 
 
@@ -212,19 +217,19 @@ def test_a_link_is_refused_with_the_path_behind_it(place):
 
 
 def test_an_account_that_is_still_to_come_is_no_problem(place):
-    assert folders.problems(place / "archives", jobs("no-such-account")) == []
+    assert job_folders.problems(place / "archives", jobs("no-such-account")) == []
 
 
 def test_archives_that_root_may_not_read_are_listed_as_their_owner(place, monkeypatch):
     owned(place / "job0", USER, 0o700)
-    identifiers = archive.identifiers
+    identifiers = store.identifiers
 
     def squashed(directory):
         if os.geteuid() == 0:
             raise PermissionError(13, "Permission denied", str(directory))
         return identifiers(directory)
 
-    monkeypatch.setattr(archive, "identifiers", squashed)
+    monkeypatch.setattr(store, "identifiers", squashed)
     owned(place / "job0" / "20260101T000000Z", USER, 0o700)
     (line,) = catalog.local(place, "here")
     assert (line["id"], line["verified"]) == ("20260101T000000Z", False)
@@ -255,11 +260,13 @@ def test_a_server_of_this_host_is_one_however_jobs_reach_it(monkeypatch, tmp_pat
     monkeypatch.setattr(settings, "names", lambda *_: sorted(described))
     monkeypatch.setattr(settings, "load", lambda name, *_: described[name])
     for number in range(len(LOCAL)):
-        assert uncovered.named(described[f"job{number}"]) == [f"db{each}" for each in range(len(LOCAL))]
-    assert uncovered.named(described["job6"]) == ["db6"] and uncovered.named(described["job7"]) == ["db7"]
+        assert uncovered_databases.named(described[f"job{number}"]) == [f"db{each}" for each in range(len(LOCAL))]
+    assert uncovered_databases.named(described["job6"]) == ["db6"] and uncovered_databases.named(described["job7"]) == [
+        "db7"
+    ]
     # What the jobs' last runs found is listed once.
-    monkeypatch.setattr(uncovered.state, "read", lambda _: {"without_job": ["forgotten", "db3"]})
-    assert [each["server"] for each in uncovered.listed() if each["database"] == "forgotten"] == [
+    monkeypatch.setattr(uncovered_databases.job_state, "read", lambda _: {"without_job": ["forgotten", "db3"]})
+    assert [each["server"] for each in uncovered_databases.listed() if each["database"] == "forgotten"] == [
         "/var/run/postgresql:5432",
         "/var/run/postgresql:5433",
         "db.example.org:5432",
@@ -282,11 +289,11 @@ def test_a_server_of_this_host_is_one_however_jobs_reach_it(monkeypatch, tmp_pat
 def test_a_check_that_fails_says_what_it_found(monkeypatch, tmp_path, stderr, says, not_says):
     monkeypatch.setattr(process, "find", lambda _name: "restic")
     result = process.Result(["restic"], 1, b"", stderr, 0.0)
-    monkeypatch.setattr(offsite, "_patiently", lambda *_arguments: result)
+    monkeypatch.setattr(restic, "_patiently", lambda *_arguments: result)
     monkeypatch.setattr(process, "run", lambda *_arguments, **_how: result)
-    monkeypatch.setattr(offsite, "_PATIENCE", 0)
+    monkeypatch.setattr(restic, "_PATIENCE", 0)
     vault = {"name": "vault", "repository": "/srv/vault", "password": "canary", "private": str(tmp_path)}
-    with pytest.raises(offsite.SauvegardeError) as raised:
-        offsite.restic(vault, ["check"], "The repository could not be checked; nothing is removed from it.", wait=0)
+    with pytest.raises(restic.SauvegardeError) as raised:
+        restic.restic(vault, ["check"], "The repository could not be checked; nothing is removed from it.", wait=0)
     said = str(raised.value)
     assert says in said and not_says not in said.replace(stderr, "")

@@ -4,8 +4,10 @@ import contextlib
 import subprocess
 
 import pytest
-from sauvegarde import kinds, postgres
-from sauvegarde.restore import run, side
+from sauvegarde.backup import kinds
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import restore_run
+from sauvegarde.targets import side_database
 
 FORMS = ("archive", "custom", "plain")
 
@@ -16,8 +18,10 @@ def source(cluster):
     cluster.execute("CREATE DATABASE source TEMPLATE template0")
     yield cluster
     with contextlib.closing(cluster.connect()) as connection:
-        for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^(source|copy)'"):
-            side.drop(connection, name)
+        for (name,) in postgres_server.query(
+            connection, "SELECT datname FROM pg_database WHERE datname ~ '^(source|copy)'"
+        ):
+            side_database.drop(connection, name)
 
 
 def restore(cluster, folder, form, stock=(), **more):
@@ -30,8 +34,8 @@ def restore(cluster, folder, form, stock=(), **more):
     else:
         cluster.run("pg_dump", "-F" + form[0], "-f", path, *stock, database="source")
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(folder / "state")}
-    done = run.fill(dict(spec, jobs=2, **more))
-    run.put_in_place(spec, done["id"])
+    done = restore_run.fill(dict(spec, jobs=2, **more))
+    restore_run.put_in_place(spec, done["id"])
     return done
 
 
@@ -39,7 +43,7 @@ def definitions(cluster, database):
     """What pg_dump says of a database, under the same settings for all."""
     done = subprocess.run(
         [str(cluster.binaries / "pg_dump"), "--schema-only"],
-        env=postgres.environment(cluster.server, database, PGOPTIONS="-c quote_all_identifiers=off"),
+        env=postgres_server.environment(cluster.server, database, PGOPTIONS="-c quote_all_identifiers=off"),
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -68,7 +72,7 @@ def test_read_only_database_with_a_subscription_is_dropped(source):
     )
     source.execute("ALTER DATABASE source SET default_transaction_read_only = on")
     with contextlib.closing(source.connect()) as connection:
-        assert side.drop(connection, "source") is True
+        assert side_database.drop(connection, "source") is True
 
 
 # The session that runs this takes a backslash for itself.
@@ -117,7 +121,7 @@ def test_comments_on_extensions(source, tmp_path, form):
     finally:
         with contextlib.closing(source.connect()) as connection:
             for name in ("source", "copy"):
-                side.drop(connection, name)
+                side_database.drop(connection, name)
         source.execute('DROP ROLE "its owner"')
 
 

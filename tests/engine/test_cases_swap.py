@@ -3,9 +3,11 @@
 import contextlib
 
 import pytest
-from sauvegarde import kinds, postgres
+from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import run, side, state, swap
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import restore_run, restore_state
+from sauvegarde.targets import side_database, swap
 
 
 @pytest.fixture()
@@ -14,8 +16,8 @@ def site(cluster):
     cluster.execute("CREATE TABLE t (i int); INSERT INTO t SELECT generate_series(1, 3)", "swapped")
     yield cluster
     with contextlib.closing(cluster.connect()) as connection:
-        for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^swapped'"):
-            side.drop(connection, name)
+        for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^swapped'"):
+            side_database.drop(connection, name)
 
 
 @pytest.fixture()
@@ -30,13 +32,13 @@ def spec(site, repository):
 
 
 def status(spec, identifier):
-    (found,) = (each for each in state.runs(spec["directory"], "swapped") if each["id"] == identifier)
+    (found,) = (each for each in restore_state.runs(spec["directory"], "swapped") if each["id"] == identifier)
     return found
 
 
 def refuse_after_the_swap(server, monkeypatch):
     """Let clients take all the slots as soon as the restored database is in place."""
-    connect = side.maintenance
+    connect = side_database.maintenance
 
     def exchange(*arguments, real=swap.exchange):
         result = real(*arguments)
@@ -44,28 +46,28 @@ def refuse_after_the_swap(server, monkeypatch):
         def refused(_):
             return connect(server._replace(port=1))
 
-        monkeypatch.setattr(side, "maintenance", refused)
+        monkeypatch.setattr(side_database, "maintenance", refused)
         return result
 
     monkeypatch.setattr(swap, "exchange", exchange)
 
 
 def test_a_swap_whose_notes_cannot_be_read_has_happened(site, spec, monkeypatch):
-    done = run.fill(spec)
+    done = restore_run.fill(spec)
     with monkeypatch.context() as patch:
         refuse_after_the_swap(site.server, patch)
-        result = run.put_in_place(spec, done["id"])
+        result = restore_run.put_in_place(spec, done["id"])
     (note,) = result["notes"]
     assert "could not be read" in note and "swap is done" in note
     found = status(spec, done["id"])
-    assert found["status"] == state.SWAPPED and found["swap"]["kept"] == result["kept"]
-    assert run.put_back(spec)["restored"] == result["kept"]
-    assert status(spec, done["id"])["status"] == state.BACK
+    assert found["status"] == restore_state.SWAPPED and found["swap"]["kept"] == result["kept"]
+    assert restore_run.put_back(spec)["restored"] == result["kept"]
+    assert status(spec, done["id"])["status"] == restore_state.BACK
 
 
 def test_an_error_after_the_renames_does_not_hide_them(site, spec, monkeypatch):
     """The connection is lost while COMMIT is on its way."""
-    done = run.fill(spec)
+    done = restore_run.fill(spec)
 
     def exchange(*arguments, real=swap.exchange):
         real(*arguments)
@@ -74,12 +76,12 @@ def test_an_error_after_the_renames_does_not_hide_them(site, spec, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(swap, "exchange", exchange)
         with pytest.raises(SauvegardeError):
-            run.put_in_place(spec, done["id"])
-    assert status(spec, done["id"])["status"] == state.SWAPPED
+            restore_run.put_in_place(spec, done["id"])
+    assert status(spec, done["id"])["status"] == restore_state.SWAPPED
 
 
 def test_a_refused_swap_leaves_the_run_ready(site, spec, monkeypatch):
-    done = run.fill(spec)
+    done = restore_run.fill(spec)
 
     def exchange(*_):
         raise SauvegardeError("The swap of swapped did not happen.")
@@ -87,10 +89,10 @@ def test_a_refused_swap_leaves_the_run_ready(site, spec, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(swap, "exchange", exchange)
         with pytest.raises(SauvegardeError):
-            run.put_in_place(spec, done["id"])
+            restore_run.put_in_place(spec, done["id"])
     found = status(spec, done["id"])
-    assert found["status"] == state.READY and not found["swapped_at"]
-    assert run.put_in_place(spec, done["id"])["kept"]
+    assert found["status"] == restore_state.READY and not found["swapped_at"]
+    assert restore_run.put_in_place(spec, done["id"])["kept"]
 
 
 def half_drop(server, name):
@@ -103,13 +105,13 @@ def test_a_half_dropped_side_database_does_not_block_the_next_restore(site, spec
     half_drop(site, left)
     with contextlib.closing(site.connect()) as connection:
         assert [each["name"] for each in swap.kept(connection, "swapped")] == [left]
-    done = run.fill(spec)
+    done = restore_run.fill(spec)
     assert done["cleaned"] == [left]
     half_drop(site, done["side"])
     with pytest.raises(SauvegardeError, match="interrupted"):
-        run.put_in_place(spec, done["id"])
+        restore_run.put_in_place(spec, done["id"])
     assert site.execute("SELECT count(*) FROM t", "swapped") == [(3,)]
-    assert run.ready(spec) is None
-    again = run.fill(dict(spec, jobs=1))
+    assert restore_run.ready(spec) is None
+    again = restore_run.fill(dict(spec, jobs=1))
     assert again["cleaned"] == [done["side"]]
-    assert run.put_in_place(spec, again["id"])["kept"]
+    assert restore_run.put_in_place(spec, again["id"])["kept"]

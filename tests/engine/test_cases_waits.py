@@ -15,7 +15,8 @@ import time
 import psycopg2
 import pytest
 from conftest import running, wait_until
-from sauvegarde import kinds, postgres
+from sauvegarde.backup import kinds
+from sauvegarde.postgres import postgres_server
 
 STATEMENTS = int(os.environ.get("SAUVEGARDE_TEST_STATEMENTS", "4"))  # of each sort
 ROUNDS = int(os.environ.get("SAUVEGARDE_TEST_ROUNDS", "1"))  # of stock's dump and the job in turn
@@ -116,7 +117,7 @@ class Crowd:
         began = time.monotonic()
         try:
             for statement in statements:
-                postgres.execute(connection, statement)
+                postgres_server.execute(connection, statement)
             if len(statements) > 1:
                 connection.commit()
         except psycopg2.Error as error:
@@ -129,7 +130,7 @@ class Crowd:
         while not self._stop.wait(pause):
             pause, began = 1, time.monotonic()
             try:
-                postgres.execute(connection, f"SELECT count(*) FROM {table}")
+                postgres_server.execute(connection, f"SELECT count(*) FROM {table}")
             except psycopg2.Error as error:
                 if error.pgcode not in ("42P01", "XX000"):  # it has just been dropped
                     self.errors.append((table, str(error)))
@@ -142,7 +143,7 @@ def watched(cluster, number, dump):
     with Crowd(cluster, number) as crowd, contextlib.closing(cluster.connect()) as look:
         thread = threading.Thread(target=lambda: found.append(dump()))
         thread.start()
-        wait_until(lambda: not thread.is_alive() or all(postgres.query(look, HELD.format(len(TABLES)))[0]))
+        wait_until(lambda: not thread.is_alive() or all(postgres_server.query(look, HELD.format(len(TABLES)))[0]))
         assert thread.is_alive(), "it ended before all tables were locked"
         crowd.go()
         thread.join()
@@ -163,7 +164,7 @@ def filled(server):
 def test_no_statement_waits_longer_than_behind_stock(filled, repository, tmp_path, big_first):
     """big_first: the statements come before pg_dump's workers have dumped their tables, so stock's dump fails once a
     worker is to, and lets all go on early. Else these tables are dumped, and stock's dump holds them to its end."""
-    environment = postgres.environment(filled.server, "postgres", "pg_dump of stock")
+    environment = postgres_server.environment(filled.server, "postgres", "pg_dump of stock")
     words = [str(filled.binaries / "pg_dump"), "-Fd", "-j2", "-f", str(tmp_path / "stock")]
     steps, stocks, ours = [], [], []
 

@@ -3,7 +3,7 @@ dumped and loaded as by stock, and fast."""
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, manage, shell, text_of, write
-from sauvegarde.django import load
+from sauvegarde.django import data_load
 from small_site import Small, same_rows
 
 MODELS = """
@@ -167,7 +167,7 @@ def test_fields_and_keys_of_their_own_are_as_with_stock(small, tmp_path, kind):
     path.write_bytes(expected)
     stock, ours = small.new(kind), small.new(kind)
     manage(stock, "loaddata", "-v0", str(path)) if kind == "sqlite" else None  # it cannot set a sequence to 0
-    result = load.load(ours, [path], {})
+    result = data_load.load(ours, [path], {})
     assert result["counts"]["a.shop"] == 40
     assert result["stock"].keys() <= {"a.city", "a.made"}
     labels = ["auth.User", "a"]
@@ -182,7 +182,7 @@ def test_fields_and_keys_of_their_own_are_as_with_stock(small, tmp_path, kind):
     assert shell(ours, new) == 1
     # Once more, over what is there, and in place of it.
     for mode in ("merge", "replace"):
-        load.load(ours, [path], {"mode": mode})
+        data_load.load(ours, [path], {"mode": mode})
         assert text_of(ours).replace(b"longer", b"short") == text_of(ours, all=False).replace(b"longer", b"short")
 
 
@@ -198,7 +198,7 @@ def test_natural_keys_that_lead_nowhere_are_all_named(small, tmp_path):
     where = small.new("sqlite")
     shop = {"name": "s", "city": ["Lyon", ["FR"]], "loose": ["x"], "by": ["u"], "cities": [["Lyon", ["FR"]]]}
     entries = [{"model": "a.shop", "pk": n, "fields": shop} for n in (1, 2)]
-    result = load.load(where, [write(tmp_path / "bad.json", entries)], {"check_only": True})
+    result = data_load.load(where, [write(tmp_path / "bad.json", entries)], {"check_only": True})
     assert {(each["pk"], each["field"]) for each in result["problems"]} == {
         (n, name) for n in (1, 2) for name in ("city", "loose", "by", "cities")
     }
@@ -245,7 +245,7 @@ def test_fields_of_postgresql_are_rows(cluster, tmp_path_factory, tmp_path):
     assert text_of(source) == expected
     path = tmp_path / "data.json"
     path.write_bytes(expected)
-    result = load.load(ours, [path], {})
+    result = data_load.load(ours, [path], {})
     assert result["stock"] == {} and result["counts"] == {"a.odd": 2}
     assert same_rows(source, ours)
 
@@ -276,9 +276,9 @@ def test_polymorphic_models_are_as_with_stock(cluster, tmp_path_factory, tmp_pat
     path = tmp_path / "data.json"
     path.write_bytes(expected)
     manage(stock, "loaddata", "-v0", str(path))
-    assert load.load(ours, [path], {})["stock"] == {}
+    assert data_load.load(ours, [path], {})["stock"] == {}
     assert same_rows(stock, ours)
-    load.load(ours, [path], {"mode": "replace"})
+    data_load.load(ours, [path], {"mode": "replace"})
     assert same_rows(stock, ours)
     kinds = "from a.models import *\nprint(json.dumps([type(p).__name__ for p in Project.objects.order_by('pk')]))"
     assert shell(ours, kinds) == ["Project", "ArtProject"]
@@ -290,6 +290,6 @@ def test_xml_says_its_own_encoding(small, tmp_path):
     text += '<field name="name" type="CharField">Caf\xe9</field></object></django-objects>'
     path = tmp_path / "latin.xml"
     path.write_bytes(text.encode("latin-1"))
-    assert load.load(where, [path], {})["counts"] == {"a.below": 1}
+    assert data_load.load(where, [path], {})["counts"] == {"a.below": 1}
     code = "from a.models import *\nprint(json.dumps(Below.objects.get(pk=7).name))"
     assert shell(where, code) == "Caf\xe9"

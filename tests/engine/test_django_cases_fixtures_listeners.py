@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, manage, write
-from sauvegarde.django import load
+from sauvegarde.django import data_load
 from small_site import Small, same_rows
 
 # Every listener notes what it hears in a file, with all that it can see: the object, its rows, and those of others.
@@ -171,7 +171,7 @@ def test_listeners_hear_what_they_hear_from_stock(small, tmp_path, kind, variabl
     two, heard_by_ours = variant(small.new(kind), tmp_path, "ours", **variables)
     for file in (path, second):
         manage(one, "loaddata", "-v0", str(file))
-        result = load.load(two, [file], {})
+        result = data_load.load(two, [file], {})
         expected, actual = lines(heard_by_stock), lines(heard_by_ours)
         assert len(expected) > 60
         for left, right in zip(expected, actual):

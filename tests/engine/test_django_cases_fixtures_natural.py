@@ -2,7 +2,7 @@
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, manage, shell, write
-from sauvegarde.django import load, sets
+from sauvegarde.django import data_load, fixture_sets
 from sauvegarde.errors import SauvegardeError
 from small_site import Small, same_rows
 
@@ -103,7 +103,7 @@ def test_a_manager_is_asked_for_keys_of_the_files_only(small, tmp_path, kind, na
     for where in (stock, ours):
         shell(where, FILL)
     manage(stock, "loaddata", "-v0", str(path))
-    load.load(ours, [path], {})
+    data_load.load(ours, [path], {})
     assert same_rows(stock, ours)
     assert shell(ours, NAMES) == [f"c{n}" for n in range(6)]
 
@@ -113,10 +113,10 @@ def test_what_the_sites_code_writes_goes_with_a_load_that_writes_nothing(small, 
     where = small.new(kind)
     shell(where, FILL)
     new = {"model": "a.thing", "pk": 1, "fields": {"colour": ["new"]}}
-    assert not load.load(where, [write(tmp_path / "one.json", [new])], {"check_only": True})["written"]
+    assert not data_load.load(where, [write(tmp_path / "one.json", [new])], {"check_only": True})["written"]
     bad = {"model": "a.thing", "pk": 2, "fields": {"host": 99, "second": ["newer"]}}
     with pytest.raises(SauvegardeError, match="nothing was written"):
-        load.load(where, [write(tmp_path / "two.json", [bad])], {})
+        data_load.load(where, [write(tmp_path / "two.json", [bad])], {})
     assert shell(where, NAMES) == [f"c{n}" for n in range(6)]
 
 
@@ -139,7 +139,7 @@ def test_a_reference_that_cannot_be_empty_finds_what_came_before_it(small, tmp_p
     stock, ours = small.new(kind), small.new(kind)
     manage(stock, "loaddata", "-v0", str(path), str(nodes))
     for mode in ("merge", "replace"):
-        assert load.load(ours, [path, nodes], {"mode": mode})["stock"] == {}
+        assert data_load.load(ours, [path, nodes], {"mode": mode})["stock"] == {}
         assert same_rows(stock, ours)
 
 
@@ -149,19 +149,19 @@ def test_rows_that_no_export_holds_are_not_replaced_in_silence(small, tmp_path, 
     fill = "from a.models import *\nfor n in range(4): Article.objects.create(name='n', deleted=n % 2)\n\n"
     shell(where, fill + "print(json.dumps(0))")
     chosen = [{"name": "articles", "models": ["a.article"]}]
-    sets.export(where, chosen, tmp_path)
+    fixture_sets.export(where, chosen, tmp_path)
     assert '"pk": 2' not in (tmp_path / "articles.json").read_text(encoding="utf-8")
     keys = "from a.models import *\nprint(json.dumps(sorted(Article.every.values_list('pk', flat=True))))"
     replacing = {"mode": "replace"}
     shell(where, "from a.models import *\nArticle.objects.filter(pk=3).update(name='x')\nprint(json.dumps(0))")
     with pytest.raises(SauvegardeError, match="hides 2 of its rows") as caught:
-        sets.bring_in(where, chosen, tmp_path, replacing)
+        fixture_sets.bring_in(where, chosen, tmp_path, replacing)
     assert "hidden: drop" in caught.value.why
     assert shell(where, keys) == [1, 2, 3, 4]
     # Those that the files have are not removed.
     path = tmp_path / "every.json"
     path.write_bytes(manage(where, "dumpdata", "--all", "a.article"))
-    assert load.load(where, [path], replacing)["written"]
+    assert data_load.load(where, [path], replacing)["written"]
     assert shell(where, keys) == [1, 2, 3, 4]
-    assert sets.bring_in(where, chosen, tmp_path, dict(replacing, policy={"hidden": "drop"}))["changed"]
+    assert fixture_sets.bring_in(where, chosen, tmp_path, dict(replacing, policy={"hidden": "drop"}))["changed"]
     assert shell(where, keys) == [1, 3]

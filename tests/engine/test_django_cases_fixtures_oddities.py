@@ -6,10 +6,10 @@ import sqlite3
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, text_of, write
-from sauvegarde import archive
-from sauvegarde.django import load
+from sauvegarde.archive import store
+from sauvegarde.django import data_load
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.migrate import plan, run, source
+from sauvegarde.migrate import migration_plan, migration_run, migration_source
 from small_site import Small
 
 MODELS = """
@@ -129,15 +129,19 @@ def test_a_migration_names_them_before_anything_is_written(small, tmp_path, to):
         "environment": "production",
     }
     execute(small, one, "INSERT INTO a_rows (id, title, number) VALUES (3, 'x', 'many'), (0, 'y', 1)")
-    made = source.make(one, tmp_path / "out", source.options(None, "", [], False), about)
+    made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), about)
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"))
-    fill = lambda spec: run.fill(spec, archive.new_identifier(run.state.folder(spec["directory"])), plan.survey(two))  # noqa: E731
+
+    def fill(spec):
+        label = store.new_identifier(migration_run.restore_state.folder(spec["directory"]))
+        return migration_run.fill(spec, label, migration_plan.survey(two))
+
     with pytest.raises(SauvegardeError, match="nothing was written") as caught:
-        fill(run.settled(spec))
+        fill(migration_run.settled(spec))
     assert "a.rows 3 number:" in caught.value.why and "many" in caught.value.why
     assert '{"invalid": {"a.rows.number": "drop"}}' in caught.value.fix
-    done = fill(run.settled(dict(spec, policy={"invalid": {"a.rows.number": "drop"}})))
+    done = fill(migration_run.settled(dict(spec, policy={"invalid": {"a.rows.number": "drop"}})))
     assert done["proof"]["models"]["a.rows"]["rows"] == 1 and done["proof"]["mended"] == {"a.rows": 1}
 
 
@@ -153,7 +157,7 @@ def test_fixtures_in_other_encodings_are_read(small, tmp_path, form):
         text = json.dumps([entry] if form == "json" else entry, ensure_ascii=False)
         path = tmp_path / f"{encoding}.{form}"
         path.write_bytes(text.encode(encoding))
-        load.load(where, [path], {})
+        data_load.load(where, [path], {})
     assert execute(small, where, "SELECT id, title FROM a_direct ORDER BY id") == [
         (number, "Café €") for number in range(len(WIDE))
     ]
@@ -170,13 +174,13 @@ def test_other_formats_say_or_bring_their_encoding(small, tmp_path):
     for number, encoding in enumerate(["iso-8859-1", "windows-1252", "utf-16", "utf-8"]):
         path = tmp_path / f"{encoding}.xml"
         path.write_bytes(XML.format(encoding, number).encode(encoding))
-        load.load(where, [path], {})
+        data_load.load(where, [path], {})
     assert execute(small, where, "SELECT count(*), min(title), max(title) FROM a_direct") == [(4, "Café", "Café")]
     # PyYAML is not installed there.
     path = tmp_path / "data.yaml"
     path.write_text("- {model: a.direct, pk: 9, fields: {title: x}}", encoding="utf-16")
     with pytest.raises(SauvegardeError, match="cannot read yaml") as caught:
-        load.load(where, [path], {})
+        data_load.load(where, [path], {})
     assert "PyYAML" in caught.value.fix
 
 
@@ -186,7 +190,7 @@ def test_a_good_file_in_latin_1_is_not_called_damaged(small, tmp_path, form):
     text = json.dumps(ENTRY[0] if form == "jsonl" else ENTRY, ensure_ascii=False).replace(" €", "")
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(SauvegardeError, match="is not UTF-8") as caught:
-        load.load(small.new("sqlite"), [path], {})
+        data_load.load(small.new("sqlite"), [path], {})
     assert "iconv" in caught.value.fix and "0xe9" in caught.value.why
 
 
@@ -194,7 +198,7 @@ def test_a_good_file_in_latin_1_is_not_called_damaged(small, tmp_path, form):
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
 def test_a_table_whose_only_key_is_not_positive(small, tmp_path, kind, key):
     where = small.new(kind)
-    load.load(where, [write(tmp_path / "f.json", [dict(ENTRY[0], pk=key)])], {"mode": "replace"})
+    data_load.load(where, [write(tmp_path / "f.json", [dict(ENTRY[0], pk=key)])], {"mode": "replace"})
     (entry,) = json.loads(text_of(where, labels=["a.Direct"]).decode())
     assert entry["pk"] == key
     if kind == "pg":
@@ -236,7 +240,7 @@ def test_rasters_are_dumped_and_loaded(cluster, tmp_path_factory, tmp_path):
         cluster.execute(statement, small.name(one))
     path = tmp_path / "f.json"
     path.write_bytes(text_of(one, labels=["a"]))
-    load.load(two, [path], {"mode": "replace"})
+    data_load.load(two, [path], {"mode": "replace"})
     query = "SELECT id, CAST(rast AS text) FROM {} ORDER BY id"
     for table in ("a_tile", "a_made"):
         before = cluster.execute(query.format(table), small.name(one))
@@ -244,5 +248,5 @@ def test_rasters_are_dumped_and_loaded(cluster, tmp_path_factory, tmp_path):
     # As stock writes it.
     path = write(tmp_path / "f.json", [{"model": "a.tile", "pk": 1, "fields": {"name": "x", "rast": ""}}])
     with pytest.raises(SauvegardeError) as caught:
-        load.load(two, [path], {})
+        data_load.load(two, [path], {})
     assert "a.tile 1 rast: is no raster: stock dumpdata writes none" in caught.value.why

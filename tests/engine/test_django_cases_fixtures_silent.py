@@ -2,10 +2,10 @@
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, manage, shell
-from sauvegarde import archive
-from sauvegarde.django import load
+from sauvegarde.archive import store
+from sauvegarde.django import data_load
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.migrate import plan, run, source
+from sauvegarde.migrate import migration_plan, migration_run, migration_source
 from small_site import Small
 
 MODELS = """
@@ -42,15 +42,15 @@ def test_a_profile_that_a_listener_makes_does_not_stop_a_migration(cluster, tmp_
     small = Small(interpreter(ENVIRONMENTS[0]), cluster, tmp_path_factory.mktemp("small"), MODELS)
     one, two = small.new("sqlite"), small.new("sqlite")
     assert shell(one, FILL) == 2
-    found = plan.survey(two)
+    found = migration_plan.survey(two)
     assert found["listeners"] == {"a.models.make_profile": 1}
-    made = source.make(one, tmp_path / "out", source.options(None, "", [], False), ABOUT)
-    spec = run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"]})
-    done = run.fill(spec, archive.new_identifier(run.state.folder(spec["directory"])), found)
+    made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
+    spec = migration_run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"]})
+    done = migration_run.fill(spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), found)
     assert done["proof"]["models"]["a.profile"]["rows"] == 2
     # Into a live database it is as with stock, which stops there.
     path = tmp_path / "data.json"
     path.write_bytes(manage(one, "dumpdata", "a", "auth.User"))
     with pytest.raises(SauvegardeError, match="refused it"):
-        load.load(two, [path], {})
-    assert load.load(two, [path], {"listeners": False})["counts"]["a.profile"] == 2
+        data_load.load(two, [path], {})
+    assert data_load.load(two, [path], {"listeners": False})["counts"]["a.profile"] == 2

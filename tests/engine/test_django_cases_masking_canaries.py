@@ -6,7 +6,12 @@ import json
 import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, shell
-from sauvegarde.django import drafting, dump, leaks, site
+from sauvegarde.django import (
+    data_dump,
+    leak_scan,
+    policy_draft,
+    site,
+)
 from sauvegarde.errors import SauvegardeError
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -162,13 +167,13 @@ def site_of(cluster, tmp_path_factory, request):
         if "5." in ENVIRONMENTS[0] or "newest" in ENVIRONMENTS[0]:
             values["shout"] = values["email"].upper()
     described = site.describe(where, rows=1000)
-    policy = drafting.draft(described["models"], described["samples"])
+    policy = policy_draft.draft(described["models"], described["samples"])
     policy["models"]["a.person"].update(ANSWERS)
     policy["models"]["a.other"]["text"] = "keep"
     return where, rows, json.loads(json.dumps(policy))
 
 
-class Recorder(leaks.Scanner):
+class Recorder(leak_scan.Scanner):
     given = None
 
     def __init__(self, *given):
@@ -181,11 +186,11 @@ def masked(site_of):
     """(the masked objects, what the search was given)"""
     where, _, policy = site_of
     pieces = []
-    dump.Scanner, kept = Recorder, dump.Scanner
+    data_dump.Scanner, kept = Recorder, data_dump.Scanner
     try:
-        dump.stream(where, {"labels": ["a"], "policy": policy, "key": KEY}, pieces.append)
+        data_dump.stream(where, {"labels": ["a"], "policy": policy, "key": KEY}, pieces.append)
     finally:
-        dump.Scanner = kept
+        data_dump.Scanner = kept
     return json.loads(b"".join(pieces).decode()), Recorder.given
 
 
@@ -213,7 +218,7 @@ def places(masked, name, n):
 
 
 def put_back(entries, given, entry, fields):
-    scanner = leaks.Scanner(*given)
+    scanner = leak_scan.Scanner(*given)
     for each in entries:
         scanner.add(dict(each, fields=dict(each["fields"], **fields)) if each is entry else each)
     try:
@@ -257,9 +262,9 @@ def test_the_policy_is_a_drafts_and_the_engines_own_faults_are_found(site_of, mo
     broken = source.replace(before, "        return value\n" + before)
     broken = broken.replace("        return [] if self.many", "        return value\n        return [] if self.many")
     monkeypatch.setattr(site, "modules", lambda: dict(sent, **{"sauvegarde.django.masking": broken}))
-    monkeypatch.setattr(leaks, "_SHOWN", 1000)
+    monkeypatch.setattr(leak_scan, "_SHOWN", 1000)
     with pytest.raises(SauvegardeError) as caught:
-        dump.stream(where, {"labels": ["a"], "policy": policy, "key": KEY}, lambda piece: None)
+        data_dump.stream(where, {"labels": ["a"], "policy": policy, "key": KEY}, lambda piece: None)
     missed = [(n, name) for n, values in enumerate(rows) for name in values
               if name not in ("shout",) and f" {n + 1}, {name}: holds" not in caught.value.why]  # fmt: skip
     assert missed == []

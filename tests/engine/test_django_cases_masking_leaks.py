@@ -5,7 +5,7 @@ import json
 import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, shell, text_of, write
-from sauvegarde.django import dump, masking, site
+from sauvegarde.django import data_dump, masking, site
 from sauvegarde.errors import SauvegardeError
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -69,7 +69,7 @@ def canaries(cluster, tmp_path_factory):
 
 def convert(where, path, policy):
     pieces = []
-    dump.converted(where, [path], {"policy": policy, "key": KEY, "labels": ["a"]}, pieces.append)
+    data_dump.converted(where, [path], {"policy": policy, "key": KEY, "labels": ["a"]}, pieces.append)
     return b"".join(pieces).decode()
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, shell, text_of, write
-from sauvegarde.django import dump, masking, site
+from sauvegarde.django import data_dump, masking, site
 
 KEY = "00112233445566778899aabbccddeeff"
 MODELS = """
@@ -70,6 +70,6 @@ def test_the_names_of_an_archive_are_its_own(offers, tmp_path):
     two = write(tmp_path / "two.json", [each for each in entries if each["model"] != "a.offer"])
     shell(where, "from a.models import *\nRecruiter.objects.all().delete()\nprint(1)")
     pieces = []
-    dump.converted(where, [one, two], {"policy": policy, "key": KEY}, pieces.append)
+    data_dump.converted(where, [one, two], {"policy": policy, "key": KEY}, pieces.append)
     text = b"".join(pieces).decode().lower()
     assert "zephyrine" not in text and "for canaribel" not in text and '"model": "a.offer"' in text

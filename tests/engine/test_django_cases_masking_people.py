@@ -5,7 +5,7 @@ import json
 import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, shell, text_of
-from sauvegarde.django import drafting, site
+from sauvegarde.django import policy_draft, site
 from sauvegarde.errors import SauvegardeError
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -40,7 +40,7 @@ def offers(cluster, tmp_path_factory, request):
     where = Folder(tmp_path_factory.mktemp("recruiters"), cluster, ENVIRONMENTS[0], models=MODELS).new(request.param)
     tokens = shell(where, FILL)
     described = site.describe(where, rows=1000)
-    return where, tokens, json.loads(json.dumps(drafting.draft(described["models"], described["samples"])))
+    return where, tokens, json.loads(json.dumps(policy_draft.draft(described["models"], described["samples"])))
 
 
 def test_the_draft_knows_them(offers):

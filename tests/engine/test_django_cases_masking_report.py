@@ -6,8 +6,13 @@ import os
 import pytest
 from little_site import Folder, about
 from sample_site import ENVIRONMENTS, shell, write
-from sauvegarde.django import drafting, dump, preview, site
-from sauvegarde.migrate import source
+from sauvegarde.django import (
+    data_dump,
+    masking_preview,
+    policy_draft,
+    site,
+)
+from sauvegarde.migrate import migration_source
 
 KEY = "00112233445566778899aabbccddeeff"
 MODELS = """
@@ -46,7 +51,7 @@ def people(cluster, tmp_path_factory, request):
     where = Folder(tmp_path_factory.mktemp("report"), cluster, ENVIRONMENTS[0], models=MODELS).new(request.param)
     shell(where, FILL)
     described = site.describe(where, rows=1000)
-    policy = json.loads(json.dumps(drafting.draft(described["models"], described["samples"])))
+    policy = json.loads(json.dumps(policy_draft.draft(described["models"], described["samples"])))
     return where, policy
 
 
@@ -60,7 +65,7 @@ def answered(policy):
 
 def test_ten_values_of_each_field_before_and_after(people):
     where, policy = people
-    found = preview.read(where, policy, KEY)
+    found = masking_preview.read(where, policy, KEY)
     person = found["a.person"]
     assert found["a.accesstoken"] == "drop"
     assert person["email"]["action"] == {"mask": "email"} and len(person["email"]["examples"]) == 10
@@ -72,23 +77,23 @@ def test_ten_values_of_each_field_before_and_after(people):
     assert "ask" in person["photo"]["action"] and person["photo"]["examples"][0][1] == ""
     note = found["a.note"]["text"]["examples"][0]
     assert "canari0@real.fr" in note[0] and "canari" not in note[1] and "12 34 56" not in note[1]
-    lines = preview.lines(found)
+    lines = masking_preview.lines(found)
     assert "a.accesstoken: none of its rows leaves" in lines and "a.person.email: mask email" in lines
     assert any(line.startswith("a.person.photo: QUESTION: ") for line in lines)
     # The values are those of the dump that follows.
     pieces = []
-    dump.stream(where, {"labels": ["a"], "policy": answered(policy), "key": KEY}, pieces.append)
+    data_dump.stream(where, {"labels": ["a"], "policy": answered(policy), "key": KEY}, pieces.append)
     assert after in b"".join(pieces).decode()
-    assert "example.org" in "\n".join(preview.lines(preview.read(where, policy, "", 2)))
+    assert "example.org" in "\n".join(masking_preview.lines(masking_preview.read(where, policy, "", 2)))
 
 
 def test_the_report_counts_and_holds_no_value(people, tmp_path):
     where, policy = people
     policy = answered(policy)
-    values = source.options(policy, KEY, ["a"], True)
-    made = source.make(where, tmp_path / "out", values, about(where, tmp_path))["manifest"]
+    values = migration_source.options(policy, KEY, ["a"], True)
+    made = migration_source.make(where, tmp_path / "out", values, about(where, tmp_path))["manifest"]
     wanted = {"policy": policy, "archive": "", "target": "dev", "target_environment": "development", "decided": {}}
-    text = source.report(made, wanted)
+    text = migration_source.report(made, wanted)
     for said in (
         "| Decided by | Zoe Martin |",
         "| Decided on | 2026-11-28 |",
@@ -107,20 +112,20 @@ def test_the_report_counts_and_holds_no_value(people, tmp_path):
         assert said in text, said
     for value in ("canari", "Serin", "real.fr", "12 34 56", "1984-02", "example.org", KEY):
         assert value not in text
-    other = source.report(made, dict(wanted, decided={"by": "Ada", "date": "", "note": ""}))
+    other = migration_source.report(made, dict(wanted, decided={"by": "Ada", "date": "", "note": ""}))
     assert "| Decided by | Ada |" in other and "2026-11-28 |" not in other
-    assert "| Decided by | not stated |" in source.report(made, dict(wanted, policy={"models": {}}))
+    assert "| Decided by | not stated |" in migration_source.report(made, dict(wanted, policy={"models": {}}))
     plain = dict(made, source=dict(made["source"], masking=None))
-    assert source.report(plain, wanted) == ""
+    assert migration_source.report(plain, wanted) == ""
 
 
 def test_an_archive_is_reported_as_the_live_site_is(people, tmp_path):
     where, policy = people
     pieces = []
-    dump.stream(where, {"labels": ["a"]}, pieces.append)
+    data_dump.stream(where, {"labels": ["a"]}, pieces.append)
     path = write(tmp_path / "data.json", json.loads(b"".join(pieces).decode()))
     values = {"policy": answered(policy), "key": KEY, "labels": ["a"]}
-    one = dump.stream(where, values, lambda piece: None)["masking"]
-    two = dump.converted(where, [path], values, lambda piece: None)["masking"]
+    one = data_dump.stream(where, values, lambda piece: None)["masking"]
+    two = data_dump.converted(where, [path], values, lambda piece: None)["masking"]
     assert one["fields"] == two["fields"] and one["dropped"] == two["dropped"] and one["removed"] == two["removed"]
     assert one["search"]["originals"] == two["search"]["originals"] > 0

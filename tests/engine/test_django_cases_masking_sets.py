@@ -6,8 +6,8 @@ import re
 import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, manage, shell
-from sauvegarde import kinds
-from sauvegarde.django import privacy, sets, site
+from sauvegarde.backup import kinds
+from sauvegarde.django import fixture_sets, set_privacy, site
 from sauvegarde.errors import SauvegardeError
 
 MODELS = """
@@ -108,11 +108,11 @@ def described(folder):
 
 
 def decided(described, *chosen):
-    whole = sets.checked(chosen)
-    return privacy.actions(
+    whole = fixture_sets.checked(chosen)
+    return set_privacy.actions(
         described,
         whole,
-        [label for label in described if any(privacy.names(n, label) for s in whole for n in s["models"])],
+        [label for label in described if any(set_privacy.names(n, label) for s in whole for n in s["models"])],
     )
 
 
@@ -125,7 +125,7 @@ def fields(path, model):
 
 
 def test_no_login_name_is_in_a_set_by_default(source, tmp_path):
-    made = sets.export(source, CHOSEN, tmp_path)
+    made = fixture_sets.export(source, CHOSEN, tmp_path)
     text = (tmp_path / "news.json").read_text(encoding="utf-8")
     assert "canari" not in text.lower() and "0612345678" not in text and "Paris" in text and "75001" in text
     assert made[0]["private"] == PRIVATE and made[1]["private"] == {}
@@ -138,15 +138,15 @@ def test_no_login_name_is_in_a_set_by_default(source, tmp_path):
         for ours, theirs in zip(fields(tmp_path / "news.json", model), (e for e in stock if e["model"] == model)):
             assert {name: ours[name] for name in names} == {name: theirs["fields"][name] for name in names}
     assert page["author"] == 2
-    assert sets.doubts(made) == []
-    said = sets.private_sentences(made)
+    assert fixture_sets.doubts(made) == []
+    said = fixture_sets.private_sentences(made)
     assert (
         "a.article.author is empty in the sets." in said and "a.page.author is written as a number in the sets." in said
     )
 
 
 def test_a_set_that_asks_for_them_is_as_before(source, tmp_path):
-    sets.export(source, CHOSEN, tmp_path, people="keep")
+    fixture_sets.export(source, CHOSEN, tmp_path, people="keep")
     entries = json.loads((tmp_path / "news.json").read_text(encoding="utf-8"))
     stock = manage(source, "dumpdata", "--natural-foreign", *MODELS_OF_SET).decode()
     stock = json.loads(stock)
@@ -159,13 +159,13 @@ def test_a_set_that_asks_for_them_is_as_before(source, tmp_path):
 
 def test_single_fields_are_decided_by_masks(source, tmp_path):
     masks = {"a.Article": {"author": "number", "readers": "number", "title": "empty"}, "a.page": {"author": "keep"}}
-    made = sets.export(source, [dict(CHOSEN[0], masks=masks)], tmp_path)
+    made = fixture_sets.export(source, [dict(CHOSEN[0], masks=masks)], tmp_path)
     article, page = fields(tmp_path / "news.json", "a.article")[0], fields(tmp_path / "news.json", "a.page")[0]
     assert (article["author"], article["readers"], article["title"]) == (2, [1, 2], "")
     assert page["author"] == ["canari-two"] and page["desk"] == 1
     assert made[0]["private"]["a.article"]["author"] == "number" and "author" not in made[0]["private"]["a.page"]
     only = dict(CHOSEN[0], people="keep", masks={"a.page": {"author": "number"}})
-    made = sets.export(source, [only], tmp_path)
+    made = fixture_sets.export(source, [only], tmp_path)
     assert made[0]["private"] == {"a.page": {"author": "number"}}
     assert fields(tmp_path / "news.json", "a.article")[0]["author"] == ["canari-two"]
 
@@ -193,44 +193,46 @@ def test_what_cannot_be_private_is_refused(described, chosen, said):
 def test_wrong_words_and_sets_that_do_not_agree_are_refused(described, source, tmp_path):
     for wrong in ({"masks": {"a.page": {"author": "hash"}}}, {"masks": ["author"]}, {"people": "public"}):
         with pytest.raises(SauvegardeError, match="fixture set x"):
-            sets.checked([dict({"name": "x", "models": ["a"]}, **wrong)])
+            fixture_sets.checked([dict({"name": "x", "models": ["a"]}, **wrong)])
     two = [CHOSEN[0], {"name": "all", "models": ["*"], "people": "keep"}]
     with pytest.raises(SauvegardeError, match=r"The sets all, news do not agree about a\.article"):
-        sets.export(source, two, tmp_path)
+        fixture_sets.export(source, two, tmp_path)
     assert list(tmp_path.iterdir()) == []
     decided(described, *two[:1], {"name": "users", "models": ["auth.User"], "people": "keep"})
 
 
 def test_an_import_takes_no_author_away(source, tmp_path):
     """The set of a site goes back into it: what the set left out stays; a second import changes nothing."""
-    sets.export(source, CHOSEN, tmp_path)
+    fixture_sets.export(source, CHOSEN, tmp_path)
     before = shell(source, AUTHORS)
     assert before[0] == ["canari-two", 2, "me@canari.real.fr", "t0"]
-    assert not sets.bring_in(source, CHOSEN, tmp_path)["changed"]
+    assert not fixture_sets.bring_in(source, CHOSEN, tmp_path)["changed"]
     for mode in ("merge",) if kind_of(source) == "pg" else ("replace",):
         shell(source, "from a.models import *\nprint(Article.objects.filter(pk=1).update(title='x'))")
-        planned = sets.bring_in(source, CHOSEN, tmp_path, {"mode": mode, "check_only": True})
-        done = sets.bring_in(source, CHOSEN, tmp_path, {"mode": mode})
+        planned = fixture_sets.bring_in(source, CHOSEN, tmp_path, {"mode": mode, "check_only": True})
+        done = fixture_sets.bring_in(source, CHOSEN, tmp_path, {"mode": mode})
         assert planned["changed"] and done["changed"] and planned["differences"] == done["differences"]
         assert shell(source, AUTHORS) == before
-        assert not sets.bring_in(source, CHOSEN, tmp_path, {"mode": mode})["changed"]
+        assert not fixture_sets.bring_in(source, CHOSEN, tmp_path, {"mode": mode})["changed"]
 
 
 def test_a_set_loads_where_people_are_others(source, folder, tmp_path):
     target = folder.new("sqlite" if kind_of(source) == "pg" else "pg")
     masked = "from a.models import *\nu = [User.objects.create(username='user-%d' % n) for n in (1, 2)]\n"
     shell(target, masked + "Desk.objects.create(user=u[0], room='1')\nprint(1)")
-    sets.export(source, CHOSEN, tmp_path)
-    assert sets.bring_in(target, CHOSEN, tmp_path)["changed"]
+    fixture_sets.export(source, CHOSEN, tmp_path)
+    assert fixture_sets.bring_in(target, CHOSEN, tmp_path)["changed"]
     assert shell(target, AUTHORS)[0] == [None, 0, "", "t0"]
     assert shell(target, "from a.models import *\nprint(json.dumps(Page.objects.first().author.username))") == "user-2"
     # A file from before, with login names, by a policy that holds for natural keys.
-    sets.export(source, CHOSEN, tmp_path, people="keep")
+    fixture_sets.export(source, CHOSEN, tmp_path, people="keep")
     with pytest.raises(SauvegardeError, match="canari-two"):
-        sets.bring_in(target, CHOSEN, tmp_path)
+        fixture_sets.bring_in(target, CHOSEN, tmp_path)
     articles = [dict(CHOSEN[0], models=["a.Article"])]
-    sets.export(source, articles, tmp_path, people="keep")
-    assert sets.bring_in(target, articles, tmp_path, {"policy": {"foreign_key": "empty"}}, people="keep")["loaded"]
+    fixture_sets.export(source, articles, tmp_path, people="keep")
+    assert fixture_sets.bring_in(target, articles, tmp_path, {"policy": {"foreign_key": "empty"}}, people="keep")[
+        "loaded"
+    ]
     assert shell(target, AUTHORS)[0] == [None, 0, "me@canari.real.fr", "t0"]
 
 

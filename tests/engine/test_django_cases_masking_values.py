@@ -5,7 +5,7 @@ import json
 import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, shell, text_of
-from sauvegarde.django import drafting, masking, site
+from sauvegarde.django import masking, policy_draft, site
 from sauvegarde.errors import SauvegardeError
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -107,7 +107,7 @@ def cases(cluster, tmp_path_factory):
 
 def test_values_decide_or_ask(cases):
     found = cases[1]
-    rules = drafting.draft(found["models"], found["samples"])["models"]
+    rules = policy_draft.draft(found["models"], found["samples"])["models"]
     assert {name: rules["a.case"][name] for name in DECIDED} == DECIDED
     assert {name: rules["a.case"][name] for name in ASKED} == {name: {"ask": why} for name, why in ASKED.items()}
     assert rules["a.person"]["dob"] == {"mask": "date"} and rules["a.person"]["ssn"] == "empty"
@@ -117,7 +117,7 @@ def test_values_decide_or_ask(cases):
 
 def test_a_question_stops_a_dump_until_it_is_answered(cases):
     where, found = cases
-    policy = drafting.draft(found["models"], found["samples"])
+    policy = policy_draft.draft(found["models"], found["samples"])
     with pytest.raises(SauvegardeError) as caught:
         text_of(where, labels=["a"], policy=policy, key=KEY)
     for name, why in ASKED.items():
@@ -140,4 +140,4 @@ def test_a_question_stops_a_dump_until_it_is_answered(cases):
 def test_without_a_look_the_draft_is_made_by_names(cases):
     found = site.describe(cases[0])
     assert found["samples"] == {}
-    assert drafting.draft(found["models"], {}) == masking.starting_policy(found["models"])
+    assert policy_draft.draft(found["models"], {}) == masking.starting_policy(found["models"])

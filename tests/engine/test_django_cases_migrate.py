@@ -2,9 +2,14 @@
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, shell, text_of
-from sauvegarde import archive
+from sauvegarde.archive import store
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.migrate import file, plan, run, source
+from sauvegarde.migrate import (
+    file_target,
+    migration_plan,
+    migration_run,
+    migration_source,
+)
 from small_site import Small
 
 MODELS = """
@@ -91,13 +96,17 @@ def one(small):
 
 def migrate(cluster, one, two, tmp_path, labels=(), exclude=(), hidden="travel"):
     """(plan's lines, the run's final state, the site on its side database)."""
-    made = source.make(one, tmp_path / "out", source.options(None, "", labels, False, exclude, hidden), ABOUT)
+    made = migration_source.make(
+        one, tmp_path / "out", migration_source.options(None, "", labels, False, exclude, hidden), ABOUT
+    )
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=cluster.values, server_directory=str(tmp_path / "server"), labels=list(labels))
-    spec = run.settled(dict(spec, exclude=list(exclude), hidden=hidden))
-    told = plan.lines(run.make_plan(spec, source.look(one, None, "", list(labels), False, ABOUT, exclude)))
-    found = plan.survey(two, labels, exclude)
-    done = run.fill(spec, archive.new_identifier(run.state.folder(spec["directory"])), found)
+    spec = migration_run.settled(dict(spec, exclude=list(exclude), hidden=hidden))
+    told = migration_plan.lines(
+        migration_run.make_plan(spec, migration_source.look(one, None, "", list(labels), False, ABOUT, exclude))
+    )
+    found = migration_plan.survey(two, labels, exclude)
+    done = migration_run.fill(spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), found)
     return told, done, two._replace(name=done["side"])
 
 
@@ -123,7 +132,7 @@ def test_hidden_rows_stay_if_asked_and_what_refers_to_them_is_named(small, one, 
     def busy(_spec, _name):
         raise SauvegardeError("Somebody holds it.")
 
-    monkeypatch.setattr(file, "drop", busy)
+    monkeypatch.setattr(file_target, "drop", busy)
     with pytest.raises(SauvegardeError, match="cannot be loaded") as caught:
         migrate(cluster, one, small.new("sqlite"), tmp_path, hidden="stay")
     assert "a.order 3 customer: points to a.customer 3, which does not exist" in caught.value.why
@@ -145,10 +154,10 @@ def test_models_can_be_excluded(small, one, cluster, tmp_path):
     assert "a.log" not in done["proof"]["models"] and done["proof"]["models"]["a.order"]["rows"] == 4
     assert text_of(side, labels=["a.Log"]) == b"[]"
     assert any("Excluded (migrate_exclude): a.log, auth.group, auth.permission, auth.user." in line for line in told)
-    told = plan.lines(
-        run.make_plan(
-            run.settled({"site": side._asdict(), "directory": str(tmp_path / "in"), "exclude": ["a.Order"]}),
-            source.look(one, None, "", [], False, ABOUT, ["a.Order"]),
+    told = migration_plan.lines(
+        migration_run.make_plan(
+            migration_run.settled({"site": side._asdict(), "directory": str(tmp_path / "in"), "exclude": ["a.Order"]}),
+            migration_source.look(one, None, "", [], False, ABOUT, ["a.Order"]),
         )
     )
     assert any("a.log.order refers to a.order, which is excluded" in line for line in told)
@@ -159,8 +168,10 @@ def test_a_folder_that_others_may_write_into_is_in_the_plan(small, one, tmp_path
     two = small.new("sqlite")
     small.folder.chmod(0o777)
     try:
-        spec = run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"})
-        (stop,) = [line for line in plan.lines(run.make_plan(spec, {})) if line.startswith("Stops:")]
+        spec = migration_run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"})
+        (stop,) = [
+            line for line in migration_plan.lines(migration_run.make_plan(spec, {})) if line.startswith("Stops:")
+        ]
     finally:
         small.folder.chmod(0o700)
     assert "cannot be replaced" in stop and "The folder is not private" in stop and "go-w" in stop

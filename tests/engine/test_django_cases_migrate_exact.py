@@ -2,8 +2,8 @@
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, shell, text_of
-from sauvegarde import archive
-from sauvegarde.migrate import plan, run, source
+from sauvegarde.archive import store
+from sauvegarde.migrate import migration_plan, migration_run, migration_source
 from small_site import Small
 
 MODELS = """
@@ -71,10 +71,12 @@ def small(cluster, tmp_path_factory):
 
 
 def migrate(cluster, one, two, tmp_path):
-    made = source.make(one, tmp_path / "out", source.options(None, "", [], False), ABOUT)
+    made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
-    spec = run.settled(dict(spec, connection=cluster.values, server_directory=str(tmp_path / "server")))
-    return run.fill(spec, archive.new_identifier(run.state.folder(spec["directory"])), plan.survey(two))
+    spec = migration_run.settled(dict(spec, connection=cluster.values, server_directory=str(tmp_path / "server")))
+    return migration_run.fill(
+        spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
+    )
 
 
 @pytest.mark.parametrize(("kind", "to"), [("pg", "pg"), ("sqlite", "pg"), ("sqlite", "sqlite")])

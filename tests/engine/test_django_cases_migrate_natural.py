@@ -4,7 +4,7 @@ import json
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, manage, shell, text_of
-from sauvegarde.django import load
+from sauvegarde.django import data_load
 from sauvegarde.errors import SauvegardeError
 from small_site import Small
 
@@ -75,12 +75,12 @@ def gone(small, tmp_path_factory):
 def test_permissions_and_types_of_a_removed_model(small, gone, kind):
     where = small.new(kind)
     with pytest.raises(SauvegardeError) as caught:
-        load.load(where, [gone], {})
+        data_load.load(where, [gone], {})
     permission = "points to auth.permission ['add_oldmodel', 'gone', 'oldmodel'], which does not exist"
     assert f"auth.group 1 permissions: {permission}" in caught.value.why
     assert f"auth.user 1 user_permissions: {permission}" in caught.value.why
     assert "a.mark 1 kind: points to contenttypes.contenttype ['gone', 'oldmodel']" in caught.value.why
-    done = load.load(where, [gone], {"policy": {"foreign_key": "drop"}, "mode": "replace"})
+    done = data_load.load(where, [gone], {"policy": {"foreign_key": "drop"}, "mode": "replace"})
     assert done["touched"]["a.strict"] == [1]
     found = shell(where, LOOK)
     assert found == [["add_mark"], 0, [[2, "mark"]], [2], [2]]
@@ -91,11 +91,11 @@ def test_empty_keeps_the_row(small, gone, tmp_path):
     entries = [each for each in json.loads(gone.read_text("utf-8")) if each["model"] not in ("a.strict", "a.follower")]
     path = tmp_path / "some.json"
     path.write_text(json.dumps(entries), encoding="utf-8")
-    load.load(where, [path], {"policy": {"foreign_key": "empty"}})
+    data_load.load(where, [path], {"policy": {"foreign_key": "empty"}})
     assert shell(where, LOOK) == [["add_mark"], 0, [[1, None], [2, "mark"]], [], []]
     # What may not be NULL cannot be emptied.
     with pytest.raises(SauvegardeError, match="cannot be loaded"):
-        load.load(where, [gone], {"policy": {"foreign_key": "empty"}})
+        data_load.load(where, [gone], {"policy": {"foreign_key": "empty"}})
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "pg"])
@@ -105,6 +105,6 @@ def test_a_reference_without_a_constraint_keeps_its_number(small, tmp_path, kind
     path = tmp_path / "data.json"
     path.write_bytes(text_of(where, labels=["a.Entry"]))
     assert json.loads(path.read_text("utf-8"))[0]["fields"] == {"by": 77}
-    load.load(two, [path], {})
+    data_load.load(two, [path], {})
     assert text_of(two, labels=["a.Entry"]) == path.read_bytes()
     manage(small.new(kind), "loaddata", str(path))  # stock reads it, too

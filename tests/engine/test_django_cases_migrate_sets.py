@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 from sample_site import ENVIRONMENTS, manage, sites_of
-from sauvegarde import git, kinds, process
-from sauvegarde.django import sets
+from sauvegarde.backup import kinds
+from sauvegarde.django import fixture_sets
 from sauvegarde.errors import SauvegardeError
+from sauvegarde.system import git, process
 
 SETS = [
     {"name": "trades", "file": "reference/data.json", "indent": 2, "models": ["reference.Trade"]},
@@ -45,7 +46,7 @@ def test_sets_of_one_job_go_into_several_folders(sites, clone, tmp_path):
     assert text == manage(where, "dumpdata", "reference.Trade", "--indent", "2").decode("utf-8")
     assert len(json.loads((clone / "base" / "data.json").read_text(encoding="utf-8"))) == 1
     # The same files are brought in again: two of one name.
-    assert not sets.bring_in(where, SETS, clone)["changed"]
+    assert not fixture_sets.bring_in(where, SETS, clone)["changed"]
 
 
 def test_what_git_ignores_is_found_before_the_work(clone):
@@ -88,9 +89,9 @@ def test_a_filter_that_is_not_set_up_is_found_before_the_work(clone, monkeypatch
 @pytest.mark.parametrize("file", ["../a.json", "/a.json", "a/../../b.json", ".git/a.json", "a//b.json", "a.txt"])
 def test_a_set_stays_inside_its_folder(file):
     with pytest.raises(SauvegardeError, match="cannot be"):
-        sets.checked([{"name": "a", "file": file, "models": ["a"]}])
+        fixture_sets.checked([{"name": "a", "file": file, "models": ["a"]}])
 
 
 def test_lines_are_not_indented():
     with pytest.raises(SauvegardeError, match="cannot be indented"):
-        sets.checked([{"name": "a", "file": "a.jsonl", "indent": 2, "models": ["a"]}])
+        fixture_sets.checked([{"name": "a", "file": "a.jsonl", "indent": 2, "models": ["a"]}])

@@ -5,10 +5,10 @@ import sqlite3
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, write
-from sauvegarde import archive
-from sauvegarde.django import load, site
+from sauvegarde.archive import store
+from sauvegarde.django import data_load, site
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.migrate import plan, run, source
+from sauvegarde.migrate import migration_plan, migration_run, migration_source
 from small_site import Small
 
 MODELS = """
@@ -120,15 +120,15 @@ def fill(small, where):
 
 def prepared(small, one, two, tmp_path, labels=()):
     """(the run's specification, the target's survey, the plan's notes)"""
-    made = source.make(one, tmp_path / "out", source.options(None, "", labels, False), ABOUT)
+    made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", labels, False), ABOUT)
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"), labels=list(labels))
-    spec = run.settled(spec)
-    return spec, plan.survey(two, labels), plan.lines(run.make_plan(spec, {}))
+    spec = migration_run.settled(spec)
+    return spec, migration_plan.survey(two, labels), migration_plan.lines(migration_run.make_plan(spec, {}))
 
 
 def filled(spec, found):
-    return run.fill(spec, archive.new_identifier(run.state.folder(spec["directory"])), found)
+    return migration_run.fill(spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), found)
 
 
 @pytest.mark.parametrize("to", ["pg", "sqlite"])
@@ -166,7 +166,7 @@ def test_foreign_keys_hold_while_triggers_are_silent(small, tmp_path, kind):
     path = write(tmp_path / "f.json", [entry])
     before = execute(small, where, LOOK[kind])
     with pytest.raises(SauvegardeError, match="cannot be loaded") as caught:
-        load.load(where, [path], {"triggers": False, "mode": "replace"})
+        data_load.load(where, [path], {"triggers": False, "mode": "replace"})
     assert "a.note 5 setting: points to a.setting 77, which does not exist" in caught.value.why
     # Also where only the database could tell: the row goes as the load looked at it.
     entry["fields"]["setting"] = None
@@ -178,7 +178,7 @@ def test_foreign_keys_hold_while_triggers_are_silent(small, tmp_path, kind):
             "ALTER TABLE a_note ADD other integer DEFAULT 5 REFERENCES a_setting DEFERRABLE INITIALLY DEFERRED",
         )
         with pytest.raises(SauvegardeError) as caught:
-            load.load(where, [path], {"triggers": False, "mode": "replace"})
+            data_load.load(where, [path], {"triggers": False, "mode": "replace"})
         assert "foreign key" in caught.value.why
     assert execute(small, where, LOOK[kind]) == before
     assert content(small, where)[0] == []
@@ -199,5 +199,5 @@ def test_some_models_into_a_copy_of_the_live_database(small, tmp_path, kind):
 
 def test_a_fixture_for_a_live_database_fires_triggers(small, tmp_path):
     where = small.new("sqlite")
-    load.load(where, [write(tmp_path / "f.json", [{"model": "a.note", "pk": 5, "fields": {"text": "x"}}])], {})
+    data_load.load(where, [write(tmp_path / "f.json", [{"model": "a.note", "pk": 5, "fields": {"text": "x"}}])], {})
     assert content(small, where)[2] == [(1, "INSERT; a_note")]

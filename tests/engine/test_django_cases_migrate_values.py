@@ -8,10 +8,10 @@ import sqlite3
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, shell, text_of, write
-from sauvegarde import archive
-from sauvegarde.django import load, proof, site
+from sauvegarde.archive import store
+from sauvegarde.django import data_load, fixture_fingerprint, site
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.migrate import plan, run, source
+from sauvegarde.migrate import migration_plan, migration_run, migration_source
 from small_site import Small
 
 MODELS = """
@@ -73,12 +73,14 @@ def small(cluster, tmp_path_factory):
 
 
 def migrate(small, one, two, tmp_path, **values):
-    made = source.make(one, tmp_path / "out", source.options(None, "", [], False), ABOUT)
+    made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"), **values)
-    spec = run.settled(spec)
-    told = plan.lines(run.make_plan(spec, source.look(one, None, "", [], False, ABOUT)))
-    done = run.fill(spec, archive.new_identifier(run.state.folder(spec["directory"])), plan.survey(two))
+    spec = migration_run.settled(spec)
+    told = migration_plan.lines(migration_run.make_plan(spec, migration_source.look(one, None, "", [], False, ABOUT)))
+    done = migration_run.fill(
+        spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
+    )
     return "\n".join(told), done, two._replace(name=done["side"])
 
 
@@ -115,7 +117,7 @@ def test_what_sqlite_does_not_keep_is_named_before_anything_is_written(small, tm
     one, two = small.new("pg"), small.new("sqlite")
     shell(one, HEAD + LOSSY)
     proved = []
-    monkeypatch.setattr(run, "prove", lambda *_: proved.append(1))
+    monkeypatch.setattr(migration_run, "prove", lambda *_: proved.append(1))
     with pytest.raises(SauvegardeError, match="4 problems; nothing was written") as caught:
         migrate(small, one, two, tmp_path)
     assert caught.value.why.splitlines() == NAMED and not proved
@@ -146,7 +148,7 @@ def test_a_change_beside_what_was_accepted_is_found(small, tmp_path, monkeypatch
     """Only the accepted field of an object is left out of the proof."""
     one, two = small.new("pg"), small.new("sqlite")
     shell(one, HEAD + LOSSY)
-    real = load.load
+    real = data_load.load
 
     def changing(where, *arguments):
         done = real(where, *arguments)
@@ -154,15 +156,17 @@ def test_a_change_beside_what_was_accepted_is_found(small, tmp_path, monkeypatch
             connection.execute("UPDATE a_wallet SET name = 'other' WHERE id = 2")
         return done
 
-    monkeypatch.setattr(load, "load", changing)
+    monkeypatch.setattr(data_load, "load", changing)
     with pytest.raises(SauvegardeError, match="What arrived is not what was sent"):
         migrate(small, one, two, tmp_path, policy=ACCEPTED)
 
 
 def test_the_plan_says_which_fields_may_lose_digits(small, tmp_path):
     one, two = small.new("pg"), small.new("sqlite")
-    spec = run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"})
-    told = "\n".join(plan.lines(run.make_plan(spec, source.look(one, None, "", [], False, ABOUT))))
+    spec = migration_run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"})
+    told = "\n".join(
+        migration_plan.lines(migration_run.make_plan(spec, migration_source.look(one, None, "", [], False, ABOUT)))
+    )
     assert "a.wallet.balance may have 30 digits, of which SQLite keeps 15" in told
 
 
@@ -170,12 +174,12 @@ def test_a_fixture_loads_as_stock_does_and_says_what_was_rounded(small, tmp_path
     two = small.new("sqlite")
     fields = {"name": "b", "balance": "123456789012.123456789012345678"}
     path = write(tmp_path / "f.json", [{"model": "a.wallet", "pk": 2, "fields": fields}])
-    (problem,) = load.load(two, [path], {})["problems"]
+    (problem,) = data_load.load(two, [path], {})["problems"]
     assert problem["action"] == "round" and "123456789012.123000000000000000" in problem["detail"]
     with pytest.raises(SauvegardeError, match="policy of a load cannot be precision: burn"):
-        load.load(two, [path], {"policy": {"precision": {"a.wallet.balance": "burn"}}})
+        data_load.load(two, [path], {"policy": {"precision": {"a.wallet.balance": "burn"}}})
     with pytest.raises(SauvegardeError, match="policy of a load cannot be foreign_key"):
-        load.load(two, [path], {"policy": {"foreign_key": {"a.wallet.balance": "drop"}}})
+        data_load.load(two, [path], {"policy": {"foreign_key": {"a.wallet.balance": "drop"}}})
 
 
 @pytest.mark.parametrize("to", ["pg", "sqlite"])
@@ -192,8 +196,11 @@ def test_json_numbers_that_are_equal_are_equal(small, tmp_path, to):
 
 
 def test_json_numbers_that_differ_are_named(small, tmp_path):
-    assert proof.plain({"a": [1.7e18, -0.0, 1.0, True]}) == {"a": [1700000000000000000, 0, 1, True]}
-    assert proof.plain(1.7e18) != proof.plain(1.7e18 + 256) and proof.plain(0.5) == 0.5
+    assert fixture_fingerprint.plain({"a": [1.7e18, -0.0, 1.0, True]}) == {"a": [1700000000000000000, 0, 1, True]}
+    assert (
+        fixture_fingerprint.plain(1.7e18) != fixture_fingerprint.plain(1.7e18 + 256)
+        and fixture_fingerprint.plain(0.5) == 0.5
+    )
 
 
 TOO_MUCH = """
@@ -236,11 +243,11 @@ def test_half_a_character_in_a_fixture(small, tmp_path, to):
         b'{"model": "a.shape", "pk": 3, "fields": {"geojson": [NaN]}}\n'
     )
     with pytest.raises(SauvegardeError) as caught:
-        load.load(two, [path], {})
+        data_load.load(two, [path], {})
     assert 'a.note 1 text: holds half a character, which no database stores: "a\\ud83d"' in caught.value.why
     assert "a.shape 3 geojson: [NaN] holds numbers that JSON does not have" in caught.value.why
     assert '"surrogate": {"a.note.text": "replace"}' in caught.value.fix
-    load.load(two, [path], {"policy": {"surrogate": "replace", "invalid": {"a.shape.geojson": "drop"}}})
+    data_load.load(two, [path], {"policy": {"surrogate": "replace", "invalid": {"a.shape.geojson": "drop"}}})
     found = shell(two, HEAD + "print(json.dumps([[e.text for e in Note.objects.all()], Shape.objects.count()]))")
     assert found == [["a\ufffd", "😀"], 0]
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from little_site import Folder, about, database, execute, fill, migrate, rows
 from sample_site import ENVIRONMENTS, manage, write
-from sauvegarde import kinds, process
-from sauvegarde.django import dump, load, site
+from sauvegarde.backup import kinds
+from sauvegarde.django import data_dump, data_load, site
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.migrate import source
+from sauvegarde.migrate import migration_source
+from sauvegarde.system import process
 
 KINDS = ("sqlite", "pg")
 # What InvenTree and others do: settings are kept in the database, asked for and completed when the site starts.
@@ -50,11 +51,11 @@ def test_an_archive_that_is_opened_gives_what_it_holds(cluster, asking, tmp_path
     archived = kinds.back_up(job, tmp_path / "repository")
     execute(cluster, where, "UPDATE a_note SET text = 'changed since'")
     told = about(where, tmp_path, str(tmp_path / "repository" / "demo" / archived["id"]))
-    made = source.make(where, tmp_path / "out", source.options(None, "", [], False), told)
+    made = migration_source.make(where, tmp_path / "out", migration_source.options(None, "", [], False), told)
     tables = made["manifest"]["fingerprint"]["tables"]
     assert {label: tables[label]["rows"] for label in ("a.setting", "a.note")} == {"a.setting": 1, "a.note": 1}
     target = asking.new("sqlite")
-    load.load(target, [next((tmp_path / "out" / "outgoing").glob("*/*.jsonl*"))], {"mode": "replace"})
+    data_load.load(target, [next((tmp_path / "out" / "outgoing").glob("*/*.jsonl*"))], {"mode": "replace"})
     assert rows(cluster, target)[0] == ("", "then")
 
 
@@ -105,8 +106,8 @@ if os.environ.get("FAULT") == "engine":
     DATABASES["default"]["ENGINE"] = "engine_" + os.environ["KIND"]
 """
 TASKS = {
-    "dump": lambda where, path: dump.stream(where, {"labels": ["a"]}, lambda piece: None),
-    "load": lambda where, path: load.load(where, [path], {"mode": "replace"}),
+    "dump": lambda where, path: data_dump.stream(where, {"labels": ["a"]}, lambda piece: None),
+    "load": lambda where, path: data_load.load(where, [path], {"mode": "replace"}),
     "migrate": lambda where, path: site.run(where, "migrate", {}),
     "survey": lambda where, path: site.run(where, "survey", {"labels": [], "exclude": [], "include": []}),
     "describe": lambda where, path: site.describe(where),
@@ -223,10 +224,10 @@ def test_other_databases_of_the_site_can_only_be_read(cluster, tmp_path, kind):
         where = live._replace(name=database(side))
         if how == "other":
             with pytest.raises(SauvegardeError) as caught:
-                load.load(where, [path], {"mode": "replace"})
+                data_load.load(where, [path], {"mode": "replace"})
             assert "readonly" in caught.value.why or "read-only" in caught.value.why
         else:
-            load.load(where, [path], {"mode": "replace", "models": ["a.note"]})
+            data_load.load(where, [path], {"mode": "replace", "models": ["a.note"]})
             written += [row[1] for row in rows(cluster, side) if row[1].startswith("by ")]
         assert rows(cluster, live) == [("", "live"), ("site", "live")]
         assert rows(cluster, other) == [("", "other"), ("site", "other")]
@@ -273,10 +274,10 @@ def test_a_wild_start_changes_no_stream_and_ends(cluster, tmp_path, kind):
     held = (tmp_path / "lock").open("w")
     process.inherit(held.fileno())
     try:
-        dump.stream(quiet, {"labels": ["a"]}, pieces.append)
+        data_dump.stream(quiet, {"labels": ["a"]}, pieces.append)
         assert b"".join(pieces) == stock.strip()
         path = write(tmp_path / "f.json", [{"model": "a.note", "pk": 9, "fields": {"text": "new"}}])
-        assert load.load(quiet, [path], {"mode": "merge"})["written"]
+        assert data_load.load(quiet, [path], {"mode": "merge"})["written"]
     finally:
         process.disinherit(held.fileno())
     assert ("", "new") in rows(cluster, quiet)
@@ -326,7 +327,7 @@ def test_settings_are_made_as_manage_makes_them(cluster, tmp_path, kind):
     where = where._replace(settings="made")
     assert site.run(where, "survey", {"labels": [], "exclude": [], "include": []})["name"] == name
     path = write(tmp_path / "f.json", [{"model": "a.note", "pk": 9, "fields": {"text": "new"}}])
-    load.load(where._replace(name=database(side)), [path], {"mode": "merge"})
+    data_load.load(where._replace(name=database(side)), [path], {"mode": "merge"})
     assert rows(cluster, side) == [("", "new")] and ("", "new") not in rows(cluster, where)
 
 
@@ -357,7 +358,7 @@ def test_the_descriptions_settings_are_those_of_the_job(cluster, tmp_path, kind)
     with Path(where.env_file).open("a", encoding="utf-8") as file:
         file.write(f"OTHER={database(other)}\n")
     pieces = []
-    dump.stream(where, {"labels": ["a"]}, pieces.append)
+    data_dump.stream(where, {"labels": ["a"]}, pieces.append)
     assert b"live" in b"".join(pieces) and b"developers" not in b"".join(pieces)
 
 

@@ -8,9 +8,9 @@ import pytest
 from little_site import Folder, about, database, execute, fill, migrate, rows
 from sample_site import ENVIRONMENTS, manage, write
 from sauvegarde import errors
-from sauvegarde.django import dump, load
+from sauvegarde.django import data_dump, data_load
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.migrate import plan
+from sauvegarde.migrate import migration_plan
 
 OPTIONS = """
 import json
@@ -57,9 +57,9 @@ def test_the_sites_timeouts_end_no_session_of_ours(cluster, folder, tmp_path):
         file.write("MORE={}\n".format(options(OPTIONS={"options": told})))
     for statement in SLOW.strip().split("\n"):
         execute(cluster, where, statement)
-    found = dump.stream(where, {"labels": ["a"]}, lambda piece: None)
+    found = data_dump.stream(where, {"labels": ["a"]}, lambda piece: None)
     assert found["counts"] == {"a.setting": 1, "a.note": 1}
-    assert load.load(where, [note(tmp_path)], {})["written"]
+    assert data_load.load(where, [note(tmp_path)], {})["written"]
 
 
 def test_a_lock_that_somebody_holds_is_waited_for_no_longer_than_said(cluster, folder, tmp_path):
@@ -68,8 +68,8 @@ def test_a_lock_that_somebody_holds_is_waited_for_no_longer_than_said(cluster, f
         held.autocommit = False
         held.cursor().execute("LOCK TABLE a_note IN EXCLUSIVE MODE")
         with pytest.raises(SauvegardeError) as caught:
-            load.load(where, [note(tmp_path)], {"lock_timeout": 0.2})
-    assert caught.value.exit_code == errors.LOCKED
+            data_load.load(where, [note(tmp_path)], {"lock_timeout": 0.2})
+    assert caught.value.exit_code == errors.Locked.exit_code
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS[:2])
@@ -82,9 +82,9 @@ def test_transactions_and_binding_of_the_site_stop_nothing(cluster, folders, tmp
     fill(cluster, where, "live")
     with Path(where.env_file).open("a", encoding="utf-8") as file:
         file.write(f"MORE={options(**more)}\n")
-    assert dump.stream(where, {"labels": ["a"]}, lambda piece: None)["counts"] == {"a.setting": 1, "a.note": 1}
+    assert data_dump.stream(where, {"labels": ["a"]}, lambda piece: None)["counts"] == {"a.setting": 1, "a.note": 1}
     for each in (where, where._replace(name=database(side))):
-        assert load.load(each, [note(tmp_path)], {"mode": "replace"})["written"]
+        assert data_load.load(each, [note(tmp_path)], {"mode": "replace"})["written"]
     assert rows(cluster, side) == [("", "new")] and ("", "new") in rows(cluster, where)
 
 
@@ -136,8 +136,8 @@ def test_a_side_database_without_a_table_or_with_other_rows_is_never_ready(clust
     for kind in ("sqlite", "pg"):
         two = folder.new(kind)
         fill(cluster, two, "live")
-        found = plan.survey(two)
-        module, named, _ = plan.place(found, "", about(two, tmp_path))
+        found = migration_plan.survey(two)
+        module, named, _ = migration_plan.place(found, "", about(two, tmp_path))
         side = folder.new(kind)
         fill(cluster, side, "source")
         expected = {"a_note": 1, "a_setting": 1, "auth_group": 0}
@@ -166,7 +166,7 @@ def test_dates_that_python_does_not_have_are_written_as_stock_or_named(cluster, 
     if environment.endswith(":psycopg2"):
         execute(cluster, where, insert)
         pieces = []
-        done = dump.stream(where, {"labels": ["a"]}, pieces.append)
+        done = data_dump.stream(where, {"labels": ["a"]}, pieces.append)
         assert b"".join(pieces).strip() == manage(where, "dumpdata", "a").strip()
         assert [each.split(" in ")[:1] for each in done["warnings"]] == [
             ["a.contract.day: infinity"],
@@ -176,7 +176,7 @@ def test_dates_that_python_does_not_have_are_written_as_stock_or_named(cluster, 
         insert = "INSERT INTO a_contract (until) VALUES ('20000-01-01')"
     execute(cluster, where, insert)
     with pytest.raises(SauvegardeError, match=r"A row of a\.contract holds") as caught:
-        dump.stream(where, {"labels": ["a"]}, lambda piece: None)
+        data_dump.stream(where, {"labels": ["a"]}, lambda piece: None)
     query = "SELECT id FROM ({}) AS found".format(caught.value.fix.partition("reason: ")[2].rstrip(";"))
     wrong = "SELECT id FROM a_contract WHERE NOT coalesce(until BETWEEN '0001-01-01' AND '9999-12-31', true)"
     assert {row[0] for row in execute(cluster, where, wrong)} <= {row[0] for row in execute(cluster, where, query)}

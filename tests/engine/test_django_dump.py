@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, manage, shell, sites_of, text_of
-from sauvegarde.django import dump, site
+from sauvegarde.django import data_dump, site
 from sauvegarde.errors import SauvegardeError
 
 STOCK = ["--exclude", "contenttypes", "--exclude", "auth.permission"]
@@ -102,7 +102,7 @@ def test_values_of_another_type_than_their_column_are_written_as_stock_writes_th
 
 
 def test_every_model_is_read_fast(sites):
-    result = dump.stream(sites.new("sqlite", filled=True), {}, lambda piece: None)
+    result = data_dump.stream(sites.new("sqlite", filled=True), {}, lambda piece: None)
     assert result["stock"] == {}
     assert result["counts"]["offers.offer"] == 120
 
@@ -111,7 +111,7 @@ def test_every_model_is_read_fast(sites):
 def test_files_are_compressed_by_their_names(sites, tmp_path, name):
     where = sites.new("sqlite", filled=True)
     path = tmp_path / name
-    result = dump.to_file(where, {}, path)
+    result = data_dump.to_file(where, {}, path)
     data = path.read_bytes()
     if name.endswith(".gz"):
         data = gzip.decompress(data)
@@ -141,7 +141,7 @@ def test_a_failed_dump_leaves_the_old_file(sites, tmp_path):
         "print(1)",
     )
     with pytest.raises(SauvegardeError) as caught:
-        dump.to_file(where, {}, path)
+        data_dump.to_file(where, {}, path)
     assert "auth.user 999" in str(caught.value)
     assert path.read_text(encoding="utf-8") == "the last good one"
     assert [each.name for each in tmp_path.iterdir()] == ["data.json"]
@@ -157,9 +157,9 @@ def test_a_dump_to_a_full_disk_leaves_the_old_file(sites, tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SauvegardeError, match="No space"):
-        dump.to_file(where, {}, path)
+        data_dump.to_file(where, {}, path)
     with pytest.raises(SauvegardeError, match="No such file"):
-        dump.to_file(where, {}, tmp_path / "nowhere/data.json")
+        data_dump.to_file(where, {}, tmp_path / "nowhere/data.json")
     assert path.read_text(encoding="utf-8") == "the last good one"
     assert [each.name for each in tmp_path.iterdir()] == ["data.json"]
 
@@ -174,7 +174,7 @@ def test_an_import_during_the_dump_does_not_tear_it(sites):
             manage(where, "generate", "--first", "1001", "--offers", "5")
             imported.append(event["objects"])
 
-    result = dump.stream(where, {}, pieces.append, import_one)
+    result = data_dump.stream(where, {}, pieces.append, import_one)
     assert imported == [120]
     entries = json.loads(b"".join(pieces).decode())
     raws = {each["pk"] for each in entries if each["model"] == "offers.rawoffer"}
@@ -272,6 +272,6 @@ def test_the_sites_code_runs_as_its_own_user(sites, tmp_path):
         found = subprocess.run(["ps", "-wweo", "user,args"], stdout=subprocess.PIPE, check=True).stdout.decode()
         owners.update(line.split()[0] for line in found.splitlines() if where.python + " -I" in line)
 
-    result = dump.stream(where, {}, lambda piece: None, look)
+    result = data_dump.stream(where, {}, lambda piece: None, look)
     assert owners == {"nobody"}
     assert result["counts"]["offers.offer"] == 120

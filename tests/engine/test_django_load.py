@@ -28,7 +28,7 @@ from sample_site import (
     text_of,
     write,
 )
-from sauvegarde.django import load, sets
+from sauvegarde.django import data_load, fixture_sets
 from sauvegarde.errors import SauvegardeError
 from tests_support.shared import shared
 
@@ -76,7 +76,7 @@ def test_a_load_equals_the_stock_one_row_for_row(every, kind, tmp_path):
     path.write_bytes(text_of(every.new("sqlite", filled=True)))
     stock, ours = every.new(kind), every.new(kind)
     manage(stock, "loaddata", "-v0", str(path))
-    result = load.load(ours, [path], {})
+    result = data_load.load(ours, [path], {})
     expected = text_of(stock)
     assert text_of(ours) == expected
     assert result["counts"]["offers.offer"] == 120
@@ -94,7 +94,7 @@ def test_a_load_equals_the_stock_one_row_for_row(every, kind, tmp_path):
     entries = [each for each in entries if each["model"] != "offers.offer" or each["pk"] % 2]
     write(path, entries)
     manage(stock, "loaddata", "-v0", str(path))
-    load.load(ours, [path], {})
+    data_load.load(ours, [path], {})
     changed = text_of(stock)
     assert changed != expected
     assert text_of(ours) == changed
@@ -124,19 +124,19 @@ def test_no_load_into_sqlite_makes_a_reference_to_nothing(sites, filled, there, 
         _, noted = connection.execute(count).fetchone()
         assert noted == (601 if more == MANY else 1)
         with pytest.raises(SauvegardeError, match="refused it, and nothing was written") as caught:
-            load.load(where, [filled], {})
+            data_load.load(where, [filled], {})
         assert "foreign key" in caught.value.why.lower() and "mismatch" not in caught.value.why
         assert ("FOREIGN KEY constraint failed" in caught.value.why) == bool(there or more)  # by whom it was seen
         assert connection.execute(count).fetchone() == (there, noted)
         connection.execute("DROP TRIGGER noting")
-        load.load(where, [filled], {})
+        data_load.load(where, [filled], {})
         assert connection.execute(count).fetchone() == (120, noted)
 
 
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
 def test_new_rows_get_numbers_behind_the_loaded_ones(sites, filled, kind):
     where = sites.new(kind)
-    load.load(where, [filled], {})
+    data_load.load(where, [filled], {})
     code = (
         "from reference.models import Source\nfrom offers.models import RawOffer\nfrom django.utils import timezone\n"
         "s = Source.objects.create(name='NEUF')\n"
@@ -148,7 +148,7 @@ def test_new_rows_get_numbers_behind_the_loaded_ones(sites, filled, kind):
 
 def test_listeners_are_told_raw_and_that_is_said(sites, filled):
     where = sites.new("pg")
-    result = load.load(where, [filled], {})
+    result = data_load.load(where, [filled], {})
     assert result["stock"] == {}
     assert result["listeners"] == {"pages.banner": ["post_save", "pre_save"], "sites.site": ["pre_save"]}
     # A save that is not raw would count itself, and log.
@@ -161,7 +161,7 @@ def test_listeners_are_told_raw_and_that_is_said(sites, filled):
 
 def test_values_stay_as_they_are_in_the_file(sites, tmp_path):
     where = sites.new("pg")
-    load.load(where, [write(tmp_path / "t.json", [trade("Cartographe")])], {})
+    data_load.load(where, [write(tmp_path / "t.json", [trade("Cartographe")])], {})
     code = (
         "from reference.models import Trade\nt = Trade.objects.get()\n"
         "print(json.dumps([str(t.created), str(t.updated)]))"
@@ -176,7 +176,7 @@ def test_permissions_arrive_by_codename_whatever_their_numbers(sites, tmp_path):
     target = sites.new("sqlite", SITE_APPS="reversed")
     numbers = "from django.contrib.auth.models import *\nprint(Permission.objects.get(codename='view_offer').pk)"
     assert shell(source, numbers) != shell(target, numbers)
-    load.load(target, [path], {})
+    data_load.load(target, [path], {})
     names = (
         "from django.contrib.auth.models import *\n"
         "print(json.dumps([sorted(g.permissions.values_list('codename', flat=True))"
@@ -194,16 +194,16 @@ def test_the_full_circle_is_equal_by_proof(sites, tmp_path, kind):
     back = sites.new(kind)
     there, again = tmp_path / "there.json", tmp_path / "again.jsonl"
     there.write_bytes(text_of(production))
-    load.load(development, [there], {})
+    data_load.load(development, [there], {})
     again.write_bytes(text_of(development, format="jsonl"))
-    load.load(back, [again], {})
+    data_load.load(back, [again], {})
     assert differences(fingerprint(production), fingerprint(back)) == []
 
 
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
 def test_replace_leaves_just_what_the_file_has(sites, filled, tmp_path, kind):
     where = sites.new(kind)
-    load.load(where, [filled], {})
+    data_load.load(where, [filled], {})
     keep = [each for each in json.loads(filled.read_text(encoding="utf-8")) if not each["model"].startswith("offers.")]
     offers = [each for each in json.loads(filled.read_text(encoding="utf-8")) if each["model"].startswith("offers.")]
     fewer = [each for each in offers if each["pk"] <= 50]
@@ -211,12 +211,12 @@ def test_replace_leaves_just_what_the_file_has(sites, filled, tmp_path, kind):
     fewer[0]["fields"]["guid"], fewer[1]["fields"]["guid"] = fewer[1]["fields"]["guid"], fewer[0]["fields"]["guid"]
     path = write(tmp_path / "fewer.json", fewer)
     with pytest.raises(SauvegardeError, match="the database refused it"):
-        load.load(where, [path], {"mode": "merge"})
-    load.load(where, [path], {"mode": "replace"})
+        data_load.load(where, [path], {"mode": "merge"})
+    data_load.load(where, [path], {"mode": "replace"})
     result = fingerprint(where)
     assert result["tables"]["offers.offer"]["rows"] == 50
     other = sites.new(kind)
-    load.load(other, [write(tmp_path / "all.json", keep + fewer)], {})
+    data_load.load(other, [write(tmp_path / "all.json", keep + fewer)], {})
     assert differences(fingerprint(other), result) == []
 
 
@@ -253,12 +253,12 @@ def test_listeners_hear_of_what_a_replacement_removes_and_of_nothing_else(every,
     raws = [each for each in entries if each["model"] == "offers.rawoffer"]
     raws[0]["fields"]["guid"], raws[1]["fields"]["guid"] = raws[1]["fields"]["guid"], raws[0]["fields"]["guid"]
     path = write(tmp_path / "fewer.json", entries)
-    assert "offers.offer" not in load.load(plain, [path], {"mode": "replace"})["stock"]
+    assert "offers.offer" not in data_load.load(plain, [path], {"mode": "replace"})["stock"]
     log = "from pages.models import BannerLog\nprint(json.dumps(sorted(b.banner for b in BannerLog.objects.all())))"
     before = shell(listening, log)
-    told = load.load(listening, [path], {"mode": "replace", "check_only": True})["stock"]
+    told = data_load.load(listening, [path], {"mode": "replace", "check_only": True})["stock"]
     assert shell(listening, log) == before
-    assert load.load(listening, [path], {"mode": "replace"})["stock"] == told
+    assert data_load.load(listening, [path], {"mode": "replace"})["stock"] == told
     deleted = "has a listener to {}, so Django deletes what goes"
     assert told["offers.offer"] == {"objects": 0, "why": deleted.format("pre_delete")}
     assert told["pages.banner"] == {
@@ -271,9 +271,9 @@ def test_listeners_hear_of_what_a_replacement_removes_and_of_nothing_else(every,
     # Nor does anybody hear of what is asked not to be told.
     values = {"mode": "replace", "tell_deletions": False}
     few = write(tmp_path / "few.json", [each for each in entries if each["pk"] != 3 or each["model"] != "offers.offer"])
-    assert "offers.offer" not in sets.load_if_needed(listening, [few], values)["loaded"]["stock"]
+    assert "offers.offer" not in fixture_sets.load_if_needed(listening, [few], values)["loaded"]["stock"]
     # A merge removes nothing, and says nothing.
-    assert "offers.offer" not in load.load(listening, [path], {})["stock"]
+    assert "offers.offer" not in data_load.load(listening, [path], {})["stock"]
     assert shell(listening, log) == heard
 
 
@@ -337,13 +337,13 @@ def test_listeners_hear_of_keys_of_every_kind_once_they_go(sites, tmp_path, kind
             fields = dict(zip(("at", "price"), pk)) if name == "pair" else {}
             yield {"model": f"pages.{name}", "pk": pk, "fields": fields}
 
-    load.load(where, [write(tmp_path / "all.json", list(keyed(0, 1)))], {})
+    data_load.load(where, [write(tmp_path / "all.json", list(keyed(0, 1)))], {})
     words = (
         "from pages.models import *\nwords = sorted(k.word.split()[0] for k in Keyword.objects.all())\n"
         "Keyword.objects.all().delete()\nprint(json.dumps(words))"
     )
     for place, heard in ((1, sorted(name.title() for name in names)), (2, [])):
-        load.load(where, [write(tmp_path / "fewer.json", list(keyed(place)))], {"mode": "replace"})
+        data_load.load(where, [write(tmp_path / "fewer.json", list(keyed(place)))], {"mode": "replace"})
         assert shell(where, words) == heard
     count = "from pages.models import *\nprint(json.dumps([each.objects.count() for each in KEYED]))"
     assert shell(where, count) == [1] * len(names)
@@ -374,21 +374,21 @@ def test_listeners_hear_how_a_replacement_changes_a_list(sites, tmp_path):
     path = write(tmp_path / "changed.json", entries)
     log = "from pages.models import BannerLog\nprint(json.dumps([b.banner for b in BannerLog.objects.all()]))"
     before = shell(listening, log)
-    told = load.load(listening, [path], {"mode": "replace"})
+    told = data_load.load(listening, [path], {"mode": "replace"})
     assert told["listeners"]["offers.offer"] == ["m2m_changed"] and told["stock"] == {}
-    load.load(plain, [path], {"mode": "replace"})
+    data_load.load(plain, [path], {"mode": "replace"})
     assert text_of(listening, **values) == text_of(plain, **values) and without
     assert sorted(shell(listening, log)) == sorted([*before, 7000 + added, -7000 - removed])
 
 
 def test_replace_refuses_to_leave_rows_that_point_nowhere(sites, filled, tmp_path):
     where = sites.new("pg")
-    load.load(where, [filled], {})
+    data_load.load(where, [filled], {})
     before = fingerprint(where)
     entries = [each for each in json.loads(filled.read_text(encoding="utf-8")) if each["model"] == "reference.trade"]
     path = write(tmp_path / "trades.json", entries[1:])
     with pytest.raises(SauvegardeError) as caught:
-        load.load(where, [path], {"mode": "replace"})
+        data_load.load(where, [path], {"mode": "replace"})
     gone = entries[0]["pk"]
     assert f"offers.offer None trade: rows outside the fixture point to reference.trade {gone!r}" in caught.value.why
     assert "reference.tradevariation" in caught.value.why
@@ -413,7 +413,7 @@ def test_everything_wrong_is_listed_before_anything_is_written(sites, tmp_path, 
         ],
     )
     with pytest.raises(SauvegardeError) as caught:
-        load.load(where, [path], {})
+        data_load.load(where, [path], {})
     lines = caught.value.why.splitlines()
     for expected in (
         "reference.trade 'Long' comment: 6 characters, at most 5 fit",
@@ -438,11 +438,11 @@ def test_all_that_is_wrong_is_counted(sites, tmp_path):
     entries = [trade(f"T{number}", comment="six ch") for number in range(2500)]
     path = write(tmp_path / "bad.json", [*entries, place("P", code=None)])
     with pytest.raises(SauvegardeError, match="2501 problems") as caught:
-        load.load(where, [path], {})
+        data_load.load(where, [path], {})
     lines = caught.value.why.splitlines()
     assert len(lines) == 201 and lines[-1] == "… and 2301 more"
     with pytest.raises(SauvegardeError, match="1 problem;") as caught:
-        load.load(where, [path], {"policy": {"too_long": "cut"}})
+        data_load.load(where, [path], {"policy": {"too_long": "cut"}})
     assert caught.value.why == "reference.place 'P' code: is NULL, which the field does not allow"
 
 
@@ -451,7 +451,7 @@ def test_numbers_that_no_integer_holds_are_listed(every, kind, tmp_path):
     where = every.new(kind)
     path = write(tmp_path / "far.json", [place("Loin", inhabitants=2**70), place("Près", code="2", inhabitants=2)])
     assert problems(where, path) == {("out_of_range", "reference.place", "Loin", "inhabitants"): "stop"}
-    load.load(where, [path], {"policy": {"out_of_range": "empty"}})
+    data_load.load(where, [path], {"policy": {"out_of_range": "empty"}})
     code = "from reference.models import *\nprint(json.dumps([p.inhabitants for p in Place.objects.order_by('name')]))"
     assert shell(where, code) == [None, 2]
 
@@ -480,8 +480,8 @@ def test_each_policy_mends(sites, tmp_path, policy, entries, look, expected):
     where = sites.new("pg")
     path = write(tmp_path / "bad.json", entries)
     with pytest.raises(SauvegardeError):
-        load.load(where, [path], {})
-    result = load.load(where, [path], {"policy": policy})
+        data_load.load(where, [path], {})
+    result = data_load.load(where, [path], {"policy": policy})
     assert result["mended"] == 1
     assert result["problems"][0]["action"] == next(iter(policy.values()))
     assert shell(where, f"from reference.models import *\nprint(json.dumps({look}))") == expected
@@ -490,10 +490,10 @@ def test_each_policy_mends(sites, tmp_path, policy, entries, look, expected):
 def test_too_long_may_stay_where_the_database_lets_it(sites, tmp_path):
     where = sites.new("sqlite")
     path = write(tmp_path / "long.json", [trade("T", comment="abcdef")])
-    load.load(where, [path], {"policy": {"too_long": "keep"}})
+    data_load.load(where, [path], {"policy": {"too_long": "keep"}})
     assert shell(where, "from reference.models import *\nprint(json.dumps(Trade.objects.get().comment))") == "abcdef"
     with pytest.raises(SauvegardeError, match="the database refused it"):
-        load.load(sites.new("pg"), [path], {"policy": {"too_long": "keep"}})
+        data_load.load(sites.new("pg"), [path], {"policy": {"too_long": "keep"}})
 
 
 @pytest.mark.parametrize("action, offers", [("empty", 120), ("drop", 119)])
@@ -507,7 +507,7 @@ def test_dangling_references_of_offers(sites, filled, tmp_path, action, offers):
     where = sites.new("pg")
     found = problems(where, path)
     assert set(found) == {("foreign_key", "offers.offer", 5, "trade"), ("foreign_key", "offers.offer", 5, "places")}
-    load.load(where, [path], {"policy": {"foreign_key": action}})
+    data_load.load(where, [path], {"policy": {"foreign_key": action}})
     code = (
         "from offers.models import *\nfrom django.db.models import *\no = Offer.objects.filter(pk=5).first()\n"
         "pairs = Offer.places.through.objects.count()\n"
@@ -521,7 +521,7 @@ def test_the_last_of_two_objects_with_one_key_wins(sites, tmp_path):
     path = write(tmp_path / "twice.json", [trade("T", "a"), trade("U", "b"), trade("T", "c")])
     stock, ours = sites.new("pg"), sites.new("pg")
     manage(stock, "loaddata", "-v0", str(path))
-    load.load(ours, [path], {})
+    data_load.load(ours, [path], {})
     assert text_of(ours) == text_of(stock)
 
 
@@ -532,7 +532,7 @@ def test_left_out_fields_get_the_models_defaults(sites, tmp_path):
     )
     stock, ours = sites.new("pg"), sites.new("pg")
     manage(stock, "loaddata", "-v0", str(path))
-    load.load(ours, [path], {})
+    data_load.load(ours, [path], {})
     assert text_of(ours) == text_of(stock)
     assert b"INCONNUE" in text_of(ours)
 
@@ -557,7 +557,7 @@ def test_every_stock_form_is_read(sites, tmp_path, name):
         pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "lzma": _alone}
         path.write_bytes(pack.get(name.rsplit(".", 1)[-1], bytes)(plain))
     where = sites.new("pg")
-    load.load(where, [path], {})
+    data_load.load(where, [path], {})
     if name == "xml":
         # XML itself turns the line breaks of a text into its own: what stock makes of the file is what counts.
         source = sites.new("pg")
@@ -576,7 +576,7 @@ def test_a_pipe_and_several_files_make_one_load(sites, tmp_path):
     pipe = io.BytesIO(json.dumps(variations).encode())
     trades = write(tmp_path / "t.json", [trade("T"), trade("U")])
     # The variations come first: only all together do they point to something.
-    load.load(where, [(pipe, "json", "the pipe"), trades], {})
+    data_load.load(where, [(pipe, "json", "the pipe"), trades], {})
     assert shell(where, "from reference.models import *\nprint(TradeVariation.objects.count())") == 2
 
 
@@ -587,24 +587,24 @@ def test_whatever_stock_reads_is_loaded_where_needed(sites, tmp_path):
     os.mkfifo(str(pipe))
     feeder = threading.Thread(target=lambda: write(pipe, [trade("T")]), daemon=True)
     feeder.start()
-    assert sets.load_if_needed(where, [pipe], {})["changed"]
+    assert fixture_sets.load_if_needed(where, [pipe], {})["changed"]
     feeder.join(60)
     text = manage(where, "dumpdata", "--format", "xml", "reference.Trade").decode()
     other = tmp_path / "t.xml"
     other.write_text(text.replace('pk="T"', 'pk="U"'), encoding="utf-8")
-    assert sets.load_if_needed(where, [other], {})["changed"]
-    assert not sets.load_if_needed(where, [other], {})["changed"]
+    assert fixture_sets.load_if_needed(where, [other], {})["changed"]
+    assert not fixture_sets.load_if_needed(where, [other], {})["changed"]
     unknown = [trade("V"), {"model": "reference.colour", "pk": 1, "fields": {}}]
     permission = {"codename": "fly", "name": "Can fly", "content_type": ["reference", "trade"]}
     unknown.append({"model": "auth.permission", "pk": 999, "fields": permission})
     path = write(tmp_path / "unknown.json", unknown)
     with pytest.raises(SauvegardeError, match="the site has no such model"):
-        sets.load_if_needed(where, [path], {})
+        fixture_sets.load_if_needed(where, [path], {})
     skipping = {"policy": {"unknown": "skip"}}
-    planned = sets.load_if_needed(where, [path], dict(skipping, check_only=True))["differences"]
+    planned = fixture_sets.load_if_needed(where, [path], dict(skipping, check_only=True))["differences"]
     assert [each["model"] for each in planned] == ["reference.trade"]
-    assert sets.load_if_needed(where, [path], skipping)["differences"] == planned
-    assert not sets.load_if_needed(where, [path], dict(skipping, check_only=True))["changed"]
+    assert fixture_sets.load_if_needed(where, [path], skipping)["differences"] == planned
+    assert not fixture_sets.load_if_needed(where, [path], dict(skipping, check_only=True))["changed"]
     code = (
         "from reference.models import *\nfrom django.contrib.auth.models import Permission\n"
         "print(json.dumps([sorted(t.pk for t in Trade.objects.all()), Permission.objects.filter(pk=999).count()]))"
@@ -627,7 +627,7 @@ def test_a_truncated_fixture_loads_nothing(sites, filled, tmp_path, share, endin
     path = tmp_path / ("cut" + ending)
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(SauvegardeError):
-        load.load(where, [path], {})
+        data_load.load(where, [path], {})
     assert shell(where, "from offers.models import *\nprint(RawOffer.objects.count())") == 0
 
 
@@ -645,10 +645,10 @@ def test_a_load_that_is_killed_leaves_nothing(sites, filled):
                 killed.append(pid)
 
     with pytest.raises(SauvegardeError):
-        load.load(where, [filled], {}, kill)
+        data_load.load(where, [filled], {}, kill)
     assert killed
     assert shell(where, "from offers.models import *\nprint(RawOffer.objects.count())") == 0
-    load.load(where, [filled], {})
+    data_load.load(where, [filled], {})
     assert shell(where, "from offers.models import *\nprint(RawOffer.objects.count())") == 120
 
 
@@ -660,7 +660,7 @@ def test_a_locked_table_ends_the_load_with_a_clear_error(sites, filled):
     try:
         holder.cursor().execute("LOCK TABLE offers_offer")
         with pytest.raises(SauvegardeError) as caught:
-            load.load(where, [filled], {"lock_timeout": 0.5})
+            data_load.load(where, [filled], {"lock_timeout": 0.5})
     finally:
         holder.close()
     assert "lock timeout" in caught.value.why
@@ -675,7 +675,7 @@ def test_unknown_options_are_refused(sites, filled):
         ({"colour": 1}, "no option colour"),
     ):
         with pytest.raises(SauvegardeError, match=told):
-            load.load(where, [filled], values)
+            data_load.load(where, [filled], values)
 
 
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
@@ -684,7 +684,7 @@ def test_the_real_reference_data_loads_both_ways_to_the_same(sites, tmp_path, ki
     files = [str(shared("fixtures") / (name + ".json")) for name in names]
     stock, ours = (sites.new(kind, SITE_EXTRA_APPS="jobs") for _ in range(2))
     manage(stock, "loaddata", "-v0", *files)
-    load.load(ours, files, {})
+    data_load.load(ours, files, {})
     values = {"labels": ["jobs", "sites"], "exclude": []}
     assert text_of(ours, **values) == text_of(stock, **values)
     published = []

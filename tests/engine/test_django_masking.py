@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 from sample_site import CANARY, ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of, write
-from sauvegarde.django import dump, load, masking, site
+from sauvegarde.django import (
+    data_dump,
+    data_load,
+    masking,
+    site,
+)
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.migrate import plan
+from sauvegarde.migrate import migration_plan
 
 KEY = "00112233445566778899aabbccddeeff"
 
@@ -40,20 +45,20 @@ def test_every_version_describes_masks_and_loads(cluster, tmp_path_factory, tmp_
     policy = masking.starting_policy(site.describe(source)["models"])
     path = tmp_path / "masked.jsonl.gz"
     values = {"policy": json.loads(json.dumps(policy)), "key": KEY, "format": "jsonl"}
-    sent = dump.to_file(source, values, path, prove=True)
+    sent = data_dump.to_file(source, values, path, prove=True)
     assert sent["masked"] and sent["counts"]["auth.user"] == 30
-    load.load(target, [path], {"mode": "replace"})
+    data_load.load(target, [path], {"mode": "replace"})
     assert differences(sent["fingerprint"], fingerprint(target)) == []
     long = {"name": "T", "comment": "six ch", "created": "2020-05-06T07:08:09Z", "updated": "2020-05-06T07:08:09Z"}
     mended = write(tmp_path / "long.json", [{"model": "reference.trade", "pk": long.pop("name"), "fields": long}])
-    assert load.load(target, [mended], {"policy": {"too_long": "cut"}})["touched"] == {"reference.trade": ["T"]}
+    assert data_load.load(target, [mended], {"policy": {"too_long": "cut"}})["touched"] == {"reference.trade": ["T"]}
     code = (
         "from reference.models import *\n"
         "print(json.dumps([Trade.objects.get(pk='T').comment, Source.objects.create(name='NEUF').pk]))"
     )
     assert shell(target, code) == ["six c", 4]
     for where, vendor in ((source, "sqlite"), (target, "postgresql")):
-        found = plan.survey(where)
+        found = migration_plan.survey(where)
         assert found["vendor"] == vendor and found["applied"] == found["migrations"] != []
         assert set(sent["counts"]) <= set(found["selected"]) and "offers_offer" in found["tables"]
         assert found["models"]["reference.trade"]["fields"]["comment"]["max_length"] == 5
@@ -93,10 +98,10 @@ def test_masked_values_are_the_same_each_time_and_for_each_key_others(production
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
 def test_a_masked_stream_arrives_as_it_left_and_the_site_works(sites, production, policy, tmp_path, kind):
     path = tmp_path / "masked.json.gz"
-    sent = dump.to_file(production, {"policy": policy, "key": KEY}, path, prove=True)
+    sent = data_dump.to_file(production, {"policy": policy, "key": KEY}, path, prove=True)
     assert sent["masked"]
     development = sites.new(kind, SITE_APPS="reversed")
-    load.load(development, [path], {})
+    data_load.load(development, [path], {})
     assert differences(sent["fingerprint"], fingerprint(development)) == []
     code = (
         "from django.test import Client\nfrom django.contrib.auth.models import User\n"
@@ -126,7 +131,7 @@ def test_an_archive_is_masked_as_the_live_site_is(production, policy, tmp_path):
     pieces = []
     path = tmp_path / "data.json"
     path.write_bytes(text_of(production))
-    result = dump.converted(production, [path], {"policy": policy, "key": KEY}, pieces.append)
+    result = data_dump.converted(production, [path], {"policy": policy, "key": KEY}, pieces.append)
     assert result["masked"]
     assert json.loads(b"".join(pieces).decode()) == json.loads(live.decode())
 
@@ -158,7 +163,7 @@ def test_a_natural_key_that_another_model_lends_gives_nobody_away(production, po
     assert followed and set(followed) <= names
     path = write(tmp_path / "data.json", json.loads(text_of(where).decode()))
     pieces = []
-    dump.converted(where, [path], {"policy": policy, "key": KEY}, pieces.append)
+    data_dump.converted(where, [path], {"policy": policy, "key": KEY}, pieces.append)
     assert json.loads(b"".join(pieces).decode()) == masked
 
 
@@ -215,7 +220,7 @@ def test_what_points_to_a_proxy_is_masked_as_its_model_is(production, tmp_path):
     assert authors and authors <= addresses and meant and meant <= places
     path = write(tmp_path / "data.json", json.loads(text_of(where).decode()))
     pieces = []
-    dump.converted(where, [path], {"policy": policy, "key": KEY}, pieces.append)
+    data_dump.converted(where, [path], {"policy": policy, "key": KEY}, pieces.append)
     assert json.loads(b"".join(pieces).decode()) == masked
 
 
@@ -224,12 +229,12 @@ def test_a_field_that_the_policy_does_not_know_stops_everything(production, poli
     del models["people.profile"]["phone"]
     path = tmp_path / "masked.json"
     with pytest.raises(SauvegardeError) as caught:
-        dump.to_file(production, {"policy": {"models": models}, "key": KEY}, path)
+        data_dump.to_file(production, {"policy": {"models": models}, "key": KEY}, path)
     assert "people.profile.phone: the field is not in the policy" in caught.value.why
     assert not path.exists()
     del models["people.profile"]
     with pytest.raises(SauvegardeError) as caught:
-        dump.to_file(production, {"policy": {"models": models}, "key": KEY}, path)
+        data_dump.to_file(production, {"policy": {"models": models}, "key": KEY}, path)
     assert "people.profile: the model is not in the policy" in caught.value.why
 
 
@@ -245,7 +250,7 @@ def test_the_key_is_in_no_process_list(production, policy, tmp_path):
     def look(_event):
         seen.append(any(KEY in line for line in command_lines()))
 
-    dump.stream(production, {"policy": policy, "key": KEY}, lambda piece: None, look)
+    data_dump.stream(production, {"policy": policy, "key": KEY}, lambda piece: None, look)
     assert seen and not any(seen)
 
 

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import pytest
 from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of
-from sauvegarde import archive, kinds
+from sauvegarde.archive import store
+from sauvegarde.backup import kinds
 from sauvegarde.django import masking, site
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.migrate import arguments, plan, run, source
-from sauvegarde.restore import state
+from sauvegarde.migrate import (
+    migration_arguments,
+    migration_plan,
+    migration_run,
+    migration_source,
+)
+from sauvegarde.restore import restore_state
 
 KEY = "00112233445566778899aabbccddeeff"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -71,11 +77,13 @@ def new(sites, folder, **variables):
 
 def sent(where, tmp_path, about=LIVE, **values):
     """The archive that leaves the source."""
-    return source.make(where, tmp_path / "out", dict(source.options(None, "", [], False), **values), about)
+    return migration_source.make(
+        where, tmp_path / "out", dict(migration_source.options(None, "", [], False), **values), about
+    )
 
 
 def look(where, about=LIVE, labels=()):
-    return source.look(where, None, "", list(labels), False, about)
+    return migration_source.look(where, None, "", list(labels), False, about)
 
 
 def specification(where, tmp_path, **values):
@@ -84,22 +92,22 @@ def specification(where, tmp_path, **values):
 
 def fill(where, made, tmp_path, **values):
     """(the run's final state, the site on its side database)."""
-    spec = run.settled(specification(where, tmp_path, path=made["path"], **values))
-    identifier = archive.new_identifier(run.state.folder(spec["directory"]))
-    done = run.fill(spec, identifier, plan.survey(where, spec["labels"]))
+    spec = migration_run.settled(specification(where, tmp_path, path=made["path"], **values))
+    identifier = store.new_identifier(migration_run.restore_state.folder(spec["directory"]))
+    done = migration_run.fill(spec, identifier, migration_plan.survey(where, spec["labels"]))
     return done, where._replace(name=done["side"])
 
 
 def test_what_only_one_side_knows_is_left_out_and_all_else_is_proven(sites, changed, tmp_path):
     where = sites.new("sqlite", filled=True)
     made = sent(where, tmp_path)
-    told = plan.lines(run.make_plan(specification(changed, tmp_path), look(where)))
+    told = migration_plan.lines(migration_run.make_plan(specification(changed, tmp_path), look(where)))
     assert any(line.startswith("Stops:") and "field reference.place.inhabitants" in line for line in told)
     assert any("The source does not know reference.trade: colour" in line for line in told)
     assert any("the source's lacks: reference.0002_changed" in line for line in told)
     with pytest.raises(SauvegardeError, match="cannot be loaded"):
         fill(changed, made, tmp_path)
-    told = plan.lines(run.make_plan(specification(changed, tmp_path, unknown="skip"), look(where)))
+    told = migration_plan.lines(migration_run.make_plan(specification(changed, tmp_path, unknown="skip"), look(where)))
     assert not any(line.startswith("Stops:") for line in told)
     done, side = fill(changed, made, tmp_path, unknown="skip")
     assert done["proof"]["left_out"] == {"reference.place": ["inhabitants"], "reference.trade": ["colour"]}
@@ -109,10 +117,10 @@ def test_what_only_one_side_knows_is_left_out_and_all_else_is_proven(sites, chan
     assert objects(side, "reference.place") == objects(where, "reference.place", "inhabitants")
     # The proof is one of all that is left.
     manifest = kinds.verify(made["path"])
-    spec = run.settled(specification(changed, tmp_path, path=made["path"]))
+    spec = migration_run.settled(specification(changed, tmp_path, path=made["path"]))
     change(side, "UPDATE reference_place SET code = '999' WHERE rowid = 3")
     with pytest.raises(SauvegardeError) as caught:
-        run.prove(spec, side, plan.survey(side), manifest, {})
+        migration_run.prove(spec, side, migration_plan.survey(side), manifest, {})
     first, second = caught.value.why.splitlines()
     assert first == "reference.place: 120 rows, but not the same content."
     assert second.startswith("reference.place ") and 'code: sent "' in second and second.endswith('arrived "999"')
@@ -132,12 +140,15 @@ def test_what_a_policy_mends_is_listed_and_all_else_is_proven(sites, tmp_path):
     assert trades["Long"] == "six c"
     assert objects(side, "offers.offer") == [e for e in objects(where, "offers.offer") if e["pk"] != 5]
     manifest = kinds.verify(made["path"])
-    spec = run.settled(specification(target, tmp_path, path=made["path"]))
+    spec = migration_run.settled(specification(target, tmp_path, path=made["path"]))
     touched = {"reference.trade": ["Long"], "offers.offer": [5]}
-    assert run.prove(spec, side, plan.survey(side), manifest, touched)["mended"] == done["proof"]["mended"]
+    assert (
+        migration_run.prove(spec, side, migration_plan.survey(side), manifest, touched)["mended"]
+        == done["proof"]["mended"]
+    )
     change(side, "DELETE FROM offers_offer WHERE id = 6")
     with pytest.raises(SauvegardeError) as caught:
-        run.prove(spec, side, plan.survey(side), manifest, touched)
+        migration_run.prove(spec, side, migration_plan.survey(side), manifest, touched)
     assert caught.value.why == "offers.offer: 119 rows expected, 118 found."
 
 
@@ -145,15 +156,17 @@ def test_the_plan_says_when_code_and_data_disagree(sites, tmp_path):
     where = sites.new("sqlite", filled=True, SITE_EXTRA_APPS="jobs")
     target = sites.new("sqlite", filled=True)
     change(target._replace(name=database(target)), "DELETE FROM django_migrations WHERE app = 'people'")
-    told = plan.lines(run.make_plan(specification(target, tmp_path), look(where)))
+    told = migration_plan.lines(migration_run.make_plan(specification(target, tmp_path), look(where)))
     lacks = "The target's live database lacks migrations; the new one gets them: people.0001_initial"
     assert any(lacks in line for line in told)
     assert any("The source's code has migrations that the target's lacks: jobs.0001_initial" in line for line in told)
     assert any(line.startswith("Stops:") and "model jobs.place" in line for line in told)
-    told = plan.lines(run.make_plan(specification(target, tmp_path, labels=["auth.Permission"]), look(where)))
+    told = migration_plan.lines(
+        migration_run.make_plan(specification(target, tmp_path, labels=["auth.Permission"]), look(where))
+    )
     assert any(line.startswith("Stops:  Nothing would be moved.") for line in told)
     with pytest.raises(SauvegardeError, match="too_long: burn"):
-        run.make_plan(specification(target, tmp_path, policy={"too_long": "burn"}), look(where))
+        migration_run.make_plan(specification(target, tmp_path, policy={"too_long": "burn"}), look(where))
     # On the source's side it stops.
     found = look(target)["obstacles"]
     assert [each["what"] for each in found] == ["The source's code and data disagree: migrations are not applied."]
@@ -163,16 +176,16 @@ def test_the_plan_says_when_code_and_data_disagree(sites, tmp_path):
 def test_a_set_of_the_whole_site_is_the_whole_site():
     values = {"labels": [], "sets": ["trades", "all"], "fixture_sets": [{"name": "all", "models": ["*"]}]}
     values["fixture_sets"].append({"name": "trades", "models": ["reference.Trade"]})
-    assert arguments.labels(values) == []
-    assert arguments.labels(dict(values, sets=["trades"])) == ["reference.Trade"]
+    assert migration_arguments.labels(values) == []
+    assert migration_arguments.labels(dict(values, sets=["trades"])) == ["reference.Trade"]
 
 
 def test_a_database_that_remembers_more_than_the_code_is_not_always_newer():
     """What was squashed is no news, nor what a removed application left."""
     found = {"migrations": ["a.0001_squashed_0002"], "replaced": ["a.0001_one", "a.0002_two"]}
     found["applied"] = ["a.0001_one", "a.0001_squashed_0002", "a.0002_two", "removed.0001_one"]
-    assert source._ahead(found) == []
-    (told,) = source._ahead(dict(found, applied=[*found["applied"], "a.0003_three"]))
+    assert migration_source._ahead(found) == []
+    (told,) = migration_source._ahead(dict(found, applied=[*found["applied"], "a.0003_three"]))
     assert "its code lacks: a.0003_three. What" in told
 
 
@@ -182,7 +195,7 @@ def archived(where, root, **jobs):
     for name, values in jobs.items():
         (root / name).mkdir(mode=0o700, parents=True)
         path = root / name / kinds.back_up(dict(values, name=name, site=where._asdict()), str(root))["id"]
-        archive.expand(path, root / (name + "-plain"))
+        store.expand(path, root / (name + "-plain"))
         made[name] = path, root / (name + "-plain")
     return made
 
@@ -269,7 +282,7 @@ def test_an_archive_of_a_part_or_of_other_code_is_not_taken_for_the_site(sites, 
     assert seen("rows", ["reference.Trade"])["obstacles"][0]["why"] == "The job took chosen rows only."
     for environment, refused in (("repository", 0), ("production", 0), ("development", 1), ("", 1)):
         given = dict(LIVE, path=str(made["file"][0]), environment=environment)
-        told = [each["what"] for each in source.look(where, policy, KEY, [], True, given)["obstacles"]]
+        told = [each["what"] for each in migration_source.look(where, policy, KEY, [], True, given)["obstacles"]]
         assert told == ["An archive that must be masked is not opened here."] * refused
     # Whose people are invented already is known, whatever is done with it next.
     assert seen("masked")["is_masked"] and not seen("part", ["reference"])["is_masked"]
@@ -288,7 +301,7 @@ def test_an_archive_of_a_part_or_of_other_code_is_not_taken_for_the_site(sites, 
         "INSERT INTO django_migrations VALUES (999, 'reference', '0009_newer', '2020-01-01'),"
         " (998, 'removed', '0001_gone', '2020-01-01')",
     )
-    told = plan.lines(run.make_plan(specification(where, tmp_path), look(less)))
+    told = migration_plan.lines(migration_run.make_plan(specification(where, tmp_path), look(less)))
     # Of an application that is removed nothing would come along in any case.
     assert any("that its code lacks: reference.0009_newer. What they added may not come" in line for line in told)
 
@@ -329,9 +342,11 @@ def test_a_dump_is_opened_where_neither_its_database_nor_its_roles_are(sites, cl
     assert cluster.execute(LEFT) == []
     # One that was killed left its roles, too.
     cluster.execute("CREATE ROLE reader_left")
-    (killed,) = state.runs(about["server_directory"])
+    (killed,) = restore_state.runs(about["server_directory"])
     assert killed["step"] == "post-data" and killed["roles_made"] == []
-    state.change(about["server_directory"], killed["id"], status=state.RUNNING, roles_made=["reader_left"])
+    restore_state.change(
+        about["server_directory"], killed["id"], status=restore_state.RUNNING, roles_made=["reader_left"]
+    )
     assert differences(expected, sent(where, tmp_path, about)["manifest"]["fingerprint"]) == []
     assert cluster.execute(LEFT) == []
     env_file = tmp_path / "stranger.env"
@@ -355,7 +370,7 @@ def test_from_postgresql_to_postgresql(sites, cluster, tmp_path):
     shutil.chown(str(folder), cluster.user)
     values = {"server_directory": str(folder), "connection": cluster.values, "keeper": cluster.user}
     made = sent(where, tmp_path)
-    told = run.make_plan(specification(target, tmp_path, **values), look(where))
+    told = migration_run.make_plan(specification(target, tmp_path, **values), look(where))
     assert told["obstacles"] == [] and told["database"] == live
     done, side = fill(target, made, tmp_path, **values)
     assert done["proof"]["models"] == made["manifest"]["fingerprint"]["tables"]

@@ -8,9 +8,16 @@ import sqlite3
 import pytest
 from packages_site import TREES, Packages, fill
 from sample_site import ENVIRONMENTS, manage, shell, text_of
-from sauvegarde import archive, postgres
-from sauvegarde.django import drafting, dump, load, masking, site
-from sauvegarde.migrate import plan, run, source
+from sauvegarde.archive import store
+from sauvegarde.django import (
+    data_dump,
+    data_load,
+    masking,
+    policy_draft,
+    site,
+)
+from sauvegarde.migrate import migration_plan, migration_run, migration_source
+from sauvegarde.postgres import postgres_server
 
 pytestmark = pytest.mark.skipif(
     "5.2:psycopg2" not in ENVIRONMENTS, reason="the packages are pinned for Django 5.2 with psycopg2"
@@ -50,7 +57,7 @@ def filled(packages):
 @pytest.fixture(scope="module")
 def policy(filled):
     described = site.describe(filled, rows=500)
-    return drafting.draft(described["models"], described["samples"])
+    return policy_draft.draft(described["models"], described["samples"])
 
 
 def rows(packages, where):
@@ -76,7 +83,7 @@ def rows(packages, where):
         for (table,) in query(names)[1]:
             if table.startswith(OWN):
                 continue
-            columns, some = query(f"SELECT * FROM {postgres.quoted(table)}")
+            columns, some = query(f"SELECT * FROM {postgres_server.quoted(table)}")
             known = [
                 kinds if each.endswith("content_type_id") else permissions if each == "permission_id" else None
                 for each in columns
@@ -99,14 +106,16 @@ def migrate(packages, one, kind, tmp_path, include=()):
     """(the plan's lines, a site on the proven side database) of a migration into an empty site."""
     tmp_path.mkdir()
     two = packages.new(kind)
-    made = source.make(one, tmp_path / "out", source.options(None, "", [], False, include=include), ABOUT)
+    made = migration_source.make(
+        one, tmp_path / "out", migration_source.options(None, "", [], False, include=include), ABOUT
+    )
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "include": list(include)}
     spec.update(connection=packages.cluster.values, server_directory=str(tmp_path / "server"), keeper="root")
-    spec = run.settled(spec)
-    seen = source.look(one, None, "", [], False, ABOUT, include=include)
-    lines = plan.lines(run.make_plan(spec, seen))
-    identifier = archive.new_identifier(run.state.folder(spec["directory"]))
-    done = run.fill(spec, identifier, plan.survey(two, include=include))
+    spec = migration_run.settled(spec)
+    seen = migration_source.look(one, None, "", [], False, ABOUT, include=include)
+    lines = migration_plan.lines(migration_run.make_plan(spec, seen))
+    identifier = store.new_identifier(migration_run.restore_state.folder(spec["directory"]))
+    done = migration_run.fill(spec, identifier, migration_plan.survey(two, include=include))
     return lines, packages.on(two, done["side"])
 
 
@@ -125,7 +134,7 @@ def test_a_load_is_that_of_stock(packages, filled, kind, tmp_path):
     path.write_bytes(text_of(filled, all=True, derived=False))
     one, two = packages.new(kind), packages.new(kind)
     manage(one, "loaddata", "-v0", str(path))
-    load.load(two, [str(path)], {})
+    data_load.load(two, [str(path)], {})
     assert differing(rows(packages, one), rows(packages, two)) == {}
     assert shell(two, TREES) == shell(filled, TREES)
 
@@ -161,10 +170,13 @@ def test_the_drafted_policy_holds_and_keeps_what_rows_depend_on(packages, filled
     assert asked == {"socialaccount.socialaccount.extra_data"}
     policy["models"]["socialaccount.socialaccount"]["extra_data"] = masking.EMPTY
     path = tmp_path / "masked.jsonl"
-    values = source.options(policy, KEY, [], True)
+    values = migration_source.options(policy, KEY, [], True)
     with path.open("wb") as file:
-        dump.stream(filled, values, file.write)
-    masked, plain = entries(path.read_bytes()), entries(text_of(filled, **source.options(None, "", [], False)))
+        data_dump.stream(filled, values, file.write)
+    masked, plain = (
+        entries(path.read_bytes()),
+        entries(text_of(filled, **migration_source.options(None, "", [], False))),
+    )
     assert "Zephyrine" not in path.read_text(encoding="utf-8") and "people.example" not in path.read_text(
         encoding="utf-8"
     )
@@ -173,7 +185,7 @@ def test_the_drafted_policy_holds_and_keeps_what_rows_depend_on(packages, filled
         kept = {name: value for name, value in plain[place].items() if KEPT.search(name)}
         assert {name: fields[name] for name in kept} == kept, place
     where = packages.new("sqlite")
-    load.load(where, [str(path)], {"mode": "replace", "policy": {"hidden": "drop"}})
+    data_load.load(where, [str(path)], {"mode": "replace", "policy": {"hidden": "drop"}})
     assert shell(where, TREES) == shell(filled, TREES)
 
 

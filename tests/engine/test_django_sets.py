@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from sample_site import ENVIRONMENTS, differences, fingerprint, manage, shell, sites_of, text_of
-from sauvegarde import archive, kinds
-from sauvegarde import git as git_of_ours
-from sauvegarde.django import load, sets
+from sauvegarde.archive import store
+from sauvegarde.backup import kinds
+from sauvegarde.django import data_load, fixture_sets
 from sauvegarde.errors import SauvegardeError
+from sauvegarde.system import git as git_of_ours
 
 SETS = [
     {"name": "contracts", "models": ["reference.Contract", "reference.ContractVariation"]},
@@ -53,9 +54,9 @@ def names(done):
 
 def test_unchanged_data_is_an_unchanged_file(sites, tmp_path):
     source = sites.new("pg", filled=True)
-    assert names(sets.export(source, SETS, tmp_path, write=False)) == [each["name"] for each in SETS]
+    assert names(fixture_sets.export(source, SETS, tmp_path, write=False)) == [each["name"] for each in SETS]
     assert list(tmp_path.iterdir()) == []
-    assert names(sets.export(source, SETS, tmp_path)) == [each["name"] for each in SETS]
+    assert names(fixture_sets.export(source, SETS, tmp_path)) == [each["name"] for each in SETS]
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
     # The same data by another way: loaded into another database, in another order.
     entries = json.loads(text_of(source).decode())
@@ -64,20 +65,20 @@ def test_unchanged_data_is_an_unchanged_file(sites, tmp_path):
     other = sites.new("sqlite")
     path = tmp_path / "data.json"
     path.write_text(json.dumps(entries), encoding="utf-8")
-    load.load(other, [path], {})
+    data_load.load(other, [path], {})
     path.unlink()
-    assert names(sets.export(other, SETS, tmp_path)) == []
+    assert names(fixture_sets.export(other, SETS, tmp_path)) == []
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()} == before
     # One change is one line.
     shell(other, "from reference.models import *\nprint(Place.objects.filter(code='007').update(inhabitants=7))")
-    assert names(sets.export(other, SETS, tmp_path)) == ["places", "database"]
+    assert names(fixture_sets.export(other, SETS, tmp_path)) == ["places", "database"]
     old, new = before["places.json"][0].split(b"\n"), (tmp_path / "places.json").read_bytes().split(b"\n")
     assert sum(one != two for one, two in zip(old, new)) == 1 and len(old) == len(new)
 
 
 def test_the_files_are_stock_fixtures(sites, tmp_path):
     source, target = sites.new("sqlite", filled=True), sites.new("pg")
-    done = sets.export(source, SETS[:4], tmp_path)
+    done = fixture_sets.export(source, SETS[:4], tmp_path)
     manage(target, "loaddata", "-v0", *[each["path"] for each in done])
     values = {"labels": ["reference.Contract", "reference.Trade", "reference.Place", "sites"], "exclude": []}
     assert differences(fingerprint(source, **values), fingerprint(target, **values)) == []
@@ -86,39 +87,39 @@ def test_the_files_are_stock_fixtures(sites, tmp_path):
 def test_import_brings_in_and_a_second_one_changes_nothing(sites, tmp_path):
     """All of the sets, the one that is the whole site among them: its objects come twice."""
     source, target = sites.new("sqlite", filled=True), sites.new("pg")
-    sets.export(source, SETS, tmp_path)
-    planned = sets.bring_in(target, SETS, tmp_path, {"check_only": True})
+    fixture_sets.export(source, SETS, tmp_path)
+    planned = fixture_sets.bring_in(target, SETS, tmp_path, {"check_only": True})
     assert planned["changed"]
     assert "reference.place: 0 rows expected, 120 found." in [each["sentence"] for each in planned["differences"]]
-    done = sets.bring_in(target, SETS, tmp_path)
+    done = fixture_sets.bring_in(target, SETS, tmp_path)
     assert done["changed"] and done["differences"] == planned["differences"]
     assert differences(fingerprint(source), fingerprint(target)) == []
-    assert not sets.bring_in(target, SETS, tmp_path)["changed"]
+    assert not fixture_sets.bring_in(target, SETS, tmp_path)["changed"]
     # A row that the sets do not have stays in a merge, and goes in a replacement; a check says so before.
     shell(target, "from reference.models import *\nTrade.objects.create(name='Autre')\nprint(1)")
-    assert not sets.bring_in(target, SETS[:4], tmp_path, {"check_only": True})["changed"]
-    assert not sets.bring_in(target, SETS[:4], tmp_path)["changed"]
-    planned = sets.bring_in(target, SETS[:4], tmp_path, {"check_only": True, "mode": "replace"})
+    assert not fixture_sets.bring_in(target, SETS[:4], tmp_path, {"check_only": True})["changed"]
+    assert not fixture_sets.bring_in(target, SETS[:4], tmp_path)["changed"]
+    planned = fixture_sets.bring_in(target, SETS[:4], tmp_path, {"check_only": True, "mode": "replace"})
     assert [each["model"] for each in planned["differences"]] == ["reference.trade"]
     assert shell(target, "from reference.models import *\nprint(Trade.objects.filter(name='Autre').count())") == 1
-    assert sets.bring_in(target, SETS[:4], tmp_path, {"mode": "replace"})["changed"]
+    assert fixture_sets.bring_in(target, SETS[:4], tmp_path, {"mode": "replace"})["changed"]
     assert shell(target, "from reference.models import *\nprint(Trade.objects.filter(name='Autre').count())") == 0
 
 
 def test_the_sets_are_of_one_moment(sites, tmp_path, monkeypatch):
     """What is written while they are read is in none of them: one dump makes them all."""
     where, dumps = sites.new("pg", filled=True), []
-    stream = sets.dump.stream
+    stream = fixture_sets.data_dump.stream
 
     def counted(*given, **named):
         dumps.append(given[1])
         return stream(*given, **named)
 
-    monkeypatch.setattr(sets.dump, "stream", counted)
-    sets.export(where, SETS, tmp_path)
+    monkeypatch.setattr(fixture_sets.data_dump, "stream", counted)
+    fixture_sets.export(where, SETS, tmp_path)
     assert len(dumps) == 1
     with pytest.raises(SauvegardeError, match=r"names reference\.Colour, of which the site has nothing"):
-        sets.export(where, [*SETS, {"name": "x", "models": ["reference.Colour"]}], tmp_path)
+        fixture_sets.export(where, [*SETS, {"name": "x", "models": ["reference.Colour"]}], tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -138,37 +139,37 @@ def test_a_link_in_the_sites_own_folder_leads_root_nowhere(sites, monkeypatch):
             path.unlink()
             path.symlink_to(secret)
 
-        monkeypatch.setattr(sets.dump.archive, "sync", swap)
-        sets.export(where, SETS[3:4], own, owner="nobody")
+        monkeypatch.setattr(fixture_sets.data_dump.store, "sync", swap)
+        fixture_sets.export(where, SETS[3:4], own, owner="nobody")
         assert path.is_symlink() and secret.owner() == "root"
         # Nor is it read through the link, which a diff would show.
         with pytest.raises(SauvegardeError, match="cannot be written"):
-            sets.export(where, SETS[3:4], own, owner="nobody", texts=True)
+            fixture_sets.export(where, SETS[3:4], own, owner="nobody", texts=True)
         # Nor by an import.
         with pytest.raises(SauvegardeError, match="The fixture cannot be read") as caught:
-            sets.bring_in(where._replace(user="nobody"), SETS[3:4], own)
+            fixture_sets.bring_in(where._replace(user="nobody"), SETS[3:4], own)
         assert "Permission denied" in caught.value.why
         path.unlink()
         monkeypatch.undo()
-        sets.export(where, SETS[3:4], own, owner="nobody")
+        fixture_sets.export(where, SETS[3:4], own, owner="nobody")
         assert path.owner() == "nobody" and path.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_commit_is_made_and_pushed_only_when_something_changed(sites, repository):
     where = sites.new("sqlite", filled=True)
     (repository / "fixtures").mkdir()
-    files = [f"fixtures/{each['file']}" for each in sets.checked(SETS[:4])]
+    files = [f"fixtures/{each['file']}" for each in fixture_sets.checked(SETS[:4])]
     who = {"name": "Fixtures", "email": "fixtures@example.org"}
-    sets.export(where, SETS[:4], repository / "fixtures")
+    fixture_sets.export(where, SETS[:4], repository / "fixtures")
     first = git_of_ours.commit(repository, files, "Update", push=True, **who)
     assert first["committed"] == git(repository, "rev-parse", "@{upstream}") and first["pushed"]
-    sets.export(where, SETS[:4], repository / "fixtures")
+    fixture_sets.export(where, SETS[:4], repository / "fixtures")
     assert git_of_ours.commit(repository, files, "Update", push=True, **who) == {"committed": None, "pushed": False}
     assert git(repository, "log", "-1", "--format=%an <%ae> %s") == "Fixtures <fixtures@example.org> Update"
     # What stands in the repository otherwise is not taken along.
     (repository / "other").write_text("x", encoding="utf-8")
     shell(where, "from reference.models import *\nprint(Trade.objects.update(comment='x'))")
-    sets.export(where, SETS[:4], repository / "fixtures")
+    fixture_sets.export(where, SETS[:4], repository / "fixtures")
     assert git_of_ours.commit(repository, files, "Trades", **who)["committed"]
     assert git(repository, "show", "--name-only", "--format=", "HEAD") == "fixtures/metiers.json"
     # A push that was not made is made up for.
@@ -236,8 +237,8 @@ def test_a_dumpdata_job_archives_what_can_be_loaded(sites, root, tmp_path, form)
     assert manifest["tools"]["django"]
     plain = tmp_path / "plain"
     plain.mkdir()
-    archive.expand(path, plain)
-    load.load(target, [plain / f"data.{form}"], {})
+    store.expand(path, plain)
+    data_load.load(target, [plain / f"data.{form}"], {})
     assert differences(manifest["fingerprint"], fingerprint(target)) == []
 
 
@@ -280,7 +281,7 @@ def test_smuggler_finds_and_loads_the_sets(sites, cluster, tmp_path, tmp_path_fa
     there = sites.new("sqlite", filled=True)
     folder = tmp_path / "fixtures"
     folder.mkdir()
-    sets.export(there, SETS[:4], folder)
+    fixture_sets.export(there, SETS[:4], folder)
     smuggling = sites_of(ENVIRONMENTS[0], cluster, tmp_path_factory, "django-smuggler")
     where = smuggling.new("sqlite", SITE_EXTRA_APPS="smuggler", FIXTURE_DIR=str(folder))
     code = (

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import conftest
 import pytest
-from sauvegarde import archive, fingerprint, kinds, postgres
-from sauvegarde.errors import DAMAGED, LOCKED, LOGIN, SauvegardeError
-from sauvegarde.restore import run
+from sauvegarde.archive import store
+from sauvegarde.backup import kinds
+from sauvegarde.errors import Damaged, Locked, LoginRefused, SauvegardeError
+from sauvegarde.postgres import fingerprint, postgres_server
+from sauvegarde.restore import restore_run
 
 SIMPLE = """
 CREATE TABLE offers (id serial PRIMARY KEY, content text);
@@ -52,7 +54,7 @@ def failed(job, repository, code=1, match="."):
 
 def fake(monkeypatch, tmp_path, tool, body):
     """Put a shell script in the place of one of PostgreSQL's programs; $REAL is the real one."""
-    real = postgres.client
+    real = postgres_server.client
 
     def client(name, number):
         found = real(name, number)
@@ -63,7 +65,7 @@ def fake(monkeypatch, tmp_path, tool, body):
         path.chmod(0o755)
         return found._replace(path=str(path))
 
-    monkeypatch.setattr(postgres, "client", client)
+    monkeypatch.setattr(postgres_server, "client", client)
 
 
 def test_a_dump_that_writes_half_and_fails(cluster, filled, repository, monkeypatch, tmp_path):
@@ -113,9 +115,9 @@ def test_a_reader_that_stops_early(cluster, filled, repository, monkeypatch, tmp
 def test_a_lock_on_a_table(cluster, filled, repository):
     holder = cluster.connect(filled)
     holder.autocommit = False
-    postgres.execute(holder, "LOCK TABLE places IN ACCESS EXCLUSIVE MODE")
+    postgres_server.execute(holder, "LOCK TABLE places IN ACCESS EXCLUSIVE MODE")
     start = time.monotonic()
-    error = failed(job(cluster, filled, lock_timeout=1), repository, LOCKED, match="places")
+    error = failed(job(cluster, filled, lock_timeout=1), repository, Locked.exit_code, match="places")
     assert time.monotonic() - start < 10
     assert "lock timeout" in error.why
     holder.close()
@@ -134,11 +136,11 @@ def test_the_oldest_client_that_is_new_enough(monkeypatch, tmp_path):
         folder.mkdir(parents=True)
         (folder / "pg_dump").write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {version}'\n")
         (folder / "pg_dump").chmod(0o755)
-    monkeypatch.setattr(postgres, "_BINARIES", tmp_path)
+    monkeypatch.setattr(postgres_server, "_BINARIES", tmp_path)
     numbers = {90503: 90624, 90699: 90624, 100001: 130002, 130099: 130002, 140000: 150018, 170004: 170000}
-    assert {asked: postgres.client("pg_dump", asked).version_num for asked in numbers} == numbers
+    assert {asked: postgres_server.client("pg_dump", asked).version_num for asked in numbers} == numbers
     with pytest.raises(SauvegardeError):
-        postgres.client("pg_dump", 180000)
+        postgres_server.client("pg_dump", 180000)
 
 
 @pytest.fixture()
@@ -147,7 +149,7 @@ def login(cluster, tmp_path):
     settings = cluster.data / "pg_hba.conf"
     before = settings.read_text()
     settings.write_text('local all "dump role" md5\n' + before)
-    cluster.execute("CREATE ROLE \"dump role\" LOGIN PASSWORD 'canary é'; SELECT pg_reload_conf()")
+    cluster.execute("CREATE ROLE \"dump role\" LoginRefused.exit_code PASSWORD 'canary é'; SELECT pg_reload_conf()")
     passfile = tmp_path / "passfile"
     passfile.write_text("*:*:*:*:canary é\n", encoding="utf-8")
     passfile.chmod(0o600)
@@ -171,13 +173,13 @@ def test_a_changed_password(cluster, filled, repository, login):
     cluster.execute("ALTER ROLE \"dump role\" PASSWORD 'another'")
     with pytest.raises(SauvegardeError, match="refused the login") as caught:
         kinds.back_up(wanted, repository)
-    assert caught.value.exit_code == LOGIN
+    assert caught.value.exit_code == LoginRefused.exit_code
     assert len(list((repository / "demo").iterdir())) == 1
 
 
 def test_a_role_that_is_gone(cluster, filled, repository):
     connection = {**cluster.values, "user": "nobody é"}
-    failed({**job(cluster, filled), "connection": connection}, repository, LOGIN)
+    failed({**job(cluster, filled), "connection": connection}, repository, LoginRefused.exit_code)
 
 
 def test_other_failures_to_connect_are_no_login_failures(cluster, repository):
@@ -254,9 +256,9 @@ def test_the_callers_environment_decides_nothing(cluster, filled, repository, tm
         "database": filled,
         "directory": str(tmp_path / "restores"),
     }
-    planned = among_them(run.make_plan, wanted)
+    planned = among_them(restore_run.make_plan, wanted)
     assert planned["obstacles"] == [] and planned["target"]["address"].startswith(cluster.values["host"])
-    done = among_them(run.fill, wanted)
+    done = among_them(restore_run.fill, wanted)
     try:
         assert done["proof"]["rows"] == 3001
         assert cluster.execute("SELECT count(*) FROM offers", done["side"]) == [(3000,)]
@@ -271,9 +273,9 @@ def test_a_writer_during_the_dump(cluster, filled, repository, tmp_path):
     def write():
         connection = cluster.connect(filled)
         while not done.is_set():
-            postgres.execute(connection, "INSERT INTO offers (content) SELECT 'new' FROM generate_series(1, 50)")
-            postgres.execute(connection, "UPDATE places SET name = name || 'x'")
-            postgres.execute(connection, "DELETE FROM offers WHERE id % 7 = 0")
+            postgres_server.execute(connection, "INSERT INTO offers (content) SELECT 'new' FROM generate_series(1, 50)")
+            postgres_server.execute(connection, "UPDATE places SET name = name || 'x'")
+            postgres_server.execute(connection, "DELETE FROM offers WHERE id % 7 = 0")
         connection.close()
 
     writer = threading.Thread(target=write)
@@ -286,7 +288,7 @@ def test_a_writer_during_the_dump(cluster, filled, repository, tmp_path):
     assert len({each["fingerprint"]["tables"]['"public"."offers"']["hash"] for each in manifests}) == 3
     for number, manifest in enumerate(manifests):
         plain = tmp_path / str(number)
-        archive.expand(repository / "demo" / manifest["id"], plain)
+        store.expand(repository / "demo" / manifest["id"], plain)
         cluster.execute("CREATE DATABASE restored TEMPLATE template0")
         try:
             cluster.run("pg_restore", "--exit-on-error", "-d", "restored", plain / "dump")
@@ -305,8 +307,8 @@ def test_truncate_cannot_come_between(cluster, filled, repository):
             return
         if step == "read_back":
             connection = cluster.connect(filled)
-            postgres.execute(connection, "SET lock_timeout TO '10s'")
-            postgres.execute(connection, "TRUNCATE offers")
+            postgres_server.execute(connection, "SET lock_timeout TO '10s'")
+            postgres_server.execute(connection, "TRUNCATE offers")
             connection.close()
             waited.append(step)
 
@@ -380,7 +382,7 @@ def test_killed_at_random_moments(cluster, filled, repository):
         time.sleep(usual * dice.random())
         child.send_signal(signal.SIGKILL)
         child.wait()
-    published = archive.identifiers(repository / "demo")
+    published = store.identifiers(repository / "demo")
     for identifier in published:
         kinds.verify(repository / "demo" / identifier)
     last = kinds.back_up(job(cluster, filled), repository)
@@ -399,7 +401,7 @@ def test_every_file_counts(cluster, filled, repository):
         each.write_bytes(bytes(bad))
         with pytest.raises(SauvegardeError) as caught:
             kinds.verify(path)
-        assert caught.value.exit_code == DAMAGED, each
+        assert caught.value.exit_code == Damaged.exit_code, each
         each.write_bytes(good)
     kinds.verify(path)
 
@@ -411,4 +413,4 @@ def test_truncated_dump(cluster, filled, repository, tenth):
     os.truncate(str(largest), largest.stat().st_size * tenth // 10)
     with pytest.raises(SauvegardeError) as caught:
         kinds.verify(path)
-    assert caught.value.exit_code == DAMAGED
+    assert caught.value.exit_code == Damaged.exit_code

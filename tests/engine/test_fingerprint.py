@@ -8,9 +8,11 @@ import subprocess
 import conftest
 import psycopg2
 import pytest
-from sauvegarde import archive, databases, fingerprint, kinds, postgres
-from sauvegarde.kinds import globals as globals_kind
-from sauvegarde.restore import run
+from sauvegarde.archive import store
+from sauvegarde.backup import kinds
+from sauvegarde.backup.kinds import globals as globals_kind
+from sauvegarde.postgres import database_properties, fingerprint, postgres_server
+from sauvegarde.restore import restore_run
 
 
 def take(cluster, database, **more):
@@ -39,7 +41,7 @@ INSERT INTO v VALUES
 def test_what_surrounds_it_makes_no_difference(cluster, database):
     cluster.execute(VALUES, database)
     before = take(cluster, database)
-    name = postgres.quoted(database)
+    name = postgres_server.quoted(database)
     for setting in (
         "extra_float_digits TO 3",
         "extra_float_digits TO -5",
@@ -137,9 +139,9 @@ def test_the_first_failure_stops_the_others(cluster, database):
 
 
 def test_database_properties_there_and_back(cluster, database):
-    name = postgres.quoted(database)
+    name = postgres_server.quoted(database)
     hostile = "rôle \"x\" 'y'"
-    role = postgres.quoted(hostile)
+    role = postgres_server.quoted(hostile)
     cluster.execute(f"DROP ROLE IF EXISTS {role}; CREATE ROLE {role}; ")
     try:
         for statement in (
@@ -156,17 +158,17 @@ def test_database_properties_there_and_back(cluster, database):
         ):
             cluster.execute(statement)
         connection = cluster.connect(database)
-        before = databases.properties(connection)
-        assert hostile in databases.roles(connection)
+        before = database_properties.properties(connection)
+        assert hostile in database_properties.roles(connection)
         connection.close()
         assert before["settings"]["search_path"] == '"Géo x", "$user", public'
         assert before["owner"] == hostile
         cluster.execute(f"DROP DATABASE {name}")
         cluster.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        for statement in databases.statements(database, before):
+        for statement in database_properties.statements(database, before):
             cluster.execute(statement)
         connection = cluster.connect(database)
-        after = databases.properties(connection)
+        after = database_properties.properties(connection)
         connection.close()
         assert {**after, "acl": None} == {**before, "acl": None}
         assert [{**each, "grantor": ""} for each in after["acl"]] == [{**each, "grantor": ""} for each in before["acl"]]
@@ -178,7 +180,7 @@ def test_database_properties_there_and_back(cluster, database):
 
 def psql(cluster, lines, folder):
     """Run lines as a person types them, where PG* says which server."""
-    environment = postgres.environment(cluster.server, "postgres", PATH=f"{cluster.binaries}:/usr/bin:/bin")
+    environment = postgres_server.environment(cluster.server, "postgres", PATH=f"{cluster.binaries}:/usr/bin:/bin")
     del environment["PGDATABASE"]
     subprocess.run(
         ["/bin/bash", "-euo", "pipefail", "-c", "\n".join(lines)], cwd=str(folder), env=environment, check=True
@@ -186,9 +188,9 @@ def psql(cluster, lines, folder):
 
 
 def test_globals(cluster, database, repository):
-    role = postgres.quoted("Édith -o'x")
+    role = postgres_server.quoted("Édith -o'x")
     cluster.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
-    cluster.execute(f"ALTER DATABASE {postgres.quoted(database)} SET work_mem TO '7MB'")
+    cluster.execute(f"ALTER DATABASE {postgres_server.quoted(database)} SET work_mem TO '7MB'")
     try:
         manifest = kinds.back_up({"name": "demo", "kind": "globals", "connection": cluster.values}, repository)
         assert manifest["source"]["databases"][database]["settings"] == {"work_mem": "7MB"}
@@ -196,7 +198,7 @@ def test_globals(cluster, database, repository):
         kinds.verify(path)
         hash_before = cluster.execute("SELECT rolpassword FROM pg_authid WHERE rolname LIKE '%dith%'")
         cluster.execute(f"DROP ROLE {role}")
-        cluster.execute(f"ALTER DATABASE {postgres.quoted(database)} RESET ALL")
+        cluster.execute(f"ALTER DATABASE {postgres_server.quoted(database)} RESET ALL")
         psql(cluster, manifest["restore_by_hand"]["local"], path)
         assert cluster.execute("SELECT rolpassword FROM pg_authid WHERE rolname LIKE '%dith%'") == hash_before
         assert cluster.execute("SHOW work_mem", database) == [("7MB",)]
@@ -259,7 +261,7 @@ def test_the_fingerprint_of_globals_in_another_cluster(cluster, several, reposit
 @pytest.mark.parametrize("times", [1, 99])
 def test_a_role_is_altered_while_the_globals_are_dumped(cluster, several, repository, monkeypatch, tmp_path, times):
     """Once, and all the time: what is archived is of one moment, or nothing is."""
-    real, count = postgres.client, tmp_path / "count"
+    real, count = postgres_server.client, tmp_path / "count"
 
     def client(name, number):
         found = real(name, number)
@@ -271,10 +273,10 @@ def test_a_role_is_altered_while_the_globals_are_dumped(cluster, several, reposi
         path.chmod(0o755)
         return found._replace(path=str(path))
 
-    monkeypatch.setattr(postgres, "client", client)
+    monkeypatch.setattr(postgres_server, "client", client)
     job = {"name": "demo", "kind": "globals", "connection": cluster.values}
     if times > 1:
-        with pytest.raises(postgres.SauvegardeError, match="changed whenever") as caught:
+        with pytest.raises(postgres_server.SauvegardeError, match="changed whenever") as caught:
             kinds.back_up(job, repository)
         assert caught.value.why == "Not what they were before: roles."
         assert not list((repository / "demo").iterdir())
@@ -288,7 +290,7 @@ def test_a_role_is_altered_while_the_globals_are_dumped(cluster, several, reposi
 
 
 def test_globals_cut_off(cluster, repository, monkeypatch, tmp_path):
-    real = postgres.client
+    real = postgres_server.client
 
     def client(name, number):
         found = real(name, number)
@@ -297,8 +299,8 @@ def test_globals_cut_off(cluster, repository, monkeypatch, tmp_path):
         path.chmod(0o755)
         return found._replace(path=str(path))
 
-    monkeypatch.setattr(postgres, "client", client)
-    with pytest.raises(postgres.SauvegardeError, match="cut off"):
+    monkeypatch.setattr(postgres_server, "client", client)
+    with pytest.raises(postgres_server.SauvegardeError, match="cut off"):
         kinds.back_up({"name": "demo", "kind": "globals", "connection": cluster.values}, repository)
     assert not list((repository / "demo").iterdir())
 
@@ -306,7 +308,7 @@ def test_globals_cut_off(cluster, repository, monkeypatch, tmp_path):
 @pytest.mark.parametrize("form", ["local", "plain"])
 def test_commands_by_hand(cluster, database, repository, tmp_path, form):
     """The manifest's own lines, as written, into the same server without the database."""
-    name = postgres.quoted(database)
+    name = postgres_server.quoted(database)
     cluster.execute("CREATE TABLE t AS SELECT i FROM generate_series(1, 10) AS i", database)
     cluster.execute(f"ALTER DATABASE {name} SET work_mem TO '7MB'")
     cluster.execute(f"COMMENT ON DATABASE {name} IS 'ici'")
@@ -315,13 +317,13 @@ def test_commands_by_hand(cluster, database, repository, tmp_path, form):
     if form == "local":
         shutil.copytree(str(repository / "demo" / manifest["id"]), str(folder))
     else:
-        archive.expand(repository / "demo" / manifest["id"], folder)
+        store.expand(repository / "demo" / manifest["id"], folder)
     cluster.execute(f"DROP DATABASE {name}")
     psql(cluster, manifest["restore_by_hand"][form], folder)
     sums = manifest["fingerprint"]
     assert fingerprint.compare(sums, take(cluster, database, like=sums)) == []
     connection = cluster.connect(database)
-    assert databases.properties(connection) == manifest["source"]["properties"]
+    assert database_properties.properties(connection) == manifest["source"]["properties"]
     connection.close()
 
 
@@ -337,8 +339,8 @@ def test_rules_of_a_collation_come_back(cluster, repository, tmp_path):
         assert cluster.execute("SELECT 'z' < 'a'", "rules") == [(True,)]
         cluster.execute("DROP DATABASE rules")
         spec = {"path": str(repository / "demo" / manifest["id"]), "database": "rules"}
-        spec = run.settled(dict(spec, connection=cluster.values, directory=str(tmp_path / "runs")))
-        run.put_in_place(spec, run.fill(spec)["id"])
+        spec = restore_run.settled(dict(spec, connection=cluster.values, directory=str(tmp_path / "runs")))
+        restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
         assert cluster.execute("SELECT 'z' < 'a'", "rules") == [(True,)]
     finally:
         cluster.execute("DROP DATABASE IF EXISTS rules")
@@ -384,7 +386,7 @@ def test_postgis(cluster, spatial, repository, tmp_path):
     assert not any("spatial_ref_sys" in name for name in sums["tables"])
     folder = tmp_path / "by hand"
     shutil.copytree(str(repository / "demo" / manifest["id"]), str(folder))
-    cluster.execute(f"DROP DATABASE {postgres.quoted(spatial)}")
+    cluster.execute(f"DROP DATABASE {postgres_server.quoted(spatial)}")
     psql(cluster, manifest["restore_by_hand"]["local"], folder)
     assert fingerprint.compare(sums, take(cluster, spatial, like=sums)) == []
     cluster.execute("UPDATE spatial_ref_sys SET proj4text = '' WHERE srid = 990001", spatial)

@@ -12,8 +12,13 @@ from pathlib import Path
 
 import conftest
 import pytest
-from sauvegarde import archive, catalog, credentials, jobs, lock, offsite, runner, state
-from sauvegarde.errors import FAILED, LOCKED, NO_REPOSITORY, OK, PARTIAL, WRONG_KEY, SauvegardeError
+from sauvegarde import catalog, config
+from sauvegarde.archive import store
+from sauvegarde.backup import pipeline
+from sauvegarde.errors import OK, Locked, NoRepository, Partial, SauvegardeError, WrongKey
+from sauvegarde.offsite import credentials, restic
+from sauvegarde.report import job_state
+from sauvegarde.system import lock
 from test_runner import USER, Host, _children
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
@@ -58,13 +63,13 @@ def told(_step, **_values):
 def test_copied_checked_and_restored_by_restic_alone(host, tmp_path):
     assert host.run() == (OK, "", "")
     (label,) = host.labels()
-    (snapshot,) = offsite.snapshots(host.vault)
+    (snapshot,) = restic.snapshots(host.vault)
     assert (snapshot["host"], snapshot["job"], snapshot["id"]) == ("db1", JOB, label)
     assert host.told()["offsite"]["vault"]["id"] == label
     assert "offsite_last_success_timestamp_seconds" in host.samples()
     back = tmp_path / "back"
-    offsite.restic(host.vault, ["restore", snapshot["snapshot"], "--target", str(back)], "x")
-    assert archive.verify_plain(back)["id"] == label
+    restic.restic(host.vault, ["restore", snapshot["snapshot"], "--target", str(back)], "x")
+    assert store.verify_plain(back)["id"] == label
     assert not list(host.directory.glob(".*")), "the uncompressed form is gone"
 
 
@@ -81,7 +86,7 @@ def test_the_catalog_is_rebuilt_from_the_repository_alone(host, tmp_path):
     first, second = sorted((tmp_path / "manifests").iterdir())
     first.write_text("{half")
     assert catalog.remote(host.vault, tmp_path / "manifests") == there, "which decides nothing"
-    offsite.restic(host.vault, ["forget", second.stem], "x")
+    restic.restic(host.vault, ["forget", second.stem], "x")
     assert [line["path"] for line in catalog.remote(host.vault, tmp_path / "manifests")] == [first.stem]
     assert list((tmp_path / "manifests").iterdir()) == [first], "nor outlives what it is of"
 
@@ -90,32 +95,36 @@ def test_what_was_missed_is_caught_up_and_forgotten_by_the_same_retention(host):
     write(host.settings, dict(host.vault, repository="/proc/nowhere"))
     host.configure(offsite=["vault"], retention={"last": 2})
     code, _, err = host.run()
-    assert code == PARTIAL and "vault" in err and len(host.labels()) == 1
+    assert code == Partial.exit_code and "vault" in err and len(host.labels()) == 1
     assert "offsite_last_success_timestamp_seconds" not in host.samples()
     write(host.settings, host.vault)
     for _ in range(3):
         assert host.run()[0] == OK
-    assert [line["id"] for line in offsite.snapshots(host.vault)] == host.labels() and len(host.labels()) == 2
+    assert [line["id"] for line in restic.snapshots(host.vault)] == host.labels() and len(host.labels()) == 2
 
 
 def test_a_wrong_key_and_a_repository_that_is_gone(host):
     assert host.run()[0] == OK
     write(host.settings, dict(host.vault, password="another"))
     code, _, err = host.run()
-    assert code == PARTIAL and "wrong password" in err and "another" not in err.replace("another user", "")
+    assert code == Partial.exit_code and "wrong password" in err and "another" not in err.replace("another user", "")
     with pytest.raises(SauvegardeError) as caught:
-        offsite.check(dict(host.vault, password="another"))
-    assert caught.value.exit_code == WRONG_KEY
+        restic.check(dict(host.vault, password="another"))
+    assert caught.value.exit_code == WrongKey.exit_code
     write(host.settings, host.vault)
     (host.folder / "vault").rename(host.folder / "unmounted")
     code, _, err = host.run()
-    assert code == PARTIAL and not (host.folder / "vault").exists(), "an empty mount point gets no new repository"
+    assert code == Partial.exit_code and not (host.folder / "vault").exists(), (
+        "an empty mount point gets no new repository"
+    )
     another_job(host)
     code, _, err = host.run("run", OTHER)
-    assert code == PARTIAL and "another name" in err and not (host.folder / "vault").exists(), "nor by a new job"
+    assert code == Partial.exit_code and "another name" in err and not (host.folder / "vault").exists(), (
+        "nor by a new job"
+    )
     with pytest.raises(SauvegardeError) as caught:
-        offsite.ensure(host.vault, known=True)
-    assert caught.value.exit_code == NO_REPOSITORY
+        restic.ensure(host.vault, known=True)
+    assert caught.value.exit_code == NoRepository.exit_code
 
 
 def test_two_new_jobs_at_once_make_one_repository(host):
@@ -124,21 +133,21 @@ def test_two_new_jobs_at_once_make_one_repository(host):
     both = [host.start("run", name) for name in (JOB, OTHER)]
     assert [each.communicate(timeout=300)[1] for each in both] == ["", ""]
     assert [each.returncode for each in both] == [OK, OK]
-    assert len(offsite.restic(host.vault, ["list", "keys", "--no-lock"], "x").text.split()) == 1
-    assert {line["job"] for line in offsite.snapshots(host.vault)} == {JOB, OTHER}
+    assert len(restic.restic(host.vault, ["list", "keys", "--no-lock"], "x").text.split()) == 1
+    assert {line["job"] for line in restic.snapshots(host.vault)} == {JOB, OTHER}
 
 
 def test_another_host_makes_the_repository_in_the_same_moment(host, monkeypatch):
-    original = offsite.restic
+    original = restic.restic
 
     def slower(repository, arguments, *more, **options):
         if arguments == ["init"]:
             original(repository, arguments, "x")
         return original(repository, arguments, *more, **options)
 
-    monkeypatch.setattr(offsite, "restic", slower)
-    offsite.ensure(host.vault, known=False)
-    assert offsite.snapshots(host.vault) == []
+    monkeypatch.setattr(restic, "restic", slower)
+    restic.ensure(host.vault, known=False)
+    assert restic.snapshots(host.vault) == []
 
 
 def private_files(host):
@@ -178,7 +187,7 @@ def test_what_opens_the_repository_is_in_files_only_while_restic_runs(host, vict
         (worker,) = _children(process.pid)
         os.kill(worker, signal.SIGKILL)
         _, err = process.communicate(timeout=60)
-        assert process.returncode == PARTIAL and "was killed" in err
+        assert process.returncode == Partial.exit_code and "was killed" in err
         assert private_files(host) == [], "whoever waited for it has cleared it"
     host.configure(before=[hook], after=[hook])
     conftest.wait_until(lambda: host.run()[0] == OK)
@@ -190,14 +199,14 @@ def test_what_opens_the_repository_is_in_files_only_while_restic_runs(host, vict
 def test_a_repository_is_known_by_whoever_has_copied_to_it(host):
     """Root looks, since no job's user sees another's state; what stands there that is no state hides nothing."""
     job = dict(another_job(host), configuration=str(host.folder / "etc"))
-    assert jobs.repositories(job)["vault"]["known"] is False
+    assert config.repositories(job)["vault"]["known"] is False
     (Path(job["state"]) / "state.json").write_text('{"offsite": ["vault"]}')
-    state.write(host.state / "state.json", {"offsite": {"vault": {"last_success": 1.0}}})
+    job_state.write(host.state / "state.json", {"offsite": {"vault": {"last_success": 1.0}}})
     host.state.chmod(0o700)
-    assert jobs.repositories(job)["vault"]["known"] is True
+    assert config.repositories(job)["vault"]["known"] is True
     (host.state / "state.json").unlink()
     os.mkfifo(str(host.state / "state.json"))
-    assert jobs.repositories(job)["vault"]["known"] is False
+    assert config.repositories(job)["vault"]["known"] is False
 
 
 @pytest.mark.parametrize("broken", ["a folder", "no text", "old settings"])
@@ -210,7 +219,7 @@ def test_a_repository_that_cannot_be_read_keeps_no_backup_from_being_made(host, 
     else:
         write(host.settings, {"name": "vault", "repository": "x", "password_file": "/nowhere"})
     code, _, err = host.run()
-    assert code == PARTIAL and f"{host.labels()[0]} is good" in err and "Traceback" not in err
+    assert code == Partial.exit_code and f"{host.labels()[0]} is good" in err and "Traceback" not in err
     assert broken == "a folder" or "Run the backup role" in err
 
 
@@ -219,7 +228,7 @@ def test_what_opens_the_repository_is_no_empty_file_where_settings_are_old(host)
     old = {"name": "vault", "repository": "x", "password_file": "/x", "user": USER, "state": str(host.state)}
     write(host.folder / "etc" / "forget" / "vault.json", dict(old, policies=[]))
     code, _, err = host.run("forget", "vault")
-    assert code == FAILED and "Missing or wrong: password" in err and "Run the backup role" in err
+    assert code == SauvegardeError.exit_code and "Missing or wrong: password" in err and "Run the backup role" in err
 
 
 @pytest.mark.skipif(USER != "root", reason="only root makes places")
@@ -231,7 +240,7 @@ def test_a_place_is_taken_from_nobody_who_uses_it(tmp_path, monkeypatch):
         for take in (lambda: credentials.place(JOB, 0), lambda: credentials.remove(JOB)):
             with pytest.raises(SauvegardeError, match="for a run that goes on") as caught:
                 take()
-            assert caught.value.exit_code == LOCKED
+            assert caught.value.exit_code == Locked.exit_code
         assert credentials.place(JOB, 65534) == str(place) and Path(opened["password_file"]).exists()
     (place / ".secrets-killed").mkdir()
     assert Path(credentials.place(JOB, 0)).stat().st_uid == 0 and list(place.iterdir()) == []
@@ -263,12 +272,12 @@ def test_a_job_that_is_described_no_more_leaves_nothing_but_archives(host, tmp_p
     ask = (["stays"], [], str(states), str(manifests), str(host.folder / "etc"))
     folders = [str(manifests / "vault"), str(host.settings.parent / "postgres")]
     found = ["gone", *sorted(folders)]
-    assert jobs.sweep(*ask, check=True) == {"removed": found, "left": []}
+    assert config.sweep(*ask, check=True) == {"removed": found, "left": []}
     with lock.hold(states / "gone" / "lock", "x"):
-        held = jobs.sweep(*ask, patience=0)
+        held = config.sweep(*ask, patience=0)
     assert held["removed"] == found[1:] and "gone" in held["left"][0] and "is running already" in held["left"][0]
-    assert jobs.sweep(*ask) == {"removed": ["gone"], "left": []}
-    assert jobs.sweep(*ask)["removed"] == [] and not list((tmp_path / "run").iterdir())
+    assert config.sweep(*ask) == {"removed": ["gone"], "left": []}
+    assert config.sweep(*ask)["removed"] == [] and not list((tmp_path / "run").iterdir())
     assert not list(manifests.iterdir())
     assert sorted(each.name for each in states.iterdir()) == [".ssh", "no-job-s", "stays"]
 
@@ -284,9 +293,9 @@ def test_nothing_is_forgotten_in_a_damaged_repository(host):
             break
     host.configure(offsite=["vault"], retention={"last": 1})
     code, _, err = host.run()
-    assert code == PARTIAL and "nothing is removed" in err.lower()
+    assert code == Partial.exit_code and "nothing is removed" in err.lower()
     # What was in it before is still listed, even though it cannot be read any more.
-    text = offsite.restic(host.vault, ["snapshots", "--json", "--no-lock"], "x").text
+    text = restic.restic(host.vault, ["snapshots", "--json", "--no-lock"], "x").text
     assert text.count('"short_id"') >= 2
 
 
@@ -296,16 +305,16 @@ def test_tidied_by_the_repositorys_own_host(host):
     host.configure(offsite=["vault"], retention={"last": 1})
     for _ in range(3):
         assert host.run()[0] == OK
-    assert len(host.labels()) == 1 and len(offsite.snapshots(host.vault)) == 3
+    assert len(host.labels()) == 1 and len(restic.snapshots(host.vault)) == 3
     settings = dict(host.vault, user=USER, state=str(host.state), policies=[])
-    assert offsite.forget_for_others(settings, told) == [] and len(offsite.snapshots(host.vault)) == 3
+    assert restic.forget_for_others(settings, told) == [] and len(restic.snapshots(host.vault)) == 3
     settings["policies"] = [{"host": "db1", "job": JOB, "retention": {"last": 1}}]
-    assert [len(line["forgotten"]) for line in offsite.forget_for_others(settings, told, dry_run=True)] == [2]
-    assert len(offsite.snapshots(host.vault)) == 3
+    assert [len(line["forgotten"]) for line in restic.forget_for_others(settings, told, dry_run=True)] == [2]
+    assert len(restic.snapshots(host.vault)) == 3
     (host.folder / "etc" / "forget").mkdir()
     write(host.folder / "etc" / "forget" / "vault.json", settings)
     assert host.run("forget", "vault") == (OK, "", "")
-    assert [line["id"] for line in offsite.snapshots(host.vault)] == host.labels()
+    assert [line["id"] for line in restic.snapshots(host.vault)] == host.labels()
 
 
 @pytest.mark.parametrize("forget", [True, False])
@@ -318,28 +327,28 @@ def test_archives_from_the_future_stop_the_forgetting_and_nothing_else(host, for
     empty.mkdir()
     (empty / "bait").write_text("x")
     tags = ["--tag", "sauvegarde", "--tag", f"job={JOB}", "--tag", "id=29990101T000000Z"]
-    offsite.restic(host.vault, ["backup", "--host=db1", *tags, "."], "x", cwd=str(empty))
+    restic.restic(host.vault, ["backup", "--host=db1", *tags, "."], "x", cwd=str(empty))
     for count in (3, 4):
         code, _, err = host.run()
-        assert code == PARTIAL and "from the future" in err and "29990101T000000Z" in err
-        there = [line["id"] for line in offsite.snapshots(host.vault)]
+        assert code == Partial.exit_code and "from the future" in err and "29990101T000000Z" in err
+        there = [line["id"] for line in restic.snapshots(host.vault)]
         assert len(there) == count and there[-2] == host.labels()[-1], "the new archive is copied"
     settings = dict(host.vault, policies=[{"host": "db1", "job": JOB, "retention": {"last": 1}}])
     with pytest.raises(SauvegardeError, match="from the future"):
-        offsite.forget_for_others(settings, told)
+        restic.forget_for_others(settings, told)
 
 
 def test_the_clock_went_forward_once(host):
     """The labels that came of it are copied, each once, and so is what comes after them."""
-    from sauvegarde import kinds
+    from sauvegarde.backup import kinds
 
     assert host.run()[0] == OK
     kinds.back_up(host.configure(offsite=["vault"]), host.root, now=time.time() + 40 * 86400)
     for _ in range(2):
         code, _, err = host.run()
-        assert code == PARTIAL and "from the future" in err
+        assert code == Partial.exit_code and "from the future" in err
     assert len(host.labels()) == 4
-    copies = [line["id"] for line in offsite._tagged(host.vault, "db1", JOB)]
+    copies = [line["id"] for line in restic._tagged(host.vault, "db1", JOB)]
     assert sorted(copies) == host.labels()
 
 
@@ -363,16 +372,16 @@ def test_the_address_of_an_sftp_repository_becomes_a_command(tmp_path):
         ("sftp:me@example.org@vault:/srv/x", "-l me@example.org vault -s sftp"),
         ("sftp://me%40example.org@vault//srv/x", "-l me@example.org vault -s sftp"),
     ):
-        (option,) = [each for each in offsite._options(dict(vault, repository=place)) if each.startswith("sftp.")]
+        (option,) = [each for each in restic._options(dict(vault, repository=place)) if each.startswith("sftp.")]
         assert option.endswith(words) and "StrictHostKeyChecking=yes" in option and "-i /k" in option
-    assert offsite._options(dict(vault, repository="/srv/x")) == ["--no-cache"]
+    assert restic._options(dict(vault, repository="/srv/x")) == ["--no-cache"]
 
 
 def test_an_old_restic_is_said(monkeypatch):
-    monkeypatch.setattr(offsite, "version", lambda: (0, 11, 0))
-    assert "does not compress" in offsite.warnings()[0]
-    monkeypatch.setattr(offsite, "version", lambda: (0, 14, 0))
-    assert offsite.warnings() == []
+    monkeypatch.setattr(restic, "version", lambda: (0, 11, 0))
+    assert "does not compress" in restic.warnings()[0]
+    monkeypatch.setattr(restic, "version", lambda: (0, 14, 0))
+    assert restic.warnings() == []
 
 
 def test_the_list_shows_both_places_and_says_what_it_could_not_read(host):
@@ -381,9 +390,9 @@ def test_the_list_shows_both_places_and_says_what_it_could_not_read(host):
     assert code == OK and [line["where"] for line in json.loads(out)["archives"]] == ["local", "vault"]
     write(host.settings, dict(host.vault, password="another"))
     code, out, _ = host.run("list", "--offsite")
-    assert code == PARTIAL and json.loads(out)["problems"][0]["exit_code"] == WRONG_KEY
+    assert code == Partial.exit_code and json.loads(out)["problems"][0]["exit_code"] == WrongKey.exit_code
     assert [line["where"] for line in json.loads(out)["archives"]] == ["local"]
-    assert runner.collect(str(host.folder / "etc"), with_offsite=False)[1] == []
+    assert pipeline.collect(str(host.folder / "etc"), with_offsite=False)[1] == []
     # What is broken is told, one problem each, and hides nothing else.
     kept = host.folder / "manifests"
     write(host.settings, dict(host.vault, manifests=str(kept)))
@@ -392,7 +401,7 @@ def test_the_list_shows_both_places_and_says_what_it_could_not_read(host):
     host.configure(offsite=["vault", 7], user="nobody-s-any-more")
     code, out, _ = host.run("list", "--offsite")
     told = json.loads(out)
-    assert code == PARTIAL and [line["where"] for line in told["archives"]] == ["local", "vault"]
+    assert code == Partial.exit_code and [line["where"] for line in told["archives"]] == ["local", "vault"]
     said = [each["what"] for each in told["problems"]]
     for words in ("job broken", f"job {OTHER}", "user nobody-s-any-more", "repository named 7"):
         assert len([line for line in said if words in line]) == 1, said

@@ -1,7 +1,9 @@
 """The pg_dump kind against a real server: what is in an archive, and that nothing less is ever published."""
 
 import pytest
-from sauvegarde import archive, fingerprint, kinds, postgres
+from sauvegarde.archive import store
+from sauvegarde.backup import kinds
+from sauvegarde.postgres import fingerprint, postgres_server
 
 SCHEMA = """
 CREATE SCHEMA "Géo ""x"" -y";
@@ -45,16 +47,16 @@ def take(cluster, database, like=None):
 
 def restore(cluster, plain, source, target):
     """What pg_restore makes of the dump in another database of the server."""
-    cluster.execute(f"CREATE DATABASE {postgres.quoted(target)} TEMPLATE template0")
-    cluster.run("pg_restore", "--exit-on-error", "-j2", "-d", postgres.conninfo(target), plain / "dump")
+    cluster.execute(f"CREATE DATABASE {postgres_server.quoted(target)} TEMPLATE template0")
+    cluster.run("pg_restore", "--exit-on-error", "-j2", "-d", postgres_server.conninfo(target), plain / "dump")
 
 
 def test_round_trip(cluster, filled, repository, tmp_path):
     manifest = kinds.back_up(job(cluster, filled), repository)
     path = repository / "demo" / manifest["id"]
     assert kinds.verify(path)["checksum"] == manifest["checksum"]
-    archive.expand(path, tmp_path / "plain")
-    assert archive.verify_plain(tmp_path / "plain")["id"] == manifest["id"]
+    store.expand(path, tmp_path / "plain")
+    assert store.verify_plain(tmp_path / "plain")["id"] == manifest["id"]
     sums = manifest["fingerprint"]
     assert sums["tables"]['"public"."offers"']["rows"] == 503
     assert sums["large_objects"]["rows"] == 2

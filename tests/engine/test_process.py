@@ -9,8 +9,8 @@ import time
 
 import conftest
 import pytest
-from sauvegarde import process
-from sauvegarde.errors import TIMEOUT, SauvegardeError
+from sauvegarde.errors import SauvegardeError, TimedOut
+from sauvegarde.system import process
 
 
 def shell(line, **options):
@@ -59,7 +59,7 @@ def test_timeout(group):
     start = time.monotonic()
     with pytest.raises(SauvegardeError, match="did not end within") as caught:
         process.run(["/bin/sleep", "60"], timeout=0.3, group=group)
-    assert caught.value.exit_code == TIMEOUT
+    assert caught.value.exit_code == TimedOut.exit_code
     assert time.monotonic() - start < 5
 
 

@@ -7,8 +7,10 @@ import time
 
 import conftest
 import pytest
-from sauvegarde import installation, remote, state
-from sauvegarde.errors import FAILED, OK, SauvegardeError
+from sauvegarde.backup import detached_job
+from sauvegarde.errors import OK, SauvegardeError
+from sauvegarde.report import job_state
+from sauvegarde.system import installation
 from test_runner import Host, slow
 
 
@@ -22,14 +24,14 @@ def host(tmp_path):
 
 def start(host):
     options = {"configuration": str(host.folder / "etc"), "python": sys.executable}
-    return remote.start("demo", str(host.folder / "engine" / "run"), **options)["token"]
+    return detached_job.start("demo", str(host.folder / "engine" / "run"), **options)["token"]
 
 
 def wait(host, token):
     steps = set()
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        told = remote.ask("demo", token, str(host.folder / "etc"))
+        told = detached_job.ask("demo", token, str(host.folder / "etc"))
         if not told["running"]:
             return told, steps
         steps.add(told["step"])
@@ -49,13 +51,13 @@ def test_a_failure_is_told_in_the_runs_own_words(host):
     host.configure(path="/nowhere")
     with pytest.raises(SauvegardeError) as caught:
         wait(host, start(host))
-    assert caught.value.exit_code == FAILED and "/nowhere" in caught.value.what
+    assert caught.value.exit_code == SauvegardeError.exit_code and "/nowhere" in caught.value.what
 
 
 def test_a_failure_that_may_pass_is_a_warning(host):
     host.configure(path="/nowhere", allow_failure=True)
     told, _ = wait(host, start(host))
-    assert (told["exit_code"], told["archive"]) == (FAILED, None)
+    assert (told["exit_code"], told["archive"]) == (SauvegardeError.exit_code, None)
     assert "which it may" in told["warnings_of_the_run"][0] and "/nowhere" in told["warnings_of_the_run"][0]
 
 
@@ -63,9 +65,9 @@ def test_one_that_may_fail_and_runs_already_is_a_warning(host):
     """What the other run made is not this one's."""
     host.configure(before=[slow(60)], allow_failure=True)
     assert start(host)
-    conftest.wait_until(lambda: state.read(host.state / "progress.json").get("step") == "before")
+    conftest.wait_until(lambda: job_state.read(host.state / "progress.json").get("step") == "before")
     told, _ = wait(host, start(host))
-    os.kill(state.read(host.state / "progress.json")["pid"], signal.SIGTERM)
+    os.kill(job_state.read(host.state / "progress.json")["pid"], signal.SIGTERM)
     assert (told["exit_code"], told["archive"]) == (OK, None) and "the journal has it" in told["warnings_of_the_run"][0]
     conftest.wait_until(lambda: host.told())
 
@@ -74,10 +76,10 @@ def test_a_killed_run_is_told(host):
     host.configure(before=[slow(30)])
     token = start(host)
     until = time.monotonic() + 20
-    while remote.ask("demo", token, str(host.folder / "etc"))["step"] != "before" and time.monotonic() < until:
+    while detached_job.ask("demo", token, str(host.folder / "etc"))["step"] != "before" and time.monotonic() < until:
         time.sleep(0.05)
     os.kill(int(token.split("-")[1]), signal.SIGKILL)
-    os.kill(state.read(host.state / "progress.json")["pid"], signal.SIGTERM)
+    os.kill(job_state.read(host.state / "progress.json")["pid"], signal.SIGTERM)
     time.sleep(0.3)
     with pytest.raises(SauvegardeError) as caught:
         wait(host, token)
@@ -86,10 +88,10 @@ def test_a_killed_run_is_told(host):
 
 def test_unknown_jobs_and_hosts_without_an_engine(host):
     with pytest.raises(SauvegardeError) as caught:
-        remote.start("nope", str(host.folder / "engine" / "run"), str(host.folder / "etc"))
+        detached_job.start("nope", str(host.folder / "engine" / "run"), str(host.folder / "etc"))
     assert "no job named nope" in caught.value.what
     with pytest.raises(SauvegardeError) as caught:
-        remote.start("demo", "/nowhere/run", str(host.folder / "etc"))
+        detached_job.start("demo", "/nowhere/run", str(host.folder / "etc"))
     assert "no engine" in caught.value.what
     with pytest.raises(SauvegardeError):
-        remote.ask("demo", "../../etc/passwd", str(host.folder / "etc"))
+        detached_job.ask("demo", "../../etc/passwd", str(host.folder / "etc"))

@@ -7,9 +7,11 @@ import time
 
 import conftest
 import pytest
-from sauvegarde import kinds, postgres
+from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import detached, run, side, state
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import detached_restore, restore_run, restore_state
+from sauvegarde.targets import side_database
 
 START = """
 import json, sys
@@ -27,10 +29,10 @@ def start(spec):
     return json.loads(done.stdout.decode("utf-8"))
 
 
-def wait(spec, identifier, ended=(state.READY, state.FAILED, state.KILLED)):
+def wait(spec, identifier, ended=(restore_state.READY, restore_state.FAILED, restore_state.KILLED)):
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        found = detached.ask(spec["directory"], identifier)
+        found = detached_restore.ask(spec["directory"], identifier)
         if found["status"] in ended:
             return found
         time.sleep(0.1)
@@ -51,7 +53,7 @@ def spec(cluster, database, repository, tmp_path):
     }
     connection = cluster.connect()
     for (name,) in connection_names(cluster):
-        side.drop(connection, name)
+        side_database.drop(connection, name)
     connection.close()
 
 
@@ -63,12 +65,12 @@ def test_it_goes_on_alone_and_is_found(cluster, spec):
     first = start(spec)
     assert first["started_now"] is True
     ready = wait(spec, first["id"])
-    assert ready["status"] == state.READY, ready.get("error")
+    assert ready["status"] == restore_state.READY, ready.get("error")
     beats = [ready["heartbeat"] - ready["started"], ready["elapsed"]]
     assert max(beats) < 60 and ready["proof"]["rows"] == 5000
     again = start(spec)
     assert (again["id"], again["started_now"]) == (first["id"], False), "the proven one is taken over"
-    run.put_in_place(run.settled(spec), first["id"])
+    restore_run.put_in_place(restore_run.settled(spec), first["id"])
     another = start(spec)
     assert another["started_now"] is True, "a swapped one is not"
     wait(spec, another["id"])
@@ -80,19 +82,19 @@ def test_it_starts_at_once_however_long_its_clean_up_takes(cluster, spec):
     holder = cluster.connect()
     try:
         # Nothing is dropped meanwhile.
-        postgres.execute(holder, "BEGIN; LOCK TABLE pg_catalog.pg_database IN SHARE MODE")
+        postgres_server.execute(holder, "BEGIN; LOCK TABLE pg_catalog.pg_database IN SHARE MODE")
         first = start(spec)
         assert first["started_now"] is True and first["step"] in ("start", "clean")
-        conftest.wait_until(lambda: detached.ask(spec["directory"], first["id"])["step"] == "clean")
+        conftest.wait_until(lambda: detached_restore.ask(spec["directory"], first["id"])["step"] == "clean")
     finally:
         holder.close()
     ready = wait(spec, first["id"])
-    assert ready["status"] == state.READY and ready["cleaned"] == [left], ready.get("error")
+    assert ready["status"] == restore_state.READY and ready["cleaned"] == [left], ready.get("error")
 
 
 def test_a_failure_is_told(cluster, spec, tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     found = wait(spec, start(dict(spec, path=str(tmp_path / "empty")))["id"])
-    assert found["status"] == state.FAILED and "read to its end" in found["error"]["what"]
+    assert found["status"] == restore_state.FAILED and "read to its end" in found["error"]["what"]
     with pytest.raises(SauvegardeError):
-        detached.ask(spec["directory"], "20000101T000000Z")
+        detached_restore.ask(spec["directory"], "20000101T000000Z")

@@ -7,9 +7,11 @@ import shutil
 import subprocess
 
 import pytest
-from sauvegarde import postgres
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import run, side, state, words
+from sauvegarde.postgres import postgres_server
+from sauvegarde.report import render
+from sauvegarde.restore import restore_run, restore_state
+from sauvegarde.targets import side_database
 from tests_support.shared import SHARED, shared
 
 LEGACY = SHARED / "legacy"
@@ -32,13 +34,13 @@ def forget(cluster):
     """Every database and role that a test made."""
     with_connection = cluster.connect()
     try:
-        for (name,) in postgres.query(
+        for (name,) in postgres_server.query(
             with_connection,
             "SELECT datname FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')",
         ):
-            side.drop(with_connection, name)
+            side_database.drop(with_connection, name)
         for role in ROLES:
-            postgres.execute(with_connection, f"DROP ROLE IF EXISTS {postgres.quoted(role)}")
+            postgres_server.execute(with_connection, f"DROP ROLE IF EXISTS {postgres_server.quoted(role)}")
     finally:
         with_connection.close()
 
@@ -57,8 +59,8 @@ def spec(cluster, tmp_path, path, **more):
 
 def restore(cluster, tmp_path, path, **more):
     wanted = spec(cluster, tmp_path, path, **more)
-    done = run.fill(wanted)
-    run.put_in_place(wanted, done["id"])
+    done = restore_run.fill(wanted)
+    restore_run.put_in_place(wanted, done["id"])
     return done
 
 
@@ -67,7 +69,7 @@ def fingerprint(cluster, database="elpaso"):
     psql = cluster.binaries / "psql"
     result = subprocess.run(
         [str(psql), "-qXAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-f", str(LEGACY / "fingerprint.sql")],
-        env=postgres.environment(cluster.server, database),
+        env=postgres_server.environment(cluster.server, database),
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -216,8 +218,8 @@ def test_a_truncated_archive_is_refused(legacy, tmp_path, tenth):
     cut.write_bytes(DUMP.read_bytes()[: DUMP.stat().st_size * tenth // 10])
     before = databases(legacy)
     with pytest.raises(SauvegardeError):
-        run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
-    assert run.make_plan(spec(legacy, tmp_path, cut, missing_roles="create"))["obstacles"]
+        restore_run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
+    assert restore_run.make_plan(spec(legacy, tmp_path, cut, missing_roles="create"))["obstacles"]
     assert databases(legacy) == before
 
 
@@ -229,7 +231,7 @@ def test_a_truncated_plain_dump_is_refused(legacy, tmp_path, tenth):
     cut.write_bytes(text[:at])
     before = databases(legacy)
     with pytest.raises(SauvegardeError) as told:
-        run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
+        restore_run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
     assert "not whole" in told.value.what or "cannot be read" in told.value.what
     assert databases(legacy) == before
 
@@ -241,12 +243,12 @@ def test_a_plain_dump_cut_at_a_line_inside_a_copy_is_refused(legacy, tmp_path):
     cut = tmp_path / "cut.sql"
     cut.write_bytes(text[:at])
     with pytest.raises(SauvegardeError) as told:
-        run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
+        restore_run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
     assert "rows of a table" in told.value.why
     packed = tmp_path / "cut.gz"
     packed.write_bytes(PLAIN.read_bytes()[: PLAIN.stat().st_size // 2])
     with pytest.raises(SauvegardeError):
-        run.fill(spec(legacy, tmp_path, packed, missing_roles="create"))
+        restore_run.fill(spec(legacy, tmp_path, packed, missing_roles="create"))
 
 
 def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
@@ -257,11 +259,11 @@ def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
     broken = tmp_path / "broken.sql"
     broken.write_bytes(text)
     with pytest.raises(SauvegardeError) as told:
-        run.fill(spec(legacy, tmp_path, broken))
+        restore_run.fill(spec(legacy, tmp_path, broken))
     assert "jobs_place" in str(told.value)
     assert databases(legacy) == before
     assert fingerprint(legacy) == sums
-    newest = state.runs(tmp_path / "restores")[0]
+    newest = restore_state.runs(tmp_path / "restores")[0]
     assert newest["status"] == "failed" and newest["error"]["what"] == told.value.what
 
 
@@ -279,17 +281,17 @@ def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
 def test_what_is_no_dump_of_one_database_is_refused(cluster, tmp_path, head, words):
     path = tmp_path / "file"
     path.write_bytes(head)
-    found = run.make_plan(spec(cluster, tmp_path, path))["obstacles"]
+    found = restore_run.make_plan(spec(cluster, tmp_path, path))["obstacles"]
     assert words in "{what} {why}".format(**found[0])
 
 
 def test_roles_and_locale_that_are_missing_are_planned(legacy, tmp_path):
-    found = run.make_plan(spec(legacy, tmp_path, DUMP, locale="xx_XX.UTF-8"))
+    found = restore_run.make_plan(spec(legacy, tmp_path, DUMP, locale="xx_XX.UTF-8"))
     said = " ".join(each["what"] for each in found["obstacles"])
     assert "geotribu, lecture" in said and "xx_XX.UTF-8" in said
     assert all(each["fix"] for each in found["obstacles"])
     assert "It belongs to several roles: geotribu, postgres." in [each["why"] for each in found["warnings"]]
-    assert any(line.startswith("Age:    unknown") for line in words.of_plan(found))
+    assert any(line.startswith("Age:    unknown") for line in render.of_plan(found))
     assert databases(legacy) == {"postgres", "template0", "template1"}
 
 

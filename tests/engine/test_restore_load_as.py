@@ -4,9 +4,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sauvegarde import kinds, postgres
+from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import run, side
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import restore_run
+from sauvegarde.targets import side_database
 
 OWNER, READER = "-ow'n\"er é", "re ader"
 # What a superuser owns, then what the owner makes. The function says as whom it is run: in a CHECK, a domain and a
@@ -50,19 +52,19 @@ GRANT SELECT ON LARGE OBJECT 4242 TO {reader};
 @pytest.fixture()
 def site(cluster):
     for role in (OWNER, READER):
-        cluster.execute(f"CREATE ROLE {postgres.quoted(role)}")
-    cluster.execute(f"CREATE DATABASE site TEMPLATE template0 OWNER {postgres.quoted(OWNER)}")
-    cluster.execute(SITE.format(owner=postgres.quoted(OWNER), reader=postgres.quoted(READER)), "site")
+        cluster.execute(f"CREATE ROLE {postgres_server.quoted(role)}")
+    cluster.execute(f"CREATE DATABASE site TEMPLATE template0 OWNER {postgres_server.quoted(OWNER)}")
+    cluster.execute(SITE.format(owner=postgres_server.quoted(OWNER), reader=postgres_server.quoted(READER)), "site")
     yield cluster
     forget(cluster, OWNER, READER)
 
 
 def forget(cluster, *roles):
     connection = cluster.connect()
-    for (name,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^(site|copy)'"):
-        side.drop(connection, name)
+    for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^(site|copy)'"):
+        side_database.drop(connection, name)
     for role in roles:
-        postgres.execute(connection, f"DROP ROLE {postgres.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE {postgres_server.quoted(role)}")
     connection.close()
 
 
@@ -70,7 +72,7 @@ def dumped(cluster, database):
     """All that pg_dump says of a database, as SQL."""
     done = subprocess.run(
         [str(cluster.binaries / "pg_dump")],
-        env=postgres.environment(cluster.server, database),
+        env=postgres_server.environment(cluster.server, database),
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -91,8 +93,8 @@ def restore(cluster, folder, form, owner=OWNER, options=()):
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(folder / "restores")}
     if form != "archive":
         spec["owner"] = owner
-    done = run.fill(dict(spec, jobs=2))
-    run.put_in_place(run.settled(spec), done["id"])
+    done = restore_run.fill(dict(spec, jobs=2))
+    restore_run.put_in_place(restore_run.settled(spec), done["id"])
     return done
 
 
@@ -150,7 +152,7 @@ REASONS = {
 @pytest.mark.parametrize("reason", REASONS)
 def test_where_its_owner_cannot_the_superuser_loads_it_and_says_why(site, tmp_path, reason):
     statement, forms = REASONS[reason]
-    site.execute(statement.format(quoted=postgres.quoted(OWNER)), "site")
+    site.execute(statement.format(quoted=postgres_server.quoted(OWNER)), "site")
     # Now it stops whoever is no superuser.
     ((body,),) = site.execute("SELECT pg_get_functiondef('loader'::regproc)", "site")
     site.execute(body.replace("<> 'off'", "<> 'on'"), "site")
@@ -205,7 +207,7 @@ def test_what_only_a_superuser_can_do_stops_it_with_a_way_out(site, tmp_path):
     site.execute(
         "CREATE FUNCTION reads(n int) RETURNS boolean LANGUAGE sql IMMUTABLE AS"
         " $$ SELECT current_database() = 'site' OR pg_read_file('PG_VERSION') <> '' $$;"
-        f"ALTER FUNCTION reads OWNER TO {postgres.quoted(OWNER)}; ALTER TABLE offers ADD CHECK (reads(id))",
+        f"ALTER FUNCTION reads OWNER TO {postgres_server.quoted(OWNER)}; ALTER TABLE offers ADD CHECK (reads(id))",
         "site",
     )
     before = dumped(site, "site")
@@ -215,8 +217,8 @@ def test_what_only_a_superuser_can_do_stops_it_with_a_way_out(site, tmp_path):
     with pytest.raises(SauvegardeError) as told:
         restore(site, tmp_path, "custom")
     assert "permission denied for function pg_read_file" in told.value.why
-    assert f"ALTER ROLE {postgres.quoted(OWNER)} SUPERUSER" in told.value.fix
-    site.execute(f"ALTER ROLE {postgres.quoted(OWNER)} SUPERUSER")
+    assert f"ALTER ROLE {postgres_server.quoted(OWNER)} SUPERUSER" in told.value.fix
+    site.execute(f"ALTER ROLE {postgres_server.quoted(OWNER)} SUPERUSER")
     site.execute("CREATE OR REPLACE FUNCTION loader() RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'", "site")
     before = dumped(site, "site")
     assert restore(site, tmp_path, "plain")["notes"] == [] and dumped(site, "copy") == before
@@ -236,7 +238,7 @@ def test_the_plan_says_as_whom_as_far_as_it_can_know(cluster, tmp_path):
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(tmp_path / "state")}
 
     def said(**more):
-        return [each["what"] + each["why"] for each in run.make_plan(dict(spec, **more))["warnings"]]
+        return [each["what"] + each["why"] for each in restore_run.make_plan(dict(spec, **more))["warnings"]]
 
     assert [each for each in said(globals=str(given)) if "loaded" in each] == []
     assert any("Only a superuser can load" in each for each in said(missing_roles="create"))

@@ -11,9 +11,13 @@ from pathlib import Path
 
 import conftest
 import pytest
-from sauvegarde import archive, kinds, offsite, postgres
-from sauvegarde.errors import WRONG_KEY, SauvegardeError
-from sauvegarde.restore import fetch, run, side, state
+from sauvegarde.archive import store
+from sauvegarde.backup import kinds
+from sauvegarde.errors import SauvegardeError, WrongKey
+from sauvegarde.offsite import restic
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import fetch, restore_run, restore_state
+from sauvegarde.targets import side_database
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
 PASSWORD = "c4nary-of-the-repository"
@@ -26,17 +30,17 @@ def vault(cluster, database, repository, tmp_path):
     cluster.execute("CREATE ROLE only_there LOGIN PASSWORD 'canary'; ALTER TABLE t OWNER TO only_there", database)
     there = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD, "private": str(tmp_path)}
     (repository / "roles").mkdir(mode=0o700)
-    offsite.ensure(there, False)
+    restic.ensure(there, False)
     for name, kind in (("demo", "pg_dump"), ("roles", "globals")):
         job = {"name": name, "kind": kind, "connection": cluster.values, "database": database, "host": "dead"}
         path = repository / name / kinds.back_up(job, repository)["id"]
-        offsite._copy(there, job, path)
+        restic._copy(there, job, path)
     shutil.rmtree(str(repository))
     cluster.execute("DROP TABLE t; DROP ROLE only_there", database)
     yield {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD}
     connection = cluster.connect()
-    side.drop(connection, "back")
-    postgres.execute(connection, "DROP ROLE IF EXISTS only_there")
+    side_database.drop(connection, "back")
+    postgres_server.execute(connection, "DROP ROLE IF EXISTS only_there")
     connection.close()
 
 
@@ -52,8 +56,8 @@ def test_restored_from_the_repository_alone(cluster, database, vault, tmp_path):
         "database": "back",
         "directory": str(directory),
     }
-    done = run.fill(spec)
-    run.put_in_place(run.settled(spec), done["id"])
+    done = restore_run.fill(spec)
+    restore_run.put_in_place(restore_run.settled(spec), done["id"])
     assert done["proof"]["by"] == "fingerprint"
     assert not Path(found["archive"]["path"]).exists(), "the copy is needed no more"
     assert cluster.execute("SELECT count(*) FROM t", "back") == [(5000,)]
@@ -66,10 +70,10 @@ def test_restored_from_the_repository_alone(cluster, database, vault, tmp_path):
 def test_a_fetch_that_was_cut_starts_over(database, vault, tmp_path):
     directory = tmp_path / "restores"
     path = fetch.from_restic(vault, directory, database)["archive"]["path"]
-    partial = state.folder(directory) / fetch.PLACE / (".partial-" + path.rsplit("/", 1)[1])
+    partial = restore_state.folder(directory) / fetch.PLACE / (".partial-" + path.rsplit("/", 1)[1])
     shutil.copytree(path, str(partial))
     (partial / "dump" / "toc.dat").write_bytes(b"half")
-    (state.folder(directory) / path / "dump" / "toc.dat").write_bytes(b"rotten")
+    (restore_state.folder(directory) / path / "dump" / "toc.dat").write_bytes(b"rotten")
     again = fetch.from_restic(vault, directory, database)
     assert again["changed"] and not partial.exists()
 
@@ -131,7 +135,7 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_looks_whole(database, vault,
             Path(f"{pack}.aside").replace(pack)
     again = fetch.from_restic(vault, directory, database)
     assert again["changed"] and not list(directory.glob("fetched/.partial-*"))
-    assert archive.verify_plain(Path(again["archive"]["path"]))
+    assert store.verify_plain(Path(again["archive"]["path"]))
 
 
 def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_path, monkeypatch):
@@ -140,20 +144,20 @@ def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_pat
     (tmp_path / "repository" / "demo").mkdir(mode=0o700, parents=True)
     job = {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database, "host": "dead"}
     path = tmp_path / "repository" / "demo" / kinds.back_up(job, tmp_path / "repository")["id"]
-    offsite._copy(dict(vault, private=str(tmp_path)), job, path)
+    restic._copy(dict(vault, private=str(tmp_path)), job, path)
     with conftest.small_disk(tmp_path / "small", "24m") as small:
         directory = small / "restores"
         with pytest.raises(SauvegardeError, match="space"):
             fetch.from_restic(vault, directory, database)
-        monkeypatch.setattr(archive, "require_space", lambda *_: None)
+        monkeypatch.setattr(store, "require_space", lambda *_: None)
         # Old versions of restic end well all the same, with files that are cut short.
         with pytest.raises(SauvegardeError, match=r"no space left on device|is damaged"):
             fetch.from_restic(vault, directory, database)
-        assert not list(directory.glob("fetched/*")) and archive.free_bytes(directory) > 20 * 2**20
+        assert not list(directory.glob("fetched/*")) and store.free_bytes(directory) > 20 * 2**20
 
 
 def test_a_wrong_password_is_said_and_kept_nowhere(database, vault, tmp_path):
     with pytest.raises(SauvegardeError) as told:
         fetch.from_restic(dict(vault, password="another-canary"), tmp_path / "restores", database)
-    assert told.value.exit_code == WRONG_KEY and "canary" not in str(told.value)
+    assert told.value.exit_code == WrongKey.exit_code and "canary" not in str(told.value)
     assert list((tmp_path / "restores").iterdir()) == []

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from sauvegarde import archive, kinds, manifest
+from sauvegarde.archive import manifest, store
+from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import run
+from sauvegarde.restore import restore_run
 
 
 @pytest.fixture()
@@ -23,25 +24,25 @@ def spec(cluster, database, repository, tmp_path):
 
 
 def obstacles(spec):
-    found = run.make_plan(spec)["obstacles"]
+    found = restore_run.make_plan(spec)["obstacles"]
     assert all(each["what"] and each["fix"] for each in found)
     return [each["what"] for each in found]
 
 
 def changed(monkeypatch, **values):
     """The plan of an archive that says something else."""
-    original = run.plan.need
+    original = restore_run.restore_plan.need
 
     def need(*arguments):
         return dict(original(*arguments), **values)
 
-    monkeypatch.setattr(run.plan, "need", need)
+    monkeypatch.setattr(restore_run.restore_plan, "need", need)
 
 
 def test_nothing_stops_a_good_one(cluster, database, spec):
     before = cluster.execute("SELECT oid, datname FROM pg_database ORDER BY 1")
     session = cluster.connect(database)
-    plan = run.make_plan(spec)
+    plan = restore_run.make_plan(spec)
     session.close()
     assert plan["obstacles"] == []
     assert plan["source"]["database"] == database and plan["source"]["rows"] == 1
@@ -66,7 +67,7 @@ def test_each_obstacle_has_its_own_message(spec, monkeypatch, values, words):
     (found,) = obstacles(spec)
     assert words in found
     with pytest.raises(SauvegardeError) as told:
-        run.fill(spec)
+        restore_run.fill(spec)
     assert words in told.value.what and "not started" in told.value.what
 
 
@@ -104,12 +105,12 @@ def test_what_is_not_there(spec, tmp_path):
 @pytest.mark.parametrize("values", [{"mode": "over"}, {"missing_roles": "maybe"}, {"unknown": 1}, {"path": ""}])
 def test_settings_that_make_no_sense(spec, values):
     with pytest.raises(SauvegardeError):
-        run.make_plan(dict(spec, **values))
+        restore_run.make_plan(dict(spec, **values))
 
 
 def test_the_space_is_counted_where_it_will_be_used(spec, monkeypatch):
     asked = []
-    monkeypatch.setattr(archive, "free_bytes", lambda path: asked.append(str(path)) or 0)
+    monkeypatch.setattr(store, "free_bytes", lambda path: asked.append(str(path)) or 0)
     assert obstacles(spec) and asked
 
 
@@ -117,7 +118,7 @@ def test_a_locale_is_asked_for_whatever_the_encoding(cluster, spec, monkeypatch)
     """A collation can be made in its database's own encoding only, a database in another."""
     cluster.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
     try:
-        monkeypatch.setattr(run.side, "MAINTENANCE", "latin")
+        monkeypatch.setattr(restore_run.side_database, "MAINTENANCE", "latin")
         assert obstacles(spec) == []
         assert "lacks the locale xx_XX.UTF-8" in obstacles(dict(spec, locale="xx_XX.UTF-8"))[0]
     finally:
@@ -127,7 +128,7 @@ def test_a_locale_is_asked_for_whatever_the_encoding(cluster, spec, monkeypatch)
 @pytest.mark.parametrize("name", ["c.UTF8", "c.65001"])
 def test_a_locale_under_another_name_is_taken_by_the_targets(spec, name):
     """Also by the run: the plan's properties are those of the database that it makes."""
-    made = run.make_plan(dict(spec, locale=name))
+    made = restore_run.make_plan(dict(spec, locale=name))
     assert made["obstacles"] == []
     assert made["properties"]["collate"] in ("C.utf8", "C.UTF-8")
     said = [each["what"] for each in made["warnings"] if "locale" in each["what"]]
@@ -139,8 +140,10 @@ def test_no_client_that_reads_the_archive(spec, monkeypatch):
     found = json.loads(path.read_text("utf-8"))
     found["tools"]["pg_dump"] = "17.2"
     monkeypatch.setattr(manifest, "load", lambda _: found)
-    own = run.postgres.clients("pg_restore")[-1]._replace(version_num=169999)
+    own = restore_run.postgres_server.clients("pg_restore")[-1]._replace(version_num=169999)
     for version_num, stops in ((169999, 1), (170000, 0)):
-        monkeypatch.setattr(run.postgres, "clients", lambda _, number=version_num: [own._replace(version_num=number)])
+        monkeypatch.setattr(
+            restore_run.postgres_server, "clients", lambda _, number=version_num: [own._replace(version_num=number)]
+        )
         said = obstacles(spec)
         assert len(said) == stops and all("No pg_restore" in each for each in said)

@@ -14,9 +14,17 @@ from pathlib import Path
 import conftest
 import psycopg2
 import pytest
-from sauvegarde import archive, kinds, postgres
-from sauvegarde.errors import DAMAGED, LOCKED, SauvegardeError
-from sauvegarde.restore import fetch, names, plan, run, side, state, swap
+from sauvegarde.archive import store
+from sauvegarde.backup import kinds
+from sauvegarde.errors import Damaged, Locked, SauvegardeError
+from sauvegarde.postgres import database_names, postgres_server
+from sauvegarde.restore import (
+    fetch,
+    restore_plan,
+    restore_run,
+    restore_state,
+)
+from sauvegarde.targets import side_database, swap
 
 LIVE = "-l'iv\"e $(id) é"
 OWNER = "-ow'n\"er é"
@@ -34,23 +42,23 @@ SELECT lo_from_bytea(5, repeat('z', 100000)::bytea);
 @pytest.fixture()
 def site(cluster):
     """A live database with an owner, properties and data of its own."""
-    cluster.execute(f"CREATE ROLE {postgres.quoted(OWNER)} LOGIN")
-    name = postgres.quoted(LIVE)
-    cluster.execute(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {postgres.quoted(OWNER)}")
+    cluster.execute(f"CREATE ROLE {postgres_server.quoted(OWNER)} LOGIN")
+    name = postgres_server.quoted(LIVE)
+    cluster.execute(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {postgres_server.quoted(OWNER)}")
     cluster.execute(
         f"ALTER DATABASE {name} SET timezone TO 'Europe/Paris'; COMMENT ON DATABASE {name} IS 'it''s \\ é';"
         f'ALTER DATABASE {name} SET search_path TO public, "$user"; ALTER DATABASE {name} CONNECTION LIMIT 33;'
         f"GRANT CREATE ON DATABASE {name} TO pg_monitor; REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC"
     )
     cluster.execute(SITE, LIVE)
-    cluster.execute(f"ALTER TABLE offers OWNER TO {postgres.quoted(OWNER)}", LIVE)
+    cluster.execute(f"ALTER TABLE offers OWNER TO {postgres_server.quoted(OWNER)}", LIVE)
     yield cluster
     connection = cluster.connect()
     try:
-        for (each,) in postgres.query(connection, "SELECT datname FROM pg_database WHERE NOT datistemplate"):
+        for (each,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE NOT datistemplate"):
             if each != "postgres":
-                side.drop(connection, each)
-        postgres.execute(connection, f"DROP ROLE {postgres.quoted(OWNER)}")
+                side_database.drop(connection, each)
+        postgres_server.execute(connection, f"DROP ROLE {postgres_server.quoted(OWNER)}")
     finally:
         connection.close()
 
@@ -88,7 +96,7 @@ PROPERTIES = (
 def properties(cluster, name):
     connection = cluster.connect()
     try:
-        return postgres.query(connection, PROPERTIES, (name,))
+        return postgres_server.query(connection, PROPERTIES, (name,))
     finally:
         connection.close()
 
@@ -104,12 +112,12 @@ def count(cluster, database=LIVE):
 def test_an_archive_takes_the_place_of_the_live_database_and_gives_it_back(site, spec):
     before = properties(site, LIVE)
     site.execute("DELETE FROM offers WHERE id > 10; INSERT INTO offers (title) VALUES ('since')", LIVE)
-    done = run.fill(spec)
+    done = restore_run.fill(spec)
     assert done["status"] == "ready" and done["proof"]["by"] == "fingerprint" and done["proof"]["rows"] == 3001
     assert count(site) == 11, "the live database is not touched before the swap"
     assert done["lost"] is not None and done["steps"][0]["name"] == "start"
-    swapped = run.put_in_place(spec, done["id"])
-    assert swapped["kept"] > names.before(LIVE, done["id"]), "it is called after its swap"
+    swapped = restore_run.put_in_place(spec, done["id"])
+    assert swapped["kept"] > database_names.before(LIVE, done["id"]), "it is called after its swap"
     assert count(site) == 3000 and count(site, swapped["kept"]) == 11
     assert properties(site, LIVE) == before
     assert site.execute("SELECT last_value, is_called FROM offers_id_seq", LIVE) == [(98765, True)]
@@ -119,7 +127,7 @@ def test_an_archive_takes_the_place_of_the_live_database_and_gives_it_back(site,
     back = swap.back(site.server, LIVE, "20990101T000000Z")
     assert back["restored"] == swapped["kept"] and count(site) == 11
     assert count(site, back["kept"]) == 3000
-    assert [each["name"] for each in run.make_plan(spec)["kept"]] == [back["kept"]]
+    assert [each["name"] for each in restore_run.make_plan(spec)["kept"]] == [back["kept"]]
     with pytest.raises(SauvegardeError):
         swap.remove(site.server, LIVE, LIVE)
     assert swap.remove(site.server, LIVE, back["kept"]) is True
@@ -133,18 +141,18 @@ def test_an_archive_takes_the_place_of_the_live_database_and_gives_it_back(site,
 def test_twice_gives_the_same(site, spec):
     """A restore into a database that is not empty would double it."""
     for _ in range(2):
-        run.put_in_place(spec, run.fill(spec)["id"])
+        restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
         assert count(site) == 3000
-    assert len(run.make_plan(spec)["kept"]) == 2
+    assert len(restore_run.make_plan(spec)["kept"]) == 2
 
 
 def test_beside_leaves_the_live_one_alone(site, spec):
     beside = dict(spec, database="x" * 63, mode="beside")
-    done = run.fill(beside)
-    assert run.put_in_place(beside, done["id"])["kept"] is None
+    done = restore_run.fill(beside)
+    assert restore_run.put_in_place(beside, done["id"])["kept"] is None
     assert count(site, "x" * 63) == 3000 and count(site) == 3000
-    assert "already is a database" in run.make_plan(beside)["obstacles"][0]["what"]
-    assert "archive's own source" in run.make_plan(dict(spec, mode="beside"))["obstacles"][0]["what"]
+    assert "already is a database" in restore_run.make_plan(beside)["obstacles"][0]["what"]
+    assert "archive's own source" in restore_run.make_plan(dict(spec, mode="beside"))["obstacles"][0]["what"]
 
 
 def test_long_names(site, spec):
@@ -153,26 +161,26 @@ def test_long_names(site, spec):
     for name in long:
         for _ in range(2):
             wanted = dict(spec, database=name)
-            run.put_in_place(wanted, run.fill(wanted)["id"])
+            restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])
     for name in long:
-        kept = run.make_plan(dict(spec, database=name))["kept"]
+        kept = restore_run.make_plan(dict(spec, database=name))["kept"]
         assert len(kept) == 1 and len(kept[0]["name"].encode("utf-8")) <= 63
         assert swap.back(site.server, name, "20990101T000000Z")["restored"] == kept[0]["name"]
 
 
 def test_a_difference_stops_the_swap(site, spec, monkeypatch):
     """One row changed on the way: the proof names its table, the side database goes."""
-    original = run.proof.against_manifest
+    original = restore_run.verification.against_manifest
 
     def tampered(server, name, *more):
         site.execute("UPDATE public.offers SET title = 'x' WHERE id = 7", name)
         return original(server, name, *more)
 
-    monkeypatch.setattr(run.proof, "against_manifest", tampered)
+    monkeypatch.setattr(restore_run.verification, "against_manifest", tampered)
     before = databases(site)
     with pytest.raises(SauvegardeError) as told:
-        run.fill(spec)
-    assert told.value.exit_code == DAMAGED and "offers" in told.value.why
+        restore_run.fill(spec)
+    assert told.value.exit_code == Damaged.exit_code and "offers" in told.value.why
     assert databases(site) == before
 
 
@@ -181,15 +189,15 @@ def test_a_damaged_archive_is_refused(site, spec, backup):
         data = path.read_bytes()
         path.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
         with pytest.raises(SauvegardeError) as told:
-            run.fill(spec)
-        assert told.value.exit_code == DAMAGED
+            restore_run.fill(spec)
+        assert told.value.exit_code == Damaged.exit_code
         path.write_bytes(data)
     manifest = backup / "manifest.json"
     text = manifest.read_text("utf-8")
     manifest.write_text(text.replace('"rows"', '"rows "', 1), "utf-8")
-    assert run.make_plan(spec)["obstacles"]
+    assert restore_run.make_plan(spec)["obstacles"]
     manifest.write_text(text, "utf-8")
-    assert run.make_plan(spec)["obstacles"] == []
+    assert restore_run.make_plan(spec)["obstacles"] == []
     assert databases(site) == [LIVE, "postgres"]
 
 
@@ -218,14 +226,14 @@ def driven(spec, stop):
 def test_killed_at_any_step(site, spec, step):
     assert driven(spec, step).returncode == -signal.SIGKILL
     assert count(site) == 3000
-    left = state.runs(spec["directory"], LIVE)
-    assert [each["status"] for each in left] == [state.KILLED]
-    done = run.fill(spec)
+    left = restore_state.runs(spec["directory"], LIVE)
+    assert [each["status"] for each in left] == [restore_state.KILLED]
+    done = restore_run.fill(spec)
     assert [name for name in databases(site) if "restore" in name] == [done["side"]]
     if step not in ("clean", "read", "plan", "roles", "create"):
         assert done["cleaned"] == [left[0]["side"]]
     assert not list(Path(spec["directory"]).glob("*/work"))
-    run.put_in_place(spec, done["id"])
+    restore_run.put_in_place(spec, done["id"])
     assert count(site) == 3000
 
 
@@ -236,60 +244,60 @@ def test_killed_while_a_child_writes(site, spec, repository):
     child = subprocess.Popen([sys.executable, "-c", DRIVER, conftest.ENGINE, json.dumps(spec), "never"])
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not any(
-        each["step"] == "data" for each in state.runs(spec["directory"], LIVE)
+        each["step"] == "data" for each in restore_state.runs(spec["directory"], LIVE)
     ):
         time.sleep(0.02)
     child.kill()
     child.wait()
     assert count(site) == 3000
-    conftest.wait_until(lambda: state.runs(spec["directory"], LIVE)[0]["status"] == state.KILLED)
-    done = run.fill(spec)
+    conftest.wait_until(lambda: restore_state.runs(spec["directory"], LIVE)[0]["status"] == restore_state.KILLED)
+    done = restore_run.fill(spec)
     assert done["status"] == "ready" and len(done["cleaned"]) == 1
 
 
 def test_a_proven_run_waits_for_its_swap(site, spec):
     """Its controller died before the swap: the next one finds it, and another restore does not throw it away, nor the
     copy that it was made from."""
-    assert run.ready(spec) is None
-    copies = state.folder(spec["directory"]) / fetch.PLACE
+    assert restore_run.ready(spec) is None
+    copies = restore_state.folder(spec["directory"]) / fetch.PLACE
     for name in ("needed", "forgotten"):
         shutil.copytree(spec["path"], str(copies / name))
         os.utime(str(copies / name), (0, 0))
-    done = run.fill(dict(spec, path=str(copies / "needed")))
-    assert run.ready(spec)["id"] == done["id"]
+    done = restore_run.fill(dict(spec, path=str(copies / "needed")))
+    assert restore_run.ready(spec)["id"] == done["id"]
     beside = dict(spec, database="beside", mode="beside")
-    run.put_in_place(beside, run.fill(beside)["id"])
+    restore_run.put_in_place(beside, restore_run.fill(beside)["id"])
     assert [each.name for each in copies.iterdir()] == ["needed"]
-    run.put_in_place(spec, done["id"])
+    restore_run.put_in_place(spec, done["id"])
     assert list(copies.iterdir()) == []
-    assert run.ready(spec) is None
+    assert restore_run.ready(spec) is None
     with pytest.raises(SauvegardeError):
-        run.put_in_place(spec, done["id"])
+        restore_run.put_in_place(spec, done["id"])
 
 
 def test_two_at_once(site, spec, monkeypatch):
-    monkeypatch.setattr(state, "_PATIENCE", 1)
-    folder = state.folder(spec["directory"])
-    with state.hold(folder, LIVE), pytest.raises(SauvegardeError) as told:
-        run.fill(spec)
-    assert told.value.exit_code == LOCKED
-    assert run.fill(spec)["status"] == "ready"
+    monkeypatch.setattr(restore_state, "_PATIENCE", 1)
+    folder = restore_state.folder(spec["directory"])
+    with restore_state.hold(folder, LIVE), pytest.raises(SauvegardeError) as told:
+        restore_run.fill(spec)
+    assert told.value.exit_code == Locked.exit_code
+    assert restore_run.fill(spec)["status"] == "ready"
 
 
 def test_the_server_restarts_in_the_middle(site, spec, monkeypatch):
-    original = run.load.Target.ready_for_data
+    original = restore_run.dump_load.Target.ready_for_data
 
     def restart(self):
         site.stop("immediate")
         site.start()
         original(self)
 
-    monkeypatch.setattr(run.load.Target, "ready_for_data", restart)
+    monkeypatch.setattr(restore_run.dump_load.Target, "ready_for_data", restart)
     with pytest.raises((SauvegardeError, psycopg2.Error)):
-        run.fill(spec)
+        restore_run.fill(spec)
     monkeypatch.undo()
     assert count(site) == 3000
-    run.put_in_place(spec, run.fill(spec)["id"])
+    restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
     assert count(site) == 3000
     assert not [name for name in databases(site) if "__restore_" in name]
 
@@ -310,9 +318,11 @@ class Writer(threading.Thread):
             try:
                 connection = connection or self.cluster.connect(LIVE)
                 number += 1
-                postgres.execute(connection, "INSERT INTO offers (title) VALUES (%s)", (f"written {number}",))
+                postgres_server.execute(connection, "INSERT INTO offers (title) VALUES (%s)", (f"written {number}",))
                 self.written.append(number)
-                self.counts.append(postgres.value(connection, "SELECT count(*) FROM offers WHERE title LIKE 'Offre%'"))
+                self.counts.append(
+                    postgres_server.value(connection, "SELECT count(*) FROM offers WHERE title LIKE 'Offre%'")
+                )
                 self.gaps.append(time.monotonic() - last)
                 last = time.monotonic()
             except (psycopg2.Error, SauvegardeError):
@@ -322,13 +332,13 @@ class Writer(threading.Thread):
 
 
 def test_a_writing_client_sees_a_short_gap_and_never_half_a_database(site, spec):
-    done = run.fill(spec)
+    done = restore_run.fill(spec)
     idle = [site.connect(LIVE) for _ in range(5)]
     writer = Writer(site)
     writer.start()
     try:
         time.sleep(1)
-        swapped = run.put_in_place(spec, done["id"])
+        swapped = restore_run.put_in_place(spec, done["id"])
         time.sleep(1)
         back = swap.back(site.server, LIVE, "20990101T000000Z")
         time.sleep(1)
@@ -387,7 +397,7 @@ def swapping(spec, identifier, where, how):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_killed_or_frozen_between_the_renames(site, spec, how):
     """Where the process is frozen, the server itself ends the fence."""
-    done = run.fill(spec)
+    done = restore_run.fill(spec)
     with swapping(spec, done["id"], "renames", int(how)) as child:
         if how == signal.SIGKILL:
             assert child.wait() == -signal.SIGKILL
@@ -396,7 +406,7 @@ def test_killed_or_frozen_between_the_renames(site, spec, how):
         started = time.monotonic()
         counted = subprocess.run(
             [str(site.binaries / "psql"), "-XAtc", "SELECT count(*) FROM offers"],
-            env=postgres.environment(site.server, LIVE),
+            env=postgres_server.environment(site.server, LIVE),
             stdout=subprocess.PIPE,
             timeout=60,
             check=True,
@@ -404,56 +414,56 @@ def test_killed_or_frozen_between_the_renames(site, spec, how):
         assert counted.stdout == b"3000\n"
         assert time.monotonic() - started < 20  # swap.FENCE, on a busy machine
     assert databases(site) == sorted([LIVE, "postgres", done["side"]])
-    run.put_in_place(spec, done["id"])
+    restore_run.put_in_place(spec, done["id"])
     assert count(site) == 3000
 
 
 def test_the_way_back_leads_to_what_was_put_aside_last(site, spec, repository):
     """Whenever its restore had begun; and the runs say which of them is live."""
-    first = run.fill(spec)
+    first = restore_run.fill(spec)
     site.execute("DELETE FROM offers WHERE id > 10", LIVE)
-    second = run.fill(dict(spec, path=str(back_up(site, repository))))
+    second = restore_run.fill(dict(spec, path=str(back_up(site, repository))))
     site.execute("DELETE FROM offers WHERE id > 5", LIVE)
-    run.put_in_place(spec, second["id"])
+    restore_run.put_in_place(spec, second["id"])
     assert count(site) == 10
-    run.put_in_place(spec, first["id"])
-    assert count(site) == 3000 and state.swapped(spec["directory"], LIVE)["id"] == first["id"]
+    restore_run.put_in_place(spec, first["id"])
+    assert count(site) == 3000 and restore_state.swapped(spec["directory"], LIVE)["id"] == first["id"]
     for rows, live in ((10, second), (3000, first), (10, second)):
-        run.put_back(spec)
-        assert count(site) == rows and state.swapped(spec["directory"], LIVE)["id"] == live["id"]
-    oldest = min(each["name"] for each in run.list_kept(spec))
-    assert run.put_back(spec, oldest)["restored"] == oldest and count(site) == 5
-    assert state.swapped(spec["directory"], LIVE) == {}
+        restore_run.put_back(spec)
+        assert count(site) == rows and restore_state.swapped(spec["directory"], LIVE)["id"] == live["id"]
+    oldest = min(each["name"] for each in restore_run.list_kept(spec))
+    assert restore_run.put_back(spec, oldest)["restored"] == oldest and count(site) == 5
+    assert restore_state.swapped(spec["directory"], LIVE) == {}
 
 
 def test_killed_before_it_could_say_that_it_has_swapped(site, spec):
     site.execute("DELETE FROM offers WHERE id > 10", LIVE)
-    first = run.fill(spec)
+    first = restore_run.fill(spec)
     with swapping(spec, first["id"], "state", int(signal.SIGKILL)) as child:
         assert child.wait() == -signal.SIGKILL
-    assert count(site) == 3000 and run.ready(spec) is None
-    assert state.swapped(spec["directory"], LIVE)["id"] == first["id"]
-    kept = run.list_kept(spec)[0]["name"]
+    assert count(site) == 3000 and restore_run.ready(spec) is None
+    assert restore_state.swapped(spec["directory"], LIVE)["id"] == first["id"]
+    kept = restore_run.list_kept(spec)[0]["name"]
     written = {each: each.read_bytes() for each in Path(spec["directory"]).rglob("*") if each.is_file()}
-    assert run.put_back(spec, check=True) == {"restored": kept}
+    assert restore_run.put_back(spec, check=True) == {"restored": kept}
     with pytest.raises(SauvegardeError) as told:
-        run.put_in_place(spec, first["id"], check=True)
+        restore_run.put_in_place(spec, first["id"], check=True)
     assert "Its state is swapped" in told.value.why
     assert {each: each.read_bytes() for each in Path(spec["directory"]).rglob("*") if each.is_file()} == written
     site.execute("INSERT INTO offers (title) VALUES ('since')", LIVE)
-    run.put_in_place(spec, run.fill(spec)["id"])
+    restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
     assert count(site) == 3000
-    oldest = run.list_kept(spec)[-1]["name"]
-    run.put_back(spec)
-    assert count(site) == 3001 and state.swapped(spec["directory"], LIVE)["id"] == first["id"]
-    run.put_back(spec, oldest)
-    assert count(site) == 10 and state.swapped(spec["directory"], LIVE) == {}
+    oldest = restore_run.list_kept(spec)[-1]["name"]
+    restore_run.put_back(spec)
+    assert count(site) == 3001 and restore_state.swapped(spec["directory"], LIVE)["id"] == first["id"]
+    restore_run.put_back(spec, oldest)
+    assert count(site) == 10 and restore_state.swapped(spec["directory"], LIVE) == {}
 
 
 def test_confirmation():
-    plan.check_confirmation("elpaso@db-prod", "elpaso", "db-prod")
-    plan.check_confirmation("elpaso@db-prod", "elpaso", "db-prod", "production", plan.SECURITY_WORD)
-    plan.check_confirmation("elpaso@db-a, elpaso@db-b", "elpaso", "db-a", targets=2)
+    restore_plan.check_confirmation("elpaso@db-prod", "elpaso", "db-prod")
+    restore_plan.check_confirmation("elpaso@db-prod", "elpaso", "db-prod", "production", restore_plan.SECURITY_WORD)
+    restore_plan.check_confirmation("elpaso@db-a, elpaso@db-b", "elpaso", "db-a", targets=2)
     for said, more in (
         ("", {}),
         ("yes", {}),
@@ -465,16 +475,16 @@ def test_confirmation():
         ("elpaso@db-prod,elpaso@db-prod", {"targets": 2}),
     ):
         with pytest.raises(SauvegardeError) as told:
-            plan.check_confirmation(said, "elpaso", "db-prod", **more)
+            restore_plan.check_confirmation(said, "elpaso", "db-prod", **more)
         assert told.value.fix
 
 
 def test_archive_must_be_whole_before_it_counts(site, spec, backup):
-    archive.verify(backup)
+    store.verify(backup)
     sorted((backup / "dump").iterdir())[0].unlink()
     with pytest.raises(SauvegardeError) as told:
-        run.fill(spec)
-    assert told.value.exit_code == DAMAGED
+        restore_run.fill(spec)
+    assert told.value.exit_code == Damaged.exit_code
 
 
 @pytest.fixture()
@@ -487,11 +497,11 @@ def small(cluster):
 def test_a_disk_that_fills_up_while_unpacking(site, spec, repository, small):
     site.execute("CREATE TABLE big AS SELECT i, repeat(md5(i::text), 100) AS t FROM generate_series(1, 20000) i", LIVE)
     spec = dict(spec, path=str(back_up(site, repository)), directory=str(small / "restores"))
-    assert "too little space" in run.make_plan(spec)["obstacles"][0]["what"]
+    assert "too little space" in restore_run.make_plan(spec)["obstacles"][0]["what"]
     with pytest.raises(SauvegardeError) as told:
-        run.fill(spec)
+        restore_run.fill(spec)
     assert "space" in str(told.value).lower()
-    assert not list(small.glob("**/archive")) and archive.free_bytes(small) > 20 * 2**20, "the space is given back"
+    assert not list(small.glob("**/archive")) and store.free_bytes(small) > 20 * 2**20, "the space is given back"
     assert databases(site) == [LIVE, "postgres"]
 
 
@@ -503,18 +513,18 @@ def test_a_disk_that_fills_up_while_restoring(site, spec, repository, small, mon
     site.execute("CREATE TABLE big AS SELECT i, md5(i::text) AS t FROM generate_series(1, 400000) i", LIVE)
     spec = dict(spec, path=str(back_up(site, repository)))
     site.execute(f"CREATE TABLESPACE small LOCATION '{place}'")
-    original = side.create
+    original = side_database.create
 
     def there(connection, name, wanted):
         original(connection, name, wanted)
-        postgres.execute(connection, f"ALTER DATABASE {postgres.quoted(name)} SET TABLESPACE small")
+        postgres_server.execute(connection, f"ALTER DATABASE {postgres_server.quoted(name)} SET TABLESPACE small")
 
-    monkeypatch.setattr(run.side, "create", there)
+    monkeypatch.setattr(restore_run.side_database, "create", there)
     with pytest.raises(SauvegardeError) as told:
-        run.fill(spec)
+        restore_run.fill(spec)
     assert "No space left on device" in str(told.value)
     assert databases(site) == [LIVE, "postgres"]
     assert count(site) == 3000
     site.execute("DROP TABLESPACE small")
     monkeypatch.undo()
-    assert run.fill(spec)["status"] == "ready"
+    assert restore_run.fill(spec)["status"] == "ready"

@@ -15,11 +15,15 @@ from pathlib import Path
 
 import conftest
 import pytest
-from sauvegarde import archive, catalog, jobs, lock, retention, runner, state
-from sauvegarde.errors import DAMAGED, FAILED, LOCKED, OK, PARTIAL, TIMEOUT, SauvegardeError
+from sauvegarde import catalog, config
+from sauvegarde.archive import retention, store
+from sauvegarde.backup import pipeline
+from sauvegarde.errors import OK, Damaged, Locked, Partial, SauvegardeError, TimedOut
+from sauvegarde.report import job_state
+from sauvegarde.system import lock
 
 ENGINE = os.environ.get("SAUVEGARDE_ENGINE") or str(Path(__file__).resolve().parents[2] / "module_utils")
-LAUNCHER = f"import sys; sys.path.insert(0, {ENGINE!r}); from sauvegarde.runner import main; sys.exit(main())"
+LAUNCHER = f"import sys; sys.path.insert(0, {ENGINE!r}); from sauvegarde.backup.pipeline import main; sys.exit(main())"
 USER = "root" if os.geteuid() == 0 else __import__("pwd").getpwuid(os.geteuid()).pw_name
 
 
@@ -55,7 +59,7 @@ class Host:
             **changes,
         )
         (self.folder / "etc" / "jobs" / f"{self.job}.json").write_text(json.dumps(job))
-        return dict(jobs.DEFAULTS, **job)
+        return dict(config.DEFAULTS, **job)
 
     def argv(self, *words):
         return [sys.executable, "-I", "-c", LAUNCHER, "--configuration", str(self.folder / "etc"), *words]
@@ -71,7 +75,7 @@ class Host:
         return process.returncode, out, err
 
     def told(self):
-        return state.read(self.state / "state.json")
+        return job_state.read(self.state / "state.json")
 
     def samples(self):
         text = (self.metrics / f"sauvegarde_{self.job}.prom").read_text()
@@ -79,7 +83,7 @@ class Host:
         return {line.split("{")[0].replace("sauvegarde_backup_", ""): float(line.rsplit(" ", 1)[1]) for line in lines}
 
     def labels(self):
-        return archive.identifiers(self.directory)
+        return store.identifiers(self.directory)
 
 
 @pytest.fixture()
@@ -114,7 +118,7 @@ def test_a_failed_run_keeps_what_there_was(host):
     before = host.labels()
     host.configure(path=str(host.folder / "nowhere.sqlite3"))
     code, out, err = host.run()
-    assert (code, out) == (FAILED, "") and "nowhere.sqlite3" in err and "demo on db1 failed" in err
+    assert (code, out) == (SauvegardeError.exit_code, "") and "nowhere.sqlite3" in err and "demo on db1 failed" in err
     assert host.labels() == before and host.told()["last_success"] == good["last_success"]
     samples = host.samples()
     assert samples["last_run_success"] == 0
@@ -124,7 +128,7 @@ def test_a_failed_run_keeps_what_there_was(host):
 def test_a_job_that_may_fail_is_silent_but_not_forgotten(host):
     host.configure(path=str(host.folder / "nowhere.sqlite3"), allow_failure=True)
     assert host.run() == (OK, "", "")
-    assert host.told()["last_run"]["exit_code"] == FAILED and host.samples()["last_run_success"] == 0
+    assert host.told()["last_run"]["exit_code"] == SauvegardeError.exit_code and host.samples()["last_run_success"] == 0
 
 
 def test_a_state_that_cannot_be_written_hides_nothing(host):
@@ -137,14 +141,14 @@ def test_a_state_that_cannot_be_written_hides_nothing(host):
                 file.write(bytes(65536))
         code, _, err = host.run()
         (label,) = host.labels()
-        assert code == PARTIAL and "state cannot be written" in err and f"The archive {label} is good" in err
-        assert "No space left" in err and host.samples()["last_run_exit_code"] == PARTIAL
+        assert code == Partial.exit_code and "state cannot be written" in err and f"The archive {label} is good" in err
+        assert "No space left" in err and host.samples()["last_run_exit_code"] == Partial.exit_code
         code, out, err = host.run("verify", "--json", "demo")
-        assert code == PARTIAL and "state cannot be written" in err and "Traceback" not in err
+        assert code == Partial.exit_code and "state cannot be written" in err and "Traceback" not in err
         assert [line["verified"] for line in json.loads(out)] == [True] and host.samples()["last_verify_success"] == 1
         next((host.directory / label).glob("*.zst")).write_bytes(b"")
         code, _, err = host.run("verify", "demo")
-        assert code == DAMAGED and "Set aside as" in err and "state cannot be written" in err
+        assert code == Damaged.exit_code and "Set aside as" in err and "state cannot be written" in err
         (folder / "filling").unlink()
         assert host.run() == (OK, "", "")
 
@@ -152,7 +156,7 @@ def test_a_state_that_cannot_be_written_hides_nothing(host):
 def test_a_state_folder_that_is_gone_is_told(host):
     host.configure(state=str(host.folder / "gone"))
     code, _, err = host.run()
-    assert code == FAILED and "cannot take its lock" in err and "Traceback" not in err
+    assert code == SauvegardeError.exit_code and "cannot take its lock" in err and "Traceback" not in err
 
 
 def test_hooks_are_told_and_their_failures_are_told_apart(host):
@@ -168,11 +172,11 @@ def test_hooks_are_told_and_their_failures_are_told_apart(host):
     assert note.read_text() == f"first \nsuccess {host.directory / host.labels()[0]}\n"
     host.configure(before=[["/bin/false"]], after=[record])
     code, _, err = host.run()
-    assert code == FAILED and "hook before" in err and "/bin/false" in err
+    assert code == SauvegardeError.exit_code and "hook before" in err and "/bin/false" in err
     assert note.read_text().endswith("\nfailure \n") and len(host.labels()) == 1
     host.configure(after=[["/bin/false"]])
     code, _, err = host.run()
-    assert code == PARTIAL and "hook after" in err and "is good" in err
+    assert code == Partial.exit_code and "hook after" in err and "is good" in err
     assert len(host.labels()) == 2 and host.told()["last_success"]["id"] == host.labels()[1]
 
 
@@ -182,15 +186,15 @@ def test_hooks_are_told_and_their_failures_are_told_apart(host):
 def test_what_was_published_is_told_whatever_ends_the_run(host, victim, number):
     host.configure(after=[slow(30)])
     process = host.start("run", "demo")
-    conftest.wait_until(lambda: state.read(host.state / "progress.json").get("step") == "after")
+    conftest.wait_until(lambda: job_state.read(host.state / "progress.json").get("step") == "after")
     (pid,) = [process.pid] if victim == "waiting" else _children(process.pid)
     os.kill(pid, number)
     _, err = process.communicate(timeout=60)
     (label,) = host.labels()
-    assert process.returncode == PARTIAL and f"The archive {label} is good" in err, err
+    assert process.returncode == Partial.exit_code and f"The archive {label} is good" in err, err
     assert ("was stopped" if number == signal.SIGTERM else "was killed") in err
     told = host.told()
-    assert (told["last_run"]["exit_code"], told["last_run"]["id"]) == (PARTIAL, label)
+    assert (told["last_run"]["exit_code"], told["last_run"]["id"]) == (Partial.exit_code, label)
     assert told["last_success"]["id"] == label and told["last_success"]["stored_bytes"] > 0
     assert host.samples()["last_success_timestamp_seconds"] == pytest.approx(told["last_run"]["ended"], abs=0.01)
 
@@ -199,7 +203,7 @@ def test_a_repository_that_cannot_be_used_makes_no_archive_a_failure(host):
     """There is no such repository, and on many machines no restic."""
     host.configure(offsite=["vault"])
     code, _, err = host.run()
-    assert code == PARTIAL and f"The archive {host.labels()[0]} is good" in err and "vault" in err
+    assert code == Partial.exit_code and f"The archive {host.labels()[0]} is good" in err and "vault" in err
     assert host.told()["last_success"]["id"] == host.labels()[0]
 
 
@@ -209,8 +213,8 @@ def test_a_timeout_ends_everything_and_the_hooks_children(host):
     undo = ["/bin/sh", "-c", f"echo $SAUVEGARDE_RESULT >> {note}"]
     host.configure(before=[stop], after=[undo], timeout=5)
     code, _, err = host.run()
-    assert code == TIMEOUT and "did not end within 5 seconds" in err
-    assert host.labels() == [] and host.told()["last_run"]["exit_code"] == TIMEOUT
+    assert code == TimedOut.exit_code and "did not end within 5 seconds" in err
+    assert host.labels() == [] and host.told()["last_run"]["exit_code"] == TimedOut.exit_code
     conftest.wait_until(lambda: _ended(int(child.read_text())))
     assert note.read_text() == "failure\n", "what the hook before has stopped is started again"
 
@@ -224,7 +228,7 @@ def test_two_at_once(host):
     while not (host.state / "progress.json").exists() and time.monotonic() < until:
         time.sleep(0.05)
     code, _, err = host.run()
-    assert code == LOCKED and "is running already" in err and str(first.pid) in err
+    assert code == Locked.exit_code and "is running already" in err and str(first.pid) in err
     host.configure(allow_failure=True)
     assert host.run() == (OK, "", ""), "one that may fail may also find itself running"
     assert host.told() == {}
@@ -239,13 +243,13 @@ def test_a_hook_that_outlives_a_killed_run_keeps_the_lock(host):
     host.configure(before=[slow(8)])
     first = host.start("run", "demo")
     until = time.monotonic() + 20
-    while state.read(host.state / "progress.json").get("step") != "before" and time.monotonic() < until:
+    while job_state.read(host.state / "progress.json").get("step") != "before" and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(0.3)
     first.kill()
     first.wait()
     host.configure()
-    assert host.run()[0] == LOCKED
+    assert host.run()[0] == Locked.exit_code
     conftest.wait_until(lambda: host.run()[0] == OK)
 
 
@@ -270,11 +274,11 @@ def test_fifty_kills(host):
         process.communicate(timeout=30)
         # Every name that is there is a whole archive; the lock is free as soon as the last process is gone.
         for label in host.labels():
-            archive.verify(host.directory / label)
+            store.verify(host.directory / label)
         assert host.labels()
         if process.returncode >= 0:  # whoever waited for the worker knows what it published
             published = host.labels()[-1] > newest
-            assert published == (process.returncode in (OK, PARTIAL))
+            assert published == (process.returncode in (OK, Partial.exit_code))
             assert published == (host.told()["last_success"]["id"] > newest)
         _wait_for_lock(host)
     assert killed > 25
@@ -326,8 +330,8 @@ def test_a_worker_that_is_killed_is_told(host):
     for child in _children(process.pid):
         os.kill(child, signal.SIGKILL)
     _, err = process.communicate(timeout=20)
-    assert process.returncode == FAILED and "was killed" in err and "signal 9" in err
-    assert host.told()["last_run"]["exit_code"] == FAILED
+    assert process.returncode == SauvegardeError.exit_code and "was killed" in err and "signal 9" in err
+    assert host.told()["last_run"]["exit_code"] == SauvegardeError.exit_code
 
 
 def test_a_week_of_failures_then_retention(host):
@@ -337,11 +341,11 @@ def test_a_week_of_failures_then_retention(host):
     first = host.labels()
     host.configure(path="/nowhere", retention={"last": 1, "minimum": 2})
     for _ in range(7):
-        assert host.run()[0] == FAILED
+        assert host.run()[0] == SauvegardeError.exit_code
     assert host.labels() == first
     host.configure(retention={"last": 1, "minimum": 2})
     assert host.run()[0] == OK and len(host.labels()) == 2 and host.labels()[0] == first[0]
-    assert [line["keep"] for line in runner.prune(job, dry_run=True)] == [True, True]
+    assert [line["keep"] for line in pipeline.prune(job, dry_run=True)] == [True, True]
 
 
 def test_prune_says_what_would_go_and_why(host):
@@ -373,13 +377,13 @@ def test_no_pruning_beside_damage(host, what):
         manifest.write_text(manifest.read_text().replace('"db1"', '"db2"').replace('"host": "', '"host": "x'))
     host.configure(retention={"last": 1})
     code, _, err = host.run("prune", "demo")
-    assert code == DAMAGED and victim.name in err and len(host.labels()) == 3
+    assert code == Damaged.exit_code and victim.name in err and len(host.labels()) == 3
     code, _, err = host.run()
-    assert code == PARTIAL and "Nothing is removed" in err and len(host.labels()) == 4
+    assert code == Partial.exit_code and "Nothing is removed" in err and len(host.labels()) == 4
     entries = catalog.local(host.root, "db1")
     assert [line["verified"] for line in entries] == [False, True, True, True]
     code, _, err = host.run("verify", "demo")
-    assert code == DAMAGED and ".damaged-" + victim.name in err and host.samples()["last_verify_success"] == 0
+    assert code == Damaged.exit_code and ".damaged-" + victim.name in err and host.samples()["last_verify_success"] == 0
     assert [line["id"] for line in catalog.local(host.root, "db1") if not line["verified"]] == [victim.name]
     assert host.run("verify", "demo")[0] == OK and host.samples()["last_verify_success"] == 1
     assert host.run("prune", "demo")[0] == OK and len(host.labels()) == 1
@@ -393,12 +397,12 @@ def test_one_flipped_byte_is_found(host):
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
     code, out, _ = host.run("verify", "--json", "demo")
-    assert code == DAMAGED and [line["verified"] for line in json.loads(out)] == [False]
+    assert code == Damaged.exit_code and [line["verified"] for line in json.loads(out)] == [False]
 
 
 def test_the_clock_goes_back(host, monkeypatch):
     """Fault 26: labels never do, and neither does what retention takes for the newest."""
-    from sauvegarde import kinds
+    from sauvegarde.backup import kinds
 
     job = host.configure()
     assert host.run()[0] == OK
@@ -410,17 +414,17 @@ def test_the_clock_goes_back(host, monkeypatch):
 
 def test_the_clock_went_forward_once(host):
     """All labels after it lie in that one future day: retention by days would keep one of them and let the rest go."""
-    from sauvegarde import kinds
+    from sauvegarde.backup import kinds
 
     policy = {"daily": 2}
     kinds.back_up(host.configure(), host.root, now=time.time() - 86400)
     kinds.back_up(host.configure(retention=policy), host.root, now=time.time() + 40 * 86400)
     for count in (3, 4):
         code, _, err = host.run()
-        assert code == PARTIAL and "from the future" in err and "Set the clock right" in err
+        assert code == Partial.exit_code and "from the future" in err and "Set the clock right" in err
         assert len(host.labels()) == count and host.told()["last_success"]["id"] == host.labels()[-1]
     code, _, err = host.run("prune", "demo")
-    assert code == FAILED and "from the future" in err and len(host.labels()) == 4
+    assert code == SauvegardeError.exit_code and "from the future" in err and len(host.labels()) == 4
 
 
 def test_a_planted_link_is_not_followed(host):
@@ -434,7 +438,11 @@ def test_a_planted_link_is_not_followed(host):
     host.directory.rename(aside)
     host.directory.symlink_to(outside)
     code, _, err = host.run()
-    assert code == FAILED and "a symbolic link" in err and [each.name for each in outside.iterdir()] == ["precious"]
+    assert (
+        code == SauvegardeError.exit_code
+        and "a symbolic link" in err
+        and [each.name for each in outside.iterdir()] == ["precious"]
+    )
 
 
 def test_ping_and_metrics_fail_no_backup(host):
@@ -474,20 +482,20 @@ def test_the_ping_tells_the_three_events(host):
 
 def test_unknown_jobs_and_broken_settings(host):
     code, _, err = host.run("run", "nope")
-    assert code == FAILED and "There is no job named nope" in err and "Known: demo" in err
-    assert host.run("run", "../demo")[0] == FAILED
+    assert code == SauvegardeError.exit_code and "There is no job named nope" in err and "Known: demo" in err
+    assert host.run("run", "../demo")[0] == SauvegardeError.exit_code
     host.configure(retention={"dayly": 3})
     code, _, err = host.run()
-    assert code == FAILED and "dayly" in err
+    assert code == SauvegardeError.exit_code and "dayly" in err
     host.configure(kind="nonsense")
     code, _, err = host.run()
-    assert code == FAILED and "nonsense" in err
+    assert code == SauvegardeError.exit_code and "nonsense" in err
 
 
 @pytest.mark.skipif(USER != "root", reason="only root becomes somebody else")
 def test_a_job_is_at_home_with_its_user(host):
     """What libpq and git look for in root's home they may not even look for."""
-    script = LAUNCHER.replace("from sauvegarde.runner import main; sys.exit(main())", "") + (
+    script = LAUNCHER.replace("from sauvegarde.backup.pipeline import main; sys.exit(main())", "") + (
         "import json, os; from sauvegarde import jobs; jobs.become('nobody'); print(json.dumps(dict(os.environ)))"
     )
     given = {"PATH": "/usr/bin", "HOME": "/root", "USER": "root", "LOGNAME": "root", "TZ": "UTC"}

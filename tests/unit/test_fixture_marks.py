@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from sauvegarde.django import fixture
+from sauvegarde.django import fixture_stream
 
 ENTRIES = [{"model": "a.b", "pk": number, "fields": {"text": "é 𝄞" * number}} for number in range(300)]
 
@@ -26,4 +26,4 @@ def test_a_mark_at_the_start_says_the_encoding(encoding, form, step):
     entries = ENTRIES[: 20 if step == 1 else None]
     lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
     text = "\n".join(lines) if form == "jsonl" else "[" + ",".join(lines) + "]"
-    assert list(fixture.objects(Slow(text.encode(encoding), step), form)) == entries
+    assert list(fixture_stream.objects(Slow(text.encode(encoding), step), form)) == entries

@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from sauvegarde.django import fixture, proof, sets
+from sauvegarde.django import fixture_fingerprint, fixture_sets, fixture_stream
 from sauvegarde.errors import SauvegardeError
 
 ENTRIES = [{"model": "a.b", "pk": number, "fields": {'é"}': "x]}, {" * number, "n": None}} for number in range(40)]
@@ -25,16 +25,16 @@ class Slow(io.BytesIO):
 @pytest.mark.parametrize("size", [1, 2, 7, 1000, 1 << 20])
 def test_objects_come_whole_however_the_bytes_come(indent, size):
     data = json.dumps(ENTRIES, ensure_ascii=False, indent=indent).encode()
-    assert list(fixture.objects(Slow(data, size), "json")) == ENTRIES
+    assert list(fixture_stream.objects(Slow(data, size), "json")) == ENTRIES
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in ENTRIES).encode()
-    assert list(fixture.objects(Slow(lines, size), "jsonl")) == ENTRIES
+    assert list(fixture_stream.objects(Slow(lines, size), "jsonl")) == ENTRIES
 
 
 def test_a_cut_anywhere_is_seen():
     data = json.dumps(ENTRIES, ensure_ascii=False).encode()
     for end in range(0, len(data), 13):
         with pytest.raises(SauvegardeError, match="not a whole fixture"):
-            list(fixture.objects(io.BytesIO(data[:end]), "json"))
+            list(fixture_stream.objects(io.BytesIO(data[:end]), "json"))
 
 
 @pytest.mark.parametrize(
@@ -43,20 +43,20 @@ def test_a_cut_anywhere_is_seen():
 )
 def test_what_is_no_fixture_is_refused(text):
     with pytest.raises(SauvegardeError):
-        list(fixture.objects(io.BytesIO(text.encode()), "json"))
+        list(fixture_stream.objects(io.BytesIO(text.encode()), "json"))
 
 
 def test_names_tell_the_format():
-    assert fixture.kind_of("/x/places.json") == ("json", None)
-    assert fixture.kind_of("places.jsonl.zst") == ("jsonl", "zst")
-    assert fixture.kind_of("places.yml") == ("yaml", None)
+    assert fixture_stream.kind_of("/x/places.json") == ("json", None)
+    assert fixture_stream.kind_of("places.jsonl.zst") == ("jsonl", "zst")
+    assert fixture_stream.kind_of("places.yml") == ("yaml", None)
     for name in ("places", "json", "places.csv", "places.gz"):
         with pytest.raises(SauvegardeError, match="not named like a fixture"):
-            fixture.kind_of(name)
+            fixture_stream.kind_of(name)
 
 
 def _fingerprint(*entries, many=None):
-    made = proof.Fingerprint(many or {})
+    made = fixture_fingerprint.Fingerprint(many or {})
     for entry in entries:
         made.add(entry)
     return made.result()
@@ -95,21 +95,23 @@ def test_the_proof_sees_content_not_order_or_looks():
     ],
 )
 def test_the_proof_sees_every_difference(left, right):
-    assert proof.compare(_fingerprint(left), _fingerprint(right))[0]["sentence"].startswith("a.b: 1 rows, but not")
+    assert fixture_fingerprint.compare(_fingerprint(left), _fingerprint(right))[0]["sentence"].startswith(
+        "a.b: 1 rows, but not"
+    )
 
 
 def test_missing_rows_and_models_are_told():
-    assert [each["sentence"] for each in proof.compare(_fingerprint(entry(x=1)), _fingerprint())] == [
+    assert [each["sentence"] for each in fixture_fingerprint.compare(_fingerprint(entry(x=1)), _fingerprint())] == [
         "a.b: 1 rows expected, 0 found."
     ]
 
 
 def test_sets_have_one_object_a_line_sorted_the_same_everywhere():
     entries = [{"model": "a.b", "pk": key, "fields": {}} for key in (10, 9, 1)]
-    text = sets.render(sorted(entries, key=sets.place), "json")
+    text = fixture_sets.render(sorted(entries, key=fixture_sets.place), "json")
     assert [json.loads(line.rstrip(","))["pk"] for line in text.splitlines()[1:-1]] == [1, 9, 10]
-    assert json.loads(text) == sorted(entries, key=sets.place)
-    assert sets.render([], "json") == "[]\n"
+    assert json.loads(text) == sorted(entries, key=fixture_sets.place)
+    assert fixture_sets.render([], "json") == "[]\n"
 
 
 @pytest.mark.parametrize(
@@ -125,8 +127,8 @@ def test_sets_have_one_object_a_line_sorted_the_same_everywhere():
 )
 def test_sets_that_are_wrong_are_refused(wrong):
     with pytest.raises(SauvegardeError):
-        sets.checked(wrong)
+        fixture_sets.checked(wrong)
 
 
 def test_the_default_sets_are_seven():
-    assert len(sets.checked(sets.SETS)) == 7
+    assert len(fixture_sets.checked(fixture_sets.SETS)) == 7

@@ -7,8 +7,9 @@ import stat
 from types import SimpleNamespace
 
 import pytest
-from sauvegarde import archive, groups
+from sauvegarde.archive import store
 from sauvegarde.errors import SauvegardeError
+from sauvegarde.system import user_groups
 
 ADA = SimpleNamespace(pw_name="ada", pw_uid=5001, pw_gid=5001)
 BOB = SimpleNamespace(pw_name="bob", pw_uid=5002, pw_gid=5002)
@@ -34,23 +35,23 @@ def test_who_else_may_write(monkeypatch, tmp_path, mode, name, members, users, o
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: ADA)
     monkeypatch.setattr(pwd, "getpwall", lambda: users)
     monkeypatch.setattr(grp, "getgrgid", lambda gid: SimpleNamespace(gr_name=name, gr_mem=members, gr_gid=gid))
-    assert groups.others_may_write(tmp_path, status(mode)) is others
+    assert user_groups.others_may_write(tmp_path, status(mode)) is others
 
 
 def test_a_list_of_rights_may_name_others(monkeypatch, tmp_path):
-    monkeypatch.setattr(groups, "_is_private", lambda uid, gid: True)
-    assert not groups.others_may_write(tmp_path, status(0o775))
+    monkeypatch.setattr(user_groups, "_is_private", lambda uid, gid: True)
+    assert not user_groups.others_may_write(tmp_path, status(0o775))
     monkeypatch.setattr(os, "listxattr", lambda path, follow_symlinks: ["system.posix_acl_access"])
-    assert groups.others_may_write(tmp_path, status(0o775))
+    assert user_groups.others_may_write(tmp_path, status(0o775))
 
 
 def test_a_place_is_looked_at_before_it_is_made(monkeypatch, tmp_path):
     tmp_path.chmod(0o775)
-    monkeypatch.setattr(groups, "_is_private", lambda uid, gid: False)
+    monkeypatch.setattr(user_groups, "_is_private", lambda uid, gid: False)
     with pytest.raises(SauvegardeError, match="not private"):
-        archive.check_place(tmp_path / "runs")
-    monkeypatch.setattr(groups, "_is_private", lambda uid, gid: True)
-    archive.check_place(tmp_path / "runs")
+        store.check_place(tmp_path / "runs")
+    monkeypatch.setattr(user_groups, "_is_private", lambda uid, gid: True)
+    store.check_place(tmp_path / "runs")
     (tmp_path / "runs").mkdir(mode=0o755)
     with pytest.raises(SauvegardeError, match="not private"):
-        archive.check_place(tmp_path / "runs")
+        store.check_place(tmp_path / "runs")

@@ -5,7 +5,7 @@ import subprocess
 import zipfile
 from pathlib import Path
 
-from sauvegarde import installation
+from sauvegarde.system import installation
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTE = "A note."
@@ -17,7 +17,10 @@ def test_the_module_brings_every_file_of_the_engine():
     for package, names in re.findall(
         r"from ansible\.module_utils\.sauvegarde(\S*) import \(.*?\n(.*?)\)", text, re.DOTALL
     ):
-        brought |= {(package[1:] + "/" if package else "") + name + ".py" for name in re.findall(r"\w+", names)}
+        brought |= {
+            (package[1:].replace(".", "/") + "/" if package else "") + name + ".py"
+            for name in re.findall(r"\w+", names)
+        }
     files = {name for name in installation.sources() if not name.endswith("__init__.py")}
     assert brought == files
 
@@ -36,10 +39,12 @@ def test_installed_started_and_equal(tmp_path):
 def test_a_changed_file_is_found_and_mended(tmp_path):
     files = installation.sources()
     installation.install(tmp_path, files, NOTE)
-    victim = next(tmp_path.glob("engine-*/sauvegarde/runner.py"))
+    victim = next(tmp_path.glob("engine-*/sauvegarde/backup/pipeline.py"))
     victim.write_text("import this\n")
     assert not installation.current(tmp_path, files, NOTE)
-    assert installation.differences(tmp_path, {"runner.py": files["runner.py"]}) == ["runner.py"]
+    assert installation.differences(tmp_path, {"backup/pipeline.py": files["backup/pipeline.py"]}) == [
+        "backup/pipeline.py"
+    ]
     installation.install(tmp_path, files, NOTE)
     assert installation.current(tmp_path, files, NOTE)
 
@@ -59,5 +64,5 @@ def test_read_from_the_archive_that_ansible_sends(tmp_path, monkeypatch):
         target.writestr("ansible/module_utils/sauvegarde/__init__.py", "x = 1\n")
         target.writestr("ansible/module_utils/sauvegarde/kinds/a.py", "y = 2\n")
         target.writestr("ansible/module_utils/basic.py", "")
-    monkeypatch.setattr(installation, "__file__", f"{archive}/ansible/module_utils/sauvegarde/installation.py")
+    monkeypatch.setattr(installation, "__file__", f"{archive}/ansible/module_utils/sauvegarde/system/installation.py")
     assert installation.sources() == {"__init__.py": b"x = 1\n", "kinds/a.py": b"y = 2\n"}

@@ -199,7 +199,7 @@ def standing(scenario, name, state="running", groups=()):
                 "sauvegarde.scenario": scenario,
                 "sauvegarde.platform": name,
                 "sauvegarde.release": "bookworm",
-                "sauvegarde.groups": " ".join(groups),
+                "sauvegarde.system.user_groups": " ".join(groups),
                 "sauvegarde.directory": f"/checkout/.lab/{scenario}",
                 "sauvegarde.ssh": f"-F /checkout/.lab/{scenario}/ssh_config",
             }

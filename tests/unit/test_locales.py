@@ -3,7 +3,7 @@
 import runpy
 
 import pytest
-from sauvegarde.restore import locales
+from sauvegarde.restore import locale_names
 
 from sauvegarde_cli.system import ROOT
 
@@ -36,12 +36,12 @@ SUPPORTED = ["# a comment", "de_DE@euro ISO-8859-15", "en_US.UTF-8 UTF-8", "fr_F
     ],
 )
 def test_the_target_s_name_of_a_locale(name, encoding, found):
-    assert locales.find(name, encoding, HERE) == found
+    assert locale_names.find(name, encoding, HERE) == found
 
 
 def test_those_of_the_same_language():
-    assert locales.similar("French_Canada.1252", HERE) == ["fr_FR", "fr_FR.iso88591", "fr_FR.utf8"]
-    assert locales.similar("xx_XX.none", HERE) == []
+    assert locale_names.similar("French_Canada.1252", HERE) == ["fr_FR", "fr_FR.iso88591", "fr_FR.utf8"]
+    assert locale_names.similar("xx_XX.none", HERE) == []
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from sauvegarde import lock, process
-from sauvegarde.errors import LOCKED, SauvegardeError
+from sauvegarde.errors import Locked, SauvegardeError
+from sauvegarde.system import lock, process
 
 MODULES = str(Path(__file__).resolve().parents[2] / "module_utils")
 HOLDER = f"""
@@ -33,7 +33,7 @@ def free(path):
         with lock.hold(path, "The job x"):
             return True
     except SauvegardeError as error:
-        assert error.exit_code == LOCKED
+        assert error.exit_code == Locked.exit_code
         return False
 
 
@@ -42,7 +42,7 @@ def test_two_at_once(tmp_path):
     one, _ = holder(path)
     with pytest.raises(SauvegardeError) as caught, lock.hold(path, "The job x"):
         pass
-    assert caught.value.exit_code == LOCKED and str(one.pid) in caught.value.why
+    assert caught.value.exit_code == Locked.exit_code and str(one.pid) in caught.value.why
     one.kill()
     one.wait()
     assert free(path), "a killed run leaves no lock"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from sauvegarde import manifest
-from sauvegarde.errors import DAMAGED, SauvegardeError
+from sauvegarde.archive import manifest
+from sauvegarde.errors import Damaged, SauvegardeError
 
 DIGEST = "0" * 64
 GOOD = {
@@ -141,7 +141,7 @@ def test_nothing_invalid_is_written():
 def test_a_damaged_manifest_is_refused(text):
     with pytest.raises(SauvegardeError) as caught:
         manifest.loads(text, "here")
-    assert caught.value.exit_code == DAMAGED
+    assert caught.value.exit_code == Damaged.exit_code
 
 
 def test_a_newer_format_says_so():

@@ -3,7 +3,13 @@
 import re
 
 import pytest
-from sauvegarde.django.masking import Field, Mask, Masking, starting_policy, unclassified
+from sauvegarde.django.masking import (
+    Field,
+    Mask,
+    Masking,
+    starting_policy,
+    unclassified,
+)
 from sauvegarde.errors import SauvegardeError
 
 KEY = b"0123456789abcdef"

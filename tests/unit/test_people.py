@@ -1,8 +1,8 @@
 """Names of known people in texts: whole words, whatever their case and accents."""
 
 import pytest
+from sauvegarde.django.known_people import People
 from sauvegarde.django.masking import Field, Mask, Masking
-from sauvegarde.django.people import People
 
 KEY = b"0123456789abcdef"
 

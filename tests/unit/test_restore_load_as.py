@@ -3,7 +3,8 @@
 import io
 
 import pytest
-from sauvegarde.restore import contents, load_as
+from sauvegarde.restore import load_role
+from sauvegarde.restore.dump import contents
 from test_restore_script import END, HEAD, header
 
 SITE = [
@@ -59,7 +60,7 @@ def scanned(*more, site=SITE):
 
 
 def choose(found, superusers=("postgres",), owner="o"):
-    return load_as.choose(found, {"gis"}, set(superusers), owner)
+    return load_role.choose(found, {"gis"}, set(superusers), owner)
 
 
 def test_what_is_there_and_what_is_of_others_is_the_superusers():
@@ -120,7 +121,7 @@ def test_what_an_ordinary_role_cannot_load_is_said(why):
     name, kind, owner, text = DEMANDING[why]
     found = scanned(header(name, kind, "shop", owner), text.encode())
     way = choose(found)
-    assert why in way.why and way == load_as.Way("", way.why)
+    assert why in way.why and way == load_role.Way("", way.why)
     if owner == "o":
         assert choose(found, superusers=("postgres", "o")).role == "o", "a superuser can"
 
@@ -159,4 +160,4 @@ def test_a_dump_that_names_no_owners_is_the_databases_owners():
 
 
 def test_an_empty_dump_belongs_to_nobody():
-    assert choose(scanned(site=[]), owner="") == load_as.Way("", "")
+    assert choose(scanned(site=[]), owner="") == load_role.Way("", "")

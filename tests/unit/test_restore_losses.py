@@ -1,10 +1,11 @@
 """What a restore reads in the words of tools and servers: whose fault it is, and what to do. No server."""
 
 import pytest
-from sauvegarde import postgres
-from sauvegarde.errors import DAMAGED, SauvegardeError
-from sauvegarde.restore import losses, source
-from sauvegarde.restore.script import Entry
+from sauvegarde.errors import Damaged, SauvegardeError
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import losses
+from sauvegarde.restore.dump import dump_file
+from sauvegarde.restore.dump.sql_script import Entry
 
 VERBOSE = """pg_restore: connecting to database for restore
 pg_restore: creating VIEW "public.v"
@@ -81,13 +82,13 @@ def test_names(entry, name):
     ],
 )
 def test_a_good_file_is_not_called_damaged(why):
-    error = source.damaged("/srv/a.dump", why)
-    assert error.exit_code != DAMAGED and error.fix and "another archive" not in str(error)
+    error = dump_file.damaged("/srv/a.dump", why)
+    assert error.exit_code != Damaged.exit_code and error.fix and "another archive" not in str(error)
 
 
 def test_a_file_that_ends_early_is():
-    error = source.damaged("/srv/a.dump", "pg_restore: error: could not read from input file: end of file")
-    assert error.exit_code == DAMAGED
+    error = dump_file.damaged("/srv/a.dump", "pg_restore: error: could not read from input file: end of file")
+    assert error.exit_code == Damaged.exit_code
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_a_file_that_ends_early_is():
     ],
 )
 def test_the_servers_own_faults_have_a_fix(said, word):
-    assert word in postgres.server_fix(said)
+    assert word in postgres_server.server_fix(said)
 
 
 def fake(tmp_path, *said):

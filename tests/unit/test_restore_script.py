@@ -5,7 +5,12 @@ import time
 
 import pytest
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import contents, oids, psql, script
+from sauvegarde.restore.dump import (
+    contents,
+    oids,
+    psql_commands,
+    sql_script,
+)
 
 HEAD = b"--\n-- PostgreSQL database dump\n--\n\n"
 HEAD += b"-- Dumped from database version 9.6.10\n-- Dumped by pg_dump version 9.6.10\n\n"
@@ -18,8 +23,8 @@ def header(name, kind, schema="public", owner="o", data=""):
 
 def pieces(body, end=END):
     found = []
-    for piece in script.Script(io.BytesIO(HEAD + body + end)):
-        if isinstance(piece, script.Copy):
+    for piece in sql_script.Script(io.BytesIO(HEAD + body + end)):
+        if isinstance(piece, sql_script.Copy):
             piece = (piece, b"".join(iter(piece.rows.read, b"")))
         found.append(piece)
     return found
@@ -44,18 +49,18 @@ COPY = b"COPY public.t (a, b) FROM stdin;\n" + ROWS + b"\\.\n"
 def test_rows_end_at_their_mark_wherever_the_buffer_ends(size):
     text = HEAD + header("t", "TABLE DATA", data="Data for ") + COPY + b"\nSELECT 1;\n" + END
     seen = []
-    for piece in script.Script(Trickle(text, size)):
-        if isinstance(piece, script.Copy):
+    for piece in sql_script.Script(Trickle(text, size)):
+        if isinstance(piece, sql_script.Copy):
             seen.append(b"".join(iter(piece.rows.read, b"")))
             assert piece.rows.count == 4 and piece.rows.size == len(ROWS)
-        elif isinstance(piece, script.Sql):
+        elif isinstance(piece, sql_script.Sql):
             seen.append(piece.text.strip())
     assert seen == [ROWS, b"SELECT 1;"]
 
 
 def test_windows_line_ends():
     text = (HEAD + header("t", "TABLE DATA", data="Data for ") + COPY + END).replace(b"\n", b"\r\n")
-    copies = [piece for piece in script.Script(io.BytesIO(text)) if isinstance(piece, script.Copy)]
+    copies = [piece for piece in sql_script.Script(io.BytesIO(text)) if isinstance(piece, sql_script.Copy)]
     assert [piece.entry.name for piece in copies] == ["t"]
 
 
@@ -74,15 +79,15 @@ def test_windows_line_ends():
 )
 def test_what_stands_inside_quotes_is_no_piece_of_its_own(body):
     found = pieces(header("f", "FUNCTION") + body)
-    assert [piece.text.rstrip() for piece in found if isinstance(piece, script.Sql)] == [body.rstrip()]
-    assert [piece.name for piece in found if isinstance(piece, script.Entry)] == ["f"]
+    assert [piece.text.rstrip() for piece in found if isinstance(piece, sql_script.Sql)] == [body.rstrip()]
+    assert [piece.name for piece in found if isinstance(piece, sql_script.Entry)] == ["f"]
 
 
 def test_settings_between_entries_are_pieces_of_their_own():
     found = pieces(
         header("a", "TABLE") + b"CREATE TABLE a ();\n\n\nSET default_tablespace = 'x';\n\n" + header("b", "TABLE")
     )
-    assert [type(piece).__name__ for piece in found if not isinstance(piece, script.Fact)] == [
+    assert [type(piece).__name__ for piece in found if not isinstance(piece, sql_script.Fact)] == [
         "Entry",
         "Sql",
         "Setting",
@@ -116,7 +121,7 @@ def test_owners_that_the_session_says_are_those_of_the_headers():
     body = b"SET SESSION AUTHORIZATION 'o';\n\n" + header("a", "TABLE") + b"CREATE TABLE a ();\n\n\n"
     body += b"SET SESSION AUTHORIZATION DEFAULT;\n\n" + header("b", "ACL", owner="p")
     granted = b"SET SESSION AUTHORIZATION o;\nGRANT SELECT ON TABLE a TO q;\nRESET SESSION AUTHORIZATION;\n"
-    assert [piece.text.strip() for piece in pieces(body + granted) if isinstance(piece, script.Sql)] == [
+    assert [piece.text.strip() for piece in pieces(body + granted) if isinstance(piece, sql_script.Sql)] == [
         b"CREATE TABLE a ();",
         granted.strip(),
     ]
@@ -139,7 +144,7 @@ def test_the_trailer_inside_rows_is_no_end():
     ],
 )
 def test_names_that_hold_parentheses(kind, name, expected):
-    entry = script.Entry(kind, "public", name, "o")
+    entry = sql_script.Entry(kind, "public", name, "o")
     assert set(contents.bare_names(entry)) == expected
 
 
@@ -222,8 +227,8 @@ def test_a_long_row_is_given_on_in_pieces():
     )
     (copy,) = (
         [piece.rows.count, total, most]
-        for piece in script.Script(io.BytesIO(text))
-        if isinstance(piece, script.Copy)
+        for piece in sql_script.Script(io.BytesIO(text))
+        if isinstance(piece, sql_script.Copy)
         for total, most in [sizes(piece.rows)]
     )
     assert copy == [1, len(row), copy[2]] and copy[2] <= 2 << 20
@@ -239,8 +244,8 @@ def test_the_column_of_oids_is_taken_off_wherever_the_buffer_ends(size):
     rows = b"16384\t1\ta\\t1\n16385\t22\t33\n1\n4294967295\t\\N\t5\n"
     statement = b"COPY t (a, b) WITH OIDS FROM stdin;\n"
     text = HEAD + header("t", "TABLE DATA", data="Data for ") + statement + rows + b"\\.\n" + END
-    for piece in script.Script(Trickle(text, size)):
-        if isinstance(piece, script.Copy):
+    for piece in sql_script.Script(Trickle(text, size)):
+        if isinstance(piece, sql_script.Copy):
             shorter, rest = oids.copy(piece.statement, piece.rows)
             assert shorter == b"COPY t (a, b) FROM stdin;\n"
             assert b"".join(iter(rest.read, b"")) == b"1\ta\\t1\n22\t33\n\n\\N\t5\n"
@@ -250,7 +255,7 @@ def test_statements_that_hold_line_ends():
     body = b'SET search_path = "a\nb", pg_catalog;\n\n' + header("t", "TABLE DATA", data="Data for ")
     body += b'COPY "a\nb"."t;\nCOPY x FROM stdin;" ("c\n\\.\nd", e) FROM stdin;\n1\t2\n\\.\n'
     found = pieces(body)
-    assert found[2] == script.Setting("search_path", b'SET search_path = "a\nb", pg_catalog;\n')
+    assert found[2] == sql_script.Setting("search_path", b'SET search_path = "a\nb", pg_catalog;\n')
     assert found[4][1] == b"1\t2\n"
 
 
@@ -265,4 +270,4 @@ def test_statements_that_hold_line_ends():
     ],
 )
 def test_the_database_that_connect_names(line, name):
-    assert psql.database(psql.parse(line)[1]) == name
+    assert psql_commands.database(psql_commands.parse(line)[1]) == name

@@ -2,7 +2,10 @@
 
 import pytest
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import choose, names, plan, roles, side, words
+from sauvegarde.postgres import database_names
+from sauvegarde.report import render
+from sauvegarde.restore import archive_choice, dump_roles, restore_plan
+from sauvegarde.targets import side_database
 
 
 def entry(identifier, **more):
@@ -32,20 +35,20 @@ ENTRIES = [
     ],
 )
 def test_the_nearest_archive_at_or_before(point, wanted):
-    assert choose.one(ENTRIES, "elpaso", point)["id"] == wanted
+    assert archive_choice.one(ENTRIES, "elpaso", point)["id"] == wanted
 
 
 @pytest.mark.parametrize("point", ["2026-11-21", "20261124T030000Z", "yesterday", "20261122T030001Z"])
 def test_no_archive_is_made_up(point):
     with pytest.raises(SauvegardeError) as told:
-        choose.one(ENTRIES, "elpaso", point)
+        archive_choice.one(ENTRIES, "elpaso", point)
     assert told.value.fix
 
 
 def test_a_name_is_not_cut_at_its_own_brackets():
-    assert choose.one(ENTRIES, "elpaso (b)")["id"] == "20261125T030000Z"
+    assert archive_choice.one(ENTRIES, "elpaso (b)")["id"] == "20261125T030000Z"
     with pytest.raises(SauvegardeError):
-        choose.one(ENTRIES, "elpas")
+        archive_choice.one(ENTRIES, "elpas")
 
 
 def test_other_kinds_only_where_they_are_asked_for():
@@ -53,29 +56,29 @@ def test_other_kinds_only_where_they_are_asked_for():
     file = {**entry("20261128T030000Z"), "kind": "sqlite", "source": "/srv/db.sqlite3", "job": "file"}
     both, kinds = [*ENTRIES, data, file], ("pg_dump", "sqlite", "dumpdata")
     for database, job, wanted in (("/srv/site", "", data), ("", "site", data), ("/srv/db.sqlite3", "", file)):
-        assert choose.one(both, database, job=job, kinds=kinds) == wanted
+        assert archive_choice.one(both, database, job=job, kinds=kinds) == wanted
         with pytest.raises(SauvegardeError, match=database or "the job site"):
-            choose.one(both, database, job=job)
-    assert choose.one(both, "elpaso", kinds=kinds)["id"] == "20261123T030000Z"
+            archive_choice.one(both, database, job=job)
+    assert archive_choice.one(both, "elpaso", kinds=kinds)["id"] == "20261123T030000Z"
     # Of one file each archive is whole; of a site's data another job may hold another part.
-    assert choose.one([*both, {**file, "job": "g"}], "/srv/db.sqlite3", kinds=kinds)["id"] == file["id"]
+    assert archive_choice.one([*both, {**file, "job": "g"}], "/srv/db.sqlite3", kinds=kinds)["id"] == file["id"]
     with pytest.raises(SauvegardeError, match="part, site") as told:
-        choose.one([*both, {**data, "job": "part"}], "/srv/site", kinds=kinds)
+        archive_choice.one([*both, {**data, "job": "part"}], "/srv/site", kinds=kinds)
     assert "migrate_job" in told.value.fix
 
 
 def test_two_hosts_are_not_guessed_between():
     both = [*ENTRIES, {**entry("20261123T040000Z"), "host": "b"}]
     with pytest.raises(SauvegardeError) as told:
-        choose.one(both, "elpaso")
+        archive_choice.one(both, "elpaso")
     assert "a, b" in told.value.what
-    assert choose.one(both, "elpaso", host="b")["id"] == "20261123T040000Z"
+    assert archive_choice.one(both, "elpaso", host="b")["id"] == "20261123T040000Z"
 
 
 def test_the_roles_that_go_with_an_archive():
-    assert choose.roles_for(ENTRIES, ENTRIES[1])["id"] == "20261121T030000Z"
-    assert choose.roles_for(ENTRIES[:5], ENTRIES[1])["id"] == "20261126T030000Z"
-    assert choose.roles_for(ENTRIES[:4], ENTRIES[1]) is None
+    assert archive_choice.roles_for(ENTRIES, ENTRIES[1])["id"] == "20261121T030000Z"
+    assert archive_choice.roles_for(ENTRIES[:5], ENTRIES[1])["id"] == "20261126T030000Z"
+    assert archive_choice.roles_for(ENTRIES[:4], ENTRIES[1]) is None
 
 
 LONG = "é" * 31
@@ -84,23 +87,23 @@ ID = "20261124T030000Z"
 
 @pytest.mark.parametrize("name", ["elpaso", "-a 'b\" $(c)", LONG, LONG[:-1] + "e", "x__before_" + ID, "a\nb"])
 def test_made_names_fit_and_lead_back(name):
-    for make, kind in ((names.side, "restore"), (names.before, "before")):
+    for make, kind in ((database_names.side, "restore"), (database_names.before, "before")):
         made = make(name, ID)
-        assert len(made.encode("utf-8")) <= names.LONGEST
-        assert names.belongs(made, name, kind)
-        assert not names.belongs(made, name + "x", kind)
-        assert not names.belongs(name, name, kind)
+        assert len(made.encode("utf-8")) <= database_names.LONGEST
+        assert database_names.belongs(made, name, kind)
+        assert not database_names.belongs(made, name + "x", kind)
+        assert not database_names.belongs(name, name, kind)
 
 
 def test_two_long_names_stay_two():
-    assert names.before(LONG, ID) != names.before(LONG[:-1] + "è", ID)
+    assert database_names.before(LONG, ID) != database_names.before(LONG[:-1] + "è", ID)
 
 
 @pytest.mark.parametrize(
     "text, number", [("9.6.10", 90610), ("15.18 (Debian 15.18-0+deb12u1)", 150018), ("17beta1", 170000), ("", 0)]
 )
 def test_version_numbers(text, number):
-    assert plan.version_number(text) == number
+    assert restore_plan.version_number(text) == number
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,7 @@ def test_version_numbers(text, number):
     ],
 )
 def test_settings_as_the_server_keeps_them(name, value, kept):
-    assert side.stored(name, value) == kept
+    assert side_database.stored(name, value) == kept
 
 
 GLOBALS = '''--
@@ -139,52 +142,52 @@ ALTER ROLE c IN DATABASE "d e" SET work_mem TO '7MB';
 def test_globals(tmp_path):
     path = tmp_path / "globals.sql"
     path.write_text(GLOBALS)
-    found = roles.read(path)
+    found = dump_roles.read(path)
     assert sorted(found.roles) == ['a "b"', "c"] and found.roles['a "b"'][1].endswith("'md5;\nx';")
     assert found.members == [('a "b"', "c", " WITH INHERIT TRUE")]
     assert [each[:2] for each in found.settings] == [("d e", "c")]
     path.write_text(GLOBALS[:-40])
     with pytest.raises(SauvegardeError):
-        roles.read(path)
+        dump_roles.read(path)
 
 
 def test_sizes_and_durations():
-    assert [words.size(n) for n in (0, 1023, 1024, 3 * 2**30, 5000 * 2**30)] == [
+    assert [render.size(n) for n in (0, 1023, 1024, 3 * 2**30, 5000 * 2**30)] == [
         "0 B",
         "1023 B",
         "1.0 KiB",
         "3.0 GiB",
         "5000.0 GiB",
     ]
-    assert [words.duration(n) for n in (0, 59.9, 90, 3600, 90061)] == ["0 s", "59 s", "1 min 30 s", "1 h", "1 d 1 h"]
+    assert [render.duration(n) for n in (0, 59.9, 90, 3600, 90061)] == ["0 s", "59 s", "1 min 30 s", "1 h", "1 d 1 h"]
 
 
 def test_progress_is_one_line():
     state = {"database": "d", "step": "data", "elapsed": 61, "expected": 90, "bytes": 1024, "bytes_total": 2048}
-    line = words.of_progress(dict(state, tables=3, tables_total=2))
+    line = render.of_progress(dict(state, tables=3, tables_total=2))
     assert line == "d: data · 1.0 KiB of about 2.0 KiB · 2 of 2 tables · 1 min 1 s of about 1 min 30 s"
-    assert words.of_progress({"database": "d", "step": "read", "elapsed": 0}) == "d: read · 0 s"
+    assert render.of_progress({"database": "d", "step": "read", "elapsed": 0}) == "d: read · 0 s"
 
 
 def test_the_roles_of_the_same_cluster_go_with_an_archive():
     one, other = {"system": "1"}, {"system": "2"}
     globals_ = [dict(entry(f"2026112{day}T030000Z"), kind="globals", **of) for day, of in ((1, one), (2, other))]
     archive = entry("20261123T030000Z", **one)
-    assert choose.roles_for(globals_, archive) is globals_[0]
-    assert choose.roles_for(globals_[1:], archive) is globals_[1], "better than none"
-    assert choose.roles_for(globals_, entry("20261123T030000Z")) is globals_[1]
+    assert archive_choice.roles_for(globals_, archive) is globals_[0]
+    assert archive_choice.roles_for(globals_[1:], archive) is globals_[1], "better than none"
+    assert archive_choice.roles_for(globals_, entry("20261123T030000Z")) is globals_[1]
 
 
 def test_archives_of_two_machines_that_take_turns_are_not_chosen_between():
     nights = [entry(f"2026112{day}T030000Z", system=system) for day, system in enumerate("11222")]
-    assert choose.one(nights, "elpaso")["id"] == nights[-1]["id"], "an upgrade"
+    assert archive_choice.one(nights, "elpaso")["id"] == nights[-1]["id"], "an upgrade"
     nights.append(entry("20261126T030000Z", system="1"))
     for point in ("latest", "2026-11-22"):
         with pytest.raises(SauvegardeError, match="Two machines of one name"):
-            choose.one(nights, "elpaso", point)
-    assert choose.one(nights, "elpaso", nights[2]["id"]) is nights[2]
+            archive_choice.one(nights, "elpaso", point)
+    assert archive_choice.one(nights, "elpaso", nights[2]["id"]) is nights[2]
     # Two clusters of one host that have a database of the same name: each has a job of its own.
     nights = [entry(f"2026112{day}T030000Z", system=str(day % 2)) for day in range(4)]
     for each in nights:
         each["job"] = each["system"]
-    assert choose.one(nights, "elpaso")["id"] == nights[-1]["id"]
+    assert archive_choice.one(nights, "elpaso")["id"] == nights[-1]["id"]

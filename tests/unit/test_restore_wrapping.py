@@ -15,8 +15,8 @@ import threading
 import zipfile
 
 import pytest
-from sauvegarde.errors import DAMAGED, SauvegardeError
-from sauvegarde.restore import contents, source
+from sauvegarde.errors import Damaged, SauvegardeError
+from sauvegarde.restore.dump import contents, dump_file
 
 PLAIN = """--
 -- PostgreSQL database dump
@@ -102,25 +102,25 @@ WRAPPED = {
 def test_what_is_around_a_dump_is_taken_off(tmp_path, name):
     path = tmp_path / "file"
     path.write_bytes(WRAPPED[name]())
-    found = source.detect(path)
+    found = dump_file.detect(path)
     assert found.form == "plain" and found.size == path.stat().st_size
-    with source.opened(found) as stream:
+    with dump_file.opened(found) as stream:
         assert b"".join(iter(stream.read, b"")) == PLAIN
-    with source.opened(found) as stream:
+    with dump_file.opened(found) as stream:
         assert contents.scan(stream).rows == {("public", "t"): 1}
 
 
 def test_utf_16_becomes_the_encoding_that_the_dump_says(tmp_path):
     (tmp_path / "file").write_bytes(LATIN.decode("latin-1").encode("utf-16"))
-    found = source.detect(tmp_path / "file")
-    with source.opened(found) as stream:
+    found = dump_file.detect(tmp_path / "file")
+    with dump_file.opened(found) as stream:
         assert b"".join(iter(stream.read, b"")) == LATIN
     assert "UTF-16" in found.notes[0]
 
 
 def test_what_a_shell_says_after_a_dump_is_passed_over(tmp_path):
     (tmp_path / "file").write_bytes(PLAIN + b"logout\nConnection to x closed.\n")
-    with source.opened(source.detect(tmp_path / "file")) as stream:
+    with dump_file.opened(dump_file.detect(tmp_path / "file")) as stream:
         assert contents.scan(stream).rows == {("public", "t"): 1}
 
 
@@ -156,7 +156,7 @@ NO_DUMPS = {
 def test_what_is_no_dump_is_said_to_be_what_it_is(tmp_path, name):
     data, words = NO_DUMPS[name]
     (tmp_path / "file").write_bytes(data())
-    with pytest.raises(SauvegardeError) as told, source.opened(source.detect(tmp_path / "file")) as stream:
+    with pytest.raises(SauvegardeError) as told, dump_file.opened(dump_file.detect(tmp_path / "file")) as stream:
         contents.scan(stream)
     assert words in str(told.value) and told.value.fix
     assert "empty" in name or "damaged" not in str(told.value)
@@ -177,7 +177,7 @@ def test_folders_are_said_to_be_what_they_are(tmp_path, names, words):
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(SauvegardeError) as told:
-        source.detect(tmp_path)
+        dump_file.detect(tmp_path)
     assert words in str(told.value) and told.value.fix
 
 
@@ -191,12 +191,12 @@ def test_parts_are_read_as_one_file(tmp_path, ends):
     for number, end in enumerate(ends):
         (tmp_path / ("dump.gz" + end)).write_bytes(data[number * size : (number + 1) * size])
     for path in (tmp_path / ("dump.gz" + ends[0]), tmp_path / "dump.gz"):
-        found = source.detect(path)
-        with source.opened(found) as stream:
+        found = dump_file.detect(path)
+        with dump_file.opened(found) as stream:
             assert b"".join(iter(stream.read, b"")) == PLAIN
         assert "parts" in found.notes[0] and found.size == len(data)
     with pytest.raises(SauvegardeError) as told:
-        source.detect(tmp_path / ("dump.gz" + ends[-1]))
+        dump_file.detect(tmp_path / ("dump.gz" + ends[-1]))
     assert "later part" in str(told.value)
 
 
@@ -204,7 +204,7 @@ def test_a_missing_part_is_named(tmp_path):
     for number in (1, 2, 4):
         (tmp_path / f"dump.00{number}").write_bytes(PLAIN[50 * (number > 1) :][:50])
     with pytest.raises(SauvegardeError) as told:
-        source.detect(tmp_path / "dump.001")
+        dump_file.detect(tmp_path / "dump.001")
     assert "dump.003" in str(told.value)
 
 
@@ -213,10 +213,10 @@ def test_bytes_that_were_carried_as_text_are_no_damage_of_the_dump(tmp_path, pac
     data = b"\x1f\x8b" if packed else b"PGDMP\x01\x0e"
     data += os.urandom(40000).replace(b"\r", b"")
     (tmp_path / "file").write_bytes(data.replace(b"\n", b"\r\n"))
-    told = source.damaged(tmp_path / "file", "unexpected end")
+    told = dump_file.damaged(tmp_path / "file", "unexpected end")
     assert "copied or written as text" in told.why and "binary mode" in told.fix
     (tmp_path / "file").write_bytes(data + b"\r")
-    assert "damaged" in source.damaged(tmp_path / "file", "unexpected end").fix
+    assert "damaged" in dump_file.damaged(tmp_path / "file", "unexpected end").fix
 
 
 def test_an_archive_in_tar_reaches_nothing_outside(tmp_path):
@@ -232,16 +232,16 @@ def test_an_archive_in_tar_reaches_nothing_outside(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "file").write_bytes(packed.getvalue())
     (tmp_path / "work").mkdir()
-    ready = source.prepare(source.detect(tmp_path / "in" / "file"), tmp_path / "work")
+    ready = dump_file.prepare(dump_file.detect(tmp_path / "in" / "file"), tmp_path / "work")
     assert ready.form == "directory"
     assert sorted(each.name for each in tmp_path.rglob("*") if not each.is_dir()) == ["1.dat", "file", "toc.dat"]
 
 
 def test_a_bomb_fills_no_disk(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(gzip.compress(b"PGDMP" + b"\0" * (80 << 20), 9))
-    monkeypatch.setattr(source.archive, "free_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(dump_file.store, "free_bytes", lambda _: 1 << 20)
     with pytest.raises(SauvegardeError) as told:
-        source.prepare(source.detect(tmp_path / "file"), tmp_path)
+        dump_file.prepare(dump_file.detect(tmp_path / "file"), tmp_path)
     assert "too little space" in str(told.value) and (tmp_path / "dump").stat().st_size < 40 << 20
 
 
@@ -251,7 +251,7 @@ def read_to_its_end(path):
 
     def read():
         try:
-            with source.opened(source.detect(path)) as stream:
+            with dump_file.opened(dump_file.detect(path)) as stream:
                 for _ in iter(stream.read, b""):
                     pass
             found[0] = None
@@ -285,12 +285,12 @@ def test_what_is_cut_inside_its_layers_is_damaged(tmp_path, name):
     for share in (0.05, 0.3, 0.6, 0.95):
         path.write_bytes(data[: int(len(data) * share)])
         error = read_to_its_end(path)
-        assert isinstance(error, SauvegardeError) and error.exit_code == DAMAGED, (share, error)
+        assert isinstance(error, SauvegardeError) and error.exit_code == Damaged.exit_code, (share, error)
     for share in () if "bz2" in name else (0.3, 0.6):  # bz2 gives some of a bad block out, which is no dump
         at = int(len(data) * share)
         path.write_bytes(data[:at] + bytes(64) + data[at + 64 :])
         error = read_to_its_end(path)
-        assert isinstance(error, SauvegardeError) and error.exit_code == DAMAGED, (share, error)
+        assert isinstance(error, SauvegardeError) and error.exit_code == Damaged.exit_code, (share, error)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, None])
@@ -298,17 +298,17 @@ def test_only_a_full_disk_asks_for_space(tmp_path, monkeypatch, number):
     path = tmp_path / "file"
     data = bytearray(gzip.compress(tar(("dump/toc.dat", b"PGDMP"), ("dump/1.dat", b"rows"))))
     path.write_bytes(data)
-    found = source.detect(path)
+    found = dump_file.detect(path)
     if number:
 
         def full(*_):
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(source.wrapping, "extract", full)
+        monkeypatch.setattr(dump_file.wrappers, "extract", full)
     else:
         data[-8] ^= 1  # of the checksum
         path.write_bytes(data)
     with pytest.raises(SauvegardeError) as caught:
-        source.prepare(found, tmp_path)
+        dump_file.prepare(found, tmp_path)
     assert ("space" in caught.value.fix) == bool(number)
-    assert (caught.value.exit_code == DAMAGED) != bool(number)
+    assert (caught.value.exit_code == Damaged.exit_code) != bool(number)

@@ -4,8 +4,8 @@ import datetime
 import random
 
 import pytest
-from sauvegarde import retention
-from sauvegarde.errors import DAMAGED, SauvegardeError
+from sauvegarde.archive import retention
+from sauvegarde.errors import Damaged, SauvegardeError
 
 START = datetime.datetime(2026, 1, 1, 2, 0, 0)
 
@@ -81,5 +81,5 @@ def test_a_damaged_repository_is_not_pruned():
     entries = [{"id": "a", "verified": True, "problem": ""}, {"id": "b", "verified": False, "problem": "x is gone"}]
     with pytest.raises(SauvegardeError) as caught:
         retention.refuse_damaged(entries, "/srv/x")
-    assert caught.value.exit_code == DAMAGED and "x is gone" in caught.value.why and "b" in caught.value.what
+    assert caught.value.exit_code == Damaged.exit_code and "x is gone" in caught.value.why and "b" in caught.value.what
     retention.refuse_damaged(entries[:1], "/srv/x")

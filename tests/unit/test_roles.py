@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from sauvegarde.kinds import KINDS
+from sauvegarde.backup.kinds import KINDS
 
 from sauvegarde_cli.system import ROOT
 

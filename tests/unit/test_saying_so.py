@@ -7,7 +7,12 @@ import threading
 import time
 
 import pytest
-from sauvegarde import journal, metrics, ping, state
+from sauvegarde.report import (
+    job_state,
+    journal,
+    metrics,
+    ping,
+)
 
 GOOD = {
     "last_run": {"ended": 1000.5, "exit_code": 0},
@@ -68,11 +73,11 @@ def test_files_are_replaced_whole(tmp_path, monkeypatch):
 
 def test_state_round_trip_and_debris(tmp_path):
     path = tmp_path / "state.json"
-    assert state.read(path) == {}
-    state.write(path, GOOD)
-    assert state.read(path) == GOOD and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert job_state.read(path) == {}
+    job_state.write(path, GOOD)
+    assert job_state.read(path) == GOOD and stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text("{half")
-    assert state.read(path) == {}
+    assert job_state.read(path) == {}
 
 
 class _Listener(http.server.BaseHTTPRequestHandler):

@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from sauvegarde import schedule
+from sauvegarde.backup import schedule
 from sauvegarde.errors import SauvegardeError
 
 

@@ -87,8 +87,9 @@ def test_what_is_sent_to_the_site_is_what_ansible_brings():
     sources = site.modules()
     for name, text in sources.items():
         for line in text.splitlines():
-            if line.startswith("from .") and " import " in line and name.rsplit(".", 1)[-1].startswith("worker"):
+            if line.startswith("from .") and " import " in line and ".worker." in name:
                 base, _, names = line[len("from ") :].partition(" import ")
-                package = "sauvegarde" if base.startswith("..") else "sauvegarde.django"
+                level = len(base) - len(base.lstrip("."))
+                package = {1: "sauvegarde.django.worker", 2: "sauvegarde.django", 3: "sauvegarde"}[level]
                 wanted = [base.strip(".")] if base.strip(".") else [each.strip() for each in names.split(",")]
                 assert all(f"{package}.{each}" in sources for each in wanted), (name, line)

@@ -24,9 +24,9 @@ import re
 from typing import NamedTuple, Optional
 
 from ..errors import SauvegardeError
-from .dependence import dependence
-from .fixture import NUMBERED
-from .people import People
+from .dependent_fields import dependence
+from .fixture_stream import NUMBERED
+from .known_people import People
 
 KEEP, EMPTY, DROP = "keep", "empty", "drop"
 # As keep, for values that are no people's: originals of other fields are not searched in them when data leave.

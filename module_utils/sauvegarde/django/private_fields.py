@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from . import dump, fixture, load
+from . import data_dump, data_load, fixture_stream
 from .masking import EMPTY
 
 
@@ -35,7 +35,9 @@ def _known(site, emptied):
         if values:
             known[_place(entry)] = values
 
-    dump.stream(site, {"labels": sorted(emptied), "exclude": [], "format": "jsonl"}, dump.parsed(take), prove=False)
+    data_dump.stream(
+        site, {"labels": sorted(emptied), "exclude": [], "format": "jsonl"}, data_dump.parsed(take), prove=False
+    )
     return known
 
 
@@ -49,10 +51,10 @@ def _is_empty(value):
 
 def _copy(stack, path, copy, emptied, known):
     """A file of the objects of another one, completed."""
-    source, form, name = load.opened(stack, path)
+    source, form, name = data_load.opened(stack, path)
     with copy.open("w", encoding="utf-8", errors="surrogatepass") as target:
         copy.chmod(0o600)
-        for entry in fixture.objects(source, form, name):
+        for entry in fixture_stream.objects(source, form, name):
             for field, value in known.get(_place(entry), {}).items():
                 if _is_empty(entry["fields"].get(field)):
                     entry["fields"][field] = value

@@ -8,7 +8,7 @@ import collections
 from typing import Any, Dict, List, Set
 
 from .masking import EMAIL, PHONE
-from .privacy import PRIVATE, names
+from .set_privacy import PRIVATE, names
 
 _SHORTEST = 3
 

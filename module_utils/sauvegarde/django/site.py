@@ -13,75 +13,83 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import errors, process
-from ..errors import SauvegardeError
+from ..errors import Damaged, SauvegardeError, from_dict
+from ..system import process
 from . import environment_file
 
 if TYPE_CHECKING:
     # Never imported here, where there is no Django: named so that Ansible brings them to the host.
     from . import (  # noqa: F401 - sent by name, below
-        dependence,
-        fixture,
-        leaks,
+        dependent_fields,
+        fixture_stream,
+        known_people,
+        leak_scan,
         masking,
-        people,
-        personal,
-        privacy,
-        worker,
-        worker_dates,
-        worker_derived,
-        worker_direct,
-        worker_dump,
-        worker_exact,
-        worker_guard,
-        worker_leaks,
-        worker_listeners,
-        worker_load,
-        worker_losses,
-        worker_migrate,
-        worker_models,
-        worker_naturals,
-        worker_oddities,
-        worker_people,
-        worker_plan,
-        worker_preview,
-        worker_samples,
-        worker_start,
-        worker_trees,
-        worker_triggers,
-        worker_values,
-        worker_write,
+        personal_data,
+        set_privacy,
+    )
+    from .worker import (  # noqa: F401 - sent by name, below
+        bulk_load,
+        bulk_write,
+        database_guard,
+        database_triggers,
+        derived_models,
+        direct_dump,
+        exact_values,
+        field_values,
+        lossy_values,
+        mask_examples,
+        masked_originals,
+        migration_schema,
+        model_dump,
+        model_rows,
+        natural_keys,
+        odd_dates,
+        people_names,
+        signal_listeners,
+        site_models,
+        site_start,
+        tree_fields,
+        unreadable_values,
+        value_samples,
+        worker_main,
     )
 
-_SENT = ("errors", "django", "django.dependence", "django.fixture", "django.masking", "django.worker")
-_SENT += (
-    "django.leaks",
-    "django.people",
-    "django.personal",
-    "django.privacy",
-    "django.worker_dates",
-    "django.worker_derived",
-    "django.worker_direct",
-    "django.worker_dump",
-    "django.worker_exact",
-    "django.worker_guard",
-    "django.worker_leaks",
-    "django.worker_listeners",
-    "django.worker_load",
-    "django.worker_losses",
-    "django.worker_migrate",
-    "django.worker_models",
-    "django.worker_naturals",
-    "django.worker_oddities",
-    "django.worker_people",
-    "django.worker_plan",
-    "django.worker_preview",
-    "django.worker_samples",
-    "django.worker_start",
-    "django.worker_trees",
-    "django.worker_triggers",
-    "django.worker_values",
-    "django.worker_write",
+_SENT = (
+    "django",
+    "django.dependent_fields",
+    "django.fixture_stream",
+    "django.known_people",
+    "django.leak_scan",
+    "django.masking",
+    "django.personal_data",
+    "django.set_privacy",
+    "django.worker",
+    "django.worker.bulk_load",
+    "django.worker.bulk_write",
+    "django.worker.database_guard",
+    "django.worker.database_triggers",
+    "django.worker.derived_models",
+    "django.worker.direct_dump",
+    "django.worker.exact_values",
+    "django.worker.field_values",
+    "django.worker.lossy_values",
+    "django.worker.mask_examples",
+    "django.worker.masked_originals",
+    "django.worker.migration_schema",
+    "django.worker.model_dump",
+    "django.worker.model_rows",
+    "django.worker.natural_keys",
+    "django.worker.odd_dates",
+    "django.worker.people_names",
+    "django.worker.signal_listeners",
+    "django.worker.site_models",
+    "django.worker.site_start",
+    "django.worker.tree_fields",
+    "django.worker.unreadable_values",
+    "django.worker.value_samples",
+    "django.worker.worker_main",
+    "errors",
 )
 
 # Isolated mode keeps PYTHONPATH and the working directory out; the virtual environment's own packages stay in. It keeps
@@ -97,16 +105,17 @@ os.dup2(nothing, 0)  # the site's code must not read what is the task's
 os.close(nothing)
 request = json.loads(source.readline().decode("utf-8"))
 modules = request.pop("modules")
+packages = ("sauvegarde", "sauvegarde.django", "sauvegarde.django.worker")
 class Sent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name, path=None, target=None):
         if name in modules:
-            return importlib.util.spec_from_loader(name, self, is_package=name in ("sauvegarde", "sauvegarde.django"))
+            return importlib.util.spec_from_loader(name, self, is_package=name in packages)
     def create_module(self, spec):
         return None
     def exec_module(self, module):
         exec(compile(modules[module.__name__], "<" + module.__name__ + ">", "exec"), module.__dict__)
 sys.meta_path.insert(0, Sent())
-from sauvegarde.django.worker import main
+from sauvegarde.django.worker.worker_main import main
 main(request, source)
 """
 _HEAD = struct.Struct(">cI")
@@ -264,7 +273,7 @@ def _answers(stream, data, progress):
         if kind == b"R":
             return value
         if kind == b"E":
-            return SauvegardeError(value["what"], value["why"], value["fix"], value["exit_code"])
+            return from_dict(value)
         if progress is not None:
             progress(value)
 
@@ -290,9 +299,7 @@ class _Feeder(threading.Thread):
             self.error = error
             self._close()
         except Exception as error:  # noqa: BLE001 - whatever makes the source unreadable is told by the caller
-            self.error = SauvegardeError(
-                "The data for the site could not be read.", str(error), exit_code=errors.DAMAGED
-            )
+            self.error = Damaged("The data for the site could not be read.", str(error))
             self._close()
 
     def _close(self):

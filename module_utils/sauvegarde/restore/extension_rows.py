@@ -10,9 +10,9 @@ import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 
-from .. import postgres
+from ..postgres import postgres_server
 from . import losses
-from .contents import QUALIFIED, identifiers
+from .dump.contents import QUALIFIED, identifiers
 
 
 class ExtensionRows:
@@ -27,15 +27,15 @@ class ExtensionRows:
         waiting, self._waiting, failed = self._waiting, [], []
         for spooled in waiting:
             try:
-                postgres.execute(self._connection, "BEGIN")
+                postgres_server.execute(self._connection, "BEGIN")
                 there = merge(self._connection, spooled)
-                postgres.execute(self._connection, "COMMIT")
+                postgres_server.execute(self._connection, "COMMIT")
                 why = "" if there else "Neither the dump nor an extension that could be made here defines this table."
             except psycopg2.Error as error:
                 if losses.stops(error):
                     what = f"The rows of {spooled.schema}.{spooled.table} cannot be loaded."
-                    raise postgres.database_error(error, what) from error
-                postgres.execute(self._connection, "ROLLBACK")
+                    raise postgres_server.database_error(error, what) from error
+                postgres_server.execute(self._connection, "ROLLBACK")
                 why = losses.words(str(error))
             if why:
                 self._waiting.append(spooled)
@@ -48,8 +48,8 @@ def merge(connection, spooled):
 
     Returns whether the table is there.
     """
-    table = postgres.qualified(spooled.schema, spooled.table)
-    found = postgres.query(
+    table = postgres_server.qualified(spooled.schema, spooled.table)
+    found = postgres_server.query(
         connection,
         "SELECT a.attname, coalesce(a.attnum = ANY (i.indkey), false),"
         " coalesce(pg_catalog.to_jsonb(a) ->> 'attidentity' = 'a', false) FROM pg_catalog.pg_attribute a"
@@ -68,7 +68,7 @@ def merge(connection, spooled):
     keys = [name for name, key, _ in found if key]
     columns = sql.SQL(", ").join(sql.Identifier(name) for name in names)
     aside = sql.SQL("pg_temp.sauvegarde_rows")
-    postgres.execute(
+    postgres_server.execute(
         connection,
         sql.SQL("CREATE TEMPORARY TABLE sauvegarde_rows AS SELECT {} FROM {} LIMIT 0").format(columns, table),
     )
@@ -99,8 +99,8 @@ def merge(connection, spooled):
             " FROM {2} GROUP BY 1) there ON sauvegarde_there = sauvegarde_row"
             " WHERE sauvegarde_number > coalesce(sauvegarde_count, 0)"
         ).format(columns, aside, table)
-    postgres.execute(connection, insert)
-    postgres.execute(connection, "DROP TABLE pg_temp.sauvegarde_rows")
+    postgres_server.execute(connection, insert)
+    postgres_server.execute(connection, "DROP TABLE pg_temp.sauvegarde_rows")
     return True
 
 

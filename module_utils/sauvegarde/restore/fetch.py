@@ -4,9 +4,11 @@ import re
 import shutil
 import socket
 
-from .. import archive, catalog, offsite
+from .. import catalog
+from ..archive import store
 from ..errors import SauvegardeError
-from . import choose, state
+from ..offsite import restic
+from . import archive_choice, restore_state
 
 PLACE = "fetched"
 
@@ -14,16 +16,16 @@ PLACE = "fetched"
 def _chosen(entries, database, point, job, host, kinds):
     """{changed, archive, globals, names, passed}: the chosen entries of the catalog, what their copies are called, and
     the damaged archives that would have been chosen before it."""
-    entry = choose.one(entries, database, point, job, host, kinds)
+    entry = archive_choice.one(entries, database, point, job, host, kinds)
     passed = [
         each
         for each in entries
         if each["verified"] is False
         and (each["host"], each["job"]) == (entry["host"], entry["job"])
         and each["id"] > entry["id"]
-        and (point == "latest" or each["id"] <= choose.label(point))
+        and (point == "latest" or each["id"] <= archive_choice.label(point))
     ]
-    roles = choose.roles_for(entries, entry) if entry["kind"] == "pg_dump" else None
+    roles = archive_choice.roles_for(entries, entry) if entry["kind"] == "pg_dump" else None
     # The host's name is a part of it: cron starts the same job on many hosts in the same second.
     names = [re.sub(r"[^\w.-]", "_", "{host}-{job}-{id}".format(**each)) for each in (entry, roles) if each]
     return {"changed": False, "archive": entry, "globals": roles, "names": names, "passed": passed}
@@ -43,10 +45,10 @@ def from_restic(repository, directory, database, point="latest", job="", host=""
     repository: as offsite's: all that a new host needs is what was kept elsewhere. A fetch that was cut starts over;
     one that was whole is used again.
     """
-    repository = dict(repository, private=str(state.folder(directory)))
+    repository = dict(repository, private=str(restore_state.folder(directory)))
     found = _chosen(catalog.remote(repository), database, point, job, host, kinds)
     if not check:
-        place = state.folder(directory) / PLACE
+        place = restore_state.folder(directory) / PLACE
         place.mkdir(mode=0o700, exist_ok=True)
         for key, name in zip(("archive", "globals"), found["names"]):
             path, new = _bring(repository, place, found[key], name)
@@ -60,16 +62,16 @@ def _bring(repository, place, entry, name):
     target, partial = place / name, place / (".partial-" + name)
     if target.is_dir():
         try:
-            archive.verify_plain(target)
+            store.verify_plain(target)
             return target, False
         except SauvegardeError:
             shutil.rmtree(str(target))
     shutil.rmtree(str(partial), ignore_errors=True)
-    archive.require_space(place, entry["bytes"])
+    store.require_space(place, entry["bytes"])
     try:
         arguments = ["restore", entry["path"], "--target", str(partial)]
-        offsite.restic(repository, arguments, "The archive {} could not be fetched.".format(entry["id"]))
-        archive.verify_plain(partial)
+        restic.restic(repository, arguments, "The archive {} could not be fetched.".format(entry["id"]))
+        store.verify_plain(partial)
     except BaseException:
         shutil.rmtree(str(partial), ignore_errors=True)
         raise

@@ -14,12 +14,13 @@ import json
 import re
 from pathlib import Path
 
-from .. import postgres, process
 from ..errors import SauvegardeError
-from . import source as sources
-from .contents import bare_names, flat
-from .lexer import IDENTIFIER, unquoted
-from .script import HEADER, Entry
+from ..postgres import postgres_server
+from ..system import process
+from .dump import dump_file as sources
+from .dump.contents import bare_names, flat
+from .dump.lexer import IDENTIFIER, unquoted
+from .dump.sql_script import HEADER, Entry
 
 SETTING = "restore_accept_losses"
 
@@ -300,7 +301,7 @@ def _stopped(what, result):
     said = _errors(result.stderr)[-_SAID:]
     if result.status < 0:
         said = f"pg_restore was ended by signal {-result.status}.\n{said}"
-    fix = postgres.server_fix(said) or (
+    fix = postgres_server.server_fix(said) or (
         "Look in the server's log, and run the restore again; if it stops here again, restore another archive."
     )
     return SauvegardeError(what, said, fix)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from conftest import wait
-from sauvegarde import retention
+from sauvegarde.archive import retention
 
 FOLDER = "/var/backups/sauvegarde/elpaso"
 PROGRESS = "/var/lib/sauvegarde/elpaso/progress.json"

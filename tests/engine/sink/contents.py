@@ -3,7 +3,8 @@
 import functools
 import re
 
-from sauvegarde import postgres, process
+from sauvegarde.postgres import postgres_server
+from sauvegarde.system import process
 
 # How values are printed depends on these; they are the same for all databases that are compared.
 _PRINTED = {
@@ -29,7 +30,7 @@ _RELATIONS = (
 @functools.lru_cache(maxsize=None)
 def client(cluster, tool):
     """The path of one of the server's own programs."""
-    return postgres.client(tool, int(cluster.execute("SHOW server_version_num")[0][0])).path
+    return postgres_server.client(tool, int(cluster.execute("SHOW server_version_num")[0][0])).path
 
 
 def definitions(cluster, database):
@@ -40,7 +41,7 @@ def definitions(cluster, database):
 
 def environment(cluster, database):
     """The environment of a pg_dump whose definitions are compared, whatever the database's settings."""
-    return postgres.environment(cluster.server, database, PGOPTIONS=_OPTIONS)
+    return postgres_server.environment(cluster.server, database, PGOPTIONS=_OPTIONS)
 
 
 def definitions_of_dump(cluster, path):
@@ -67,23 +68,23 @@ def rows(cluster, database):
     """{relation: its sorted rows as text}; sequences and large objects among them. Reads as a superuser."""
     connection = cluster.connect(database)
     try:
-        postgres.execute(connection, "SET search_path TO ''")
+        postgres_server.execute(connection, "SET search_path TO ''")
         for name, value in _PRINTED.items():
-            postgres.execute(connection, f"SET {name} TO %s", (value,))
+            postgres_server.execute(connection, f"SET {name} TO %s", (value,))
         found = {}
-        relations = postgres.query(connection, _RELATIONS)
+        relations = postgres_server.query(connection, _RELATIONS)
         # The planner looks into functions of indexes, which call others by their bare names.
-        schemas = postgres.value(connection, "SELECT string_agg(quote_ident(nspname), ', ') FROM pg_namespace")
-        postgres.execute(connection, f"SET search_path TO {schemas}")
+        schemas = postgres_server.value(connection, "SELECT string_agg(quote_ident(nspname), ', ') FROM pg_namespace")
+        postgres_server.execute(connection, f"SET search_path TO {schemas}")
         for name, kind in relations:
             what = "last_value, is_called" if kind == "S" else "each::text"
-            values = postgres.query(connection, f"SELECT {what} FROM ONLY {name} AS each")
+            values = postgres_server.query(connection, f"SELECT {what} FROM ONLY {name} AS each")
             found[name] = sorted(map(str, values))
         objects = (
             "SELECT oid, lo_get(oid), lomowner::regrole::text, lomacl::text FROM pg_largeobject_metadata ORDER BY 1"
         )
         found["large objects"] = [
-            str((oid, bytes(data), *more)) for oid, data, *more in postgres.query(connection, objects)
+            str((oid, bytes(data), *more)) for oid, data, *more in postgres_server.query(connection, objects)
         ]
         return found
     finally:

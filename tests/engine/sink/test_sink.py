@@ -18,9 +18,11 @@ pytest.importorskip("hypothesis", reason="python3-hypothesis is not installed")
 
 import contents
 import objects
-from sauvegarde import kinds, postgres
+from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import run, side
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import restore_run
+from sauvegarde.targets import side_database
 
 BLOCKS = 10
 COUNT = int(os.environ.get("SAUVEGARDE_SINK", "200"))
@@ -50,14 +52,14 @@ def server(cluster):
     cluster.stop()
     cluster.start()
     for role in objects.ROLES:
-        cluster.execute(f"CREATE ROLE {postgres.quoted(role)}")
+        cluster.execute(f"CREATE ROLE {postgres_server.quoted(role)}")
     cluster.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
     cluster.execute("CREATE EXTENSION postgis", TEMPLATE)
     # The programs of a server stay the same for all databases.
-    known = postgres.clients
-    postgres.clients = functools.lru_cache(maxsize=None)(known)
+    known = postgres_server.clients
+    postgres_server.clients = functools.lru_cache(maxsize=None)(known)
     yield cluster
-    postgres.clients = known
+    postgres_server.clients = known
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +84,11 @@ def fill(cluster, database, tally):
     taken = []
     connection = cluster.connect("source")
     try:
-        postgres.execute(connection, "SET default_transaction_read_only TO off")
+        postgres_server.execute(connection, "SET default_transaction_read_only TO off")
         connection.set_client_encoding("UTF8")
         for statement in database.statements:
             try:
-                postgres.execute(connection, statement)
+                postgres_server.execute(connection, statement)
             except Exception:  # noqa: BLE001 - whatever the server says, the statement is none of this database
                 tally["refused"] += 1
             else:
@@ -99,7 +101,7 @@ def fill(cluster, database, tally):
 
 def stock(cluster, database, folder):
     """What people use today: both of pg_dump's usual forms, and pg_restore into a new database. Returns its errors."""
-    env = postgres.environment(cluster.server, "source")
+    env = postgres_server.environment(cluster.server, "source")
     dump = contents.client(cluster, "pg_dump")
     subprocess.run([dump, "-Fc", "-f", folder / "source.dump"], env=contents.environment(cluster, "source"), check=True)
     subprocess.run([dump, "-Fp", "-f", folder / "source.sql"], env=env, check=True)
@@ -117,14 +119,14 @@ def restore(cluster, path, database, folder, lossy):
         "mode": "beside", "jobs": 2 if database == "custom" else 1,
     }  # fmt: skip
     try:
-        filled = run.fill(spec)
+        filled = restore_run.fill(spec)
     except SauvegardeError as error:
         names = re.search(r"restore_accept_losses: (\[.*\])", error.why + error.fix)
         if not names or not lossy:
             raise
         spec["accept_losses"] = json.loads(names.group(1))
-        filled = run.fill(spec)
-    run.put_in_place(spec, filled["id"])
+        filled = restore_run.fill(spec)
+    restore_run.put_in_place(spec, filled["id"])
 
 
 def differences(found, of_stock, of_source):
@@ -142,7 +144,7 @@ def drop_all(cluster):
     connection = cluster.connect()
     try:
         for name in NAMES:
-            side.drop(connection, name)
+            side_database.drop(connection, name)
     finally:
         connection.close()
 

@@ -1,0 +1,1 @@
+"""Archives on disk: writing, reading, verifying, compressing and retaining them."""

@@ -1,0 +1,359 @@
+"""Fixture sets: named groups of models, each exported to one file of the site's repository and imported from it.
+
+A file holds one object a line, sorted by model and key, its lists sorted too: unchanged data is an unchanged file, and
+a change is a small difference. It is a list of JSON, which stock `loaddata` (and Django Smuggler) reads.
+"""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from ..errors import SauvegardeError
+from ..system import process
+from ..system.run_as import acting_as
+from . import (
+    data_dump,
+    data_load,
+    fixture_stream,
+    private_fields,
+    set_privacy,
+    set_texts,
+)
+from .fixture_fingerprint import (
+    ALGORITHM,
+    Fingerprint,
+    Objects,
+    compare,
+)
+from .site import as_user, describe
+
+__all__ = [
+    "ALGORITHM",
+    "SETS",
+    "bring_in",
+    "checked",
+    "doubts",
+    "export",
+    "load_if_needed",
+    "private_sentences",
+    "put",
+    "read",
+]
+
+_OWN = ("auth.permission", "contenttypes.")
+# The seven of the seed's site.
+SETS = [
+    {"name": "contracts", "file": "contracts.json", "models": ["jobs.contract", "jobs.contractvariations"]},
+    {"name": "trades", "file": "jobs.json", "models": ["jobs.jobposition", "jobs.jobpositionvariations"]},
+    {"name": "places", "file": "places.json", "models": ["jobs.place", "jobs.placevariations"]},
+    {"name": "sources", "file": "sources.json", "models": ["jobs.source"]},
+    {"name": "technologies", "file": "technos.json", "models": ["jobs.technology", "jobs.technologyvariations"]},
+    {"name": "cms", "file": "content.json", "models": ["cms"]},
+    {"name": "sites", "file": "sites.json", "models": ["sites.site"]},
+]
+
+
+def checked(sets, people=set_privacy.PRIVATE):
+    """The sets, complete; what is wrong raises.
+
+    `file` is a path inside the sets' folder, by default NAME.json; `indent` the spaces to indent with, by default one
+    object a line; `people` says whether a set may hold people's data, by default as the argument `people`; `masks` what
+    becomes of single fields (see `privacy`).
+    """
+    names, files, whole = set(), set(), []
+    for each in sets:
+        unknown = sorted(set(each) - {"name", "file", "models", "indent", "people", "masks"})
+        if unknown or not each.get("name") or not each.get("models"):
+            raise SauvegardeError(
+                f"A fixture set is not right: {each}",
+                "Not known: {}.".format(", ".join(unknown)) if unknown else "",
+                "A set has a name, its models, and may have a file, an indent, people and masks.",
+            )
+        made = {
+            "name": each["name"],
+            "file": each.get("file") or each["name"] + ".json",
+            "models": list(each["models"]),
+            "people": each.get("people") or people,
+            "masks": _masks(each),
+        }
+        if made["people"] not in set_privacy.CHOICES:
+            raise SauvegardeError(
+                "The fixture set {} cannot have people: {}.".format(made["name"], made["people"]),
+                fix="Use one of: {}.".format(", ".join(set_privacy.CHOICES)),
+            )
+        if each.get("indent") is not None:
+            made["indent"] = each["indent"]
+        if made["name"] in names or made["file"] in files:
+            raise SauvegardeError(f"Two fixture sets have the name or the file of {made['name']}.", fix="Rename one.")
+        if not _is_inside(made["file"]) or not made["file"].endswith((".json", ".jsonl")):
+            raise SauvegardeError(
+                "The file of the fixture set {} cannot be {}.".format(made["name"], made["file"]),
+                fix="Use a path inside the folder of the sets that ends in .json or .jsonl.",
+            )
+        if "indent" in made and (not isinstance(made["indent"], int) or made["file"].endswith(".jsonl")):
+            raise SauvegardeError(
+                "The fixture set {} cannot be indented.".format(made["name"]),
+                fix="Give indent as a number of spaces, for a file that ends in .json.",
+            )
+        names.add(made["name"])
+        files.add(made["file"])
+        whole.append(made)
+    return whole
+
+
+def _masks(each):
+    """{label: {field: action}} of the set."""
+    masks = each.get("masks") or {}
+    rules = list(masks.values()) if isinstance(masks, dict) else [None]
+    if not all(isinstance(some, dict) and set(some.values()) <= set(set_privacy.ACTIONS) for some in rules):
+        raise SauvegardeError(
+            "The masks of the fixture set {} are not right: {}".format(each["name"], masks),
+            fix="Give them as {{application.model: {{field: ACTION}}}}, ACTION one of {}.".format(
+                ", ".join(set_privacy.ACTIONS)
+            ),
+        )
+    return {label: dict(some) for label, some in masks.items()}
+
+
+def _is_inside(file):
+    parts = file.split("/")
+    return not any(part in ("", ".", "..") or part.startswith(".git") for part in parts)
+
+
+def render(entries, form, indent=None):
+    """The text of a set's file; with an indent as stock `dumpdata --indent` writes it."""
+    separators = (", ", ": ") if indent is None else (",", ": ")
+    lines = [json.dumps(entry, ensure_ascii=False, indent=indent, separators=separators) for entry in entries]
+    if form == "jsonl":
+        return "".join(line + "\n" for line in lines)
+    return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
+
+
+def place(entry):
+    """What a set's objects are sorted by, inside their model: numbers by value, texts by code points.
+
+    The same on every host, whatever its collation.
+    """
+    key = entry.get("pk")
+    number = isinstance(key, (int, float))
+    return (not number, key if number else 0, json.dumps(entry["fields"] if key is None else key))
+
+
+def read(site, sets, people=set_privacy.PRIVATE):
+    """The sets' texts, all from one snapshot.
+
+    Returns [{"name", "file", "text", "objects", "fingerprint", "many", "private", "doubts"}]: as `privacy.actions`, and
+    sentences about texts that hold people's data all the same.
+    """
+    sets, entries, many = checked(sets, people), {}, {}
+    look = set_texts.Look(sets)
+
+    def take(entry):
+        look.add(entry)
+        for name in many.get(entry["model"], ()):
+            if name in entry["fields"]:
+                entry["fields"][name] = sorted(entry["fields"][name], key=json.dumps)
+        entries.setdefault(entry["model"], []).append(entry)
+
+    labels = [label for each in sets for label in each["models"]]
+    result = data_dump.stream(
+        site, dict(_labels(labels, "jsonl"), sets=sets), data_dump.parsed(take), look.learn, many=many
+    )
+    found = look.sentences()
+    # The models in the site's order, so that what is pointed to comes before what points.
+    ordered = {model: sorted(some, key=place) for model, some in entries.items()}
+    done = []
+    for each in sets:
+        models = [model for model in many if any(set_privacy.names(label, model) for label in each["models"])]
+        for label in each["models"]:
+            if not any(set_privacy.names(label, model) for model in many):
+                raise SauvegardeError(
+                    "The fixture set {} names {}, of which the site has nothing.".format(each["name"], label),
+                    fix="Name an application or application.Model of the site.",
+                )
+        form, _ = fixture_stream.kind_of(each["file"])
+        chosen = [entry for model in ordered if model in models for entry in ordered[model]]
+        tables = result["fingerprint"]["tables"]
+        done.append(
+            {
+                "name": each["name"],
+                "file": each["file"],
+                "text": render(chosen, form, each.get("indent")),
+                "objects": len(chosen),
+                "fingerprint": {"algorithm": ALGORITHM, "tables": {m: tables[m] for m in models if m in tables}},
+                "many": {model: many[model] for model in models},
+                "doubts": [text for text in found if any(text.startswith(model + ".") for model in models)],
+                "private": {model: result["private"][model] for model in models if model in result["private"]},
+            }
+        )
+    return done
+
+
+def private_sentences(made):
+    """What of the sets that `read` gave was emptied or is a number, for people."""
+    return set_privacy.sentences({model: rules for each in made for model, rules in each["private"].items()})
+
+
+def doubts(made):
+    """Sentences about texts of the sets that `read` gave, which hold people's data all the same."""
+    return sorted({sentence for each in made for sentence in each["doubts"]})
+
+
+def export(site, sets, folder, write=True, owner="", texts=False, people=set_privacy.PRIVATE):
+    """Export the sets into the folder (see `put`)."""
+    return put(read(site, sets, people), folder, write, owner, texts)
+
+
+def put(made, folder, write=True, owner="", texts=False):
+    """Write what `read` gave into the folder; a file whose content is the same is not touched.
+
+    Returns `made`, each with "path" and "changed", and with `texts` "before", the text that was there. `write=False`
+    only says what would change. `owner`: whose the folder is, where we are root: it is read and written as that user,
+    who could have put a link there to what only root may touch.
+    """
+    files = [[each["file"], each["text"]] for each in made]
+    found = acting_as(owner, _put, str(folder), files, write, texts)
+    return [dict(each, **more) for each, more in zip(made, found)]
+
+
+def _put(folder, files, write, texts):
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SauvegardeError(
+            f"The folder for the fixtures does not exist: {folder}", fix="Create it, or correct its path."
+        )
+    done = []
+    for name, _ in files:
+        if not (folder / name).parent.is_dir():
+            raise SauvegardeError(
+                f"The folder for the fixture does not exist: {(folder / name).parent}",
+                fix="Create it, or correct the set's file.",
+            )
+    for name, text in files:
+        path, data = folder / name, text.encode("utf-8")
+        try:
+            before = path.read_bytes() if path.exists() else b""
+            changed = before != data
+            if changed and write:
+                with data_dump.replaced(path, 0o644) as target:
+                    target.write(data)
+        except OSError as error:
+            raise SauvegardeError(
+                f"The fixture cannot be written: {path}", str(error), "Give its folder to the site's user."
+            ) from error
+        done.append({"path": str(path), "changed": changed})
+        if texts:
+            done[-1]["before"] = before.decode("utf-8", "replace")
+    return done
+
+
+def bring_in(site, sets, folder, values=None, people=set_privacy.PRIVATE):
+    """Load the sets' files, all in one transaction. Returns as `load_if_needed`.
+
+    Where we are root, they are read as the site's user, whose the folder is (see `put`). A field that the sets empty
+    stays as it is in rows that are there already.
+    """
+    sets, folder = checked(sets, people), Path(str(folder))
+    labels = [label for each in sets for label in each["models"]]
+    with contextlib.ExitStack() as stack:
+        files = [folder / each["file"] for each in sets]
+        reader = as_user(site.user)
+        if reader:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
+            files = [_read_by(reader, path, place / f"{number}-{path.name}") for number, path in enumerate(files)]
+        return load_if_needed(site, files, values or {}, labels, sets)
+
+
+def _read_by(reader, path, copy):
+    """A copy that another user has read, where that user may."""
+    with copy.open("wb") as target:
+        process.run([*reader, "cat", "--", str(path)], stdout=target, what=f"The fixture cannot be read: {path}")
+    return copy
+
+
+def load_if_needed(site, paths, values, labels=None, sets=None):
+    """Load fixtures where the database does not hold just what they do.
+
+    `labels`: the models that they cover, by default those that they name. `sets`: those that the files are of: what
+    they hold of people is compared, and loaded, without it. Returns {"changed", "loaded", "differences"}:
+    `loaded` as `load.load` (None where nothing was to be done), the differences of the database, before and after.
+    """
+    values = dict(values)
+    with contextlib.ExitStack() as stack:
+        paths = [_regular(stack, path) for path in paths]
+        # Only Django can read the others: whether they change anything is seen when they are in.
+        readable = all(fixture_stream.kind_of(path.name)[0] in ("json", "jsonl") for path in paths)
+        if labels is None:
+            labels = _comparable(site, paths) if readable else ["*"]
+        before = _fingerprint(site, labels, sets)
+        wanted = _scanned(paths, Fingerprint(before["many"])).result() if readable else None
+        if wanted is not None and not compare(wanted, before["fingerprint"]):
+            return {"changed": False, "loaded": None, "differences": []}
+        wholes = private_fields.completed(stack, site, paths, before.get("private", {}))
+        if values.get("mode") == "replace" and readable:
+            # So that a model whose last row is gone is emptied too.
+            values["models"] = sorted(before["many"])
+        loaded = data_load.load(site, wholes, values)
+        if values.get("check_only"):
+            if not readable:
+                return {"changed": True, "loaded": loaded, "differences": []}
+            after = _after(site, paths, labels, before["many"], values.get("mode") == "replace", sets)
+            differences = compare(before["fingerprint"], after)
+            return {"changed": bool(differences), "loaded": loaded, "differences": differences}
+        differences = compare(before["fingerprint"], _fingerprint(site, labels, sets)["fingerprint"])
+        return {"changed": bool(differences), "loaded": loaded, "differences": differences}
+
+
+def _regular(stack, path):
+    """The path, or a copy's: a pipe can be read only once."""
+    path = Path(str(path))
+    if path.is_file() or not path.exists():
+        return path
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
+    with path.open("rb") as source, (folder / path.name).open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    return folder / path.name
+
+
+def _comparable(site, paths):
+    """The models that the files name, but for those that the site does not know or numbers in its own way."""
+    known = describe(site)["models"]
+    named = _scanned(paths, Fingerprint({})).counts
+    return [label for label in sorted(named) if label in known and not label.startswith(_OWN)]
+
+
+def _scanned(paths, fingerprint):
+    """The fingerprint, having taken all objects of the files."""
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            source, form, name = data_load.opened(stack, path)
+            for entry in fixture_stream.objects(source, form, name):
+                fingerprint.add(entry)
+    return fingerprint
+
+
+def _after(site, paths, labels, many, replace, sets):
+    """The fingerprint that a load would leave: a merge keeps what the files do not have."""
+    brought = _scanned(paths, Objects(many))
+    if not replace and labels:
+        data_dump.stream(site, dict(_labels(labels, "jsonl"), sets=sets), data_dump.parsed(brought.keep), prove=False)
+    return brought.result()
+
+
+def _fingerprint(site, labels, sets):
+    if not labels:
+        return {"many": {}, "fingerprint": Fingerprint({}).result()}
+    return data_dump.stream(site, dict(_labels(labels, "json"), sets=sets), _nowhere)
+
+
+def _labels(labels, form):
+    """The options of a dump of sets; `*` among them is the whole site but for what every site makes itself."""
+    if "*" in labels:
+        return {"format": form}
+    return {"labels": labels, "exclude": [], "format": form}
+
+
+def _nowhere(_piece):
+    """A dump that is only looked at."""

@@ -1,0 +1,1 @@
+"""The half that runs inside a site's virtual environment; `worker_main` starts it. Only it imports Django."""

@@ -1,0 +1,77 @@
+"""The arguments that the migration's modules share, as plain values."""
+
+from ..django import fixture_sets
+from ..django import site_arguments as django
+from ..errors import SauvegardeError
+from ..restore import restore_arguments as restore
+
+DECIDED = ("by", "date", "note")
+LABELS = {
+    "labels": {"type": "list", "elements": "str", "default": []},
+    "sets": {"type": "list", "elements": "str", "default": []},
+    "fixture_sets": {"type": "list", "elements": "dict", "default": []},
+}
+CHOICE = {
+    "exclude": {"type": "list", "elements": "str", "default": []},
+    "include": {"type": "list", "elements": "str", "default": []},
+    "hidden": {"type": "str", "choices": ["travel", "stay"], "default": "travel"},
+}
+TARGET = dict(
+    dict(django.SITE, **LABELS, **CHOICE),
+    directory={"type": "path", "default": "/var/lib/sauvegarde/migrations"},
+    server_directory=restore.DIRECTORY,
+    connection=restore.CONNECTION,
+    keeper={"type": "str", "default": ""},
+    policy={"type": "dict", "default": {}},
+    unknown={"type": "str", "choices": ["stop", "skip"], "default": "stop"},
+    environment_of_host={"type": "str", "default": ""},
+)
+SOURCE = dict(
+    dict(django.SITE, **LABELS, **CHOICE),
+    policy={"type": "dict", "default": {}},
+    key={"type": "str", "default": "", "no_log": True},
+    masking={"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
+    target_environment={"type": "str", "default": ""},
+    target={"type": "str", "default": ""},
+    decided={"type": "dict", "default": {}, "options": {name: {"type": "str", "default": ""} for name in DECIDED}},
+    directory={"type": "path", "default": "/var/lib/sauvegarde/migrations"},
+    archive={"type": "path", "default": ""},
+    keeper={"type": "str", "default": ""},
+    server_directory=restore.DIRECTORY,
+    connection=restore.CONNECTION,
+    environment_of_host={"type": "str", "default": ""},
+)
+
+
+def about(parameters):
+    """What surrounds the source among a module's parameters, as `source.make` and `source.look` want it."""
+    return {
+        "path": parameters["archive"],
+        "mark": None,
+        "keeper": parameters["keeper"],
+        "connection": parameters["connection"],
+        "server_directory": parameters["server_directory"],
+        "environment": parameters["environment_of_host"],
+    }
+
+
+def labels(parameters):
+    """The applications and models to move, those of the named fixture sets included; [] for the whole site."""
+    known = {
+        each["name"]: each["models"] for each in fixture_sets.checked(parameters["fixture_sets"] or fixture_sets.SETS)
+    }
+    unknown = sorted(set(parameters["sets"]) - set(known))
+    if unknown:
+        raise SauvegardeError(
+            "There is no fixture set {}.".format(", ".join(unknown)), fix="Name one of: {}.".format(", ".join(known))
+        )
+    found = list(parameters["labels"])
+    for name in parameters["sets"]:
+        found += known[name]
+    return [] if "*" in found else found  # the whole site, as for sets.export
+
+
+def spec(parameters):
+    """The migration's specification among a module's parameters."""
+    found = {name: parameters[name] for name in TARGET if name not in LABELS}
+    return dict(found, labels=labels(parameters))

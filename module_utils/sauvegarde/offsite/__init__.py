@@ -1,0 +1,1 @@
+"""Copies of archives in restic repositories, and the credentials that open them."""

@@ -1,0 +1,1 @@
+"""A PostgreSQL server and its databases: connections, properties, fingerprints, names. No jobs, no runs."""

@@ -1,0 +1,85 @@
+"""Read a site's table although the functions of its indexes call others by unqualified names.
+
+PostgreSQL inlines SQL functions of index expressions when it plans any query on the table, even `SELECT count(*)`, and
+the names in their bodies are looked up along the search_path of the session that asks. Under a pinned path that fails.
+The result must not depend on the path either: regclass values, among others, print by it. So only the planning is done
+with a path of the site; a cursor keeps the plan, and the rows are read under the pinned path.
+
+The statement itself is parsed under that path, too: pg_catalog comes first in it, and callers name the schemas of what
+they call, so that no function or operator of the site with a better signature is taken instead.
+"""
+
+import re
+
+import psycopg2
+
+from . import postgres_server
+
+# What no other path helps against: waiting and cancelling (55P03, 57014), deadlocks and conflicts, lack of resources.
+_PATHLESS = re.compile("55P03|57014|40...|53...")
+
+_DEFAULT = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'"
+_SCHEMAS = """
+SELECT nspname::text FROM pg_catalog.pg_namespace
+WHERE nspname <> 'information_schema' AND nspname !~ '^pg_' AND pg_catalog.has_schema_privilege(oid, 'USAGE')
+ORDER BY nspname <> 'public', nspname COLLATE "C"
+"""
+
+
+def query(connection, statement, schema):
+    """All rows of a SELECT without parameters on a table in `schema`, as tuples.
+
+    The connection is in a transaction, and its search_path is the one to read under. Locks that the statement took are
+    released. Raises the server's first error if no path helps.
+    """
+    try:
+        with postgres_server.rolled_back(connection):
+            return postgres_server.query(connection, statement)
+    except psycopg2.Error as error:
+        if _is_pathless(connection, error) or _can_be_planned(connection, statement):
+            raise
+        first = error
+    for path in _paths(connection, schema):
+        try:
+            return _planned_with(connection, path, statement)
+        except psycopg2.Error as error:
+            if _is_pathless(connection, error):
+                raise
+    raise first
+
+
+def _is_pathless(connection, error):
+    return bool(connection.closed or _PATHLESS.match(error.pgcode or ""))
+
+
+def _can_be_planned(connection, statement):
+    try:
+        with postgres_server.rolled_back(connection):
+            postgres_server.query(connection, "EXPLAIN " + statement)
+    except psycopg2.Error as error:
+        if _is_pathless(connection, error):
+            raise
+        return False
+    return True
+
+
+def _planned_with(connection, path, statement):
+    with postgres_server.rolled_back(connection):
+        pinned = postgres_server.value(connection, "SELECT pg_catalog.current_setting('search_path')")
+        _set(connection, path)
+        postgres_server.execute(connection, "DECLARE sauvegarde_read NO SCROLL CURSOR FOR " + statement)
+        _set(connection, pinned)
+        return postgres_server.query(connection, "FETCH ALL FROM sauvegarde_read")
+
+
+def _set(connection, path):
+    postgres_server.query(connection, "SELECT pg_catalog.set_config('search_path', %s, true)", (path,))
+
+
+def _paths(connection, schema):
+    """Paths on which the site's functions may work: the site's default, the table's schema before it, all schemas."""
+    default = postgres_server.value(connection, _DEFAULT) or ""
+    own = postgres_server.quoted(schema)
+    schemas = [postgres_server.quoted(name) for (name,) in postgres_server.query(connection, _SCHEMAS)]
+    paths = ([default], [own, default], [own, default, *schemas])
+    return [", ".join(filter(None, ["pg_catalog", *names])) for names in paths]

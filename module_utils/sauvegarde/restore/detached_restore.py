@@ -1,0 +1,91 @@
+"""Start a restore that goes on by itself, and ask how it is going: whoever waits for it may go away."""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from ..archive import store
+from ..errors import Locked, SauvegardeError
+from . import restore_run, restore_state
+
+_STARTING = 30.0  # seconds until a run must have written its first state
+
+
+def start(spec):
+    """Start a run and return its state at once; or the state of the one that is there already for the same source:
+    proven and waiting for its swap, or still running. Keys as State's; `started_now` tells which."""
+    spec = restore_run.settled(spec)
+    directory = restore_state.folder(spec["directory"])
+    waiting = restore_run.ready(spec)
+    if waiting and waiting["mark"] == restore_run.mark(spec):
+        return dict(waiting, started_now=False)
+    newest = next(
+        (each for each in restore_state.runs(directory, spec["database"]) if each["status"] == restore_state.RUNNING),
+        None,
+    )
+    if newest:
+        if newest["mark"] == restore_run.mark(spec):
+            return dict(newest, started_now=False)
+        raise Locked(
+            "Another restore of {} is running on this host.".format(spec["database"]),
+            "It restores {}.".format(newest["path"]),
+            "Wait for its end.",
+        )
+    return launch(directory, store.new_identifier(directory), restore_run.fill, spec)
+
+
+def launch(directory, identifier, fill, spec):
+    """Have `fill(spec, identifier)` go on by itself; its first state, with `started_now`, as soon as it wrote one."""
+    told, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        _detach(told, tell, fill, spec, identifier)
+    os.close(tell)
+    os.waitpid(child, 0)
+    with os.fdopen(told, "rb") as answers:
+        until = time.monotonic() + _STARTING
+        while time.monotonic() < until:
+            found = restore_state.load(directory / identifier)
+            if found:
+                return dict(found, started_now=True)
+            time.sleep(0.1)
+        raise SauvegardeError("The run did not start.", answers.read(65536).decode("utf-8", "replace"))
+
+
+def _detach(told, tell, fill, spec, identifier):
+    """In the child: leave the caller's session and files, and fill the side database. Never returns."""
+    try:
+        os.close(told)
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.chdir("/")
+        os.umask(0o077)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nothing, descriptor)
+        limit = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else 1024
+        os.set_inheritable(tell, False)
+        os.closerange(3, tell)
+        os.closerange(tell + 1, min(limit, 4096))
+        try:
+            fill(spec, identifier)
+        except SauvegardeError as error:
+            os.write(tell, json.dumps(error.as_dict()).encode("utf-8"))
+    except BaseException:  # noqa: BLE001 - whatever it is, the starter is told, and nothing of ours runs on
+        with contextlib.suppress(OSError):
+            os.write(tell, repr(sys.exc_info()[1]).encode("utf-8"))
+    finally:
+        os._exit(0)
+
+
+def ask(directory, identifier):
+    """The state of a run; `killed` where it says that it runs and nobody does."""
+    directory = Path(directory)
+    for each in restore_state.runs(directory):
+        if each["id"] == identifier:
+            return each
+    raise SauvegardeError(f"There is no run {identifier} in {directory}.")

@@ -1,0 +1,1 @@
+"""The host: child processes, locks, other OS users, folders, the engine's own installation."""

@@ -1,0 +1,49 @@
+"""One run of a job at a time: a kernel lock, held by every process of the run and gone when the last of them is.
+
+There is nothing to clean after a kill, and a child that outlives its parent still keeps the next run out.
+"""
+
+import contextlib
+import fcntl
+import os
+
+from ..errors import Locked, SauvegardeError
+from . import process
+
+
+@contextlib.contextmanager
+def hold(path, what):
+    """Hold the lock file `path` for the block, and in every child started meanwhile until that child ends.
+
+    Raises Locked when somebody else has it. `what` names the thing locked, for the error.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(str(path), flags, 0o600)
+    except OSError as error:
+        raise SauvegardeError(
+            f"{what} cannot take its lock: {path}",
+            str(error),
+            "Let the backup role make its folder; look at who owns it, and at the file system.",
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            raise Locked(
+                f"{what} is running already.",
+                f"Process {holder or 'unknown'}, or a child that it left, holds {path}.",
+                "Wait for its end; if it hangs, end it (fuser -v FILE names the holders) or give the job a timeout.",
+            ) from None
+        with contextlib.suppress(OSError):  # a full disk; the holder's number only helps who reads an error
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        process.inherit(descriptor)
+        try:
+            yield descriptor
+        finally:
+            process.disinherit(descriptor)
+    finally:
+        # Closed, never unlocked: an unlock would take it from children that still run.
+        os.close(descriptor)
