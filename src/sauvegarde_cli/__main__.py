@@ -5,7 +5,7 @@ import sys
 
 from rich.table import Table
 
-from sauvegarde_cli import checks, demo, lab
+from sauvegarde_cli import checks, demo, lab, podman
 from sauvegarde_cli.system import CommandFailed, as_root
 from sauvegarde_cli.terminal import complain, console, say
 
@@ -13,44 +13,47 @@ from sauvegarde_cli.terminal import complain, console, say
 DEFAULT_SCENARIO = "debian"
 
 
-def lab_up(arguments):
+def lab_up(arguments: argparse.Namespace) -> int:
+    """Run `lab up`."""
     as_root("Starting the lab's hosts")
     lab.up(arguments.scenario)
     return lab_list(arguments)
 
 
-def lab_down(arguments):
+def lab_down(arguments: argparse.Namespace) -> int:
+    """Run `lab down`."""
     as_root("Stopping the lab's hosts")
     lab.down(arguments.scenario)
     return 0
 
 
-def lab_list(arguments):
+def lab_list(arguments: argparse.Namespace) -> int:
+    """Run `lab list`."""
     as_root("Listing the lab's hosts")
-    found = lab.hosts()
-    if not found:
+    hosts = podman.hosts()
+    if not hosts:
         say("No host is up.")
         return 0
     table = Table("scenario", "host", "release", "state", "log in with", box=None)
-    for host in found:
-        table.add_row(host["scenario"], host["host"], host["release"], host["state"], host["login"])
+    for host in hosts:
+        table.add_row(host.scenario, host.host, host.release, host.state, host.login)
     console.print(table)
     say("Playbooks reach them all by inventories/lab.")
     return 0
 
 
-def demonstrate(arguments):
+def demonstrate(arguments: argparse.Namespace) -> int:
+    """Run `demo`."""
     as_root("Starting the demo's hosts")
     return demo.destroy() if arguments.destroy else demo.run(keep=arguments.keep)
 
 
-def parser():
-    """The command line's grammar, which is also its help."""
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     top = argparse.ArgumentParser(
         prog="sauvegarde",
         description="Backups that have already been restored: PostgreSQL/PostGIS and Django, with Ansible.",
-        epilog="Settings: SAUVEGARDE_ANSIBLE_CORE=2.16 for hosts with Python 3.6 or 3.7 (default 2.19); "
-        "SAUVEGARDE_DEBIAN_MIRROR='URI [SECURITY_URI]' where the machine's apt has no Debian mirror (Ubuntu).",
+        epilog="Setting: SAUVEGARDE_DEBIAN_MIRROR='URI [SECURITY_URI]' where apt has no Debian mirror (Ubuntu).",
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -81,7 +84,12 @@ def parser():
             )
 
     test_parser = commands.add_parser("test", help="lint, unit tests and scenarios on real hosts")
-    test_parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(checks.names())}")
+    test_parser.add_argument(
+        "names",
+        nargs=argparse.REMAINDER,
+        metavar="NAME",
+        help="one of: " + ", ".join(checks.names()) + "; words after `engine` go to pytest",
+    )
     test_parser.set_defaults(run=lambda arguments: checks.test(arguments.names))
 
     bench_parser = commands.add_parser("bench", help="measure against what people use today")
@@ -93,18 +101,19 @@ def parser():
     return top
 
 
-def main():
+def main() -> int:
+    """Run the command and return its exit code."""
     arguments = parser().parse_args()
     try:
-        return arguments.run(arguments)
+        return int(arguments.run(arguments))
     except CommandFailed as failure:
         complain(failure.what, failure.why, failure.fix)
         return failure.code
-    except lab.LabFailed as failure:
+    except podman.LabFailed as failure:
         complain(str(failure))
         return 1
     except KeyboardInterrupt:
-        complain("stopped by the user.", fix="Run it again: what was left half done is cleared first.")
+        complain("stopped by the user.", fix="Run it again: it removes what is half done first.")
         return 130
 
 

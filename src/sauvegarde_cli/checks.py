@@ -5,23 +5,27 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any
 
-from sauvegarde_cli import environment, lab
+from sauvegarde_cli import lab
 from sauvegarde_cli.system import ROOT, CommandFailed, as_root, install_packages, tool_environment, tools
 from sauvegarde_cli.terminal import heading, say
 
-# The linters live in the main lane's lock only; what they read does not depend on the lane.
 LINTERS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
+    ("mypy",),
     ("yamllint", "--strict", "."),
     ("ansible-lint", "--offline", "--strict"),
-    ("vermin", "--target=3.6-", "--no-tips", "--violations", "--eval-annotations", "module_utils", "library"),
 )
 
+
+# What the engine's tests start on this machine, as Debian packages.
+ENGINE_PACKAGES = ("postgresql", "postgis", "postgresql-contrib", "zstd", "restic")
 
 # Scenarios wait for hosts more than they compute, so that two at once take little longer than one.
 AT_ONCE = 2
@@ -29,19 +33,22 @@ LINES_OF_A_FAILURE = 60
 HEARTBEAT = 30  # seconds between two lines that say what runs, where its own output waits for its end
 
 
-class Count(NamedTuple):
+@dataclass(frozen=True)
+class Count:
     """Tests of one part of the run: passed, failed (errors included) and skipped."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
 
-    def __add__(self, other):
-        return Count(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+    def plus(self, other: "Count") -> "Count":
+        """Return the sum, number by number."""
+        return Count(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
 
 
-class Part(NamedTuple):
-    """What one name given to ``test`` came to; failures: what pytest said of each test that failed."""
+@dataclass(frozen=True)
+class Part:
+    """The result of one name of ``test``. `failures` has a text for each failed test."""
 
     name: str
     count: Count
@@ -49,48 +56,51 @@ class Part(NamedTuple):
     failures: tuple[str, ...] = ()
 
 
-def scenarios():
-    """The names of the Molecule scenarios, in the order in which they run."""
+def scenarios() -> list[str]:
+    """Return the names of the Molecule scenarios, in the order in which they run."""
     return sorted(path.parent.name for path in (ROOT / "molecule").glob("[!_]*/tests"))
 
 
-def names():
-    """Everything that ``test`` knows by name."""
-    return ["lint", "unit", *scenarios(), "demo"]
+def names() -> list[str]:
+    """Return every name that ``test`` accepts."""
+    return ["lint", "unit", "engine", *scenarios(), "demo"]
 
 
-def scenario_file(scenario, name):
-    """The lines of an optional one-word-a-line file of a scenario (``lane``, ``needs``)."""
+def scenario_file(scenario: str, name: str) -> list[str]:
+    """Return the lines of an optional file of a scenario, for example ``needs``."""
     path = ROOT / "molecule" / scenario / name
     return path.read_text().split() if path.is_file() else []
 
 
-def read_count(reports):
-    """The count of the JUnit reports of pytest's in a folder; none where none was written."""
+def read_count(reports: Path) -> Count:
+    """Return the count of all JUnit reports in a folder; zero where none was written."""
     total = Count()
     for report in reports.glob("*.xml"):
         for suite in ET.parse(report).getroot().iter("testsuite"):
             ran, failed, errors, skipped = (
                 int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
             )
-            total += Count(ran - failed - errors - skipped, failed + errors, skipped)
+            total = total.plus(Count(ran - failed - errors - skipped, failed + errors, skipped))
     return total
 
 
-def read_failures(reports):
-    """What the JUnit reports in a folder say of each test that failed: its name, then pytest's own account of it."""
+def read_failures(reports: Path) -> tuple[str, ...]:
+    """Return a text for each failed test of the JUnit reports in a folder: its name, then pytest's own words."""
     failures = []
     for report in sorted(reports.glob("*.xml")):
         for case in ET.parse(report).getroot().iter("testcase"):
             for outcome in (*case.iter("failure"), *case.iter("error")):
                 name = f"{report.stem}: {case.get('classname')}::{case.get('name')}"
-                failures.append(f"{name}\n{(outcome.text or outcome.get('message', '')).strip()}")
+                failures.append(f"{name}\n{(outcome.text or outcome.get('message') or '').strip()}")
     return tuple(failures)
 
 
-def lint(output=None):
-    """Run every linter over the whole tree; each one counts as a test. output: a file in place of the terminal."""
-    bin_folder = tools(environment.LANES[0])
+def lint(output: IO[str] | None = None) -> Count:
+    """Run every linter over the whole tree and return the count: each linter is a test.
+
+    `output` is a file to write to in place of the terminal.
+    """
+    bin_folder = tools()
     count = Count()
     for command in LINTERS:
         print(f"$ {' '.join(command)}", file=output or sys.stdout, flush=True)
@@ -102,12 +112,14 @@ def lint(output=None):
             stdout=output,
             stderr=subprocess.STDOUT if output else None,
         )
-        count += Count(passed=1) if done.returncode == 0 else Count(failed=1)
+        count = count.plus(Count(passed=1) if done.returncode == 0 else Count(failed=1))
     return count
 
 
-def run_pytest_in(command, bin_folder, reports, output=None):
-    """Run a command that runs pytest somewhere below it; its count, with a failure of its own counted as one more.
+def run_pytest_in(
+    command: Sequence[str | Path], bin_folder: Path, reports: Path, output: IO[str] | None = None
+) -> Count:
+    """Run a command that starts pytest somewhere below it, and return the count. Its own failure counts as one more.
 
     Tests that have others run elsewhere leave those' JUnit reports in the folder SAUVEGARDE_REPORTS, where they are
     counted too. output: a file to write to in place of the terminal.
@@ -121,29 +133,43 @@ def run_pytest_in(command, bin_folder, reports, output=None):
     )
     count = read_count(reports)
     if done.returncode and not count.failed:
-        count += Count(failed=1)
+        count = count.plus(Count(failed=1))
     if not count.passed and not count.failed:
         print(f"No test ran: {' '.join(str(word) for word in command)}", file=output or sys.stdout, flush=True)
-        count += Count(failed=1)
+        count = count.plus(Count(failed=1))
     return count
 
 
-def unit(reports, output=None):
-    """The tests that need no host, in the main lane, whose lock has what they need."""
-    bin_folder = tools(environment.LANES[0])
+def unit(reports: Path, output: IO[str] | None = None) -> Count:
+    """Run the tests that need no host."""
+    bin_folder = tools()
     return run_pytest_in([bin_folder / "pytest", "tests/unit"], bin_folder, reports / "unit", output)
 
 
-def without_hosts(names, reports, output=None):
-    """The Parts of lint and unit tests, as far as they are among the names."""
+def engine(words: Sequence[str]) -> int:
+    """Run the engine's tests against a PostgreSQL server that they start on this machine; return pytest's exit code.
+
+    Without words, the tests that need no Django site run; with words, pytest gets these.
+    """
+    as_root("A test server that is owned by the user postgres")
+    install_packages(ENGINE_PACKAGES, "the engine's tests")
+    bin_folder = tools()
+    selection = list(words) or ["-m", "not site and not slow"]
+    selection += [] if any(word.startswith("tests/") for word in words) else ["tests/engine"]
+    command: list[str | Path] = [bin_folder / "pytest", "-q", *selection]
+    return subprocess.run(command, cwd=ROOT, env=tool_environment(bin_folder), check=False).returncode
+
+
+def without_hosts(names: Sequence[str], reports: Path, output: IO[str] | None = None) -> list[Part]:
+    """Run lint and unit tests, as far as they are among the names; return their Parts."""
     work = {"lint": lambda: lint(output), "unit": lambda: unit(reports, output)}
     return [timed(name, reports, work[name]) for name in work if name in names]
 
 
-def beside_preparation(names, scenarios, reports):
-    """Prepare the scenarios, with lint and unit tests meanwhile; returns their Parts once their output is printed."""
+def beside_preparation(names: Sequence[str], scenarios: Sequence[str], reports: Path) -> list[Part]:
+    """Prepare the scenarios while lint and unit tests run; return the latter's Parts after printing their output."""
     if names:
-        tools(environment.LANES[0])
+        tools()
     log = reports / "without-hosts.log"
     with log.open("w") as output, ThreadPoolExecutor(1) as pool:
         running = pool.submit(without_hosts, names, reports, output)
@@ -157,43 +183,39 @@ def beside_preparation(names, scenarios, reports):
     return parts
 
 
-def lane(scenario):
-    """The ansible-core line that a scenario runs in."""
-    return (scenario_file(scenario, "lane") or [environment.lane()])[0]
-
-
-def prepare(scenario):
-    """Have all that a scenario needs of this machine, one after another: its lane's environment, packages, images."""
-    tools(lane(scenario))
+def prepare(scenario: str) -> None:
+    """Prepare what a scenario needs of this machine: the environment, packages and images."""
+    tools()
     lab.ready(scenario)
     install_packages(scenario_file(scenario, "needs"), f"the scenario {scenario}")
 
 
-def on_hosts(name, reports, output=None):
-    """The demo, or a scenario from create to destroy in its own ansible-core lane."""
-    bin_folder = tools(lane(name))
-    demo = [bin_folder / "pytest", "-v", "--capture=no", "tests/demo"]
-    command = demo if name == "demo" else lab.molecule_command(bin_folder, "test", name)
+def on_hosts(name: str, reports: Path, output: IO[str] | None = None) -> Count:
+    """Run the demo, or a scenario from create to destroy."""
+    bin_folder = tools()
+    command: list[str | Path] = [bin_folder / "pytest", "-v", "--capture=no", "tests/demo"]
+    if name != "demo":
+        command = lab.molecule_command(bin_folder, "test", name)
     return run_pytest_in(command, bin_folder, reports / name, output)
 
 
-def timed(name, reports, work, *arguments):
-    """The Part of a name whose count `work` returns, and whose reports it may leave in a folder of that name."""
+def timed(name: str, reports: Path, work: Callable[..., Count], *arguments: Any) -> Part:
+    """Run `work` and return the Part of this name. `work` may leave reports in a folder of that name."""
     start = time.monotonic()
     count = work(*arguments)
     return Part(name, count, time.monotonic() - start, read_failures(reports / name))
 
 
-def side_by_side(scenarios, reports):
-    """Run scenarios a few at a time; yields each one's Part as it ends, its output printed whole before."""
+def side_by_side(scenarios: Sequence[str], reports: Path) -> Iterator[Part]:
+    """Run scenarios a few at a time. Print the output of each when it ends, then yield its Part."""
     logs = {name: reports / f"{name}.log" for name in scenarios}
 
-    def run(name):
+    def run(name: str) -> Part:
         with logs[name].open("w") as output:
             part = timed(name, reports, on_hosts, name, reports, output)
         if part.count.failed and not part.failures:
-            part = part._replace(
-                failures=(f"{name}, before or beside its tests\n{logs[name].read_text(errors='replace')}",)
+            part = replace(
+                part, failures=(f"{name}, before or beside its tests\n{logs[name].read_text(errors='replace')}",)
             )
         return part
 
@@ -217,26 +239,28 @@ def side_by_side(scenarios, reports):
             raise
 
 
-def last_line(log):
-    """The last line with words in a file that is being written, without the rulers around it."""
+def last_line(log: Path) -> str:
+    """Return the last line with words of a file that is being written, without the rulers around it."""
     lines = [line.strip(" *=-") for line in log.read_text(errors="replace")[-4000:].splitlines()]
     return next((line for line in reversed(lines) if line), "starts")[:120]
 
 
-def test(wanted):
-    """Run what was asked for (all without a name), print what came of it. Returns the exit code.
+def test(requested: Sequence[str]) -> int:
+    """Run the named tests (all without a name), print the results and return the exit code.
 
     Raises CommandFailed for a name that does not exist.
     """
-    known = names()
-    unknown = [name for name in wanted if name not in known]
+    if requested and requested[0] == "engine":
+        return engine(requested[1:])
+    valid = names()
+    unknown = [name for name in requested if name not in valid]
     if unknown:
-        raise CommandFailed(f"there is no test named {', '.join(unknown)}.", fix=f"The names are: {', '.join(known)}.")
-    wanted = wanted or known
-    with_hosts = [name for name in wanted if name not in ("lint", "unit")]
+        raise CommandFailed(f"there is no test named {', '.join(unknown)}.", fix=f"The names are: {', '.join(valid)}.")
+    selected = list(requested) or [name for name in valid if name != "engine"]
+    with_hosts = [name for name in selected if name not in ("lint", "unit")]
     if with_hosts:
         as_root("Starting hosts to test on")
-    others = [name for name in wanted if name not in with_hosts]
+    others = [name for name in selected if name not in with_hosts]
     with tempfile.TemporaryDirectory(prefix="sauvegarde-test-") as folder:
         reports = Path(folder)
         if not with_hosts:
@@ -250,8 +274,8 @@ def test(wanted):
     return report(parts)
 
 
-def report(parts):
-    """Print what failed, a line a part and the closing count, where all can be read at the end; 0 where all passed."""
+def report(parts: Sequence[Part]) -> int:
+    """Print failures, a line for each Part and the closing count; return 0 if all passed."""
     for part in parts:
         for failure in part.failures:
             heading(f"Failed in {part.name}")
@@ -263,18 +287,20 @@ def report(parts):
             f"{part.name:<12} {outcome:<7} {part.count.passed} passed, {part.count.failed} failed, "
             f"{part.count.skipped} skipped in {part.seconds:.0f} s"
         )
-    total = sum((part.count for part in parts), Count())
+    total = Count()
+    for part in parts:
+        total = total.plus(part.count)
     print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped", flush=True)
     return 1 if total.failed else 0
 
 
-def benchmarks():
-    """The names of the benchmarks."""
+def benchmarks() -> list[str]:
+    """Return the names of the benchmarks."""
     return sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
 
 
-def bench(name, words=()):
-    """Run one benchmark, with its own words; its last line is JSON. Returns its exit code.
+def bench(name: str, words: Sequence[str] = ()) -> int:
+    """Run one benchmark with its own words and return its exit code. Its last line is JSON.
 
     Raises CommandFailed for an unknown name.
     """
@@ -286,5 +312,5 @@ def bench(name, words=()):
     as_root("A benchmark on real hosts")
     lab.ensure_needs()
     bin_folder = tools()
-    command = [bin_folder / "python", ROOT / "benchmarks" / f"{name}.py", *words]
+    command: list[str | Path] = [bin_folder / "python", ROOT / "benchmarks" / f"{name}.py", *words]
     return subprocess.run(command, cwd=ROOT, env=tool_environment(bin_folder), check=False).returncode

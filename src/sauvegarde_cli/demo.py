@@ -1,18 +1,20 @@
-"""``./sauvegarde demo``: production, backups, the loss of production, a restore that is proven, and the way back.
+"""Run the demo: production, backups, the loss of production, a proven restore, a rollback.
 
-The hosts are the lab's scenario `demo`, their inventory is inventories/demo: all that is done can be typed by hand.
+The hosts are the lab's scenario `demo`, their inventory is inventories/demo: every step can be typed by hand.
 """
 
 import contextlib
 import json
 import subprocess
 import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import yaml
 from rich.table import Table
 
 from sauvegarde_cli import lab, podman
-from sauvegarde_cli.playbooks import play
+from sauvegarde_cli.playbooks import Played, Show, play
 from sauvegarde_cli.system import ROOT, CommandFailed
 from sauvegarde_cli.terminal import complain, console, say
 
@@ -22,7 +24,7 @@ STATE = ROOT / ".lab" / SCENARIO
 DATABASE = "elpaso"
 PATIENCE = 300  # seconds for cron to start a job of every minute, or for the job to end
 
-# What a database holds, by no means of the engine's: a line a table, with its rows and a sum over what they say.
+# The contents of a database, asked without the engine: a line for each table, with the count and a sum of its rows.
 CONTENTS = """
 SELECT relname, query_to_xml(
   format('SELECT count(*), sum(hashtextextended(t::text, 0)) FROM %s t', oid::regclass), true, true, '')
@@ -30,7 +32,7 @@ FROM pg_class WHERE relkind IN ('r', 'm') AND relnamespace = 'public'::regnamesp
   SELECT FROM pg_depend d WHERE d.objid = pg_class.oid AND d.deptype = 'e') ORDER BY relname;
 SELECT 'large objects', count(*), sum(hashtextextended(encode(lo_get(oid), 'hex'), 0)) FROM pg_largeobject_metadata
 """
-PLAY = """
+HINTS = """
 Go on playing; all of it is plain Ansible, and ./sauvegarde demo --destroy removes it:
 
   ssh -F .lab/demo/ssh_config standby
@@ -44,8 +46,8 @@ LATE = "UPDATE offers_offer SET views = views + 1"
 CANARY = "Zorgolim"  # the family name of a person in production (inventories/demo/host_vars/prod.yml)
 
 
-def ssh(host, *words, stdin=None):
-    """What a command printed on a host. Raises CommandFailed with its own error."""
+def ssh(host: str, *words: str, stdin: str | None = None) -> str:
+    """Return what a command printed on a host. Raises CommandFailed with its own error."""
     command = ["ssh", "-F", str(STATE / "ssh_config"), host, *words]
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -53,46 +55,47 @@ def ssh(host, *words, stdin=None):
     return done.stdout
 
 
-def sql(host, statements, database=DATABASE):
-    """What statements answer on a host, as psql prints it to its keeper. Raises CommandFailed."""
+def sql(host: str, statements: str, database: str = DATABASE) -> str:
+    """Return what psql prints for the statements, run as the superuser of a host. Raises CommandFailed."""
     return ssh(host, f"cd / && sudo -u postgres psql -XAtq -v ON_ERROR_STOP=1 -d {database}", stdin=statements)
 
 
-def expect(true, what, why=""):
-    """A proof of the demo's: raises CommandFailed where it is none."""
-    if not true:
+def expect(condition: object, what: str, why: str = "") -> None:
+    """Raise CommandFailed unless the condition holds."""
+    if not condition:
         raise CommandFailed(what, why)
 
 
 class Demo:
-    """The steps, in order. Each one returns the sentence that says what it has shown."""
+    """The steps, in order. A step's docstring is its headline on the screen; the sentence it returns follows."""
 
-    def __init__(self):
-        self.before = self.standby = self.archive = None
+    def __init__(self) -> None:
+        self.before = self.standby = self.archive = ""
 
-    def play(self, playbook, **options):
-        with telling() as tell:
-            return play(playbook, INVENTORY, tell, **options)
+    def play(self, playbook: str, **options: Any) -> Played:
+        """Run a playbook on the demo's inventory."""
+        with progress() as show:
+            return play(playbook, INVENTORY, show, **options)
 
-    def start(self):
+    def start(self) -> str:
         """Start four hosts: production, its standby, the one that keeps the copies, and a developer's"""
         podman.remove(SCENARIO)
         lab.up(SCENARIO, quiet=True)
         return "real hosts, with systemd, cron and sshd: prod, standby, vault, dev"
 
-    def install(self):
+    def install(self) -> str:
         """Install PostgreSQL, PostGIS and the backups (playbooks/site.yml)"""
         self.play("molecule/demo/prepare.yml")
         changed = self.play("playbooks/site.yml").changed
         return "from nothing, by changes: " + ", ".join(f"{host} {count}" for host, count in changed.items())
 
-    def again(self):
+    def again(self) -> str:
         """Run it again"""
         changed = self.play("playbooks/site.yml").changed
         expect(not any(changed.values()), "The second run changed something.", str(changed))
         return "the second run changes nothing"
 
-    def fill(self):
+    def fill(self) -> str:
         """Set up a Django site: in production on PostGIS, filled, and at a developer's on SQLite"""
         self.play("molecule/_shared/deploy_site.yml")
         # The standby's own database has other data.
@@ -102,7 +105,7 @@ class Demo:
         size = sql("prod", f"SELECT pg_size_pretty(pg_database_size('{DATABASE}'))").strip()
         return f"{offers} offers in {size}: texts, geometries, users, permissions"
 
-    def by_cron(self):
+    def by_cron(self) -> str:
         """Let cron back it up: every minute, until it has, then once a day as before"""
         jobs = {"limit": "prod", "tags": "backup-configure"}
         self.play("playbooks/site.yml", variables={"demo_schedule": "* * * * *"}, **jobs)
@@ -110,29 +113,32 @@ class Demo:
         self.play("playbooks/site.yml", **jobs)
         # On a slow machine cron may have started it again meanwhile.
         self.wait(lambda: not self.running(), "the job of cron's has not ended")
-        made = self.last_run()
-        expect(made["exit_code"] == 0, "The job that cron has run went wrong.", self.journal())
-        return f"{made['id']}, by cron: read back, fingerprinted, copied to vault"
+        run = self.last_run()
+        expect(run["exit_code"] == 0, "The job that cron ran has failed.", self.journal())
+        return f"{run['id']}, by cron: read back, fingerprinted, copied to vault"
 
-    def wait(self, condition, otherwise):
+    def wait(self, condition: Callable[[], object], otherwise: str) -> None:
+        """Wait until a condition holds. Raises CommandFailed after PATIENCE seconds."""
         until = time.monotonic() + PATIENCE
         while not condition():
             expect(time.monotonic() < until, f"In {PATIENCE} s {otherwise}.", self.journal())
             time.sleep(1)
 
-    def running(self):
-        """Whether a job runs on production."""
+    def running(self) -> str:
+        """Return the progress files of jobs that run on production; empty if none runs."""
         return ssh("prod", "sudo sh -c 'ls /var/lib/sauvegarde/*/progress.json 2>/dev/null || :'").strip()
 
-    def last_run(self):
-        """What the job of production's database says of its last run, as it leaves it to monitoring; {} before one."""
+    def last_run(self) -> dict[str, Any]:
+        """Return the last run of the job of production's database, from its state file; {} before the first run."""
         state = ssh("prod", f"sudo cat /var/lib/sauvegarde/{DATABASE}/state.json 2>/dev/null || echo {{}}")
-        return json.loads(state).get("last_run", {})
+        last_run: dict[str, Any] = json.loads(state).get("last_run", {})
+        return last_run
 
-    def journal(self):
+    def journal(self) -> str:
+        """Return the last lines of the journal of production's jobs."""
         return ssh("prod", "sudo journalctl --no-pager -t sauvegarde -t CRON -n 40 -o cat")
 
-    def by_hand(self):
+    def by_hand(self) -> str:
         """Back it up by hand (playbooks/backup.yml), then let the site go on"""
         self.play("playbooks/backup.yml", limit="prod")
         self.archive = self.last_run()["id"]
@@ -141,37 +147,39 @@ class Demo:
         expect(sql("prod", CONTENTS) != self.before, "What was written late has changed nothing.")
         return f"{self.archive}; after it, every offer is seen once more, which no archive has"
 
-    def develop(self):
+    def develop(self) -> str:
         """Give the developer production's data without anybody's personal data (playbooks/policy.yml, migrate.yml)"""
         path = STATE / "masking.yml"
         self.play("playbooks/policy.yml", variables={"migrate_source": "prod", "policy_file": str(path)})
         policy = yaml.safe_load(path.read_text())["migrate_policy"]
         # The draft knows fields by their names; that people are named in this text only a person knows.
         policy["models"]["offers.rawoffer"]["content"] = {"mask": "text"}
-        given = {"migrate_source": "prod", "migrate_target": "dev", "migrate_policy": policy}
-        done = self.play("playbooks/migrate.yml", variables={**given, "migrate_confirm": "cap.sqlite3@dev"})
+        variables = {"migrate_source": "prod", "migrate_target": "dev", "migrate_policy": policy}
+        done = self.play("playbooks/migrate.yml", variables={**variables, "migrate_confirm": "cap.sqlite3@dev"})
         proof = done.result("Fill a side database, and prove it")["proof"]
         # Through a pipe: sudo writes down the words of a command.
         look = "sudo grep -rliaFf - /srv /var /tmp /root /home || :"
         expect(ssh("prod", look, stdin=CANARY), "Production does not know its own person.")
-        found = ssh("dev", look, stdin=CANARY)
-        expect(not found, "A person's name has come to the developer.", found)
+        files = ssh("dev", look, stdin=CANARY)
+        expect(not files, "A person's name has reached the developer's host.", files)
         return f"{proof['rows']} rows proven; the name that was looked for is nowhere on the developer's host"
 
-    def destroy(self):
+    def lose_production(self) -> str:
         """Destroy production: container, disk, local archives"""
         podman.run("podman", "rm", "--force", "--time", "0", "--volumes", f"sauvegarde-{SCENARIO}-prod")
-        left = [one["host"] for one in podman.hosts() if one["scenario"] == SCENARIO]
-        expect("prod" not in left, "prod still stands.")
-        return "production is gone; left: " + ", ".join(left)
+        remaining = [one.host for one in podman.hosts() if one.scenario == SCENARIO]
+        expect("prod" not in remaining, "prod still runs.")
+        return "production is gone; what remains: " + ", ".join(remaining)
 
-    def options(self, **more):
+    def options(self, **more: str) -> dict[str, str]:
+        """Return the variables of a restore on the standby."""
         return {"restore_target": "standby", "restore_database": DATABASE, **more}
 
-    def source(self, **more):
+    def source(self, **more: str) -> dict[str, str]:
+        """Return these variables with the repository to restore from."""
         return self.options(restore_repository="vault", restore_of_host="prod", **more)
 
-    def plan(self):
+    def plan(self) -> str:
         """List what there is, and plan (playbooks/list.yml, restore.yml --tags plan): nothing changes"""
         listed = self.play("playbooks/list.yml")
         expect("prod" in listed.unreachable, "prod answers, though it is gone.")
@@ -185,7 +193,7 @@ class Demo:
         expect(sql("standby", CONTENTS) == self.standby, "The plan has changed the standby's database.")
         return "the archives on vault, and what a restore would replace and lose"
 
-    def restore(self):
+    def restore(self) -> str:
         """Restore on the standby from vault, prove it, swap it in (playbooks/restore.yml)"""
         done = self.play("playbooks/restore.yml", variables=self.source(restore_confirm=f"{DATABASE}@standby"))
         proof = done.result("Restore into a side database, and prove it")["proof"]
@@ -193,13 +201,13 @@ class Demo:
         pause = f"{swap['seconds'] * 1000:.0f} ms"
         return f"{proof['rows']} rows proven by {proof['by']}; no answer for {pause} during the swap"
 
-    def prove(self):
+    def prove(self) -> str:
         """Ask both ends by plain SQL"""
-        found = sql("standby", CONTENTS)
-        expect(found == self.before, "The standby's data are not production's.", f"{self.before}\n{found}")
+        contents = sql("standby", CONTENTS)
+        expect(contents == self.before, "The standby's data are not production's.", f"{self.before}\n{contents}")
         return "every table on the standby is what production had at the last backup, to the row"
 
-    def rollback(self):
+    def rollback(self) -> str:
         """Go back (playbooks/rollback.yml), and forth again"""
         confirmed = self.options(restore_confirm=f"{DATABASE}@standby")
         self.play("playbooks/rollback.yml", variables=confirmed)
@@ -210,12 +218,12 @@ class Demo:
         expect(sql("standby", CONTENTS) == self.before, "The restored database is not what it was.")
         return f"there and back, {back['seconds'] * 1000:.0f} ms; the other one is kept until it is removed by name"
 
-    STEPS = (start, install, again, fill, by_cron, by_hand, develop, destroy, plan, restore, prove, rollback)
+    STEPS = (start, install, again, fill, by_cron, by_hand, develop, lose_production, plan, restore, prove, rollback)
 
 
 @contextlib.contextmanager
-def telling():
-    """A `tell` for playbooks: on a terminal the task that runs stands in one line, elsewhere each is a line."""
+def progress() -> Iterator[Show]:
+    """Yield a `show` for playbooks: one line for the current task on a terminal, a line for each task elsewhere."""
     if console.is_terminal:
         with console.status("") as status:
             yield lambda kind, text: status.update(text) if kind == "task" else say(f"  {text}")
@@ -223,16 +231,17 @@ def telling():
         yield lambda _kind, text: say(f"  {text}")
 
 
-def destroy():
+def destroy() -> int:
     """Remove what a demo has left. Returns the exit code."""
     podman.remove(SCENARIO)
     say("Nothing of the demo is left.")
     return 0
 
 
-def run(keep=False):
-    """The whole demo; its hosts stay where `keep` says so or a step fails. Returns the exit code."""
-    demo, shown = Demo(), []
+def run(keep: bool = False) -> int:
+    """Run the demo and return the exit code. The hosts stay if `keep` is set or a step fails."""
+    demo = Demo()
+    shown: list[tuple[str, float, str]] = []
     began = time.monotonic()
     for number, step in enumerate(Demo.STEPS, 1):
         console.print(f"\n[bold]{number}/{len(Demo.STEPS)}  {step.__doc__}[/bold]")
@@ -240,24 +249,25 @@ def run(keep=False):
         try:
             sentence = step(demo)
         except (CommandFailed, podman.LabFailed) as failure:
-            complain(
-                *(failure.args if isinstance(failure, podman.LabFailed) else (failure.what, failure.why, failure.fix))
-            )
+            if isinstance(failure, podman.LabFailed):
+                complain(str(failure))
+            else:
+                complain(failure.what, failure.why, failure.fix)
             say("The hosts stay, to be looked at: ./sauvegarde lab list; ./sauvegarde demo --destroy removes them.")
             return 1
-        shown.append((step.__doc__, time.monotonic() - start, sentence))
+        shown.append((step.__doc__ or "", time.monotonic() - start, sentence))
         console.print(f"[green]✓[/green] {sentence} [dim]({shown[-1][1]:.0f} s)[/dim]")
     summary(shown, time.monotonic() - began)
     if keep:
-        say(PLAY)
+        say(HINTS)
     else:
         destroy()
         say("./sauvegarde demo --keep leaves the hosts, to go on playing.")
     return 0
 
 
-def summary(shown, seconds):
-    """Print what was shown, and how long it took."""
+def summary(shown: Sequence[tuple[str, float, str]], seconds: float) -> None:
+    """Print what each step has shown, and how long it took."""
     console.print(f"\nAll of it in {seconds:.0f} s")
     table = Table("", "shown", "s", box=None)
     for number, (_, took, sentence) in enumerate(shown, 1):

@@ -1,7 +1,7 @@
-"""The virtual environment that everything on the controller runs in.
+"""Make and repair the virtual environment that everything on the controller runs in.
 
-Run by the system's Python before anything is installed, so it uses the standard library alone:
-``python3 -I environment.py ROOT`` prints the path of a whole environment, made or repaired where needed.
+The system's Python runs this file before anything is installed, so it uses the standard library alone:
+``python3 -I environment.py ROOT`` prints the path of a complete environment.
 """
 
 import contextlib
@@ -11,10 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-SETTING = "SAUVEGARDE_ANSIBLE_CORE"
-LANES = ("2.19", "2.16")
+# The locks of exact versions: ansible-core's line, and the oldest Python that runs it on the controller. Newest last.
+LOCKS = (("2.19", (3, 11)),)
+FORMER_SETTING = "SAUVEGARDE_ANSIBLE_CORE"
 STAMP = "sauvegarde-lock"
 
 # Run inside the environment: every distribution of the lock is there in its version, with the first of its
@@ -50,32 +52,42 @@ class EnvironmentFailed(Exception):
     """What failed, why, and what to do, as one text."""
 
 
-def lane(environ=os.environ):
-    """The ansible-core line to run ("2.19" or "2.16"), from the one setting that selects it."""
-    wanted = environ.get(SETTING) or LANES[0]
-    if wanted not in LANES:
+def core_version(python: tuple[int, ...] = sys.version_info[:2]) -> str:
+    """Return the newest line of ansible-core that this Python runs, for example "2.19"."""
+    fitting = [core for core, oldest in LOCKS if python >= oldest]
+    if not fitting:
         raise EnvironmentFailed(
-            f"{SETTING}={wanted} is not known.\n"
-            f"  Why: there is a lock of exact versions for ansible-core {' and '.join(LANES)} only.\n"
-            f"  Fix: unset it (for {LANES[0]}), or set it to 2.16 where hosts have Python 3.6 or 3.7."
+            f"Python {python[0]}.{python[1]} is too old for the controller.\n"
+            f"  Why: ansible-core {LOCKS[0][0]} needs Python {'.'.join(map(str, LOCKS[0][1]))} or newer.\n"
+            "  Fix: run this from Debian 12, Ubuntu 24.04 or later; the hosts may keep an older Python."
         )
-    return wanted
+    return fitting[-1]
 
 
-def paths(root, core):
-    """The environment's folder and its lock file for an ansible-core line."""
-    folder = ".venv" if core == LANES[0] else f".venv-{core}"
-    return root / folder, root / "requirements" / f"ansible-core-{core}.lock"
+def former_setting_warning(environ: Mapping[str, str] = os.environ) -> str:
+    """Return what to say where the user still sets the line of ansible-core; empty where not."""
+    value = environ.get(FORMER_SETTING, "")
+    if not value or value == core_version():
+        return ""
+    return (
+        f"sauvegarde: {FORMER_SETTING}={value} has no effect: ansible-core {core_version()} is used. "
+        "Hosts need Python 3.9; older ones are backed up over the network, by a job on another host (roles/backup)."
+    )
 
 
-def expected_stamp(venv, lock):
-    """What the stamp of a whole environment says; moving it or changing its Python makes it another one."""
+def paths(root: Path, core: str) -> tuple[Path, Path]:
+    """Return the environment's folder and the lock file of a line of ansible-core."""
+    return root / ".venv", root / "requirements" / f"ansible-core-{core}.lock"
+
+
+def expected_stamp(venv: Path, lock: Path) -> str:
+    """Return the text of a complete environment's stamp. It changes with the lock, the folder and the Python."""
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     return f"{digest} python{sys.version_info[0]}.{sys.version_info[1]} {venv}\n"
 
 
-def fault(venv, lock):
-    """Why the environment can't be used as it is, or None."""
+def fault(venv: Path, lock: Path) -> str | None:
+    """Return why the environment cannot be used as it is, or None."""
     if not venv.is_dir():
         return "there is none yet"
     stamp = venv / STAMP
@@ -94,11 +106,11 @@ def fault(venv, lock):
     return None
 
 
-def build(venv, lock):
-    """Make the environment anew from its lock. The stamp comes last, so that a killed build is seen as one."""
+def build(venv: Path, lock: Path) -> None:
+    """Make the environment anew from its lock. The stamp is written last, so that a killed build is recognised."""
     if venv.exists():
         shutil.rmtree(venv)
-    steps = (
+    steps: tuple[list[str | Path], ...] = (
         [sys.executable, "-m", "venv", venv],
         [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
          "--no-deps", "--require-hashes", "-r", lock],
@@ -116,8 +128,8 @@ def build(venv, lock):
     (venv / STAMP).write_text(expected_stamp(venv, lock))
 
 
-def ensure(root, core):
-    """The path of a whole environment for this ansible-core line, made or repaired first where needed.
+def ensure(root: Path, core: str) -> Path:
+    """Return the path of a complete environment for this line of ansible-core, after making or repairing it.
 
     Two commands at once wait for each other. Raises EnvironmentFailed.
     """
@@ -147,7 +159,9 @@ def ensure(root, core):
 
 if __name__ == "__main__":
     try:
-        print(ensure(Path(sys.argv[1]), lane()))
+        if former_setting_warning():
+            print(former_setting_warning(), file=sys.stderr)
+        print(ensure(Path(sys.argv[1]), core_version()))
     except EnvironmentFailed as failure:
         sys.exit(f"sauvegarde: {failure}")
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""The test lab: podman hosts with systemd, sshd, cron and a real apt, reached over SSH as users reach theirs.
+"""Prepare the test lab: podman hosts with systemd, sshd, cron and apt, reached over SSH as real hosts are.
 
-Molecule makes and removes the hosts (molecule/_shared). Here is what it and the command line need for that: the
-packages and limits of this machine, the images, a lab's key.
+Molecule creates and removes the hosts (molecule/_shared). This module provides what it needs for that: the packages
+and limits of this machine, the images, a key.
 
 As a script, for the playbooks: ``python -m sauvegarde_cli.lab prepare SCENARIO RELEASE...`` (its last line is JSON) and
 ``... remove SCENARIO``.
@@ -15,7 +15,9 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -59,13 +61,13 @@ NEEDS = (
 # This machine ---------------------------------------------------------------------------------------------------------
 
 
-def legacy_cgroups():
-    """Whether this machine still has cgroups version 1 or both: crun and systemd need to be told."""
+def legacy_cgroups() -> bool:
+    """Return whether this machine still has cgroups version 1 or both: crun and systemd need to be told."""
     return not Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
-def missing_packages():
-    """The packages, by Debian's names, whose tools this machine lacks."""
+def missing_packages() -> list[str]:
+    """Return the Debian packages whose tools this machine lacks."""
     needs = (*NEEDS, ("runc", ("runc",))) if legacy_cgroups() else NEEDS
     return [
         package
@@ -74,10 +76,10 @@ def missing_packages():
     ]
 
 
-def ensure_needs():
-    """Install what the lab needs on this machine, after saying so, and see that containers are possible on it.
+def ensure_needs() -> None:
+    """Install what the lab needs on this machine, and check that containers can run on it.
 
-    Raises CommandFailed (what can't be installed) or LabFailed.
+    Raises CommandFailed (a package cannot be installed) or LabFailed.
     """
     require_root()
     missing = missing_packages()
@@ -95,8 +97,8 @@ def ensure_needs():
         )
 
 
-def limits(capable, hard_files, hard_processes, pid_max):
-    """podman's --ulimit values (a list): none where root may raise limits, else the most that can be given.
+def limits(capable: bool, hard_files: int, hard_processes: int, pid_max: int) -> list[str]:
+    """Return podman's --ulimit values: none where root may raise limits, else the most that can be given.
 
     podman gives a container more than its own limits, and lowers its own number of processes to the kernel's pid_max
     first; without CAP_SYS_RESOURCE no container starts then.
@@ -108,8 +110,8 @@ def limits(capable, hard_files, hard_processes, pid_max):
     return [f"nofile={files}:{files}", f"nproc={processes}:{processes}"]
 
 
-def machine_limits():
-    """`limits` of this machine."""
+def machine_limits() -> list[str]:
+    """Return the `limits` of this machine."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
     return limits(
         capable=bool(int(status["CapEff"], 16) >> 24 & 1),  # CAP_SYS_RESOURCE
@@ -122,9 +124,10 @@ def machine_limits():
 # Images ---------------------------------------------------------------------------------------------------------------
 
 
-def parse_mirrors(targets):
-    """(main URI, security URI or None) of Debian in the lines "ORIGIN|CODENAME|URI", or None."""
-    main = security = None
+def parse_mirrors(targets: str) -> tuple[str, str | None] | None:
+    """Return (main URI, security URI or None) of Debian in the lines "ORIGIN|CODENAME|URI", or None."""
+    main: str | None = None
+    security: str | None = None
     for line in targets.splitlines():
         origin, codename, uri = line.split("|", 2)
         if origin != "Debian":
@@ -136,16 +139,16 @@ def parse_mirrors(targets):
     return (main, security) if main else None
 
 
-def plain_uri(uri):
-    """The URI itself, where apt has a file that lists mirrors (as Debian's cloud images do) the first of them."""
-    if uri and uri.startswith("mirror+file:"):
+def plain_uri(uri: str) -> str:
+    """Return the URI itself, or the first mirror of a file of mirrors (Debian's cloud images have such files)."""
+    if uri.startswith("mirror+file:"):
         lines = Path(uri.removeprefix("mirror+file:")).read_text().splitlines()
         return next(line.split()[0] for line in lines if line.strip() and not line.startswith("#"))
     return uri
 
 
-def mirrors(environ=os.environ):
-    """The Debian archive to build from: (main URI, security URI or None)."""
+def mirrors(environ: Mapping[str, str] = os.environ) -> tuple[str, str | None]:
+    """Return the Debian archive to build from: (main URI, security URI or None)."""
     setting = environ.get(MIRROR_SETTING, "").split()
     if setting:
         return setting[0], setting[1] if len(setting) > 1 else None
@@ -154,23 +157,24 @@ def mirrors(environ=os.environ):
     if not targets.strip():
         run("apt-get", "-q", "update", check=False)
         targets = run(*ask)
-    found = parse_mirrors(targets)
-    if not found:
+    archive = parse_mirrors(targets)
+    if not archive:
         raise LabFailed(
             "This machine's apt has no Debian archive to build lab hosts from.\n"
             f"  Fix: set {MIRROR_SETTING} to one (and, behind a space, to its security archive), as in\n"
             f'    {MIRROR_SETTING}="http://mirror.example.org/debian http://mirror.example.org/debian-security"'
         )
-    return tuple(plain_uri(uri) for uri in found)
+    main, security = archive
+    return plain_uri(main), plain_uri(security) if security else None
 
 
-def parse_settings(dump):
-    """Those of apt's settings (lines `Name "value";`) that an image needs, as such lines."""
+def parse_settings(dump: str) -> list[str]:
+    """Return the lines `Name "value";` of apt's settings that an image needs."""
     return [line for line in dump.splitlines() if line.split(" ")[0] in APT_SETTINGS and not line.endswith(' "";')]
 
 
-def sources(release, main, security):
-    """apt's source lines for a release. The oldest one's archive is no longer signed anew, so its date says nothing."""
+def sources(release: str, main: str, security: str | None) -> list[str]:
+    """Return apt's source lines for a release. The oldest one's archive is no longer signed, so its date is ignored."""
     options = f"signed-by={KEYRING}" + (" check-valid-until=no" if release == RELEASES[0] else "")
     suites = [(main, release), (main, f"{release}-updates")]
     if security:
@@ -178,8 +182,8 @@ def sources(release, main, security):
     return [f"deb [{options}] {uri} {suite} main" for uri, suite in suites]
 
 
-def recipe(release, settings, main, security):
-    """The command that writes a release's root directory to standard output, as a list of words."""
+def recipe(release: str, settings: Sequence[str], main: str, security: str | None) -> list[str]:
+    """Return the command that writes a release's root directory to standard output, as a list of words."""
     return [
         "mmdebstrap",
         "--mode=root",
@@ -196,24 +200,24 @@ def recipe(release, settings, main, security):
     ]
 
 
-def recipe_hash(words, script):
-    """Twelve digits that change with the recipe: its words, wherever the checkout is, and the text of its script."""
+def recipe_hash(words: Iterable[str], script: bytes) -> str:
+    """Return twelve digits that change with the recipe: its words, without the checkout's path, and its script."""
     digest = hashlib.sha256(script)
     for word in words:
         digest.update(b"\0" + word.replace(str(ROOT), "").encode())
     return digest.hexdigest()[:12]
 
 
-def tagged(release):
-    """The tags of a release's images."""
+def tagged(release: str) -> list[str]:
+    """Return the tags of a release's images."""
     tags = run("podman", "images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
     return [tag for tag in tags if tag.startswith(f"{IMAGE}:{release}-")]
 
 
-def build(words, tag):
-    """Run a recipe into an image. It gets its name only when both ends of the pipe have succeeded.
+def build(words: Sequence[str], tag: str) -> None:
+    """Build an image from a recipe. It gets its name only when both ends of the pipe have succeeded.
 
-    What a killed build left is cleared first: one at a time may build.
+    Removes the remains of a killed build first: only one build runs at a time.
     """
     shutil.rmtree(SCRATCH, ignore_errors=True)
     run("podman", "image", "prune", "--force", "--filter", f"label={IMAGE_LABEL}")
@@ -234,6 +238,7 @@ def build(words, tag):
             text=True,
             env=environ,
         )
+        assert maker.stdout is not None and maker.stderr is not None
         maker.stdout.close()
         error = maker.stderr.read().decode(errors="replace")
     image, import_error = loader.communicate()
@@ -246,8 +251,8 @@ def build(words, tag):
     run("podman", "tag", image.strip(), tag)
 
 
-def ensure_image(release, words):
-    """The tag of a release's image, built first where there is none of today's recipe."""
+def ensure_image(release: str, words: Sequence[str]) -> str:
+    """Return the tag of a release's image, built first unless one of the current recipe exists."""
     script = (ROOT / "molecule/_shared/image.sh").read_bytes()
     tag = f"{IMAGE}:{release}-{recipe_hash(words, script)}"
     with Path("/run/sauvegarde-lab.lock").open("w") as guard:
@@ -261,8 +266,8 @@ def ensure_image(release, words):
     return tag
 
 
-def ensure_images(releases=RELEASES):
-    """{release: tag} of images that are there afterwards."""
+def ensure_images(releases: Sequence[str] = RELEASES) -> dict[str, str]:
+    """Build missing images; return {release: tag}."""
     require_root()
     for release in releases:
         if release not in RELEASES:
@@ -272,8 +277,8 @@ def ensure_images(releases=RELEASES):
     return {release: ensure_image(release, recipe(release, settings, *archive)) for release in releases}
 
 
-def prepare(scenario, releases):
-    """All that comes before the hosts of a scenario, its key included; what create.yml needs to know, as a dict."""
+def prepare(scenario: str, releases: Sequence[str]) -> dict[str, Any]:
+    """Prepare images and a key for the hosts of a scenario; return what create.yml needs."""
     require_root()
     ensure_needs()
     remove(scenario)
@@ -297,8 +302,8 @@ def prepare(scenario, releases):
 # The command line's verbs ---------------------------------------------------------------------------------------------
 
 
-def releases(scenario):
-    """The releases that a scenario's hosts run, each once."""
+def releases(scenario: str) -> list[str]:
+    """Return the releases that a scenario's hosts run, each once."""
     path = ROOT / "molecule" / scenario / "molecule.yml"
     if not path.is_file():
         raise LabFailed(f"There is no scenario {scenario!r}.\n  Fix: use the name of a folder of molecule/.")
@@ -306,22 +311,24 @@ def releases(scenario):
     return list(dict.fromkeys(platform.get("release", DEFAULT_RELEASE) for platform in platforms))
 
 
-def ready(scenario):
-    """Have everything that a scenario's hosts are made from, so that Molecule (silent until a step ends) has it."""
-    wanted = releases(scenario)
+def ready(scenario: str) -> None:
+    """Build the images of a scenario before Molecule starts, which prints nothing until a step ends."""
+    scenario_releases = releases(scenario)
     ensure_needs()
-    ensure_images(wanted)
+    ensure_images(scenario_releases)
 
 
-def molecule_command(binaries, command, scenario):
-    """Molecule's command line. The shared configuration it finds by itself only in a git checkout, with the user's."""
+def molecule_command(binaries: Path, command: str, scenario: str) -> list[str | Path]:
+    """Return Molecule's command line. Molecule finds the shared configuration by itself only in a git checkout."""
     shared = ROOT / ".config/molecule/config.yml"
     return [binaries / "molecule", "--base-config", shared, command, "--scenario-name", scenario]
 
 
-def molecule(command, scenario, quiet=False):
-    """Run one of Molecule's commands on a scenario, in the environment that runs this; quiet: its output is shown where
-    it fails only. Raises LabFailed."""
+def molecule(command: str, scenario: str, quiet: bool = False) -> None:
+    """Run a command of Molecule on a scenario, in the current environment. Raises LabFailed.
+
+    `quiet` shows its output only when it fails.
+    """
     binaries = Path(sys.prefix) / "bin"
     done = subprocess.run(
         molecule_command(binaries, command, scenario),
@@ -337,10 +344,10 @@ def molecule(command, scenario, quiet=False):
         raise LabFailed(f"molecule {command} of {scenario} ended with {done.returncode}; {why}")
 
 
-def up(scenario, quiet=False):
-    """Start a scenario's hosts, unless they stand."""
+def up(scenario: str, quiet: bool = False) -> None:
+    """Start a scenario's hosts, unless they run already."""
     ready(scenario)
-    standing = [one["state"] for one in hosts() if one["scenario"] == scenario]
+    standing = [one.state for one in hosts() if one.scenario == scenario]
     # Creation ends with this file.
     if standing and set(standing) == {"running"} and (ROOT / ".lab" / scenario / "ssh_config").exists():
         say(f"{scenario} is up already")
@@ -349,21 +356,22 @@ def up(scenario, quiet=False):
     molecule("create", scenario, quiet)
 
 
-def down(scenario=None):
-    """Remove a scenario's hosts, or everything of the lab; also of scenarios that this checkout doesn't have."""
+def down(scenario: str | None = None) -> None:
+    """Remove a scenario's hosts, or all of the lab, including scenarios that this checkout does not have."""
     require_root()
-    left = {one["scenario"] for one in hosts()} | {path.name for path in ROOT.glob(".lab/*")}
-    for name in [scenario] if scenario else sorted(left):
+    scenarios = {one.scenario for one in hosts()} | {path.name for path in ROOT.glob(".lab/*")}
+    for name in [scenario] if scenario else sorted(scenarios):
         if (ROOT / "molecule" / name / "molecule.yml").is_file():
             molecule("destroy", name)
         else:
             remove(name)
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> None:
+    """Run the script's own command line. Raises LabFailed."""
     match arguments:
-        case ["prepare", scenario, *wanted]:
-            print(json.dumps(prepare(scenario, wanted)))
+        case ["prepare", scenario, *scenario_releases]:
+            print(json.dumps(prepare(scenario, scenario_releases)))
         case ["remove", scenario]:
             remove(scenario)
         case _:

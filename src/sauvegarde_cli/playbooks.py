@@ -1,46 +1,51 @@
-"""Playbooks, run through ansible-runner: what they do is said while they do it, and what came of it is returned."""
+"""Run playbooks through ansible-runner: show their progress and return their outcome."""
 
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import ansible_runner
 
 from sauvegarde_cli.system import ROOT, CommandFailed, tool_environment, tools
 
+Show = Callable[[str, str], None]
 
-class Played(NamedTuple):
-    """What came of a playbook.
 
-    changed: {host: how many tasks changed something}. results: {task's name: {host: what its module returned}}, of the
-    last run of each task. unreachable: names of hosts.
-    """
+@dataclass(frozen=True)
+class Played:
+    """The outcome of a playbook."""
 
-    changed: dict
-    results: dict
-    unreachable: set
+    changed: dict[str, int]  # {host: number of tasks that changed something}
+    results: dict[str, dict[str, dict[str, Any]]]  # {task: {host: what its module returned}}, last run of each task
+    unreachable: set[str]  # names of hosts
 
-    def result(self, task, host=None):
-        """What a task's module returned on a host (the only one without it). Raises KeyError."""
-        found = self.results[task]
-        return found[host] if host else next(iter(found.values()))
+    def result(self, task: str, host: str | None = None) -> dict[str, Any]:
+        """Return what a task's module returned on a host (the only one without a name). Raises KeyError."""
+        by_host = self.results[task]
+        return by_host[host] if host else next(iter(by_host.values()))
 
 
 class _Listener:
-    """Takes ansible-runner's events; `tell` gets (kind, text): kind is "task", "line" or "warning"."""
+    """Collect ansible-runner's events; `show` gets (kind, text): kind is "task", "line" or "warning"."""
 
-    def __init__(self, tell):
-        self.tell, self.results, self.failures, self.unreachable, self.changed = tell, {}, [], set(), {}
+    def __init__(self, show: Show) -> None:
+        self.show = show
+        self.results: dict[str, dict[str, dict[str, Any]]] = {}
+        self.failures: list[tuple[str, str, str]] = []
+        self.unreachable: set[str] = set()
+        self.changed: dict[str, int] = {}
 
-    def __call__(self, event):
+    def __call__(self, event: dict[str, Any]) -> None:
         kind, data = event["event"], event.get("event_data", {})
         if kind == "playbook_on_task_start":
-            self.tell("task", data["name"])
+            self.show("task", data["name"])
         elif kind == "verbose" and event["stdout"].strip():
             # What an action plugin prints on the way; the rest of a playbook's output has events of its own.
-            self.tell("line", event["stdout"].strip())
+            self.show("line", event["stdout"].strip())
         elif kind in ("warning", "deprecated"):
-            self.tell("warning", event["stdout"].strip())
+            self.show("warning", event["stdout"].strip())
         elif kind == "runner_on_ok":
             self.results.setdefault(data["task"], {})[data["host"]] = data["res"]
         elif kind == "runner_on_failed" and not data.get("ignore_errors"):
@@ -53,19 +58,26 @@ class _Listener:
             self.changed = {host: data["changed"].get(host, 0) for host in sorted(hosts)}
 
 
-def _message(result):
-    """The words of a module that failed: its own, or those of the items of its loop."""
+def _message(result: dict[str, Any]) -> str:
+    """Return the error of a module that failed: its own, or those of the items of its loop."""
     items = [item for item in result.get("results", []) if item.get("failed")]
     texts = [str(each.get("msg") or each.get("stderr") or "") for each in items or [result]]
     return "\n".join(dict.fromkeys(filter(None, texts)))
 
 
-def play(playbook, inventory, tell, variables=None, limit=None, tags=None):
-    """Run a playbook of this checkout. Returns what came of it (Played); raises CommandFailed with the task's words.
+def play(
+    playbook: str | Path,
+    inventory: str | Path,
+    show: Show,
+    variables: dict[str, Any] | None = None,
+    limit: str | None = None,
+    tags: str | None = None,
+) -> Played:
+    """Run a playbook of this checkout and return its outcome. Raises CommandFailed with the failing task's message.
 
-    playbook and inventory: paths, from the checkout's root. tell: see _Listener. limit, tags: as Ansible has them.
+    playbook and inventory: paths, from the checkout's root. show: see _Listener. limit, tags: as Ansible has them.
     """
-    listener = _Listener(tell)
+    listener = _Listener(show)
     # Variables can be secret and so can what modules return: neither outlives the run.
     with tempfile.TemporaryDirectory(prefix="sauvegarde-run-") as private:
         run = ansible_runner.run(
@@ -87,6 +99,6 @@ def play(playbook, inventory, tell, variables=None, limit=None, tags=None):
         raise CommandFailed(
             f"{playbook} ended with {run.rc}.",
             why or output.strip()[-2000:],
-            "Mend what it says, and run it again: a playbook goes on where it stopped.",
+            "Correct what it names, then run it again: a playbook continues where it stopped.",
         )
     return Played(listener.changed, listener.results, listener.unreachable)

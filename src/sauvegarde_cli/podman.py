@@ -1,7 +1,9 @@
-"""The lab's hosts as podman knows them: which stand, how to reach them, how to remove them.
+"""List, describe and remove the lab's hosts, which are podman containers.
 
 Standard library alone: the lab's inventory runs this with whatever Python there is.
 """
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -10,17 +12,35 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LABEL = "sauvegarde.scenario"
 
 
 class LabFailed(Exception):
-    """What failed, why, and what to do, as one text."""
+    """An error of the lab: what happened, why, and what to do, as one text."""
 
 
-def run(*words, check=True, **options):
+@dataclass(frozen=True)
+class Host:
+    """One of the lab's hosts."""
+
+    scenario: str
+    host: str
+    release: str
+    groups: tuple[str, ...]
+    state: str
+    address: str
+    login: str  # the command that logs in
+    key: str  # the path of the private key
+    ssh: str  # Ansible's options for ssh
+
+
+def run(*words: str, check: bool = True, **options: Any) -> str:
     """Run a command and return what it printed. Raises LabFailed with the command's own error."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, **options)
@@ -28,15 +48,16 @@ def run(*words, check=True, **options):
         raise LabFailed(f"{words[0]} does not start: {error.strerror}.") from error
     if check and done.returncode:
         raise LabFailed(f"{shlex.join(words)} ended with {done.returncode}.\n  Its error: {tail(done.stderr)}")
-    return done.stdout
+    return str(done.stdout)
 
 
-def tail(text, lines=12):
-    """The last lines of a tool's error, indented to stand behind ours."""
+def tail(text: str, lines: int = 12) -> str:
+    """Return the last lines of a tool's error, indented to follow our own line."""
     return "\n    ".join(text.strip().splitlines()[-lines:])
 
 
-def require_root():
+def require_root() -> None:
+    """Raise LabFailed unless this is root."""
     if os.geteuid():
         raise LabFailed(
             "The lab must run as root.\n"
@@ -45,9 +66,8 @@ def require_root():
         )
 
 
-def hosts():
-    """The hosts that stand, a dict each: scenario, host, release, groups (a list), state, address, login (the
-    command), key (its file) and ssh (Ansible's options for its own), sorted by scenario and host."""
+def hosts() -> list[Host]:
+    """Return the lab's hosts, sorted by scenario and name."""
     require_root()
     if not shutil.which("podman"):
         return []
@@ -55,45 +75,46 @@ def hosts():
     if not names:
         return []
     # Some may be removed in this very moment: inspect fails then, and prints the others.
-    found = map(host, json.loads(run("podman", "inspect", *names, check=False) or "[]"))
-    return sorted(found, key=lambda one: (one["scenario"], one["host"]))
+    inspected = json.loads(run("podman", "inspect", *names, check=False) or "[]")
+    return sorted(map(host, inspected), key=lambda one: (one.scenario, one.host))
 
 
-def host(inspected):
-    """One of `hosts` from podman's description of its container."""
+def host(inspected: dict[str, Any]) -> Host:
+    """Return the host that podman describes as a container."""
     labels = inspected["Config"]["Labels"]
     networks = inspected["NetworkSettings"]["Networks"]
-    return {
-        "scenario": labels[LABEL],
-        "host": labels["sauvegarde.platform"],
-        "release": labels["sauvegarde.release"],
-        "groups": labels["sauvegarde.system.user_groups"].split(),
-        "state": inspected["State"]["Status"],
-        "address": networks.get(f"sauvegarde-{labels[LABEL]}", {}).get("IPAddress", ""),
-        "login": f"ssh -F {labels['sauvegarde.directory']}/ssh_config {labels['sauvegarde.platform']}",
-        "key": f"{labels['sauvegarde.directory']}/id_ed25519",
-        "ssh": labels["sauvegarde.ssh"],
-    }
+    return Host(
+        scenario=labels[LABEL],
+        host=labels["sauvegarde.platform"],
+        release=labels["sauvegarde.release"],
+        groups=tuple(labels["sauvegarde.groups"].split()),
+        state=inspected["State"]["Status"],
+        address=networks.get(f"sauvegarde-{labels[LABEL]}", {}).get("IPAddress", ""),
+        login=f"ssh -F {labels['sauvegarde.directory']}/ssh_config {labels['sauvegarde.platform']}",
+        key=f"{labels['sauvegarde.directory']}/id_ed25519",
+        ssh=labels["sauvegarde.ssh"],
+    )
 
 
-def inventory(found):
-    """Ansible's inventory of running hosts: groups by scenario, release and the scenario's own groups.
+def inventory(lab_hosts: Iterable[Host]) -> dict[str, Any]:
+    """Return Ansible's inventory of the running hosts: groups by scenario, release and the scenario's own groups.
 
     A host has its own name, or SCENARIO-NAME where two scenarios have one of that name. A group that has a host's
     name is left out: Ansible can't tell them apart.
     """
-    running = [one for one in found if one["state"] == "running"]
-    names = [one["host"] for one in running]
-    groups, variables = {}, {}
+    running = [one for one in lab_hosts if one.state == "running"]
+    names = [one.host for one in running]
+    groups: dict[str, dict[str, list[str]]] = {}
+    variables: dict[str, dict[str, str]] = {}
     for one in running:
-        name = one["host"] if names.count(one["host"]) == 1 else f"{one['scenario']}-{one['host']}"
+        name = one.host if names.count(one.host) == 1 else f"{one.scenario}-{one.host}"
         variables[name] = {
-            "ansible_host": one["address"],
+            "ansible_host": one.address,
             "ansible_user": "admin",
-            "ansible_ssh_private_key_file": one["key"],
-            "ansible_ssh_common_args": one["ssh"],
+            "ansible_ssh_private_key_file": one.key,
+            "ansible_ssh_common_args": one.ssh,
         }
-        for group in {one["scenario"], one["release"], *one["groups"]}:
+        for group in {one.scenario, one.release, *one.groups}:
             groups.setdefault(group.replace("-", "_"), {"hosts": []})["hosts"].append(name)
     return {
         **{name: group for name, group in groups.items() if name not in variables},
@@ -101,8 +122,8 @@ def inventory(found):
     }
 
 
-def remove(scenario):
-    """Remove whatever is left of a scenario: hosts, volumes, network, keys, control sockets. Never mind what is not."""
+def remove(scenario: str) -> None:
+    """Remove what remains of a scenario: hosts, volumes, network, keys, control sockets."""
     require_root()
     if not re.fullmatch(r"[A-Za-z0-9_-]+", scenario):
         raise LabFailed(f"{scenario!r} is no scenario's name.\n  Fix: give the name alone, as `lab list` shows it.")

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from sauvegarde_cli import environment
@@ -18,13 +19,13 @@ class CommandFailed(Exception):
     what: what failed. why: the reason, with the tool's own words. fix: what to do.
     """
 
-    def __init__(self, what, why="", fix="", code=1):
+    def __init__(self, what: str, why: str = "", fix: str = "", code: int = 1) -> None:
         super().__init__(what)
         self.what, self.why, self.fix, self.code = what, why, fix, code
 
 
-def as_root(reason):
-    """Go on as root: return if this is root, else run the same command again through sudo (never returns)."""
+def as_root(reason: str) -> None:
+    """Return if this is root; otherwise run the same command again through sudo, and never return."""
     if os.geteuid() == 0:
         return
     if not shutil.which("sudo"):
@@ -38,13 +39,13 @@ def as_root(reason):
     os.execvp("sudo", ["sudo", "env", *kept, str(ROOT / "sauvegarde"), *sys.argv[1:]])
 
 
-def installed(package):
-    """Whether dpkg has the Debian package installed."""
+def installed(package: str) -> bool:
+    """Return whether dpkg has the Debian package installed."""
     query = ["dpkg-query", "-W", "-f", "${Status}", package]
     return subprocess.run(query, capture_output=True, text=True, check=False).stdout == "install ok installed"
 
 
-def install_packages(packages, reason):
+def install_packages(packages: Sequence[str], reason: str) -> None:
     """Install the Debian packages that are missing, after saying so. Needs root. Raises CommandFailed."""
     if not shutil.which("dpkg-query") or not shutil.which("apt-get"):
         raise CommandFailed(
@@ -65,20 +66,20 @@ def install_packages(packages, reason):
             raise CommandFailed(
                 f"apt could not install what {reason} needs: {', '.join(missing)}.",
                 (done.stderr or done.stdout).strip()[-2000:],
-                f"Mend apt (try: apt-get install {' '.join(missing)}), then run this again.",
+                f"Repair apt (try: apt-get install {' '.join(missing)}), then run this again.",
             )
 
 
-def tools(core=None):
-    """The bin folder of the environment for an ansible-core line (the user's own choice without one)."""
+def tools() -> Path:
+    """Return the bin folder of the controller's environment, made or repaired first where needed."""
     try:
-        return environment.ensure(ROOT, core or environment.lane()) / "bin"
+        return environment.ensure(ROOT, environment.core_version()) / "bin"
     except environment.EnvironmentFailed as failure:
         raise CommandFailed(str(failure)) from failure
 
 
-def tool_environment(bin_folder):
-    """The environment variables that Ansible's tools get: our configuration from anywhere, our tools first."""
+def tool_environment(bin_folder: Path) -> dict[str, str]:
+    """Return the environment of Ansible's tools: the project's configuration, and the project's tools first."""
     return {
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),

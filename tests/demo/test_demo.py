@@ -77,12 +77,12 @@ def test_the_demo_shows_every_step(whole_demo):
     steps, summary = re.split(r"^All of it in \d+ s$", output, maxsplit=1, flags=re.MULTILINE)
     for sentence in re.findall(r"^✓ (.*) \(\d+ s\)$", steps, re.MULTILINE):
         assert sentence[:30] in summary and sentence.split()[-1] in summary, sentence
-    assert demo.PLAY in summary
+    assert demo.HINTS in summary
 
 
 def test_production_is_gone_and_its_data_are_there(whole_demo):
-    left = {one["host"] for one in demo.lab.hosts() if one["scenario"] == demo.SCENARIO}
-    assert left == {"standby", "vault", "dev"}
+    remaining = {one.host for one in demo.podman.hosts() if one.scenario == demo.SCENARIO}
+    assert remaining == {"standby", "vault", "dev"}
     assert offers() == OFFERS
     assert int(demo.sql("standby", "SELECT count(*) FROM territories_town WHERE ST_IsValid(location)")) > 0
 
@@ -148,5 +148,5 @@ def test_without_keep_nothing_stays(whole_demo, monkeypatch, capsys):
     monkeypatch.setattr(demo.Demo, "STEPS", ())
     assert demo.run() == 0
     said = capsys.readouterr().out
-    assert "All of it in 0 s" in said and "--keep leaves the hosts" in said and demo.PLAY not in said
-    assert not [one for one in demo.lab.hosts() if one["scenario"] == demo.SCENARIO]
+    assert "All of it in 0 s" in said and "--keep leaves the hosts" in said and demo.HINTS not in said
+    assert not [one for one in demo.podman.hosts() if one.scenario == demo.SCENARIO]

@@ -104,7 +104,7 @@ def test_lint_runs_while_hosts_are_prepared(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(checks, "lint", lint)
     monkeypatch.setattr(checks, "prepare", prepare)
-    monkeypatch.setattr(checks, "tools", lambda lane: None)
+    monkeypatch.setattr(checks, "tools", lambda: None)
     parts = checks.beside_preparation(["lint"], ["one", "two"], tmp_path)
     assert [(part.name, part.count.passed) for part in parts] == [("lint", 1)]
     assert prepared == ["one", "two"]

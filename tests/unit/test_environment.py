@@ -75,8 +75,15 @@ def test_a_package_that_fails_leaves_no_stamp_and_says_what_pip_said(tmp_path):
     assert not (tmp_path / ".venv" / environment.STAMP).exists()
 
 
-def test_the_lane_is_one_setting():
-    assert environment.lane({}) == "2.19"
-    assert environment.lane({environment.SETTING: "2.16"}) == "2.16"
-    with pytest.raises(environment.EnvironmentFailed, match=r"(?s)2\.17.*2\.19 and 2\.16"):
-        environment.lane({environment.SETTING: "2.17"})
+def test_the_newest_line_that_this_python_runs():
+    assert environment.core_version((3, 11)) == "2.19"
+    assert environment.core_version((3, 99)) == environment.LOCKS[-1][0]
+    with pytest.raises(environment.EnvironmentFailed, match=r"Python 3\.10 is too old(.|\n)*Fix"):
+        environment.core_version((3, 10))
+
+
+def test_the_former_setting_warns():
+    warning = environment.former_setting_warning({environment.FORMER_SETTING: "2.16"})
+    assert "2.16 has no effect" in warning and "Python 3.9" in warning
+    assert environment.former_setting_warning({}) == ""
+    assert environment.former_setting_warning({environment.FORMER_SETTING: environment.core_version()}) == ""
