@@ -57,12 +57,20 @@ NOTE = "Kept by Ansible; changes are lost."
 
 
 def _engine():
+    from ansible.module_utils.sauvegarde import (  # noqa: F401 - see above
+        catalog,
+        config,
+        errors,
+    )
     from ansible.module_utils.sauvegarde.archive import (  # noqa: F401 - see above
+        archive_reader,
+        archive_writer,
         compression,
+        folder_compression,
+        ids,
         machine_identity,
         manifest,
         retention,
-        store,
     )
     from ansible.module_utils.sauvegarde.backup import (  # noqa: F401 - see above
         detached_job,
@@ -73,9 +81,16 @@ def _engine():
         table_locks,
         uncovered_databases,
     )
+    from ansible.module_utils.sauvegarde.offsite import (  # noqa: F401 - see above
+        credentials,
+        restic,
+    )
     from ansible.module_utils.sauvegarde.postgres import (  # noqa: F401 - see above
+        attachments,
         character_sets,
+        database_names,
         database_properties,
+        disk_guard,
         fingerprint,
         foreign_keys,
         index_search_path,
@@ -88,12 +103,16 @@ def _engine():
         journal,
         metrics,
         ping,
+        render,
     )
     from ansible.module_utils.sauvegarde.system import (  # noqa: F401 - see above
+        disk_space,
+        file_sync,
         git,
         installation,
         job_folders,
         lock,
+        private_directory,
         process,
         run_as,
         user_groups,
@@ -207,6 +226,14 @@ def _restore():
         split_files,
         sql_script,
         wrappers,
+    )
+
+
+def _targets():
+    from ansible.module_utils.sauvegarde.targets import (  # noqa: F401 - see above
+        side_database,
+        sqlite_target,
+        swap,
     )
 
 

@@ -13,7 +13,7 @@ import os
 import pwd
 from pathlib import Path
 
-from .archive import machine_identity, manifest, store
+from .archive import archive_reader, ids, machine_identity, manifest
 from .errors import SauvegardeError
 from .offsite import restic
 from .report import job_state
@@ -62,14 +62,14 @@ def _broken(job, identifier, host, where, path, why):
 
 def of_job(root, job, host, aside=False):
     """The entries of a job's folder, oldest first; with `aside` also those that were set aside as damaged."""
-    directory = store.job_directory(root, job)
+    directory = ids.job_directory(root, job)
     entries = []
-    for identifier in store.identifiers(directory):
+    for identifier in ids.list_ids(directory):
         path = directory / identifier
         try:
-            found = store.read(path)
+            found = archive_reader.read_manifest(path)
             if found["job"] != job:
-                raise store.damaged(path, "Its manifest is that of the job {}.".format(found["job"]))
+                raise archive_reader.damaged_error(path, "Its manifest is that of the job {}.".format(found["job"]))
             entries.append(entry(found, host, "local", path))
         except SauvegardeError as error:
             entries.append(_broken(job, identifier, host, "local", path, str(error)))
@@ -83,9 +83,9 @@ def of_job(root, job, host, aside=False):
 def reader(root, job):
     """The OS user that can read a job's archives: this process's own, or the folder's owner where root may not read it,
     as on NFS with root_squash."""
-    directory = store.job_directory(root, job)
+    directory = ids.job_directory(root, job)
     try:
-        store.identifiers(directory)
+        ids.list_ids(directory)
         return pwd.getpwuid(os.geteuid()).pw_name
     except PermissionError:
         if os.geteuid() != 0:

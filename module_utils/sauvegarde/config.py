@@ -14,19 +14,17 @@ import contextlib
 import json
 import os
 import pwd
-import re
 import shutil
 import time
 from pathlib import Path
 
-from .archive import retention
+from .archive import ids, retention
 from .errors import Locked, SauvegardeError
 from .offsite import credentials
 from .report import job_state
 from .system import lock
 
 CONFIGURATION = "/etc/sauvegarde"
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 DEFAULTS = {
     "timeout": 12 * 3600,  # every job ends by itself
     "nice": 10,
@@ -69,18 +67,9 @@ def _read(path, what, required):
     return found
 
 
-def check_name(name):
-    if not NAME.match(name):
-        raise SauvegardeError(
-            f"{name!r} cannot be a job's name.",
-            fix="Use letters, digits, '_', '-' and '.', beginning with one of the first three.",
-        )
-    return name
-
-
 def load(name, configuration=CONFIGURATION):
     """The job's settings with every default, checked; `configuration` says where they came from."""
-    path = Path(configuration) / "jobs" / (check_name(name) + ".json")
+    path = Path(configuration) / "jobs" / (ids.check_job_name(name) + ".json")
     job = dict(DEFAULTS, **_read(path, "job", REQUIRED))
     for key in ("offsite", "replaces"):
         if not isinstance(job[key], list):
@@ -95,7 +84,7 @@ def load(name, configuration=CONFIGURATION):
 
 
 def _repository_path(name, configuration):
-    return Path(configuration) / "offsite" / (check_name(name) + ".json")
+    return Path(configuration) / "offsite" / (ids.check_job_name(name) + ".json")
 
 
 def repository(name, configuration=CONFIGURATION):
@@ -154,7 +143,7 @@ def private(state, name="", user="root"):
 
 def forgetting(name, configuration=CONFIGURATION):
     """A repository that this host keeps for others, with their retention (offsite.forget_for_others)."""
-    path = Path(configuration) / "forget" / (check_name(name) + ".json")
+    path = Path(configuration) / "forget" / (ids.check_job_name(name) + ".json")
     return _read(path, "repository to tidy", ("name", "repository", "password", "user", "state"))
 
 
@@ -202,7 +191,7 @@ def leftovers(described, copied_to, states, manifests, configuration=CONFIGURATI
 
 def _folders(path):
     try:
-        return [each for each in Path(path).iterdir() if NAME.match(each.name) and each.is_dir()]
+        return [each for each in Path(path).iterdir() if ids.is_job_name(each.name) and each.is_dir()]
     except FileNotFoundError:
         return []
 

@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 
 from sample_site import interpreter, manage
-from sauvegarde.archive import store
+from sauvegarde.archive import ids
 from sauvegarde.django import site
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
 
@@ -130,5 +130,5 @@ def migrate(one, two, folder, path="", **values):
     spec.update(connection=told["connection"], server_directory=told["server_directory"], **values)
     spec = migration_run.settled(spec)
     return migration_run.fill(
-        spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
+        spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
     )

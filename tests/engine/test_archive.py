@@ -14,11 +14,11 @@ from pathlib import Path
 
 import conftest
 import pytest
-from sauvegarde.archive import manifest, store
+from sauvegarde.archive import archive_reader, archive_writer, ids, manifest
 from sauvegarde.backup import kinds
 from sauvegarde.errors import Damaged, SauvegardeError
 from sauvegarde.postgres import fingerprint
-from sauvegarde.system import process
+from sauvegarde.system import disk_space, process
 
 
 @pytest.fixture()
@@ -63,8 +63,8 @@ def test_round_trip(made, source, tmp_path):
     found = kinds.verify(made)
     assert found["fingerprint"]["tables"]['"offers"']["rows"] == 3000
     assert found["fingerprint"]["sequences"] == {"offers": [3000, True]}
-    store.expand(made, tmp_path / "plain")
-    assert store.verify_plain(tmp_path / "plain") == found
+    archive_reader.expand(made, tmp_path / "plain")
+    assert archive_reader.verify_plain(tmp_path / "plain") == found
     restored = sqlite3.connect(str(tmp_path / "plain" / "database.sqlite3"))
     original = sqlite3.connect(str(source))
     try:
@@ -136,7 +136,7 @@ def test_one_bit_flipped(made, name, place, tmp_path):
     data[int(len(data) * place)] ^= 4
     path.write_bytes(bytes(data))
     refused(kinds.verify, made)
-    refused(store.expand, made, tmp_path / "plain")
+    refused(archive_reader.expand, made, tmp_path / "plain")
     assert not (tmp_path / "plain").exists()
 
 
@@ -148,44 +148,44 @@ def test_a_zstd_file_with_something_appended(made):
 
 
 def test_plain_form_damaged(made, tmp_path):
-    store.expand(made, tmp_path / "plain")
+    archive_reader.expand(made, tmp_path / "plain")
     path = tmp_path / "plain" / "database.sqlite3"
     data = bytearray(path.read_bytes())
     data[5000] ^= 1
     path.write_bytes(bytes(data))
-    refused(store.verify_plain, tmp_path / "plain")
+    refused(archive_reader.verify_plain, tmp_path / "plain")
 
 
 def test_manifest_empty_deleted_forged(made):
     path = made / "manifest.json"
     text = path.read_text(encoding="utf-8")
     path.write_text("")
-    refused(store.read, made)
+    refused(archive_reader.read_manifest, made)
     path.unlink()
-    refused(store.read, made)
+    refused(archive_reader.read_manifest, made)
     forged = json.loads(text)
     forged["files"][0]["path"] = "../../../etc/passwd"
     forged["checksum"] = manifest.checksum(forged)
     path.write_text(json.dumps(forged))
-    refused(store.read, made, match="damaged")
+    refused(archive_reader.read_manifest, made, match="damaged")
     other = json.loads(text)
     other["id"] = "20000101T000000Z"
     path.write_text(manifest.dumps(other))
-    refused(store.read, made)
-    aside = store.quarantine(made)
+    refused(archive_reader.read_manifest, made)
+    aside = archive_writer.quarantine(made)
     assert aside.name == ".damaged-" + made.name
-    assert store.identifiers(made.parent) == []
+    assert ids.list_ids(made.parent) == []
 
 
 def test_files_added_missing_or_linked(made, tmp_path):
     (made / "more").write_text("x")
-    refused(store.read, made, match="damaged")
+    refused(archive_reader.read_manifest, made, match="damaged")
     (made / "more").unlink()
     data = made / "database.sqlite3.zst"
     data.rename(tmp_path / "moved")
-    refused(store.read, made)
+    refused(archive_reader.read_manifest, made)
     data.symlink_to(tmp_path / "moved")
-    refused(store.read, made)
+    refused(archive_reader.read_manifest, made)
 
 
 def test_labels_never_go_back(source, repository):
@@ -194,10 +194,10 @@ def test_labels_never_go_back(source, repository):
     second = kinds.back_up(job(source), repository, now=now)["id"]
     third = kinds.back_up(job(source), repository, now=now - 7200)
     assert first < second < third["id"]
-    assert third["started"] < store.moment(now)
-    store.quarantine(repository / "demo" / third["id"])
+    assert third["started"] < archive_writer.timestamp(now)
+    archive_writer.quarantine(repository / "demo" / third["id"])
     assert kinds.back_up(job(source), repository, now=now - 7200)["id"] > third["id"]
-    assert all(re.match(r"\d{8}T\d{6}Z$", each) for each in store.identifiers(repository / "demo"))
+    assert all(re.match(r"\d{8}T\d{6}Z$", each) for each in ids.list_ids(repository / "demo"))
 
 
 def test_planted_links(source, repository, tmp_path):
@@ -231,7 +231,7 @@ def test_a_folder_that_others_can_enter(source, repository):
 
 
 def test_nothing_is_overwritten(repository):
-    with store.Stage(repository, "demo", "sqlite") as stage:
+    with archive_writer.Stage(repository, "demo", "sqlite") as stage:
         stage.create("a").close()
         with pytest.raises(FileExistsError):
             stage.create("a")
@@ -242,7 +242,7 @@ def test_nothing_is_overwritten(repository):
 
 
 def test_debris_of_a_killed_run(source, repository):
-    stage = store.Stage(repository, "demo", "sqlite")
+    stage = archive_writer.Stage(repository, "demo", "sqlite")
     stage.__enter__()  # never left: as if it had been killed
     with stage.writer("a") as target:
         target.write(b"x" * 1000)
@@ -256,7 +256,7 @@ def test_debris_of_a_killed_run(source, repository):
 KILLED = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from sauvegarde import kinds
+from sauvegarde.backup import kinds
 while True:
     kinds.back_up({"name": "demo", "kind": "sqlite", "path": sys.argv[2]}, sys.argv[3])
 """
@@ -266,16 +266,16 @@ def test_killed_at_any_moment(source, repository):
     """Whatever is there under a published name is whole, each of 20 times."""
     dice, usual = random.Random(7), None
     for _ in range(20):
-        start, before = time.monotonic(), len(store.identifiers(repository / "demo"))
+        start, before = time.monotonic(), len(ids.list_ids(repository / "demo"))
         child = subprocess.Popen([sys.executable, "-c", KILLED, conftest.ENGINE, str(source), str(repository)])
         if usual is None:  # the first one shows how long it takes on this machine
-            while len(store.identifiers(repository / "demo")) == before:
+            while len(ids.list_ids(repository / "demo")) == before:
                 time.sleep(0.01)
             usual = time.monotonic() - start
         time.sleep(usual * 1.5 * dice.random())
         child.send_signal(signal.SIGKILL)
         child.wait()
-    published = store.identifiers(repository / "demo")
+    published = ids.list_ids(repository / "demo")
     assert published
     for identifier in published:
         kinds.verify(repository / "demo" / identifier)
@@ -294,14 +294,14 @@ def small_disk(tmp_path):
 def test_disk_full(source, small_disk, monkeypatch):
     with pytest.raises(SauvegardeError, match="Not enough space"):
         kinds.back_up(job(source), small_disk)
-    monkeypatch.setattr(store, "require_space", lambda *_: None)  # as when another one fills the disk meanwhile
+    monkeypatch.setattr(disk_space, "require_space", lambda *_: None)  # as when another one fills the disk meanwhile
     with pytest.raises(SauvegardeError):
         kinds.back_up(job(source), small_disk)
     assert names(small_disk / "demo") == []
 
 
 def test_disk_full_while_expanding(made, small_disk):
-    error = refused(store.expand, made, small_disk / "plain", code=1, match="full")
+    error = refused(archive_reader.expand, made, small_disk / "plain", code=1, match="full")
     assert "No space left" in error.why
     assert not (small_disk / "plain").exists()
 
@@ -311,7 +311,7 @@ def test_a_compressor_that_fails(repository, monkeypatch, tmp_path):
     false.write_text("#!/bin/sh\nhead -c 10 >/dev/null\necho 'sorry, no' >&2\nexit 3\n")
     false.chmod(0o755)
     monkeypatch.setattr(process, "find", lambda name: str(false))
-    with store.Stage(repository, "demo", "sqlite") as stage:
+    with archive_writer.Stage(repository, "demo", "sqlite") as stage:
         with pytest.raises((SauvegardeError, BrokenPipeError)) as caught, stage.writer("a") as target:
             for _ in range(100):
                 target.write(b"x" * 100000)
@@ -323,7 +323,7 @@ def test_a_compressor_that_fails(repository, monkeypatch, tmp_path):
 
 
 def test_many_small_files(repository):
-    with store.Stage(repository, "demo", "sqlite") as stage:
+    with archive_writer.Stage(repository, "demo", "sqlite") as stage:
         paths = [f"-dump/{number}" for number in range(450)]
         (stage.path / "-dump").mkdir()
         for path in paths:
@@ -334,10 +334,10 @@ def test_many_small_files(repository):
         found = stage.publish({**part, "warnings": []})
     assert len(found["files"]) == 450
     path = repository / "demo" / found["id"]
-    assert store.verify(path, workers=3)["id"] == found["id"]
+    assert archive_reader.verify(path, workers=3)["id"] == found["id"]
     name = Path(path / "-dump" / "333.zst")
     data = bytearray(name.read_bytes())
     data[-1] ^= 1
     name.write_bytes(bytes(data))
-    error = refused(store.verify, path)
+    error = refused(archive_reader.verify, path)
     assert "-dump/333" in error.why

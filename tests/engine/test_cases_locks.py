@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import wait_until
-from sauvegarde.archive import store
+from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.postgres import fingerprint, postgres_server
 from sauvegarde.restore import restore_run
@@ -67,7 +67,7 @@ def test_a_statement_that_comes_between_is_given_way(cluster, database, reposito
 def restored(cluster, repository, manifest, tmp_path):
     """Restore the archive with stock tools and compare it."""
     plain = tmp_path / "plain"
-    store.expand(repository / "demo" / manifest["id"], plain)
+    archive_reader.expand(repository / "demo" / manifest["id"], plain)
     cluster.execute("DROP DATABASE IF EXISTS restored")
     cluster.execute("CREATE DATABASE restored TEMPLATE template0")
     try:

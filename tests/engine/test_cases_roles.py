@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sauvegarde import catalog
 from sauvegarde import config as settings
-from sauvegarde.archive import store
+from sauvegarde.archive import ids
 from sauvegarde.backup import uncovered_databases
 from sauvegarde.offsite import restic
 from sauvegarde.postgres import passwords
@@ -222,14 +222,14 @@ def test_an_account_that_is_still_to_come_is_no_problem(place):
 
 def test_archives_that_root_may_not_read_are_listed_as_their_owner(place, monkeypatch):
     owned(place / "job0", USER, 0o700)
-    identifiers = store.identifiers
+    identifiers = ids.list_ids
 
     def squashed(directory):
         if os.geteuid() == 0:
             raise PermissionError(13, "Permission denied", str(directory))
         return identifiers(directory)
 
-    monkeypatch.setattr(store, "identifiers", squashed)
+    monkeypatch.setattr(ids, "list_ids", squashed)
     owned(place / "job0" / "20260101T000000Z", USER, 0o700)
     (line,) = catalog.local(place, "here")
     assert (line["id"], line["verified"]) == ("20260101T000000Z", False)

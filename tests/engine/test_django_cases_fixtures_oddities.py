@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, text_of, write
-from sauvegarde.archive import store
+from sauvegarde.archive import ids
 from sauvegarde.django import data_load
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
@@ -134,7 +134,7 @@ def test_a_migration_names_them_before_anything_is_written(small, tmp_path, to):
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"))
 
     def fill(spec):
-        label = store.new_identifier(migration_run.restore_state.folder(spec["directory"]))
+        label = ids.new_id(migration_run.restore_state.folder(spec["directory"]))
         return migration_run.fill(spec, label, migration_plan.survey(two))
 
     with pytest.raises(SauvegardeError, match="nothing was written") as caught:

@@ -2,7 +2,7 @@
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, manage, shell
-from sauvegarde.archive import store
+from sauvegarde.archive import ids
 from sauvegarde.django import data_load
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
@@ -46,7 +46,7 @@ def test_a_profile_that_a_listener_makes_does_not_stop_a_migration(cluster, tmp_
     assert found["listeners"] == {"a.models.make_profile": 1}
     made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
     spec = migration_run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"]})
-    done = migration_run.fill(spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), found)
+    done = migration_run.fill(spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), found)
     assert done["proof"]["models"]["a.profile"]["rows"] == 2
     # Into a live database it is as with stock, which stops there.
     path = tmp_path / "data.json"

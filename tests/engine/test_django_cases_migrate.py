@@ -2,7 +2,7 @@
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, shell, text_of
-from sauvegarde.archive import store
+from sauvegarde.archive import ids
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import (
     file_target,
@@ -106,7 +106,7 @@ def migrate(cluster, one, two, tmp_path, labels=(), exclude=(), hidden="travel")
         migration_run.make_plan(spec, migration_source.look(one, None, "", list(labels), False, ABOUT, exclude))
     )
     found = migration_plan.survey(two, labels, exclude)
-    done = migration_run.fill(spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), found)
+    done = migration_run.fill(spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), found)
     return told, done, two._replace(name=done["side"])
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, shell, text_of
-from sauvegarde.archive import store
+from sauvegarde.archive import ids
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
 from small_site import Small
 
@@ -75,7 +75,7 @@ def migrate(cluster, one, two, tmp_path):
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec = migration_run.settled(dict(spec, connection=cluster.values, server_directory=str(tmp_path / "server")))
     return migration_run.fill(
-        spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
+        spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
     )
 
 

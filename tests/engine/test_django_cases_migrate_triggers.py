@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, write
-from sauvegarde.archive import store
+from sauvegarde.archive import ids
 from sauvegarde.django import data_load, site
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
@@ -128,7 +128,7 @@ def prepared(small, one, two, tmp_path, labels=()):
 
 
 def filled(spec, found):
-    return migration_run.fill(spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), found)
+    return migration_run.fill(spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), found)
 
 
 @pytest.mark.parametrize("to", ["pg", "sqlite"])

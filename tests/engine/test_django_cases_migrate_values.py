@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 from sample_site import ENVIRONMENTS, interpreter, shell, text_of, write
-from sauvegarde.archive import store
+from sauvegarde.archive import ids
 from sauvegarde.django import data_load, fixture_fingerprint, site
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
@@ -79,7 +79,7 @@ def migrate(small, one, two, tmp_path, **values):
     spec = migration_run.settled(spec)
     told = migration_plan.lines(migration_run.make_plan(spec, migration_source.look(one, None, "", [], False, ABOUT)))
     done = migration_run.fill(
-        spec, store.new_identifier(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
+        spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
     )
     return "\n".join(told), done, two._replace(name=done["side"])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of
-from sauvegarde.archive import store
+from sauvegarde.archive import archive_reader, ids
 from sauvegarde.backup import kinds
 from sauvegarde.django import masking, site
 from sauvegarde.errors import SauvegardeError
@@ -93,7 +93,7 @@ def specification(where, tmp_path, **values):
 def fill(where, made, tmp_path, **values):
     """(the run's final state, the site on its side database)."""
     spec = migration_run.settled(specification(where, tmp_path, path=made["path"], **values))
-    identifier = store.new_identifier(migration_run.restore_state.folder(spec["directory"]))
+    identifier = ids.new_id(migration_run.restore_state.folder(spec["directory"]))
     done = migration_run.fill(spec, identifier, migration_plan.survey(where, spec["labels"]))
     return done, where._replace(name=done["side"])
 
@@ -195,7 +195,7 @@ def archived(where, root, **jobs):
     for name, values in jobs.items():
         (root / name).mkdir(mode=0o700, parents=True)
         path = root / name / kinds.back_up(dict(values, name=name, site=where._asdict()), str(root))["id"]
-        store.expand(path, root / (name + "-plain"))
+        archive_reader.expand(path, root / (name + "-plain"))
         made[name] = path, root / (name + "-plain")
     return made
 

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 from packages_site import TREES, Packages, fill
 from sample_site import ENVIRONMENTS, manage, shell, text_of
-from sauvegarde.archive import store
+from sauvegarde.archive import ids
 from sauvegarde.django import (
     data_dump,
     data_load,
@@ -114,7 +114,7 @@ def migrate(packages, one, kind, tmp_path, include=()):
     spec = migration_run.settled(spec)
     seen = migration_source.look(one, None, "", [], False, ABOUT, include=include)
     lines = migration_plan.lines(migration_run.make_plan(spec, seen))
-    identifier = store.new_identifier(migration_run.restore_state.folder(spec["directory"]))
+    identifier = ids.new_id(migration_run.restore_state.folder(spec["directory"]))
     done = migration_run.fill(spec, identifier, migration_plan.survey(two, include=include))
     return lines, packages.on(two, done["side"])
 

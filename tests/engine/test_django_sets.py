@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from sample_site import ENVIRONMENTS, differences, fingerprint, manage, shell, sites_of, text_of
-from sauvegarde.archive import store
+from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.django import data_load, fixture_sets
 from sauvegarde.errors import SauvegardeError
@@ -139,7 +139,7 @@ def test_a_link_in_the_sites_own_folder_leads_root_nowhere(sites, monkeypatch):
             path.unlink()
             path.symlink_to(secret)
 
-        monkeypatch.setattr(fixture_sets.data_dump.store, "sync", swap)
+        monkeypatch.setattr(fixture_sets.data_dump.file_sync, "sync", swap)
         fixture_sets.export(where, SETS[3:4], own, owner="nobody")
         assert path.is_symlink() and secret.owner() == "root"
         # Nor is it read through the link, which a diff would show.
@@ -237,7 +237,7 @@ def test_a_dumpdata_job_archives_what_can_be_loaded(sites, root, tmp_path, form)
     assert manifest["tools"]["django"]
     plain = tmp_path / "plain"
     plain.mkdir()
-    store.expand(path, plain)
+    archive_reader.expand(path, plain)
     data_load.load(target, [plain / f"data.{form}"], {})
     assert differences(manifest["fingerprint"], fingerprint(target)) == []
 

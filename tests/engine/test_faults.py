@@ -13,7 +13,7 @@ from pathlib import Path
 
 import conftest
 import pytest
-from sauvegarde.archive import store
+from sauvegarde.archive import archive_reader, ids
 from sauvegarde.backup import kinds
 from sauvegarde.errors import Damaged, Locked, LoginRefused, SauvegardeError
 from sauvegarde.postgres import fingerprint, postgres_server
@@ -288,7 +288,7 @@ def test_a_writer_during_the_dump(cluster, filled, repository, tmp_path):
     assert len({each["fingerprint"]["tables"]['"public"."offers"']["hash"] for each in manifests}) == 3
     for number, manifest in enumerate(manifests):
         plain = tmp_path / str(number)
-        store.expand(repository / "demo" / manifest["id"], plain)
+        archive_reader.expand(repository / "demo" / manifest["id"], plain)
         cluster.execute("CREATE DATABASE restored TEMPLATE template0")
         try:
             cluster.run("pg_restore", "--exit-on-error", "-d", "restored", plain / "dump")
@@ -364,7 +364,7 @@ def test_the_server_restarts_after_the_dump(cluster, filled, repository):
 KILLED = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from sauvegarde import kinds
+from sauvegarde.backup import kinds
 kinds.back_up(json.loads(sys.argv[2]), sys.argv[3])
 """
 
@@ -382,7 +382,7 @@ def test_killed_at_random_moments(cluster, filled, repository):
         time.sleep(usual * dice.random())
         child.send_signal(signal.SIGKILL)
         child.wait()
-    published = store.identifiers(repository / "demo")
+    published = ids.list_ids(repository / "demo")
     for identifier in published:
         kinds.verify(repository / "demo" / identifier)
     last = kinds.back_up(job(cluster, filled), repository)

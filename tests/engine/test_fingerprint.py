@@ -8,7 +8,7 @@ import subprocess
 import conftest
 import psycopg2
 import pytest
-from sauvegarde.archive import store
+from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.backup.kinds import globals as globals_kind
 from sauvegarde.postgres import database_properties, fingerprint, postgres_server
@@ -317,7 +317,7 @@ def test_commands_by_hand(cluster, database, repository, tmp_path, form):
     if form == "local":
         shutil.copytree(str(repository / "demo" / manifest["id"]), str(folder))
     else:
-        store.expand(repository / "demo" / manifest["id"], folder)
+        archive_reader.expand(repository / "demo" / manifest["id"], folder)
     cluster.execute(f"DROP DATABASE {name}")
     psql(cluster, manifest["restore_by_hand"][form], folder)
     sums = manifest["fingerprint"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import conftest
 import pytest
 from sauvegarde import catalog, config
-from sauvegarde.archive import store
+from sauvegarde.archive import archive_reader
 from sauvegarde.backup import pipeline
 from sauvegarde.errors import OK, Locked, NoRepository, Partial, SauvegardeError, WrongKey
 from sauvegarde.offsite import credentials, restic
@@ -69,7 +69,7 @@ def test_copied_checked_and_restored_by_restic_alone(host, tmp_path):
     assert "offsite_last_success_timestamp_seconds" in host.samples()
     back = tmp_path / "back"
     restic.restic(host.vault, ["restore", snapshot["snapshot"], "--target", str(back)], "x")
-    assert store.verify_plain(back)["id"] == label
+    assert archive_reader.verify_plain(back)["id"] == label
     assert not list(host.directory.glob(".*")), "the uncompressed form is gone"
 
 

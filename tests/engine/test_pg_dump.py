@@ -1,7 +1,7 @@
 """The pg_dump kind against a real server: what is in an archive, and that nothing less is ever published."""
 
 import pytest
-from sauvegarde.archive import store
+from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.postgres import fingerprint, postgres_server
 
@@ -55,8 +55,8 @@ def test_round_trip(cluster, filled, repository, tmp_path):
     manifest = kinds.back_up(job(cluster, filled), repository)
     path = repository / "demo" / manifest["id"]
     assert kinds.verify(path)["checksum"] == manifest["checksum"]
-    store.expand(path, tmp_path / "plain")
-    assert store.verify_plain(tmp_path / "plain")["id"] == manifest["id"]
+    archive_reader.expand(path, tmp_path / "plain")
+    assert archive_reader.verify_plain(tmp_path / "plain")["id"] == manifest["id"]
     sums = manifest["fingerprint"]
     assert sums["tables"]['"public"."offers"']["rows"] == 503
     assert sums["large_objects"]["rows"] == 2

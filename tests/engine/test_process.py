@@ -111,7 +111,7 @@ def test_children_die_with_a_killed_runner(tmp_path):
         pytest.skip("this util-linux's setpriv has no --pdeathsig (before 2.33)")
     note = tmp_path / "pid"
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from sauvegarde import process;"
+        "import sys; sys.path.insert(0, sys.argv[1]); from sauvegarde.system import process;"
         "p = process.start(['/bin/sleep', '300']); open(sys.argv[2], 'w').write(str(p.pid)); p.wait()"
     )
     runner = subprocess.Popen([sys.executable, "-c", script, conftest.ENGINE, str(note)])

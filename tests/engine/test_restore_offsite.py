@@ -11,12 +11,13 @@ from pathlib import Path
 
 import conftest
 import pytest
-from sauvegarde.archive import store
+from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError, WrongKey
 from sauvegarde.offsite import restic
 from sauvegarde.postgres import postgres_server
 from sauvegarde.restore import fetch, restore_run, restore_state
+from sauvegarde.system import disk_space
 from sauvegarde.targets import side_database
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
@@ -135,7 +136,7 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_looks_whole(database, vault,
             Path(f"{pack}.aside").replace(pack)
     again = fetch.from_restic(vault, directory, database)
     assert again["changed"] and not list(directory.glob("fetched/.partial-*"))
-    assert store.verify_plain(Path(again["archive"]["path"]))
+    assert archive_reader.verify_plain(Path(again["archive"]["path"]))
 
 
 def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_path, monkeypatch):
@@ -149,11 +150,11 @@ def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_pat
         directory = small / "restores"
         with pytest.raises(SauvegardeError, match="space"):
             fetch.from_restic(vault, directory, database)
-        monkeypatch.setattr(store, "require_space", lambda *_: None)
+        monkeypatch.setattr(disk_space, "require_space", lambda *_: None)
         # Old versions of restic end well all the same, with files that are cut short.
         with pytest.raises(SauvegardeError, match=r"no space left on device|is damaged"):
             fetch.from_restic(vault, directory, database)
-        assert not list(directory.glob("fetched/*")) and store.free_bytes(directory) > 20 * 2**20
+        assert not list(directory.glob("fetched/*")) and disk_space.free_bytes(directory) > 20 * 2**20
 
 
 def test_a_wrong_password_is_said_and_kept_nowhere(database, vault, tmp_path):

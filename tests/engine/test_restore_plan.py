@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from sauvegarde.archive import manifest, store
+from sauvegarde.archive import manifest
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.restore import restore_run
+from sauvegarde.system import disk_space
 
 
 @pytest.fixture()
@@ -110,7 +111,7 @@ def test_settings_that_make_no_sense(spec, values):
 
 def test_the_space_is_counted_where_it_will_be_used(spec, monkeypatch):
     asked = []
-    monkeypatch.setattr(store, "free_bytes", lambda path: asked.append(str(path)) or 0)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda path: asked.append(str(path)) or 0)
     assert obstacles(spec) and asked
 
 

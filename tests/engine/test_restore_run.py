@@ -14,7 +14,7 @@ from pathlib import Path
 import conftest
 import psycopg2
 import pytest
-from sauvegarde.archive import store
+from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.errors import Damaged, Locked, SauvegardeError
 from sauvegarde.postgres import database_names, postgres_server
@@ -24,6 +24,7 @@ from sauvegarde.restore import (
     restore_run,
     restore_state,
 )
+from sauvegarde.system import disk_space
 from sauvegarde.targets import side_database, swap
 
 LIVE = "-l'iv\"e $(id) é"
@@ -359,8 +360,8 @@ def test_a_writing_client_sees_a_short_gap_and_never_half_a_database(site, spec)
 SWAPPER = """
 import json, os, signal, sys, threading
 sys.path.insert(0, sys.argv[1])
-from sauvegarde import postgres
-from sauvegarde.restore import run, state
+from sauvegarde.postgres import postgres_server as postgres
+from sauvegarde.restore import restore_run as run, restore_state as state
 wanted, identifier, where, how = json.loads(sys.argv[2])
 renames = []
 def end():
@@ -480,7 +481,7 @@ def test_confirmation():
 
 
 def test_archive_must_be_whole_before_it_counts(site, spec, backup):
-    store.verify(backup)
+    archive_reader.verify(backup)
     sorted((backup / "dump").iterdir())[0].unlink()
     with pytest.raises(SauvegardeError) as told:
         restore_run.fill(spec)
@@ -501,7 +502,7 @@ def test_a_disk_that_fills_up_while_unpacking(site, spec, repository, small):
     with pytest.raises(SauvegardeError) as told:
         restore_run.fill(spec)
     assert "space" in str(told.value).lower()
-    assert not list(small.glob("**/archive")) and store.free_bytes(small) > 20 * 2**20, "the space is given back"
+    assert not list(small.glob("**/archive")) and disk_space.free_bytes(small) > 20 * 2**20, "the space is given back"
     assert databases(site) == [LIVE, "postgres"]
 
 

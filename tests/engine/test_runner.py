@@ -16,7 +16,7 @@ from pathlib import Path
 import conftest
 import pytest
 from sauvegarde import catalog, config
-from sauvegarde.archive import retention, store
+from sauvegarde.archive import archive_reader, ids, retention
 from sauvegarde.backup import pipeline
 from sauvegarde.errors import OK, Damaged, Locked, Partial, SauvegardeError, TimedOut
 from sauvegarde.report import job_state
@@ -83,7 +83,7 @@ class Host:
         return {line.split("{")[0].replace("sauvegarde_backup_", ""): float(line.rsplit(" ", 1)[1]) for line in lines}
 
     def labels(self):
-        return store.identifiers(self.directory)
+        return ids.list_ids(self.directory)
 
 
 @pytest.fixture()
@@ -274,7 +274,7 @@ def test_fifty_kills(host):
         process.communicate(timeout=30)
         # Every name that is there is a whole archive; the lock is free as soon as the last process is gone.
         for label in host.labels():
-            store.verify(host.directory / label)
+            archive_reader.verify(host.directory / label)
         assert host.labels()
         if process.returncode >= 0:  # whoever waited for the worker knows what it published
             published = host.labels()[-1] > newest
@@ -496,7 +496,7 @@ def test_unknown_jobs_and_broken_settings(host):
 def test_a_job_is_at_home_with_its_user(host):
     """What libpq and git look for in root's home they may not even look for."""
     script = LAUNCHER.replace("from sauvegarde.backup.pipeline import main; sys.exit(main())", "") + (
-        "import json, os; from sauvegarde import jobs; jobs.become('nobody'); print(json.dumps(dict(os.environ)))"
+        "import json, os; from sauvegarde import config; config.become('nobody'); print(json.dumps(dict(os.environ)))"
     )
     given = {"PATH": "/usr/bin", "HOME": "/root", "USER": "root", "LOGNAME": "root", "TZ": "UTC"}
     roots = {"MAIL": "/var/mail/root", "SUDO_USER": "me", "XDG_CONFIG_HOME": "/root/.config", "GIT_DIR": "/root"}

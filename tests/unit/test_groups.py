@@ -7,9 +7,8 @@ import stat
 from types import SimpleNamespace
 
 import pytest
-from sauvegarde.archive import store
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.system import user_groups
+from sauvegarde.system import private_directory, user_groups
 
 ADA = SimpleNamespace(pw_name="ada", pw_uid=5001, pw_gid=5001)
 BOB = SimpleNamespace(pw_name="bob", pw_uid=5002, pw_gid=5002)
@@ -49,9 +48,9 @@ def test_a_place_is_looked_at_before_it_is_made(monkeypatch, tmp_path):
     tmp_path.chmod(0o775)
     monkeypatch.setattr(user_groups, "_is_private", lambda uid, gid: False)
     with pytest.raises(SauvegardeError, match="not private"):
-        store.check_place(tmp_path / "runs")
+        private_directory.check_private_if_present(tmp_path / "runs")
     monkeypatch.setattr(user_groups, "_is_private", lambda uid, gid: True)
-    store.check_place(tmp_path / "runs")
+    private_directory.check_private_if_present(tmp_path / "runs")
     (tmp_path / "runs").mkdir(mode=0o755)
     with pytest.raises(SauvegardeError, match="not private"):
-        store.check_place(tmp_path / "runs")
+        private_directory.check_private_if_present(tmp_path / "runs")

@@ -15,7 +15,7 @@ MODULES = str(Path(__file__).resolve().parents[2] / "module_utils")
 HOLDER = f"""
 import sys, time
 sys.path.insert(0, {MODULES!r})
-from sauvegarde import lock, process
+from sauvegarde.system import lock, process
 with lock.hold(sys.argv[1], "The job x"):
     child = process.start(["sleep", "60"], group=True) if "child" in sys.argv else None
     print(child.pid if child else 0, flush=True)

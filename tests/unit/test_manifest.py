@@ -89,7 +89,7 @@ PUBLISHED = Path(__file__).parents[2] / "docs" / "manifest.schema.json"
 
 
 def test_the_schema_is_published():
-    """After a change: PYTHONPATH=module_utils python3 -c "import json; from sauvegarde import manifest;
+    """After a change: PYTHONPATH=module_utils python3 -c "import json; from sauvegarde.archive import manifest;
     print(json.dumps(manifest.SCHEMA, indent=2, ensure_ascii=False))" > docs/manifest.schema.json"""
     assert json.loads(PUBLISHED.read_text()) == manifest.SCHEMA
 

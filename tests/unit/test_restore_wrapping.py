@@ -239,7 +239,7 @@ def test_an_archive_in_tar_reaches_nothing_outside(tmp_path):
 
 def test_a_bomb_fills_no_disk(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(gzip.compress(b"PGDMP" + b"\0" * (80 << 20), 9))
-    monkeypatch.setattr(dump_file.store, "free_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(dump_file.disk_space, "free_bytes", lambda _: 1 << 20)
     with pytest.raises(SauvegardeError) as told:
         dump_file.prepare(dump_file.detect(tmp_path / "file"), tmp_path)
     assert "too little space" in str(told.value) and (tmp_path / "dump").stat().st_size < 40 << 20

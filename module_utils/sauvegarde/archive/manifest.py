@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import Damaged, SauvegardeError
 from ..report import job_state
+from . import ids
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -152,10 +153,10 @@ SCHEMA = {
         "format": {"const": FORMAT, "description": "Version of this format."},
         "id": {
             "type": "string",
-            "pattern": r"^\d{8}T\d{6}Z$",
+            "pattern": f"^{ids.ID_PATTERN}$",
             "description": "UTC label of the archive; later archives of a job have greater labels.",
         },
-        "job": {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"},
+        "job": {"type": "string", "pattern": f"^{ids.JOB_NAME_PATTERN}$"},
         "kind": {"type": "string", "pattern": "^[a-z_]+$"},
         "tool": {
             "type": "object",

@@ -5,14 +5,13 @@ the rule up. Periods are UTC's, as the labels are. Only archives that are known 
 stays whatever the settings, and nothing goes while one archive is damaged.
 """
 
-import datetime
 import time
 
 from ..errors import Damaged, SauvegardeError
+from . import ids
 
 RULES = ("last", "daily", "weekly", "monthly", "yearly")
 DEFAULT = {"last": 3, "daily": 7, "weekly": 4, "monthly": 12, "yearly": 0, "minimum": 1}
-_LABEL = "%Y%m%dT%H%M%SZ"
 _AHEAD = 86400  # seconds that a clock may be put forward, and back again, without a word
 
 
@@ -34,13 +33,8 @@ def policy(values=None):
     return whole
 
 
-def label(seconds):
-    """The label that an archive of that time (seconds since the epoch) has."""
-    return time.strftime(_LABEL, time.gmtime(seconds))
-
-
 def _period(rule, identifier):
-    moment = datetime.datetime.strptime(identifier, _LABEL)
+    moment = ids.parse_id(identifier)
     if rule == "daily":
         return moment.strftime("%Y-%m-%d")
     if rule == "weekly":
@@ -86,7 +80,7 @@ def plan(labels, values=None):
 
 def from_the_future(labels):
     """The labels, in their order, that are more than a day ahead of this host's clock."""
-    now = label(time.time() + _AHEAD)
+    now = ids.format_id(time.time() + _AHEAD)
     return [each for each in labels if each > now]
 
 

@@ -30,7 +30,7 @@ import traceback
 from pathlib import Path
 
 from .. import VERSION, catalog, config
-from ..archive import manifest, retention, store
+from ..archive import archive_reader, archive_writer, ids, manifest, retention
 from ..errors import OK, Cancelled, Damaged, Partial, SauvegardeError, TimedOut
 from ..offsite import credentials, restic
 from ..report import (
@@ -171,7 +171,7 @@ def _summary(made):
 
 
 def _directory(job):
-    return store.job_directory(job["root"], job["name"])
+    return ids.job_directory(job["root"], job["name"])
 
 
 def _offsite(job, repository, steps):
@@ -215,14 +215,14 @@ def verify(job):
 
     directory = _directory(job)
     lines = []
-    for label in store.identifiers(directory):
+    for label in ids.list_ids(directory):
         try:
             kinds.verify(directory / label)
             lines.append({"id": label, "verified": True, "problem": ""})
         except SauvegardeError as error:
             if not isinstance(error, Damaged):
                 raise
-            aside = store.quarantine(directory / label)
+            aside = archive_writer.quarantine(directory / label)
             lines.append({"id": label, "verified": False, "problem": f"{error}\nSet aside as {aside}."})
     return lines
 
@@ -341,13 +341,13 @@ def _published(job, before):
     new = [label for label in _labels(job) if label > before]
     with contextlib.suppress(SauvegardeError):
         for label in new[-1:]:
-            return _summary(store.read(_directory(job) / label))
+            return _summary(archive_reader.read_manifest(_directory(job) / label))
     return None
 
 
 def _labels(job):
     try:
-        return store.identifiers(_directory(job))
+        return ids.list_ids(_directory(job))
     except OSError:  # somebody has taken the folder from the job's user, which the run itself has told
         return []
 

@@ -12,9 +12,9 @@ import stat
 import threading
 from pathlib import Path
 
-from ..archive import store
+from ..archive.compression import FIXTURE_LEVEL, compress_command
 from ..errors import SauvegardeError
-from ..system import process
+from ..system import file_sync, process
 from . import data_load, fixture_stream
 from .fixture_fingerprint import Count, Fingerprint
 from .leak_scan import Scanner
@@ -245,7 +245,7 @@ def replaced(path, mode=0o600):
             os.fchmod(target.fileno(), mode)
             os.fsync(target.fileno())
         temporary.rename(path)
-        store.sync(path.parent)
+        file_sync.sync(path.parent)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
@@ -265,7 +265,7 @@ def compressed(target, compression):
         with lzma.LZMAFile(target, "wb") as sink:
             yield sink
     else:
-        zstd = process.start([process.find("zstd"), "-qc", "-3"], stdin=process.PIPE, stdout=target.fileno())
+        zstd = process.start([*compress_command(FIXTURE_LEVEL), "-c"], stdin=process.PIPE, stdout=target.fileno())
         with zstd:
             yield zstd.stdin
             zstd.stdin.close()

@@ -8,11 +8,12 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from ..archive import store
+from ..archive import ids
 from ..backup import kinds
 from ..backup.kinds import sqlite
 from ..errors import SauvegardeError
 from ..restore import restore_run, restore_state
+from ..system import disk_space, private_directory
 from ..targets import sqlite_target
 
 _SAFETY = "safety"
@@ -43,7 +44,7 @@ def look(spec, tables):
         "live": live,
         "kept": sqlite_target.kept(str(path)),
         "obstacles": _obstacles(path),
-        "free": store.free_bytes(path.parent) if path.parent.is_dir() else 0,
+        "free": disk_space.free_bytes(path.parent) if path.parent.is_dir() else 0,
     }
 
 
@@ -51,7 +52,7 @@ def _obstacles(path):
     if not path.parent.is_dir():
         return [f"The folder {path.parent} does not exist."]
     try:
-        store.check_place(sqlite_target.directory(str(path)))
+        private_directory.check_private_if_present(sqlite_target.directory(str(path)))
     except SauvegardeError as error:
         return [str(error)]
     return []
@@ -111,7 +112,7 @@ def reserve(spec):
             restore_state.change(directory, each["id"], status=restore_state.KILLED)
     for path in sqlite_target.leftovers(spec["database"]):
         sqlite_target.drop(path)
-    identifier = store.new_identifier(directory)
+    identifier = ids.new_id(directory)
     name = sqlite_target.side(spec["database"], identifier)
     with restore_state.State(
         directory, identifier, database=spec["database"], side=name, mode="swap", path=spec["path"], mark=spec["mark"]

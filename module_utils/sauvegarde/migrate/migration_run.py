@@ -8,7 +8,7 @@ import contextlib
 import time
 from pathlib import Path
 
-from ..archive import store
+from ..archive import archive_reader, compression, ids
 from ..backup import kinds
 from ..django import (
     data_dump,
@@ -60,7 +60,7 @@ def settled(spec):
     data_load.options({"policy": found["policy"]})  # before anything is made
     if found["path"] and found["mark"] is None:
         choice = [found["labels"], found["exclude"], found["include"]]
-        found["mark"] = [found["path"], store.read(found["path"])["id"], *choice]
+        found["mark"] = [found["path"], archive_reader.read_manifest(found["path"])["id"], *choice]
     return found
 
 
@@ -89,7 +89,7 @@ def start(spec, said, check=False):
             if each["mark"] == spec["mark"]:
                 return dict(each, started_now=False)
             raise Locked(f"Another migration into {database} is running on this host.", "", "Wait for its end.")
-    identifier = store.new_identifier(directory)
+    identifier = ids.new_id(directory)
     return detached_restore.launch(
         directory, identifier, lambda given, identifier: fill(given, identifier, found), spec
     )
@@ -248,7 +248,7 @@ def _taken(found, left_out, manifest):
 
 def _data(spec, manifest):
     """The carried archive's fixture."""
-    return Path(spec["path"]) / (manifest["source"]["file"] + store.SUFFIX)
+    return Path(spec["path"]) / (manifest["source"]["file"] + compression.SUFFIX)
 
 
 def _notes(proven, skipped, loaded):

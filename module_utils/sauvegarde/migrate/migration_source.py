@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg2
 
-from ..archive import manifest, store
+from ..archive import archive_reader, compression, ids, manifest
 from ..backup import kinds
 from ..backup.kinds import sqlite
 from ..django import data_dump, masking, masking_report
@@ -203,7 +203,7 @@ def make(where, root, values, about, progress=kinds.silent):
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock.hold(root / (JOB + ".lock"), "A migration out of this host"))
         old = [each for each in root.parent.glob(_FETCHED) if _is_old(each)]
-        left = [*(folder / each for each in store.identifiers(folder)), *Path(_PLACE).glob(_PREFIX + "*")]
+        left = [*(folder / each for each in ids.list_ids(folder)), *Path(_PLACE).glob(_PREFIX + "*")]
         for each in left + old:
             shutil.rmtree(str(each))
         if about["path"]:
@@ -281,10 +281,10 @@ def _fixtures(where, given, about):
     path = Path(about["path"])
     names = [each["path"] for each in given["files"]]
     if (path / names[0]).exists():
-        store.verify_plain(path)
+        archive_reader.verify_plain(path)
     else:
         kinds.verify(path)
-        names = [name + store.SUFFIX for name in names]
+        names = [name + compression.SUFFIX for name in names]
     yield where, [str(path / name) for name in names]
 
 
@@ -295,9 +295,9 @@ def _sqlite(where, given, about):
         plain = Path(folder) / "archive"
         if (Path(about["path"]) / sqlite.FILE).exists():
             shutil.copytree(str(about["path"]), str(plain))
-            store.verify_plain(plain)
+            archive_reader.verify_plain(plain)
         else:
-            store.expand(about["path"], plain)
+            archive_reader.expand(about["path"], plain)
         give()
         yield where._replace(name=str(plain / sqlite.FILE)), None
 

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import psycopg2
 from psycopg2 import sql
 
-from ..archive import store
+from ..archive import ids
 from ..backup import kinds
 from ..errors import SauvegardeError
 from ..postgres import database_names, database_properties, postgres_server
 from ..restore import restore_run, restore_state
+from ..system import disk_space
 from ..targets import side_database, swap
 
 _SAFETY = "safety"
@@ -90,7 +91,7 @@ def look(spec, tables):
             "live": live,
             "kept": swap.kept(connection, spec["database"]),
             "obstacles": swap.obstacles(connection, spec["database"]) + _role(connection, spec),
-            "free": store.free_bytes(restore_state.folder(spec["directory"])),
+            "free": disk_space.free_bytes(restore_state.folder(spec["directory"])),
         }
 
 
@@ -168,7 +169,7 @@ def reserve(spec):
     directory = restore_state.folder(spec["directory"])
     restore_run.give_up(directory, spec)
     restore_run.clean(restore_run.settled({key: spec[key] for key in ("connection", "database", "directory", "path")}))
-    identifier = store.new_identifier(directory)
+    identifier = ids.new_id(directory)
     name = database_names.side(spec["database"], identifier)
     with restore_state.State(
         directory, identifier, database=spec["database"], side=name, mode="swap", path=spec["path"], mark=spec["mark"]

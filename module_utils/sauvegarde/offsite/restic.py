@@ -22,24 +22,17 @@ import tempfile
 import time
 from urllib.parse import unquote
 
-from .. import config
-from ..archive import (
-    machine_identity,
-    manifest,
-    retention,
-    store,
-)
+from ..archive import archive_reader, ids, machine_identity, manifest, retention
 from ..errors import Locked, NoRepository, SauvegardeError, WrongKey, class_of
 from ..report.journal import redact
-from ..system import process
+from ..system import disk_space, process
 from . import credentials
 
 TAG = "sauvegarde"
-STAGE = ".partial-offsite"  # a name that archive.clean removes
+STAGE = ".partial-offsite"  # a name that archive_writer.remove_partial removes
 COMPRESSES = (0, 14)
 _PATIENCE, _PAUSE = 900, 10  # seconds to wait for another's lock on the repository, and between two tries
 _LOOKS = 4  # a second apart, at a repository that somebody else may be making
-_LABEL = re.compile(r"\d{8}T\d{6}Z\Z")
 _RETRIES = 8  # about half a minute: enough for a network's hiccup
 # A user's name may have an @ of its own: the last one before the host counts.
 _SFTP = re.compile(r"sftp:(?P<url>//)?(?:(?P<user>[^/:]+)@)?(?P<host>\[[^\]]+\]|[^@/:]+)(?::(?P<port>\d+)(?=/))?[:/]")
@@ -236,7 +229,7 @@ def _tagged(repository, host, job):
     for line in json.loads(text) or []:
         pairs = [tag.split("=", 1) for tag in line.get("tags") or [] if "=" in tag]
         tags = dict(pairs)
-        if not config.NAME.match(tags.get("job", "")) or not _LABEL.match(tags.get("id", "")):
+        if not ids.is_job_name(tags.get("job", "")) or not ids.is_id(tags.get("id", "")):
             continue
         if job in (None, tags["job"]):
             entry = {"snapshot": line["id"], "host": line["hostname"], "time": line["time"]}
@@ -301,9 +294,9 @@ def _claim(identities, job, directory):
     system of each archive by its label.
     """
     systems = {}
-    for label in store.identifiers(directory):
+    for label in ids.list_ids(directory):
         with contextlib.suppress(SauvegardeError):  # one that is damaged says so when it is copied
-            systems[label] = identities.of(store.read(directory / label))
+            systems[label] = identities.of(archive_reader.read_manifest(directory / label))
     identities.own.update(systems.values(), map(str, job.get("replaces") or []))
     return systems
 
@@ -359,9 +352,9 @@ def _copy(repository, job, path, system="", former=()):
     stage = directory / STAGE
     shutil.rmtree(str(stage), ignore_errors=True)
     try:
-        found = store.read(path)
-        store.require_space(directory, found["bytes"])
-        store.expand(path, stage)
+        found = archive_reader.read_manifest(path)
+        disk_space.require_space(directory, found["bytes"])
+        archive_reader.expand(path, stage)
         tags = [TAG, "job={}".format(job["name"]), f"id={path.name}", "kind={}".format(job["kind"])]
         system = system or machine_identity.of_manifest(found)
         tags += [f"system={system}"] if system else []
@@ -384,7 +377,7 @@ def synchronise(repository, job, notify, known=False):
 
     Returns {id, copied: labels, added_bytes, forgotten: labels}. Raises on any error; what was copied before it stays.
     """
-    directory = store.job_directory(job["root"], job["name"])
+    directory = ids.job_directory(job["root"], job["name"])
     notify("offsite", repository=repository["name"])
     ensure(repository, known)
     identities = machine_identity.Identities(job["state"])
@@ -393,7 +386,7 @@ def synchronise(repository, job, notify, known=False):
     there = sorted({line["id"] for line in own})
     newest = max(set(there).difference(retention.from_the_future(there)), default="")
     copied = {}
-    for label in store.identifiers(directory):
+    for label in ids.list_ids(directory):
         if label > newest and label not in there:
             notify("offsite_copy", repository=repository["name"], id=label)
             system = systems.get(label, identities.machine)

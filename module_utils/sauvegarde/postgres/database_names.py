@@ -6,9 +6,10 @@ PostgreSQL cuts a name at 63 bytes without a word, so a long name is shortened h
 import hashlib
 import re
 
+from ..archive import ids
+
 LONGEST = 63
-ID = re.compile(r"\d{8}T\d{6}Z")
-_MADE = re.compile(r"^(?P<base>.*)__(?P<kind>restore|before)_(?P<id>\d{8}T\d{6}Z)$", re.DOTALL)
+_MADE = re.compile(r"^(?P<base>.*)__(?P<kind>restore|before)_(?P<id>" + ids.ID_PATTERN + r")$", re.DOTALL)
 _ROOM = LONGEST - len("__restore_20260101T000000Z")
 
 

@@ -8,8 +8,8 @@ import os
 import threading
 from pathlib import Path
 
-from ..archive import store
 from ..errors import SauvegardeError
+from ..system import disk_space
 
 _TICK = 0.2  # seconds; what is kept free must last longer at any speed that disks have
 _MOST = 512 * 1024 * 1024
@@ -36,7 +36,7 @@ def guarded(paths, stop):
     def watch():
         while not ended.wait(_TICK):
             for path in paths:
-                if store.free_bytes(path) < kept_free(path):
+                if disk_space.free_bytes(path) < kept_free(path):
                     scarce[:] = [path]
                     stop()
 

@@ -1,12 +1,11 @@
 """Which archive: the newest, one by its id, or the one that a moment had; from the catalog's entries."""
 
 import calendar
-import re
 import time
 
+from ..archive import ids
 from ..errors import SauvegardeError
 
-_ID = re.compile(r"\d{8}T\d{6}Z")
 _FORMS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
 
@@ -26,7 +25,7 @@ def moment(text):
 
 def label(point):
     """The id that an archive made at `point` would have; an id stands for itself."""
-    return point if _ID.fullmatch(point) else time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment(point)))
+    return point if ids.is_id(point) else ids.format_id(moment(point))
 
 
 def roles_for(entries, entry):
@@ -97,7 +96,7 @@ def one(entries, database, point="latest", job="", host="", kinds=("pg_dump",)):
     if len(jobs) > 1 and any(each["kind"] not in _WHOLE for each in whole):
         raise SauvegardeError(f"Several jobs archive {what}: " + ", ".join(jobs) + ".", fix="Say which: migrate_job.")
     whole.sort(key=lambda each: each["id"])
-    if not _ID.fullmatch(point):
+    if not ids.is_id(point):
         _refuse_mixed(whole, what)
     if point == "latest":
         return whole[-1]

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..archive import store
+from ..archive import ids
 from ..errors import Locked, SauvegardeError
 from . import restore_run, restore_state
 
@@ -34,7 +34,7 @@ def start(spec):
             "It restores {}.".format(newest["path"]),
             "Wait for its end.",
         )
-    return launch(directory, store.new_identifier(directory), restore_run.fill, spec)
+    return launch(directory, ids.new_id(directory), restore_run.fill, spec)
 
 
 def launch(directory, identifier, fill, spec):

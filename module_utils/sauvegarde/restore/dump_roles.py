@@ -9,7 +9,7 @@ from typing import NamedTuple
 import psycopg2
 from psycopg2 import sql
 
-from ..archive import store
+from ..archive import archive_reader
 from ..errors import SauvegardeError
 from ..postgres import postgres_server
 from .dump import cluster_dump
@@ -42,10 +42,10 @@ def _bytes(path):
         with sources.opened(sources.detect(path)) as stream:
             return cluster_dump.globals_of(stream)
     if (path / NAME).exists():
-        store.verify_plain(path)
+        archive_reader.verify_plain(path)
         return cluster_dump.globals_of(io.BytesIO((path / NAME).read_bytes()))
     with tempfile.TemporaryDirectory() as folder:
-        store.expand(path, Path(folder) / "plain")
+        archive_reader.expand(path, Path(folder) / "plain")
         return cluster_dump.globals_of(io.BytesIO((Path(folder) / "plain" / NAME).read_bytes()))
 
 

@@ -5,9 +5,10 @@ import shutil
 import socket
 
 from .. import catalog
-from ..archive import store
+from ..archive import archive_reader
 from ..errors import SauvegardeError
 from ..offsite import restic
+from ..system import disk_space
 from . import archive_choice, restore_state
 
 PLACE = "fetched"
@@ -62,16 +63,16 @@ def _bring(repository, place, entry, name):
     target, partial = place / name, place / (".partial-" + name)
     if target.is_dir():
         try:
-            store.verify_plain(target)
+            archive_reader.verify_plain(target)
             return target, False
         except SauvegardeError:
             shutil.rmtree(str(target))
     shutil.rmtree(str(partial), ignore_errors=True)
-    store.require_space(place, entry["bytes"])
+    disk_space.require_space(place, entry["bytes"])
     try:
         arguments = ["restore", entry["path"], "--target", str(partial)]
         restic.restic(repository, arguments, "The archive {} could not be fetched.".format(entry["id"]))
-        store.verify_plain(partial)
+        archive_reader.verify_plain(partial)
     except BaseException:
         shutil.rmtree(str(partial), ignore_errors=True)
         raise

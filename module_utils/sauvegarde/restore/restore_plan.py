@@ -10,9 +10,9 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 
-from ..archive import store
 from ..errors import SauvegardeError
 from ..postgres import attachments, database_properties, disk_guard, postgres_server
+from ..system import disk_space
 from ..targets import side_database, sqlite_target, swap
 from . import (
     dump_roles,
@@ -459,7 +459,7 @@ def _space(connection, wanted, options, stop):
             there = there.parent
         found = needed.setdefault(there.stat().st_dev, [str(there), 0])
         found[1] += size + (disk_guard.kept_free(there) if path == folder else 0)
-    found = [{"path": path, "needed": size, "free": store.free_bytes(path)} for path, size in needed.values()]
+    found = [{"path": path, "needed": size, "free": disk_space.free_bytes(path)} for path, size in needed.values()]
     for each in found:
         if each["free"] < each["needed"]:
             stop(

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 
-from ..archive import manifest, store
+from ..archive import archive_reader, ids, manifest
 from ..errors import SauvegardeError
 from ..postgres import (
     character_sets,
@@ -90,7 +90,7 @@ def settled(spec):
     ):
         if found[name] not in allowed:
             raise SauvegardeError(f"{name} is {found[name]!r}.", fix="Use " + " or ".join(allowed) + ".")
-    found["jobs"] = int(found["jobs"]) or store.default_workers()
+    found["jobs"] = int(found["jobs"]) or archive_reader.default_workers()
     found["accept_losses"] = losses.accepted_names(found["accept_losses"])
     return found
 
@@ -251,7 +251,7 @@ def fill(spec, identifier=None, held=False):
     with contextlib.ExitStack() as stack:
         if not held:
             stack.enter_context(restore_state.hold(directory, spec["database"]))
-        identifier = identifier or store.new_identifier(directory)
+        identifier = identifier or ids.new_id(directory)
         name = database_names.side(spec["database"], identifier)
         with restore_state.State(
             directory,
@@ -575,7 +575,7 @@ def _label(directory, spec):
     the clock says: going back chooses the newest."""
     others = [each["id"] for each in list_kept(spec)]
     others += [each.get("swapped_at", "") for each in restore_state.runs(directory, spec["database"])]
-    return store.new_identifier(directory, others=others)
+    return ids.new_id(directory, others=others)
 
 
 def _settled(spec, found):

@@ -12,11 +12,11 @@ import threading
 import time
 from pathlib import Path
 
-from ..archive import store
+from ..archive import ids
 from ..errors import SauvegardeError
 from ..report import job_state as files
 from ..report import render
-from ..system import lock
+from ..system import lock, private_directory
 
 NAME = "state.json"
 HEARTBEAT = 2.0
@@ -65,7 +65,7 @@ def folder(directory):
     """The private folder that holds the runs, made where it is missing."""
     path = Path(directory)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store.check_directory(path)
+    private_directory.check_private(path)
     return path
 
 
@@ -77,7 +77,7 @@ def load(path):
 def runs(directory, database=None):
     """States of all runs here, newest first, `killed` told from `running` by the lock."""
     found = []
-    for identifier in sorted(store.identifiers(directory), reverse=True):
+    for identifier in sorted(ids.list_ids(directory), reverse=True):
         state = load(Path(directory) / identifier)
         if not state or (database is not None and state["database"] != database):
             continue

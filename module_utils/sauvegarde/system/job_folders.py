@@ -1,8 +1,8 @@
 """The folders of a host's jobs below the folder of its archives, on file systems that may refuse chown.
 
-Each job's folder belongs to the job's user, mode 0700 (archive.check_directory). Root makes it and gives it away; where
-chown is refused, as NFS with root_squash and CIFS do, the user makes it itself if it can write there. What exists is
-changed only where it is a job's own folder.
+Each job's folder belongs to the job's user, mode 0700 (private_directory.check_private). Root makes it and gives it
+away; where chown is refused, as NFS with root_squash and CIFS do, the user makes it itself if it can write there. What
+exists is changed only where it is a job's own folder.
 
 `problems` finds out before anything is made, by a temporary folder that it removes again; `ensure` makes the folders.
 """
@@ -142,7 +142,7 @@ def _way(directory, name, user, single):
 
 
 def _check_base(directory, user):
-    """Refuse a folder of the archives that archive.check_directory would refuse at every run."""
+    """Refuse a folder of the archives that private_directory.check_private would refuse at every run."""
     try:
         found = os.lstat(str(directory))
     except FileNotFoundError:

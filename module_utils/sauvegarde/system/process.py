@@ -6,6 +6,7 @@ children of its own, gets a group of its own (`group=True`) and is killed as a w
 """
 
 import contextlib
+import fcntl
 import os
 import resource
 import shlex
@@ -27,6 +28,8 @@ BASE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_
 
 _STDERR_KEPT = 64 * 1024
 _CHUNK = 1024 * 1024
+_PIPE_BYTES = 1024 * 1024
+_F_SETPIPE_SZ = 1031  # Linux; not named in fcntl before Python 3.10
 _inherited = set()
 _death = []
 
@@ -282,6 +285,13 @@ def finish_all(processes, timeout=None, what=""):
     for result in results:
         check(result, what)
     return results
+
+
+def widen_pipe(pipe):
+    """Let a pipe hold several chunks, so that both ends work at the same time; a full quota of pipe memory is no
+    error."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(pipe.fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def peak_memory():

@@ -12,10 +12,10 @@ import sqlite3
 import time
 from pathlib import Path
 
-from ..archive import store
 from ..backup.kinds import sqlite
 from ..errors import Locked, SauvegardeError
 from ..postgres import database_names
+from ..system import file_sync
 from . import swap
 
 # How long readers and writers that are at it may take to finish, in seconds.
@@ -133,7 +133,7 @@ def exchange(database, incoming, outgoing, fence=FENCE):
                     each.unlink()
             os.link(database, outgoing)
         Path(incoming).rename(database)
-        store.sync(Path(database).parent)
+        file_sync.sync(Path(database).parent)
     if was == "wal":
         # The mode belongs to the file; a reader of the kept one may stand in its way, and then it does without.
         with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite.connect(outgoing, "rw")) as connection:

@@ -19,8 +19,8 @@ SUMS = """
 import json, re, sys
 launcher = open("/usr/local/lib/sauvegarde/run").read()
 sys.path.insert(0, re.search("/usr/local/lib/sauvegarde/engine-[0-9a-f]+", launcher).group())
-from sauvegarde import fingerprint, postgres
-from sauvegarde.kinds import globals
+from sauvegarde.backup.kinds import globals
+from sauvegarde.postgres import fingerprint, postgres_server as postgres
 server = {"host": "bare", "user": "sauvegarde", "passfile": "/etc/sauvegarde/passfiles/globals"}
 connection = postgres.connect(postgres.server(server), "postgres")
 fingerprint.pin(connection)

@@ -17,9 +17,10 @@ import os
 
 import psycopg2
 
-from ...archive import store
+from ...archive import archive_reader, archive_writer, compression, ids
 from ...errors import SauvegardeError
 from ...postgres import postgres_server
+from ...system import disk_space, private_directory
 from . import (
     dumpdata,
     fixtures,
@@ -55,22 +56,22 @@ def back_up(job, root, notify=silent, now=None):
     now: seconds since the epoch, for the label; the clock by default.
     """
     kind = find(job["kind"])
-    directory = store.job_directory(root, job["name"])
+    directory = ids.job_directory(root, job["name"])
     mask = os.umask(0o077)
     try:
-        store.check_directory(directory)
-        for name in store.clean(directory):
+        private_directory.check_private(directory)
+        for name in archive_writer.remove_partial(directory):
             notify("cleaned", name=name)
         notify("preflight")
         facts = kind.preflight(job, directory, last_manifest(directory))
-        with store.Stage(root, job["name"], job["kind"], job.get("level", store.LEVEL), now) as stage:
+        with archive_writer.Stage(root, job["name"], job["kind"], job.get("level", compression.LEVEL), now) as stage:
             notify("dump", id=stage.id)
             part = kind.dump(job, stage, facts, notify)
             notify("publish", id=stage.id)
             manifest = stage.publish(part)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise store.no_space(directory, error) from error
+            raise disk_space.disk_full_error(directory, error) from error
         raise SauvegardeError(f"The archive could not be written: {directory}", str(error)) from error
     except psycopg2.Error as error:
         raise postgres_server.database_error(
@@ -84,9 +85,9 @@ def back_up(job, root, notify=silent, now=None):
 
 def last_manifest(directory):
     """The newest manifest of a job's folder that can be read, or None."""
-    for identifier in reversed(store.identifiers(directory)):
+    for identifier in reversed(ids.list_ids(directory)):
         try:
-            return store.read(directory / identifier)
+            return archive_reader.read_manifest(directory / identifier)
         except SauvegardeError:
             continue  # whoever lists the archives says so; here an older one serves as well
     return None
@@ -95,10 +96,10 @@ def last_manifest(directory):
 def verify(path):
     """Read a published archive whole: every checksum, and the kind's own reader where it has one. Returns the manifest;
     raises Damaged."""
-    manifest = store.read(path)
+    manifest = archive_reader.read_manifest(path)
     reader = getattr(find(manifest["kind"]), "read", None)
     if reader is None:
-        store.read_all(path, manifest["files"])
+        archive_reader.read_all(path, manifest["files"])
     else:
         reader(path, manifest)
     return manifest

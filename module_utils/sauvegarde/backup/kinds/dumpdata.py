@@ -9,11 +9,12 @@ import contextlib
 import shlex
 from pathlib import Path
 
-from ...archive import store
+from ...archive import archive_reader, compression
 from ...django import data_dump as dumping
 from ...django import fixture_fingerprint
 from ...django import site as sites
 from ...errors import Damaged, SauvegardeError
+from ...system import disk_space
 
 _LEAST = 64 * 1024 * 1024  # bytes asked for where there is no last archive to go by
 
@@ -23,7 +24,7 @@ def preflight(job, directory, last):
     where = sites.site(job.get("site") or {})
     options = dumping.options(_options(job))
     described = sites.describe(where, asked=not job.get("archive"))
-    store.require_space(directory, int(last["stored_bytes"] * 1.2) if last else _LEAST)
+    disk_space.require_space(directory, int(last["stored_bytes"] * 1.2) if last else _LEAST)
     return {"site": where, "options": options, "described": described}
 
 
@@ -68,7 +69,7 @@ def dump(job, stage, facts, notify):
             "many": result["many"],
             "file": name,
         },
-        "tools": dict(store.tools(), django=described["django"], site_python=described["python"]),
+        "tools": dict(compression.tool_versions(), django=described["django"], site_python=described["python"]),
         "fingerprint": result["fingerprint"],
         "restore_by_hand": by_hand(where, [name]),
         "warnings": warnings,
@@ -97,7 +98,7 @@ def read(path, manifest):
             yield check.feed
             found.update(check.end().result()["tables"])
 
-    store.stream(path, manifest["files"], sink)
+    archive_reader.stream(path, manifest["files"], sink)
     differences = fixture_fingerprint.compare(manifest["fingerprint"], {"tables": found})
     if differences:
         raise Damaged(

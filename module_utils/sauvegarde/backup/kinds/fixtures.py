@@ -7,11 +7,11 @@ where the files are to be committed: path, folder (inside it), user, name, email
 
 from pathlib import Path
 
-from ...archive import store
+from ...archive import compression
 from ...django import fixture_sets, set_privacy
 from ...django import site as sites
 from ...errors import SauvegardeError
-from ...system import git
+from ...system import disk_space, git
 from . import dumpdata
 
 read = dumpdata.read
@@ -42,7 +42,7 @@ def preflight(job, directory, last):
         if any(set_privacy.names(name, label) for each in sets for name in each["models"])
     ]
     set_privacy.actions(described["models"], sets, chosen)
-    store.require_space(directory, int(last["stored_bytes"] * 1.2) if last else 16 * 1024 * 1024)
+    disk_space.require_space(directory, int(last["stored_bytes"] * 1.2) if last else 16 * 1024 * 1024)
     return {"site": where, "sets": sets, "described": described, "warnings": warnings}
 
 
@@ -71,7 +71,7 @@ def dump(job, stage, facts, notify):
             "private": {model: rules for each in made for model, rules in each["private"].items()},
             "commit": committed,
         },
-        "tools": dict(store.tools(), django=described["django"], site_python=described["python"]),
+        "tools": dict(compression.tool_versions(), django=described["django"], site_python=described["python"]),
         "fingerprint": {"algorithm": fixture_sets.ALGORITHM, "tables": tables},
         "restore_by_hand": dumpdata.by_hand(where, [each["file"] for each in facts["sets"]]),
         "warnings": facts["warnings"] + fixture_sets.doubts(made),

@@ -8,7 +8,7 @@ job: connection (see postgres.Server).
 import hashlib
 import json
 
-from ...archive import store
+from ...archive import compression
 from ...errors import SauvegardeError
 from ...postgres import (
     character_sets,
@@ -16,7 +16,7 @@ from ...postgres import (
     fingerprint,
     postgres_server,
 )
-from ...system import process
+from ...system import disk_space, process
 
 _TRAILER = b"-- PostgreSQL database cluster dump complete"
 _ATTEMPTS = 5
@@ -83,7 +83,7 @@ def preflight(job, directory, last):
         )
     # Twice the last one's: what is small may grow a lot from one day to the next.
     size = 2 * last["stored_bytes"] if last is not None and last["kind"] == "globals" else 1024 * 1024
-    store.require_space(directory, size)
+    disk_space.require_space(directory, size)
     return facts
 
 
@@ -133,7 +133,7 @@ def dump(job, stage, facts, notify):
     warnings += said
     return {
         "source": {"server": facts["server"], "databases": found, "passwords": facts["passwords"]},
-        "tools": {"pg_dumpall": facts["client"].version, **store.tools()},
+        "tools": {"pg_dumpall": facts["client"].version, **compression.tool_versions()},
         "fingerprint": sums,
         "restore_by_hand": {
             "local": [

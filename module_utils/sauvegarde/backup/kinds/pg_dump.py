@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psycopg2
 
-from ...archive import store
-from ...archive.compression import Compressing
+from ...archive import archive_reader, compression
+from ...archive.folder_compression import Compressing
 from ...errors import Locked, SauvegardeError
 from ...postgres import (
     character_sets,
@@ -28,7 +28,7 @@ from ...postgres import (
     omissions,
     postgres_server,
 )
-from ...system import process
+from ...system import disk_space, process
 from .. import snapshot_fingerprint
 
 FOLDER = "dump"
@@ -95,10 +95,10 @@ def preflight(job, directory, last):
         connection.close()
     facts["for_foreign_keys"] = foreign_keys.budget(last if last is not None and last["kind"] == "pg_dump" else None)
     facts["reader"] = postgres_server.client("pg_restore", facts["dumper"].version_num)
-    store.tools()
+    compression.tool_versions()
     if last is not None and last["kind"] == "pg_dump":
         size = last["stored_bytes"] + last["bytes"]
-    store.require_space(directory, size + size // 10)
+    disk_space.require_space(directory, size + size // 10)
     return facts
 
 
@@ -109,7 +109,7 @@ def dump(job, stage, facts, notify):
     with stage.writer(AFTER) as target:
         target.write(character_sets.encode(_after(database, source, facts["encoding"]), facts["encoding"]))
     versions = {"pg_dump": facts["dumper"].version, "pg_restore": facts["reader"].version}
-    versions.update(store.tools())
+    versions.update(compression.tool_versions())
     return {
         "source": source,
         "tools": versions,
@@ -165,7 +165,7 @@ class _Attempt:
     """One snapshot of the database and what looks through it. The leader's session keeps it; it holds no table."""
 
     def __init__(self, stack, job, facts, alone, crowded):
-        workers = int(job.get("workers") or store.default_workers())
+        workers = int(job.get("workers") or archive_reader.default_workers())
         shared = facts["server"]["version_num"] >= 100000 or not facts["server"]["standby"]
         self._jobs, self._crowded = 1 if alone or not shared else workers, crowded
         self._server, self._database = postgres_server.server(job.get("connection")), job["database"]
@@ -338,10 +338,10 @@ def read(path, manifest):
     first, second = int(number.group(1)), int(number.group(2) or 0)
     reader = postgres_server.client("pg_restore", first * 10000 + (second * 100 if first < 10 else second))
     dumped = [entry for entry in manifest["files"] if entry["path"].startswith(FOLDER + "/")]
-    store.read_all(path, [entry for entry in manifest["files"] if entry not in dumped])
+    archive_reader.read_all(path, [entry for entry in manifest["files"] if entry not in dumped])
     found = read_through(path, dumped, reader)
     if found != manifest["fingerprint"]["sequences"]:
-        raise store.damaged(path, "Its manifest names other sequences, or other values, than its dump.")
+        raise archive_reader.damaged_error(path, "Its manifest names other sequences, or other values, than its dump.")
 
 
 def read_through(path, files, reader):
@@ -351,17 +351,17 @@ def read_through(path, files, reader):
     files: the manifest's entries of the dump's folder.
     """
     entries = {_name(entry): entry for entry in files}
-    # Beside the archive where it can be, under a name that archive.clean removes after a kill.
+    # Beside the archive where it can be, under a name that archive_writer.remove_partial removes after a kill.
     parent = Path(str(path)).parent
     beside = str(parent) if os.access(str(parent), os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix=".partial-read-", dir=beside))
     try:
         index = [entry for name, entry in entries.items() if name.endswith(".toc") or name == "toc.dat"]
-        store.stream(path, index, lambda entry: _into(folder / _name(entry)))
+        archive_reader.stream(path, index, lambda entry: _into(folder / _name(entry)))
         listing = process.run([reader.path, "--list", str(folder)], what=_UNREADABLE).text
         order = ["toc.dat", *(name for name in _order(folder, listing) if name in entries)]
         _as_tar(path, [entries[name] for name in order], reader)
-        store.read_all(path, [entry for name, entry in entries.items() if name not in order])
+        archive_reader.read_all(path, [entry for name, entry in entries.items() if name not in order])
         return _sequences(folder, listing, reader)
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
@@ -374,7 +374,7 @@ def _as_tar(path, files, reader):
     the table of contents. Pipes in the place of a directory's files are refused by the newest minor releases.
     """
     with process.start([reader.path, "--format=tar", "--file=/dev/null"], stdin=process.PIPE) as restorer:
-        store.widen(restorer.stdin)
+        process.widen_pipe(restorer.stdin)
 
         def write(chunk):
             view = memoryview(chunk)
@@ -393,7 +393,7 @@ def _as_tar(path, files, reader):
             yield write
             write(bytes(-head.size % tarfile.BLOCKSIZE))
 
-        store.stream(path, files, member)
+        archive_reader.stream(path, files, member)
         restorer.stdin.close()
         restorer.finish(what=_UNREADABLE)
 

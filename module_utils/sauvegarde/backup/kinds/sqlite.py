@@ -12,10 +12,10 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
-from ...archive import store
+from ...archive import compression
 from ...django.data_dump import replaced
 from ...errors import SauvegardeError
-from ...system import git
+from ...system import disk_space, git
 from ...system.run_as import acting_as
 
 ALGORITHM = "md5-sum-sqlite/1"
@@ -43,7 +43,7 @@ def preflight(job, directory, _last):
     if repository:
         git.require_place(repository["path"], [_published(job)], repository.get("user", ""))
         git.require_lfs(repository["path"], _published(job), repository.get("user", ""))
-    store.require_space(directory, 2 * size)
+    disk_space.require_space(directory, 2 * size)
     return {"bytes": size}
 
 
@@ -84,7 +84,7 @@ def dump(job, stage, _facts, notify):
             "database_bytes": path.stat().st_size,
             "commit": committed,
         },
-        "tools": {"sqlite": sqlite3.sqlite_version, **store.tools()},
+        "tools": {"sqlite": sqlite3.sqlite_version, **compression.tool_versions()},
         "fingerprint": sums,
         "restore_by_hand": {
             "local": ["# Stop the site first.", f"zstd -dq {FILE}.zst -o restored.sqlite3"],

@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from ...archive import manifest, store
+from ...archive import archive_reader, manifest
 from ...errors import SauvegardeError
 from ...postgres import disk_guard, postgres_server
-from ...system import process
+from ...system import disk_space, process
 from . import (
     cluster_dump,
     contents,
@@ -119,7 +119,7 @@ def detect(path):
             # Expanded, or fetched from offsite.
             if (path / "dump" / "toc.dat").exists():
                 return Source(str(path), "archive", "", manifest.load(path / manifest.NAME), _size(path))
-            return Source(str(path), "archive", "zst", store.read(str(path)), _size(path))
+            return Source(str(path), "archive", "zst", archive_reader.read_manifest(str(path)), _size(path))
         if (path / "toc.dat").exists():
             return Source(str(path), "directory", "", None, _size(path))
         raise file_type.of_folder(path)
@@ -198,9 +198,9 @@ def _no_or_more(names, wanted):
 def check(source):
     """Read an archive of ours whole and compare every checksum; raises Damaged."""
     if source.compression:
-        store.verify(source.path)
+        archive_reader.verify(source.path)
     else:
-        store.verify_plain(source.path)
+        archive_reader.verify_plain(source.path)
 
 
 def prepare(source, work):
@@ -211,9 +211,9 @@ def prepare(source, work):
     if source.form == "archive":
         plain = Path(work) / "archive" if source.compression else Path(source.path)
         if source.compression:
-            store.expand(source.path, str(plain))
+            archive_reader.expand(source.path, str(plain))
         else:
-            store.verify_plain(plain)
+            archive_reader.verify_plain(plain)
         return source._replace(path=str(plain / "dump"), form="directory", compression="", size=_size(plain))
     if source.form == "plain" or not (source.layers or len(source.parts) > 1):
         return source
@@ -243,7 +243,7 @@ def enough(source, work):
         written[0] += count
         if written[0] >= written[1]:
             written[1] = written[0] + 16 * CHUNK
-            if store.free_bytes(work) < disk_guard.kept_free(work) + 16 * CHUNK:
+            if disk_space.free_bytes(work) < disk_guard.kept_free(work) + 16 * CHUNK:
                 raise SauvegardeError(
                     f"There is too little space to unpack {source.path}.",
                     f"{written[0] // CHUNK} MiB of it were unpacked in {work}; what is left there is the server's.",
@@ -266,7 +266,7 @@ def definitions(source, work):
             yield file.write
 
     index = [each for each in source.manifest["files"] if each["path"].endswith("/toc.dat")]
-    store.stream(source.path, index, sink)
+    archive_reader.stream(source.path, index, sink)
     return source._replace(path=str(folder), form="directory", compression="")
 
 
