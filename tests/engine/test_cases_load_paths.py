@@ -14,7 +14,7 @@ from sauvegarde.restore import (
     function_search_paths,
     restore_run,
 )
-from sauvegarde.restore.dump import contents, sql_script
+from sauvegarde.restore.dump import contents, entries, sql_script
 from sauvegarde.targets import side_database
 
 FORMS = ("archive", "custom", "plain", "inserts")
@@ -204,7 +204,7 @@ def test_rows_do_not_wait_on_a_full_disk(empty, tmp_path, monkeypatch):
     monkeypatch.setattr(restore_run.dump_load.Target, "ready_for_data", ready)
     full = Path("/dev/full").open("w+b", 0)  # noqa: SIM115 - it is the Waiting's
     monkeypatch.setattr(restore_run.deferred_rows.tempfile, "TemporaryFile", lambda **_: full)
-    piece = sql_script.Sql(sql_script.Entry("TABLE DATA", "public", "t", ""), b"INSERT")
+    piece = sql_script.Sql(entries.Entry("TABLE DATA", "public", "t", ""), b"INSERT")
     with pytest.raises(SauvegardeError) as caught:
         restore_run.deferred_rows.Waiting(tmp_path, lambda _: None).take(piece)
     assert "kept aside" in caught.value.what and "No space left" in caught.value.why

@@ -10,7 +10,8 @@ from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import postgres_server
 from sauvegarde.report import render
-from sauvegarde.restore import losses, restore_run
+from sauvegarde.restore import restore_run
+from sauvegarde.restore.dump import loss_names
 from sauvegarde.targets import side_database
 
 FORMS = ("ours", "c", "p")
@@ -155,13 +156,13 @@ def test_a_misspelt_name_is_refused_before_anything_is_done(cluster, lossy, tmp_
 
 @pytest.mark.parametrize("value", ("VIEW public.v", '["VIEW public.v"]', ["VIEW public.v"], ("  VIEW public.v;",)))
 def test_names_are_taken_in_every_form(value):
-    assert losses.accepted_names(value) == ["VIEW public.v"]
+    assert loss_names.accepted_names(value) == ["VIEW public.v"]
 
 
 @pytest.mark.parametrize("value", (3, [3], {"a": 1}))
 def test_what_are_no_names_is_refused(value):
     with pytest.raises(SauvegardeError):
-        losses.accepted_names(value)
+        loss_names.accepted_names(value)
 
 
 # What is certain before a load: the plan says it. Text as old clients wrote it.

@@ -78,7 +78,7 @@ def test_what_is_there_and_what_is_of_others_is_the_superusers():
     }
     assert [each.owner for each in way.last] == ["postgres"]
     assert {each.owner for each in way.own} == {"o"}
-    assert sorted(each[1:] for each in found.demands) == [
+    assert sorted((demand.subject, demand.name) for demand in found.demands) == [
         ("language", "plpgsql"),
         ("references", "gis.spatial_ref_sys"),
         ("setting", "work_mem"),
@@ -148,7 +148,7 @@ def test_names_without_a_schema_are_of_the_entrys():
     assert found.rows == {("public", "Ta ble"): 2, ("public", "spatial_ref_sys"): 1}
     assert [(each.schema, each.table) for each in found.merged] == [("public", "spatial_ref_sys")]
     assert [each[1:] for each in found.granted] == [("TABLE", "public", "Ta ble"), ("SCHEMA", "", "public")]
-    assert [each[1:] for each in found.demands] == [("references", "public.Ta ble")]
+    assert [(demand.subject, demand.name) for demand in found.demands] == [("references", "public.Ta ble")]
     assert {each.name for each in choose(found).first} == {"spatial_ref_sys", "public"}
 
 

@@ -3,9 +3,10 @@
 import pytest
 from sauvegarde.errors import Damaged, SauvegardeError
 from sauvegarde.postgres import postgres_server
-from sauvegarde.restore import losses
-from sauvegarde.restore.dump import dump_file
-from sauvegarde.restore.dump.sql_script import Entry
+from sauvegarde.restore import pg_restore_run
+from sauvegarde.restore.dump import dump_file, loss_names
+from sauvegarde.restore.dump.entries import Entry
+from sauvegarde.restore.pg_restore_run import error_lines, errors_by_entry, load_entries
 
 VERBOSE = """pg_restore: connecting to database for restore
 pg_restore: creating VIEW "public.v"
@@ -34,11 +35,11 @@ WARNING: errors ignored on restore: 1
 
 
 def test_each_entry_has_its_own_words():
-    assert losses.of_pg_restore(VERBOSE) == {
+    assert errors_by_entry(VERBOSE) == {
         "7": 'column "x" does not exist\nHINT:  Perhaps.',
         "9": "says FATAL:  in the middle\nCONTEXT:  COPY t, line 1",
     }
-    assert losses.of_pg_restore(OLD) == {"7": 'column "x" does not exist'}
+    assert errors_by_entry(OLD) == {"7": 'column "x" does not exist'}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_each_entry_has_its_own_words():
     ],
 )
 def test_what_is_no_objects_fault_is_no_loss(said):
-    assert losses.of_pg_restore(said) == {}
+    assert errors_by_entry(said) == {}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_what_is_no_objects_fault_is_no_loss(said):
     ],
 )
 def test_names(entry, name):
-    assert losses.name_of(entry) == name == losses.normalized(name)
+    assert loss_names.loss_name(entry) == name == loss_names.normalized_name(name)
 
 
 @pytest.mark.parametrize(
@@ -114,29 +115,29 @@ def fake(tmp_path, *said):
 
 
 def test_an_error_before_much_progress_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(losses, "_KEPT", 4096)
+    monkeypatch.setattr(pg_restore_run, "_STDERR_BYTES", 4096)
     progress = "".join(f'pg_restore: creating COMMENT "public.COLUMN t.c{number}"\n' for number in range(4000))
     command = fake(tmp_path, VERBOSE.replace("pg_restore: warning: errors", progress + "pg_restore: warning: errors"))
-    found = losses.restore(command, [], [b"7; VIEW v\n", b"9; TABLE DATA t\n"], "/x", str(tmp_path), None, "Stopped.")
-    assert found == losses.of_pg_restore(VERBOSE)
+    found = load_entries(command, [], [b"7; VIEW v\n", b"9; TABLE DATA t\n"], "/x", str(tmp_path), None, "Stopped.")
+    assert found == errors_by_entry(VERBOSE)
 
 
 def test_a_long_statement_hides_no_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(losses, "_KEPT", 4096)
+    monkeypatch.setattr(pg_restore_run, "_STDERR_BYTES", 4096)
     long = "Command was: INSERT INTO t VALUES\n" + "  ('é', 'pg_restore'),\n" * 4000
     command = fake(tmp_path, VERBOSE.replace("Command was: CREATE VIEW public.v AS\n", long))
-    found = losses.restore(command, [], [b"7; VIEW v\n", b"9; TABLE DATA t\n"], "/x", str(tmp_path), None, "Stopped.")
-    assert found == losses.of_pg_restore(VERBOSE)
+    found = load_entries(command, [], [b"7; VIEW v\n", b"9; TABLE DATA t\n"], "/x", str(tmp_path), None, "Stopped.")
+    assert found == errors_by_entry(VERBOSE)
 
 
 @pytest.mark.parametrize("words", [VERBOSE, OLD])
 def test_sifting_changes_no_finding(words):
-    assert losses.of_pg_restore("".join(losses.sift(words.splitlines(True)))) == losses.of_pg_restore(words)
+    assert errors_by_entry("".join(error_lines(words.splitlines(True)))) == errors_by_entry(words)
 
 
 @pytest.mark.parametrize("words, count", [(VERBOSE, 2), (OLD, 1)])
 def test_errors_that_were_not_read_stop_the_restore(tmp_path, words, count):
     more = words.replace(f"restore: {count}", f"restore: {count + 1}")
     with pytest.raises(SauvegardeError, match="Stopped") as told:
-        losses.restore(fake(tmp_path, more), [], [b"7; VIEW v\n"], "/x", str(tmp_path), None, "Stopped.")
+        load_entries(fake(tmp_path, more), [], [b"7; VIEW v\n"], "/x", str(tmp_path), None, "Stopped.")
     assert f"counted {count + 1} errors, of which {count} could be read" in told.value.why

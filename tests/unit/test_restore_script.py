@@ -7,6 +7,7 @@ import pytest
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.restore.dump import (
     contents,
+    entries,
     oids,
     psql_commands,
     sql_script,
@@ -80,7 +81,7 @@ def test_windows_line_ends():
 def test_what_stands_inside_quotes_is_no_piece_of_its_own(body):
     found = pieces(header("f", "FUNCTION") + body)
     assert [piece.text.rstrip() for piece in found if isinstance(piece, sql_script.Sql)] == [body.rstrip()]
-    assert [piece.name for piece in found if isinstance(piece, sql_script.Entry)] == ["f"]
+    assert [piece.name for piece in found if isinstance(piece, entries.Entry)] == ["f"]
 
 
 def test_settings_between_entries_are_pieces_of_their_own():
@@ -144,8 +145,8 @@ def test_the_trailer_inside_rows_is_no_end():
     ],
 )
 def test_names_that_hold_parentheses(kind, name, expected):
-    entry = sql_script.Entry(kind, "public", name, "o")
-    assert set(contents.bare_names(entry)) == expected
+    entry = entries.Entry(kind, "public", name, "o")
+    assert set(entry.possible_names()) == expected
 
 
 def test_contents():

@@ -1,6 +1,7 @@
 """Fill the side database: what comes before the data, the data, what comes after.
 
-An object that fails is a loss (`losses`): the load goes on, so that one run finds them all. Any other error stops it.
+An object that fails is a loss (`loss_ledger`): the load goes on, so that one run finds them all. Any other error stops
+it.
 
 The session is a superuser's. Where all of the dump belongs to one role that can load it, which `load_as` decides, the
 session takes that role (SET ROLE, pg_restore --role) for all but what is there already, like the schema public. Else
@@ -28,22 +29,23 @@ from ..postgres import postgres_server
 from . import (
     check_constraints,
     load_role,
-    losses,
     materialized_views,
 )
 from .dump import dump_file as sources
-from .dump import oids
-from .dump.contents import DEFINING, flat, located
+from .dump import entry_dependencies, loss_ledger, oids
+from .dump.entries import ROW_KINDS, TABLE_KINDS, Entry, leading_key, one_line
+from .dump.load_errors import ends_load, server_message
+from .dump.loss_names import loss_name
 from .dump.sql_script import (
-    DATA,
     Copy,
-    Entry,
     Script,
     Setting,
     Sql,
 )
+from .dump.toc_list import entries_by_listing, entry_of_listing
 from .extension_rows import ExtensionRows
 from .function_search_paths import FunctionPaths
+from .pg_restore_run import load_entries
 
 # For the load's own sessions: nothing here outlives it. What must be on disk is synced by the last checkpoint.
 SESSION = {
@@ -82,11 +84,6 @@ class Denied(SauvegardeError):
         self.reason = reason
 
 
-def _named(entry):
-    """The entry as pg_restore's list names it."""
-    return "{} {} {} {}".format(entry.kind, entry.schema or "-", entry.name, entry.owner)
-
-
 def _about_event_trigger(entry):
     """Whether the entry makes an event trigger or says something of one."""
     return entry.kind == "EVENT TRIGGER" or (
@@ -116,7 +113,7 @@ class Target:
     server: a postgres.Server; name: the database; contents: of the dump; owner: whose everything becomes where the
     dump names no owners; told(**state) hears of each step; because: why the superuser is to load it all, '' where the
     dump decides. `role` is whom the dump is loaded as, '' for the superuser.
-    `notes` collects what was left out, or done otherwise than it should be, and why. losses: a losses.Ledger.
+    `notes` collects what was left out, or done otherwise than it should be, and why. losses: a loss_ledger.Ledger.
     """
 
     def __init__(self, server, name, contents, owner="", search_path="", told=None, because="", ledger=None):
@@ -126,7 +123,7 @@ class Target:
         self.search_path = search_path
         self.told = told or (lambda **_: None)
         self.notes = []
-        self.losses = ledger if ledger is not None else losses.Ledger((), contents.texts)
+        self.losses = ledger if ledger is not None else loss_ledger.Ledger((), contents.texts)
         self.connection = postgres_server.connect(server, name)
         self.settings = session(self.connection)
         self._set_up(self.connection)
@@ -135,7 +132,7 @@ class Target:
             name for (name,) in postgres_server.query(self.connection, "SELECT name FROM pg_catalog.pg_settings")
         }
         self._schemas = {
-            flat(name)
+            one_line(name)
             for (name,) in postgres_server.query(
                 self.connection, "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname <> 'public'"
             )
@@ -155,17 +152,17 @@ class Target:
         )
         self.role = self.way.role
         self._as_superuser_because(self.way.why)
-        self._first = {_named(entry) for entry in self.way.first}
-        self._last = {_named(entry) for entry in self.way.last}
+        self._first = {entry.listed() for entry in self.way.first}
+        self._last = {entry.listed() for entry in self.way.last}
         # Rows and values of what the dump does not define are an extension's.
         self._filled = {
-            "{} {} {} {}".format(kind, *entry[1:])
+            entry.listed(kind)
             for entry in contents.entries
-            for kind, of in (("TABLE DATA", DEFINING), ("SEQUENCE SET", ("SEQUENCE",)))
+            for kind, of in (("TABLE DATA", TABLE_KINDS), ("SEQUENCE SET", ("SEQUENCE",)))
             if entry.kind in of
         }
-        self._dropped = {_named(entry) for entry in contents.entries if self.skips(entry)}
-        self._events = {_named(entry) for entry in contents.entries if _about_event_trigger(entry)}
+        self._dropped = {entry.listed() for entry in contents.entries if self.skips(entry)}
+        self._events = {entry.listed() for entry in contents.entries if _about_event_trigger(entry)}
 
     def close(self):
         self.connection.close()
@@ -225,11 +222,11 @@ class Target:
         told = self._failed(error, section)
         if told is not error:
             raise told
-        self.losses.failed(entry, why)
+        self.losses.record(entry, why)
 
     def _keep_invalid(self):
         """Accepted constraints that rows violate, made NOT VALID where the server can: they hold for new rows."""
-        for entry, text in self.losses.can_be_kept_invalid():
+        for entry, text in self.losses.accepted_violated_constraints():
             self._become(self.role or (entry.owner if self.contents.by_session else ""))
             statement = re.sub(r";\s*\Z", " NOT VALID;", text)
             try:
@@ -268,7 +265,7 @@ class Target:
                 continue
             if not self._made_by_extension("SEQUENCE", entry.schema, entry.name):
                 absent.add(entry)
-                self.notes.append("left out: the value of sequence {}.{}, which no longer exists".format(*entry[1:3]))
+                self.notes.append("left out: the value of sequence {}.{}, which no longer exists".format(*entry.key))
         return absent
 
     def _made_by_extension(self, kind, schema, name):
@@ -303,7 +300,9 @@ class Target:
         self._extension_rows.merge()
         self._suspended = check_constraints.suspend(self.connection)
         # As the dump's comments have them.
-        self._computed = {(flat(schema), flat(name)) for schema, name in check_constraints.computed(self.connection)}
+        self._computed = {
+            (one_line(schema), one_line(name)) for schema, name in check_constraints.computed(self.connection)
+        }
         self._take_settings()
         postgres_server.execute(self.connection, "SELECT pg_catalog.set_config('search_path', %s, false)", (found,))
 
@@ -326,7 +325,7 @@ class Target:
         found = postgres_server.value(self.connection, "SELECT pg_catalog.current_setting('search_path')")
         postgres_server.execute(self.connection, "SET search_path TO ''")
         for (schema, table), why in self._extension_rows.merge():
-            self.losses.failed(Entry("TABLE DATA", schema, table, ""), why)
+            self.losses.record(Entry("TABLE DATA", schema, table, ""), why)
         check_constraints.resume(self.connection, self._suspended)
         self._become(self.role)
         notes = check_constraints.violated(self.connection, self._suspended)
@@ -344,11 +343,11 @@ class Target:
         """After everything but event triggers: materialized views, `entries` of kind MATERIALIZED VIEW DATA."""
         wanted = {(entry.schema, entry.name): entry for entry in entries}
         for view, error in materialized_views.fill(self._connect, self.connection, list(wanted), self._paths, jobs):
-            entry = wanted[flat(view[0]), flat(view[1])]
-            if losses.stops(error):
-                what = f"The restore stopped at {losses.name_of(entry)}."
+            entry = wanted[one_line(view[0]), one_line(view[1])]
+            if ends_load(error):
+                what = f"The restore stopped at {loss_name(entry)}."
                 raise postgres_server.database_error(error, what) from error
-            self.losses.failed(entry, losses.words(str(error)))
+            self.losses.record(entry, server_message(str(error)))
 
     @_in_words("The restore stopped while functions were put back as they were.")
     def release(self):
@@ -362,7 +361,7 @@ class Target:
 
     def find_all_losses(self):
         """Where what is lost so far stops the restore, see at once which event triggers are lost, too."""
-        if not all(each["accepted"] for each in self.losses.as_list()):
+        if not all(loss.accepted for loss in self.losses.losses()):
             self.make_event_triggers()
 
     # The two ways in
@@ -375,11 +374,11 @@ class Target:
         # A tar archive cannot be read in parallel.
         parallel = ["-j", str(jobs)] if source.form != "tar" else []
         first, own, last, late, views = [], [], [], [], []
-        known = losses.by_listing(self.contents, _named)
+        known = entries_by_listing(self.contents)
         entries, order = {}, {}
         for line, names in sources.listing(source, tool, self.contents.encoding):
             number = line.split(b";")[0].decode("ascii")
-            entries[number] = known.get(names) or losses.unlisted(names)
+            entries[number] = known.get(names) or entry_of_listing(names)
             order[number] = len(order)
             if names in self._events:
                 late.append(line)
@@ -391,7 +390,7 @@ class Target:
 
         def attempt(lines, what, parallel, more):
             with tempfile.TemporaryDirectory() as folder:
-                return losses.restore([*base, *more], parallel, lines, source.path, folder, self.environment(), what)
+                return load_entries([*base, *more], parallel, lines, source.path, folder, self.environment(), what)
 
         def load(lines, what, *more, section=""):
             words = attempt(lines, what, parallel if section in ("data", "post-data") else [], more)
@@ -404,7 +403,7 @@ class Target:
                 if section:
                     self._lost(entries[number], why, section, what)
                 else:
-                    self.losses.failed(entries[number], why)
+                    self.losses.record(entries[number], why)
 
         self.before_definitions()
         # Without a section: privileges have none, and count to the one of whatever comes before them in the list.
@@ -431,7 +430,7 @@ class Target:
         if last:
             load([line for line, _ in last], "The restore stopped at the default privileges of other roles.")
         if self.losses:
-            self.losses.learn(losses.dependencies(source, tool, self.contents.encoding))
+            self.losses.add_dependencies(entry_dependencies.dependencies(source, tool, self.contents.encoding))
             self._keep_invalid()
         self._fill_views(views, jobs)
         if late:
@@ -440,7 +439,7 @@ class Target:
     def _of_computed(self):
         """The rows, as pg_restore's list names them, that are loaded after all others."""
         return {
-            "TABLE DATA {} {} {}".format(*entry[1:])
+            entry.listed("TABLE DATA")
             for entry in self.contents.entries
             if entry.kind == "TABLE" and (entry.schema, entry.name) in self._computed
         }
@@ -497,7 +496,7 @@ class Target:
                     if piece.entry is not None and piece.entry.kind == "TABLE" and not self._keeps_oids:
                         text = oids.definition(text)
                     if piece.entry is not None and piece.entry.kind == "TABLE DATA":
-                        if tuple(piece.entry[1:3]) in self._computed:
+                        if piece.entry.key in self._computed:
                             waiting.take(piece)
                             continue
                         self._begin()
@@ -524,7 +523,7 @@ class Target:
     def _loads(self, entry):
         """The role that loads the entry, '' for the superuser."""
         role = self.role or (entry.owner if self.contents.by_session else "")
-        return "" if self._is_superusers(_named(entry)) else role
+        return "" if self._is_superusers(entry.listed()) else role
 
     def _end_data(self, waiting):
         """Load the rows that waited for all others, then do what waits for all rows."""
@@ -597,7 +596,7 @@ class Target:
     def _filled_by(self, piece):
         """(schema, name) of the table that a Copy fills, as entries have them."""
         statement = piece.statement.decode(self.contents.encoding, "surrogateescape")
-        return located(statement[len("COPY ") :], piece.entry)
+        return leading_key(statement[len("COPY ") :], piece.entry)
 
     def _is_merged(self, piece):
         target = self._filled_by(piece)
@@ -613,18 +612,18 @@ class Target:
             with self.connection.cursor() as cursor:
                 action(cursor)
         except psycopg2.Error as error:
-            if again and not losses.stops(error):
+            if again and not ends_load(error):
                 self._settle(failed=True)
                 if self._run_with_other_paths(action, str(error)):
                     return False
-            what = "The restore stopped at {}.".format(losses.name_of(entry) if entry else "its first lines")
-            if entry is None or losses.stops(error):
+            what = "The restore stopped at {}.".format(loss_name(entry) if entry else "its first lines")
+            if entry is None or ends_load(error):
                 raise postgres_server.database_error(error, what) from error
             self._settle(failed=True)
             if self._acting:
-                self._lost(entry, losses.words(str(error)), section, what)
+                self._lost(entry, server_message(str(error)), section, what)
             else:
-                self.losses.failed(entry, losses.words(str(error)))
+                self.losses.record(entry, server_message(str(error)))
             return True
         return False
 
@@ -686,7 +685,7 @@ _AFTER = (
 
 def _section(entry, section):
     """The section that an entry moves the load to; entries that fit anywhere leave it where it is."""
-    if section == "pre-data" and entry.kind in (*DATA, "SEQUENCE SET"):
+    if section == "pre-data" and entry.kind in (*ROW_KINDS, "SEQUENCE SET"):
         return "data"
     if entry.kind in _AFTER:
         return "post-data"

@@ -11,8 +11,8 @@ import psycopg2.extensions
 from psycopg2 import sql
 
 from ..postgres import postgres_server
-from . import losses
-from .dump.contents import QUALIFIED, identifiers
+from .dump.entries import QUALIFIED, leading_name
+from .dump.load_errors import ends_load, server_message
 
 
 class ExtensionRows:
@@ -32,11 +32,11 @@ class ExtensionRows:
                 postgres_server.execute(self._connection, "COMMIT")
                 why = "" if there else "Neither the dump nor an extension that could be made here defines this table."
             except psycopg2.Error as error:
-                if losses.stops(error):
+                if ends_load(error):
                     what = f"The rows of {spooled.schema}.{spooled.table} cannot be loaded."
                     raise postgres_server.database_error(error, what) from error
                 postgres_server.execute(self._connection, "ROLLBACK")
-                why = losses.words(str(error))
+                why = server_message(str(error))
             if why:
                 self._waiting.append(spooled)
                 failed.append(((spooled.schema, spooled.table), why))
@@ -64,7 +64,7 @@ def merge(connection, spooled):
     listed = clause[: clause.rindex(" FROM stdin")]
     names = [name for name, _, _ in found]
     if listed:
-        names = [identifiers(each.strip())[1] for each in _split(listed.strip("()"))]
+        names = [leading_name(each.strip())[1] for each in _split(listed.strip("()"))]
     keys = [name for name, key, _ in found if key]
     columns = sql.SQL(", ").join(sql.Identifier(name) for name in names)
     aside = sql.SQL("pg_temp.sauvegarde_rows")

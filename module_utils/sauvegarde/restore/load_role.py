@@ -7,22 +7,12 @@ What is there before the dump (the schema public, extensions and their schemas) 
 roles are the superuser's in any case.
 """
 
-import re
 from typing import NamedTuple
 
 from ..postgres import postgres_server
-from .dump.lexer import IDENTIFIER, unquoted
+from .dump.lexer import unquoted
+from .dump.role_demands import ORDINARY_KINDS
 
-# Kinds of entries that an ordinary role can load where it owns what they are about. All others need a superuser.
-ORDINARY = frozenset(
-    (
-        "ACL", "AGGREGATE", "BLOB", "BLOB METADATA", "BLOBS", "CHECK CONSTRAINT", "COLLATION", "COMMENT", "CONSTRAINT",
-        "DEFAULT", "DEFAULT ACL", "DOMAIN", "FK CONSTRAINT", "FUNCTION", "INDEX", "INDEX ATTACH", "MATERIALIZED VIEW",
-        "MATERIALIZED VIEW DATA", "OPERATOR", "POLICY", "PROCEDURE", "PUBLICATION", "PUBLICATION TABLE", "ROW SECURITY",
-        "RULE", "SCHEMA", "SEQUENCE", "SEQUENCE OWNED BY", "SEQUENCE SET", "STATISTICS", "STATISTICS DATA", "TABLE",
-        "TABLE ATTACH", "TABLE DATA", "TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TRIGGER", "TYPE", "VIEW",
-    )
-)  # fmt: skip
 # Kinds that make nothing in the schema that they name.
 _MAKE_NOTHING = (
     "ACL",
@@ -33,38 +23,6 @@ _MAKE_NOTHING = (
     "STATISTICS DATA",
     "TABLE DATA",
 )
-
-_LANGUAGE = re.compile(rf"^    LANGUAGE ({IDENTIFIER})", re.MULTILINE)
-_SETTING = re.compile(rf"^    SET ({IDENTIFIER}(?:\.{IDENTIFIER})*) TO ", re.MULTILINE)
-_REFERENCES = re.compile(rf" REFERENCES (?:({IDENTIFIER})\.)?({IDENTIFIER})\(")
-_ROUTINES = ("FUNCTION", "PROCEDURE")
-# What an entry of an ordinary kind can ask for that only a superuser may: (kinds, its SQL, in words).
-_DEMANDS = (
-    (ORDINARY, re.compile(r"^SET SESSION AUTHORIZATION ", re.MULTILINE), "is made in the name of several roles"),
-    (("AGGREGATE",), re.compile(r"^    M?STYPE = internal\b", re.MULTILINE), "keeps its state in the type internal"),
-    (_ROUTINES, re.compile(r"^    LANGUAGE .* LEAKPROOF\b", re.MULTILINE), "is LEAKPROOF"),
-    (_ROUTINES, re.compile(r"^    LANGUAGE .* SUPPORT ", re.MULTILINE), "has a support function"),
-    (("PUBLICATION",), re.compile(r" FOR (?:ALL TABLES|TABLES IN SCHEMA)\b"), "is of all tables"),
-    (("TABLE",), re.compile(r" FORCE ROW LEVEL SECURITY;"), "hides rows from its owner, too"),
-)
-
-
-def demands(entry, said):
-    """What the SQL `said` of one entry asks of whoever runs it, beside owning things: [(entry, what, name)].
-
-    what: 'language', 'setting' or 'references' (a table), which the target has to be asked about, or 'superuser', with
-    the reason as its name.
-    """
-    found = [(entry, "superuser", words) for kinds, sql, words in _DEMANDS if entry.kind in kinds and sql.search(said)]
-    if entry.kind in _ROUTINES:
-        head = said.split("\n    AS ", 1)[0]
-        found += [(entry, "language", unquoted(language)) for language in _LANGUAGE.findall(head)[:1]]
-        found += [(entry, "setting", unquoted(name)) for name in _SETTING.findall(head)]
-    if entry.kind == "FK CONSTRAINT":
-        for schema, name in _REFERENCES.findall(said):
-            table = f"{unquoted(schema) or entry.schema}.{unquoted(name)}"
-            found.append((entry, "references", table.translate({10: " ", 13: " "})))  # as entries have it
-    return found
 
 
 class Way(NamedTuple):
@@ -131,11 +89,11 @@ def choose(contents, there, superusers, owner=""):
     if role in superusers:
         return whole(role)
     for entry in own:
-        if entry.kind not in ORDINARY:
+        if entry.kind not in ORDINARY_KINDS:
             return Way("", f"only a superuser can load the {_name(entry)}")
-    for entry, what, reason in contents.demands:
-        if what == "superuser" and entry not in first:
-            return Way("", f"the {_name(entry)} {reason}")
+    for demand in contents.demands:
+        if demand.subject == "superuser" and demand.entry not in first:
+            return Way("", f"the {_name(demand.entry)} {demand.name}")
     return Way(role, "", tuple(own), first, frozenset(entry for entry in defaults if entry.owner != role))
 
 
@@ -167,7 +125,7 @@ def lacks(connection, way, contents):
     missing = missing_tablespaces(connection, contents)
 
     def demanded(what):
-        return {name for _, each, name in contents.demands if each == what}
+        return {demand.name for demand in contents.demands if demand.subject == what}
 
     for names, words, statement in (
         (

@@ -14,7 +14,7 @@ import psycopg2
 from psycopg2 import sql
 
 from ..postgres import postgres_server
-from .dump.contents import flat
+from .dump.entries import one_line
 
 
 def pending(connection, wanted):
@@ -26,7 +26,7 @@ def pending(connection, wanted):
         "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND NOT c.relispopulated",
     ):
-        there[flat(schema), flat(name)] = (schema, name)
+        there[one_line(schema), one_line(name)] = (schema, name)
     return [there[each] for each in wanted if each in there]
 
 

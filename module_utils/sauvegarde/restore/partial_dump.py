@@ -9,7 +9,7 @@ import psycopg2
 
 from ..errors import SauvegardeError
 from ..postgres import postgres_server
-from .dump.contents import DEFINING, flat
+from .dump.entries import TABLE_KINDS, one_line
 
 WORD = "replace with less"
 _SHOWN = 10
@@ -84,12 +84,12 @@ def lacks(server, database, contents):
 
 def rows_only(contents):
     """Whether the dump holds rows of tables and no definitions (pg_dump --data-only, --section=data)."""
-    made = [entry for entry in contents.entries if entry.kind in (*DEFINING, "EXTENSION", "VIEW", "SEQUENCE")]
+    made = [entry for entry in contents.entries if entry.kind in (*TABLE_KINDS, "EXTENSION", "VIEW", "SEQUENCE")]
     return bool(contents.names("TABLE DATA")) and not made
 
 
 def _flat(table):
-    return tuple(flat(name) for name in table)
+    return tuple(one_line(name) for name in table)
 
 
 def _shown(table):

@@ -4,15 +4,24 @@ The plan reports what is certain beforehand: features that PostgreSQL or PostGIS
 collations that are missing on the target. Only the load finds every such object.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg2
+from psycopg2.extensions import connection as Connection
 
 from ..postgres import postgres_server
-from . import losses
+from .dump.contents import Contents
+from .dump.entries import TABLE_KINDS, Entry
+from .dump.entry_dependencies import mentions
 from .dump.lexer import IDENTIFIER, unquoted
-from .dump.sql_script import Entry
+from .dump.load_errors import FIX_OF_DEPENDENT, fix_for, server_message
+from .dump.loss_ledger import POSTPONED, Loss, acceptance
+from .dump.loss_names import loss_name
 
 _REMOVED_TYPES = ("abstime", "reltime", "tinterval", "opaque")
 _CHANGED_IN_14 = re.compile(
@@ -21,90 +30,96 @@ _CHANGED_IN_14 = re.compile(
 )
 _ANYARRAY = re.compile(r"= any(?:array|element)\b")
 _SYSTEM_COLLATION = re.compile(r'COLLATE pg_catalog\.("(?:[^"]|"")+"|\w+)')
-_OWN_COLLATION = re.compile(r"CREATE COLLATION .*? (\(.*\));", re.DOTALL)
+_CREATE_COLLATION = re.compile(r"CREATE COLLATION .*? (\(.*\));", re.DOTALL)
 _OID = re.compile(r"\b(\w+)\.oid\b")
+_OID_COLUMN = re.compile(r"^    \"?oid\"? ", re.MULTILINE)
+_WITH_OIDS_SETTING = re.compile(r"SET default_with_oids TO '(?:true|on|yes|1)'")
 _CALL = re.compile(rf"(?<![\w.\"])(?:({IDENTIFIER})\.)?(_?st_\w+|postgis_\w+)\(", re.IGNORECASE)
-_MADE = re.compile(r"CREATE (?:OR REPLACE )?(?:FUNCTION|AGGREGATE|PROCEDURE)\s+(?:@extschema@\.)?(\w+)", re.IGNORECASE)
+_CREATE_ROUTINE = re.compile(
+    r"CREATE (?:OR REPLACE )?(?:FUNCTION|AGGREGATE|PROCEDURE)\s+(?:@extschema@\.)?(\w+)", re.IGNORECASE
+)
 _EVALUATED = ("VIEW", "MATERIALIZED VIEW", "TABLE", "DEFAULT", "INDEX", "RULE", "CONSTRAINT", "CHECK CONSTRAINT")
 _ROUTINES = ("FUNCTION", "PROCEDURE")
 _POSTGIS = ("postgis", "postgis_raster", "postgis_sfcgal", "postgis_topology", "address_standardizer")
+_Predictions = Iterator["tuple[Entry, str]"]
 
 
-def extension(name):
-    return Entry("EXTENSION", "", name, "")
+def predict(
+    connection: Connection,
+    extensions: Iterable[str],
+    contents: Contents | None,
+    needs: Mapping[Entry, set[Entry]],
+    accepted: Collection[str],
+    postponed: Collection[str] = (),
+) -> list[Loss]:
+    """Return the losses that are certain, each followed by those that depend on it.
 
-
-def foreseen(connection, wanted, contents, needs, accepted, postponed=()):
-    """Losses (as losses.Ledger.as_list gives them) that are certain; what depends on one follows it.
-    accepted, postponed: names, as the Ledger takes them.
-
-    wanted: names of the extensions. contents: None where only they are known. needs: losses.dependencies, {} unknown.
+    extensions: names of those that the source has. contents: None if only the extensions are known. needs: of
+    `entry_dependencies.dependencies`, {} if unknown. accepted, postponed: names, as the Ledger takes them.
     """
-    roots = dict(_extensions(connection, wanted))
-    for entry, why in _objects(connection, contents) if contents is not None else ():
+    roots = dict(_missing_extensions(connection, extensions))
+    for entry, why in _unsupported(connection, contents) if contents is not None else ():
         roots.setdefault(entry, why)
-    found, seen = [], set()
+    losses: dict[str, Loss] = {}
+
+    def add(entry: Entry, why: str, fix: str, depends: tuple[str, ...]) -> None:
+        name = loss_name(entry)
+        kept = POSTPONED if name in postponed else ""
+        losses.setdefault(name, Loss(name, why, fix, name in accepted or name in postponed, depends, kept))
+
     for root, why in roots.items():
-        below = _dependents(root, contents, needs) if contents is not None else []
-        needs_it = f"It needs {losses.name_of(root)}."
-        for entry, on, words in [(root, [], why)] + [(each, [root], needs_it) for each in below]:
-            name = losses.name_of(entry)
-            if name not in seen:
-                seen.add(name)
-                found.append(
-                    {
-                        "object": name,
-                        "why": words,
-                        "fix": losses.fix_for(words) if entry is root else losses.FOLLOWS,
-                        "accepted": name in accepted or name in postponed,
-                        "depends": [losses.name_of(each) for each in on],
-                        "kept": losses.POSTPONED if name in postponed else "",
-                    }
-                )
-    return found
+        add(root, why, fix_for(why), ())
+        name = loss_name(root)
+        for entry in _dependents(root, contents, needs) if contents is not None else ():
+            add(entry, f"It needs {name}.", FIX_OF_DEPENDENT, (name,))
+    return list(losses.values())
 
 
-def obstacles(found, known):
-    """What a plan says about the losses that were not accepted: [{what, why, fix, object, stops}], one a root.
+def obstacles(losses: Sequence[Loss], extensions: Collection[str]) -> list[dict[str, Any]]:
+    """Return a plan's obstacles for the losses that are not accepted: [{what, why, fix, object, stops}], one a root.
 
-    stops: the restore does not begin. It does where only the load shows all that would be lost. known: names of the
-    extensions that are in the dump's own list.
+    stops: the restore does not begin. It begins if the load itself finds everything that is lost. extensions: names of
+    those in the dump's own list.
     """
     result = []
-    for root in found:
-        below = [each for each in found if root["object"] in each["depends"]]
-        if root["depends"] or all(each["accepted"] for each in [root, *below]):
+    for root in losses:
+        dependents = [loss for loss in losses if root.object in loss.depends]
+        if root.depends or all(loss.accepted for loss in [root, *dependents]):
             continue
-        name = root["object"]
-        of_extension = name.startswith("EXTENSION ")
-        shown = ", ".join(each["object"] for each in below)
-        why = root["why"] + (f"\nThese need it and are lost too: {shown}." if below else "")
-        fix = "{}\n{}".format(root["fix"], losses.way_on(found))
-        stops = of_extension and bool(below or name[len("EXTENSION ") :] not in known)
-        what = f"{name} cannot be restored on this server."
-        result.append({"what": what, "why": why, "fix": fix, "object": name, "stops": stops})
+        shown = ", ".join(loss.object for loss in dependents)
+        extension = root.object[len("EXTENSION ") :] if root.object.startswith("EXTENSION ") else ""
+        result.append(
+            {
+                "what": f"{root.object} cannot be restored on this server.",
+                "why": root.why + (f"\nThese need it and are lost too: {shown}." if dependents else ""),
+                "fix": f"{root.fix}\n{acceptance(losses)}",
+                "object": root.object,
+                "stops": bool(extension) and bool(dependents or extension not in extensions),
+            }
+        )
     return result
 
 
-def _extensions(connection, wanted):
+def _missing_extensions(connection: Connection, names: Iterable[str]) -> _Predictions:
     available = {
         name for (name,) in postgres_server.query(connection, "SELECT name FROM pg_catalog.pg_available_extensions")
     }
-    for name in sorted(wanted):
+    for name in sorted(names):
+        entry = Entry("EXTENSION", "", name)
         if name not in available:
-            yield extension(name), f'extension "{name}" is not available on this server'
+            yield entry, f'extension "{name}" is not available on this server'
         elif name == "pg_cron":
-            where = postgres_server.value(connection, "SELECT pg_catalog.current_setting('cron.database_name', true)")
-            yield (
-                extension(name),
-                "It can be created only in the database of cron.database_name ({}).".format(where or "postgres"),
+            database = postgres_server.value(
+                connection, "SELECT pg_catalog.current_setting('cron.database_name', true)"
             )
+            yield entry, f"It can be created only in the database of cron.database_name ({database or 'postgres'})."
 
 
-def _objects(connection, contents):
-    """(entry, why) of what is certain from the definitions."""
-    number = connection.server_version
-    version = postgres_server.major(number)
+def _unsupported(connection: Connection, contents: Contents) -> _Predictions:
+    """Yield (entry, why) of what is certain from the definitions."""
+    yield from _missing_languages(connection, contents)
+    yield from _missing_collations(connection, contents)
+    yield from _unknown_settings(connection, contents)
     types = [
         name
         for name in _REMOVED_TYPES
@@ -112,116 +127,138 @@ def _objects(connection, contents):
             connection, "SELECT pg_catalog.to_regtype(%s) IS NOT NULL", ("pg_catalog." + name,)
         )
     ]
-    gone = _gone_functions(connection, contents)
+    functions = _missing_functions(connection, contents)
     tables = {
-        entry.name
-        for entry, text in contents.texts.items()
-        if entry.kind == "TABLE" and not re.search(r"^    \"?oid\"? ", text, re.MULTILINE)
+        entry.name for entry, text in contents.texts.items() if entry.kind == "TABLE" and not _OID_COLUMN.search(text)
     }
-    yield from _languages(connection, contents)
-    yield from _collations(connection, contents)
-    yield from _settings(connection, contents, version)
+    number = connection.server_version
     for entry, text in contents.texts.items():
         if entry.kind in ("ACL", "COMMENT", "EXTENSION", "SECURITY LABEL"):
             continue
-        name = types and _type_in(entry, text, types)
-        if name:
-            yield entry, f'type "{name}" does not exist in PostgreSQL {version}'
-        changed = _CHANGED_IN_14.search(text) if entry.kind in ("AGGREGATE", "OPERATOR") else None
-        if changed and number >= 140000 and _ANYARRAY.search(text):
-            yield entry, f"function {changed.group(1)}(anyarray, anyelement) does not exist in PostgreSQL {version}"
-        if entry.kind == "OPERATOR" and number >= 140000 and "LEFTARG" in text and "RIGHTARG" not in text:
-            yield entry, f"postfix operators are not supported in PostgreSQL {version}"
-        if entry.kind in ("VIEW", "MATERIALIZED VIEW", "RULE") and number >= 120000:
-            used = tables & set(_OID.findall(text))
-            if used:
-                yield entry, f'column "{min(used)}.oid" does not exist in PostgreSQL {version}'
-        if gone and entry.kind in _EVALUATED:
-            for call in sorted({each.lower() for _, each in _CALL.findall(text)} & gone):
+        for why in _removed_features(entry, text, number, types, tables):
+            yield entry, f"{why} in PostgreSQL {postgres_server.major(number)}"
+        if functions and entry.kind in _EVALUATED:
+            for call in sorted({name.lower() for _, name in _CALL.findall(text)} & functions):
                 yield entry, f"function {call}() does not exist in this PostGIS"
 
 
-def _type_in(entry, text, types):
-    """The removed type that a definition uses, '' for none."""
+def _removed_features(entry: Entry, text: str, number: int, types: Sequence[str], tables: set[str]) -> Iterator[str]:
+    """Yield what a definition uses that this version of PostgreSQL has no more.
+
+    number: the target's version_num. types: removed ones. tables: names of those without a column `oid` of their own.
+    """
+    name = _type_in(entry, text, types) if types else ""
+    if name:
+        yield f'type "{name}" does not exist'
+    changed = _CHANGED_IN_14.search(text) if entry.kind in ("AGGREGATE", "OPERATOR") else None
+    if changed and number >= 140000 and _ANYARRAY.search(text):
+        yield f"function {changed.group(1)}(anyarray, anyelement) does not exist"
+    if entry.kind == "OPERATOR" and number >= 140000 and "LEFTARG" in text and "RIGHTARG" not in text:
+        yield "postfix operators are not supported"
+    if entry.kind in ("VIEW", "MATERIALIZED VIEW", "RULE") and number >= 120000:
+        used = tables & set(_OID.findall(text))
+        if used:
+            yield f'column "{min(used)}.oid" does not exist'
+
+
+def _type_in(entry: Entry, text: str, types: Sequence[str]) -> str:
+    """Return the one of the types that a definition uses, '' for none."""
     names = "|".join(types)
     body = text.split("\n    AS ", 1)[0] if entry.kind in _ROUTINES else text
     if entry.kind == "DOMAIN":
-        found = re.search(rf"CREATE DOMAIN \S+ AS (?:pg_catalog\.)?({names})\b", body)
+        match = re.search(rf"CREATE DOMAIN \S+ AS (?:pg_catalog\.)?({names})\b", body)
     elif entry.kind in ("TABLE", "FOREIGN TABLE", "TYPE"):
-        found = re.search(rf"^\s+{IDENTIFIER} (?:pg_catalog\.)?({names})\b", body, re.MULTILINE)
+        match = re.search(rf"^\s+{IDENTIFIER} (?:pg_catalog\.)?({names})\b", body, re.MULTILINE)
     elif entry.kind in _ROUTINES or entry.kind == "AGGREGATE":
-        found = re.search(rf"[(, ](?:pg_catalog\.)?({names})(?:\[\])?[,)]", entry.name)
-        found = found or re.search(rf"\bRETURNS (?:SETOF )?(?:pg_catalog\.)?({names})\b", body)
+        match = re.search(rf"[(, ](?:pg_catalog\.)?({names})(?:\[\])?[,)]", entry.name)
+        match = match or re.search(rf"\bRETURNS (?:SETOF )?(?:pg_catalog\.)?({names})\b", body)
     else:
-        found = re.search(rf"::(?:pg_catalog\.)?({names})\b", body)
-    return found.group(1) if found else ""
+        match = re.search(rf"::(?:pg_catalog\.)?({names})\b", body)
+    return match.group(1) if match else ""
 
 
-def _languages(connection, contents):
-    there = {name for (name,) in postgres_server.query(connection, "SELECT lanname FROM pg_catalog.pg_language")}
-    there |= {
-        name for (name,) in postgres_server.query(connection, "SELECT name FROM pg_catalog.pg_available_extensions")
+def _missing_languages(connection: Connection, contents: Contents) -> _Predictions:
+    languages = {
+        name
+        for (name,) in postgres_server.query(
+            connection,
+            "SELECT lanname FROM pg_catalog.pg_language UNION SELECT name FROM pg_catalog.pg_available_extensions",
+        )
     }
     missing = set()
     for entry, text in contents.texts.items():
-        if entry.kind == "PROCEDURAL LANGUAGE" and entry.name not in there and " HANDLER " not in text:
+        if entry.kind == "PROCEDURAL LANGUAGE" and entry.name not in languages and " HANDLER " not in text:
             missing.add(entry.name)
             yield entry, f'language "{entry.name}" does not exist on this server'
-    for entry, what, name in contents.demands:
-        if what == "language" and name in ("plpythonu", "plpython2u") and name not in there | missing:
-            yield entry, f'language "{name}" does not exist on this server'
+    for demand in contents.demands:
+        # Other languages that are missing are in the dump, as an entry or an extension.
+        python2 = demand.subject == "language" and demand.name in ("plpythonu", "plpython2u")
+        if python2 and demand.name not in languages | missing:
+            yield demand.entry, f'language "{demand.name}" does not exist on this server'
 
 
-def _collations(connection, contents):
-    there = {name for (name,) in postgres_server.query(connection, "SELECT collname FROM pg_catalog.pg_collation")}
+def _missing_collations(connection: Connection, contents: Contents) -> _Predictions:
+    collations = {name for (name,) in postgres_server.query(connection, "SELECT collname FROM pg_catalog.pg_collation")}
     for entry, text in contents.texts.items():
-        used = {unquoted(name) for name in _SYSTEM_COLLATION.findall(text)}
-        if used - there and entry.kind not in _ROUTINES:
-            yield entry, f'collation "{min(used - there)}" does not exist on this server'
-        made = _OWN_COLLATION.search(text) if entry.kind == "COLLATION" else None
-        if made and re.search(r"provider = (?:libc|icu)\b", made.group(1)):
-            postgres_server.execute(connection, "BEGIN")
-            try:
-                # The same definition, under a temporary name.
-                postgres_server.execute(connection, "CREATE COLLATION pg_temp.sauvegarde_probe " + made.group(1))
-            except psycopg2.Error as error:
-                if error.pgcode != "0A000":  # it is only of another encoding than this database
-                    yield entry, losses.words(str(error))
-            finally:
-                postgres_server.execute(connection, "ROLLBACK")
+        missing = {unquoted(name) for name in _SYSTEM_COLLATION.findall(text)} - collations
+        if missing and entry.kind not in _ROUTINES:
+            yield entry, f'collation "{min(missing)}" does not exist on this server'
+        match = _CREATE_COLLATION.search(text) if entry.kind == "COLLATION" else None
+        if match and re.search(r"provider = (?:libc|icu)\b", match.group(1)):
+            why = _refused_collation(connection, match.group(1))
+            if why:
+                yield entry, why
 
 
-def _settings(connection, contents, version):
-    known = {}
-    for entry, what, name in contents.demands:
-        if what != "setting" or "." in name:
+def _refused_collation(connection: Connection, definition: str) -> str:
+    """Return the server's message if it refuses a collation, which is tried under a temporary name; else ''."""
+    postgres_server.execute(connection, "BEGIN")
+    try:
+        postgres_server.execute(connection, "CREATE COLLATION pg_temp.sauvegarde_probe " + definition)
+    except psycopg2.Error as error:
+        # It may only be of another encoding than this database.
+        return "" if error.pgcode == "0A000" else server_message(str(error))
+    finally:
+        postgres_server.execute(connection, "ROLLBACK")
+    return ""
+
+
+def _unknown_settings(connection: Connection, contents: Contents) -> _Predictions:
+    exists: dict[str, bool] = {}
+    for demand in contents.demands:
+        name = demand.name
+        if demand.subject != "setting" or "." in name:
             continue
-        if name not in known:
+        if name not in exists:
             statement = "SELECT pg_catalog.current_setting(%s, true) IS NOT NULL"
-            known[name] = postgres_server.value(connection, statement, (name,))
-        kept = connection.server_version < 120000 or not re.search(
-            r"SET default_with_oids TO '(?:true|on|yes|1)'", contents.texts.get(entry, "")
+            exists[name] = bool(postgres_server.value(connection, statement, (name,)))
+        # From 12 on the setting exists, and can only be off.
+        refused = connection.server_version >= 120000 and _WITH_OIDS_SETTING.search(
+            contents.texts.get(demand.entry, "")
         )
-        if not known[name] or not kept:
-            yield entry, f'unrecognized configuration parameter "{name}" in PostgreSQL {version}'
+        if not exists[name] or refused:
+            version = postgres_server.major(connection.server_version)
+            yield demand.entry, f'unrecognized configuration parameter "{name}" in PostgreSQL {version}'
 
 
-def _gone_functions(connection, contents):
-    """Names of PostGIS's functions that the dump calls and the target's PostGIS does not make; none where its scripts
-    cannot be read."""
-    made = set()
+def _missing_functions(connection: Connection, contents: Contents) -> set[str]:
+    """Return the names of PostGIS's functions that the dump calls and the target's PostGIS does not create.
+
+    Empty if PostGIS's scripts cannot be read.
+    """
     folder = postgres_server.value(connection, "SELECT setting FROM pg_catalog.pg_config() WHERE name = 'SHAREDIR'")
     versions = dict(
         postgres_server.query(connection, "SELECT name, default_version FROM pg_catalog.pg_available_extensions")
     )
     if "postgis" not in contents.extensions or "postgis" not in versions:
         return set()
+    created = set()
     for name in set(contents.extensions) | {"postgis_raster"}:
         if name not in _POSTGIS or name not in versions:
             continue
         path = Path(folder) / "extension" / f"{name}--{versions[name]}.sql"
         try:
-            made |= {each.lower() for each in _MADE.findall(path.read_text("utf-8", "replace"))}
+            created |= {routine.lower() for routine in _CREATE_ROUTINE.findall(path.read_text("utf-8", "replace"))}
         except OSError:
             return set()
     own = {name.lower() for _, name in contents.defined()}
@@ -229,35 +266,39 @@ def _gone_functions(connection, contents):
     for entry, text in contents.texts.items():
         if entry.kind in _EVALUATED:
             called |= {name.lower() for _, name in _CALL.findall(text)}
-    return called - made - own
+    return called - created - own
 
 
-def _dependents(root, contents, needs):
-    """Entries that cannot be restored without `root`, in the dump's order."""
+def _dependents(root: Entry, contents: Contents, needs: Mapping[Entry, set[Entry]]) -> list[Entry]:
+    """Return the entries that cannot be restored without `root`, in the dump's order."""
     entries = [entry for entry in contents.entries if entry.kind != "EXTENSION"]
     rows = any(entry.kind == "TABLE DATA" for entry in entries)
-    lost, found = [root], []
-    while lost:
-        lower = lost.pop(0)
+    queue: list[Entry] = [root]
+    dependents: list[Entry] = []
+    while queue:
+        lower = queue.pop(0)
         for entry in entries:
-            if entry != lower and entry not in found and _needs(entry, lower, contents, needs):
-                found.append(entry)
-                lost.append(entry)
-        if lower.kind in losses.DEFINING and not rows:
-            found.append(lower._replace(kind="TABLE DATA"))
+            if entry != lower and entry not in dependents and _depends(entry, lower, contents, needs):
+                dependents.append(entry)
+                queue.append(entry)
+        if lower.kind in TABLE_KINDS and not rows:
+            dependents.append(lower.of_kind("TABLE DATA"))
     if root.kind == "EXTENSION":
-        schemas = {contents.extensions.get(root.name, "")} - {"public", "pg_catalog", ""}
-        schemas |= {"cron"} if root.name == "pg_cron" else set()
-        held = [Entry("TABLE DATA", each.schema, each.table, "") for each in contents.merged if each.schema in schemas]
-        known = {losses.name_of(each) for each in found}
-        found += [each for each in held if losses.name_of(each) not in known]
-    order = {entry: at for at, entry in enumerate(contents.entries)}
-    return sorted(found, key=lambda entry: order.get(entry, len(order)))
+        names = {loss_name(entry) for entry in dependents}
+        dependents += [entry for entry in _rows_of_extension(root, contents) if loss_name(entry) not in names]
+    order = {entry: position for position, entry in enumerate(contents.entries)}
+    return sorted(dependents, key=lambda entry: order.get(entry, len(order)))
 
 
-def _needs(entry, lower, contents, needs):
+def _rows_of_extension(extension: Entry, contents: Contents) -> list[Entry]:
+    schemas = {contents.extensions.get(extension.name, "")} - {"public", "pg_catalog", ""}
+    schemas |= {"cron"} if extension.name == "pg_cron" else set()
+    return [Entry("TABLE DATA", rows.schema, rows.table) for rows in contents.merged if rows.schema in schemas]
+
+
+def _depends(entry: Entry, lower: Entry, contents: Contents, needs: Mapping[Entry, set[Entry]]) -> bool:
     if entry.kind == "COMMENT" and entry.name.startswith("EXTENSION "):
         return False
     if needs and entry in needs:
         return lower in needs[entry]
-    return losses.mentions(entry, contents.texts.get(entry, ""), lower)
+    return mentions(entry, contents.texts.get(entry, ""), lower)

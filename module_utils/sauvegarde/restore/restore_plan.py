@@ -18,13 +18,12 @@ from . import (
     dump_roles,
     load_role,
     locale_names,
-    losses,
     partial_dump,
     pg_cron,
     predicted_losses,
 )
 from .dump import dump_file as sources
-from .dump import oids
+from .dump import loss_names, oids
 
 # Disk space that a restore needs, relative to the size at the source: data, sorts for indexes, and WAL.
 ROOM = 1.3
@@ -118,12 +117,12 @@ def make(server, database, source, wanted, options, contents=None):
     options: mode ('swap' or 'beside'), given (roles.Globals), globals_roles ('named' or 'all'), missing_roles
     ('refuse' or 'create'), owner, encoding, locale (each '' for the source's own), directory (where the run works),
     rate (bytes a second of an earlier run, 0), accept_losses (names), definitions (the Contents of an archive of ours,
-    in whose place `contents` is otherwise, as far as they are known), needs (losses.dependencies), drops_oids
-    (source.drops_oids).
+    in whose place `contents` is otherwise, as far as they are known), needs (of entry_dependencies),
+    drops_oids (dump_file.drops_oids).
     Keys: source, target, live, kept, extensions ([{name, source, target}], versions, '' unknown or not available),
     space ([{path, needed, free}], bytes), roles_made, lacks (partial.lacks of a file), properties, expected (seconds),
-    lost (seconds between the archive and now, None unknown), obstacles and warnings ([{what, why, fix}]), losses (as
-    losses.Ledger.as_list gives them). An obstacle that is about an object of the dump names it as `object`; the load
+    lost (seconds between the archive and now, None unknown), obstacles and warnings ([{what, why, fix}]), losses
+    (loss_ledger.Loss.as_dict). An obstacle that is about an object of the dump names it as `object`; the load
     goes on past it unless it `stops`.
     """
     obstacles, warnings, lacks = [], [], {}
@@ -234,11 +233,11 @@ def make(server, database, source, wanted, options, contents=None):
         if pg_cron.is_postponed(connection, options["mode"], database, wanted["extensions"], known):
             postponed = pg_cron.NAMES
             warn(**pg_cron.warning(database))
-        foreseen = predicted_losses.foreseen(
+        foreseen = predicted_losses.predict(
             connection, wanted["extensions"], known, options.get("needs", {}), options["accept_losses"], postponed
         )
         obstacles += predicted_losses.obstacles(foreseen, known.extensions if known else ())
-        obstacles += losses.misspelt(options["accept_losses"], known) if known else []
+        obstacles += loss_names.unknown_names(options["accept_losses"], known) if known else []
         for setting in side_database.unknown_settings(connection, properties):
             warn(f"The setting {setting} is left out.", "PostgreSQL {} does not know it.".format(target["version"]))
     finally:
@@ -264,7 +263,7 @@ def make(server, database, source, wanted, options, contents=None):
         "lost": lost,
         "obstacles": obstacles,
         "warnings": warnings,
-        "losses": foreseen,
+        "losses": [loss.as_dict() for loss in foreseen],
     }
 
 

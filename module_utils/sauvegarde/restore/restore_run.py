@@ -33,14 +33,15 @@ from . import (
     dump_load,
     dump_roles,
     fetch,
-    losses,
     pg_cron,
     restore_plan,
     restore_state,
     verification,
 )
-from .dump import dump_file, split_files
+from .dump import dump_file, entry_dependencies, loss_ledger, loss_names, split_files
 from .dump.contents import scan
+from .dump.load_errors import server_message
+from .surviving_fingerprint import surviving_fingerprint
 
 CARRIED = "carried"  # in a run's directory, where playbooks put what they bring from elsewhere
 
@@ -72,7 +73,7 @@ def settled(spec):
     missing_roles: 'refuse' or 'create'. owner, encoding, locale: in place of the source's. jobs: 0 for one a core.
     globals_roles: 'named' by the source, or 'all' that the globals describe. partial: partial.WORD, where the source
     may hold less than the live database. accept_losses: names of objects that may be missing afterwards
-    (losses.name_of), where they cannot be restored.
+    (loss_names.loss_name), where they cannot be restored.
     """
     unknown = sorted(set(spec) - set(DEFAULTS))
     if unknown:
@@ -91,7 +92,7 @@ def settled(spec):
         if found[name] not in allowed:
             raise SauvegardeError(f"{name} is {found[name]!r}.", fix="Use " + " or ".join(allowed) + ".")
     found["jobs"] = int(found["jobs"]) or archive_reader.default_workers()
-    found["accept_losses"] = losses.accepted_names(found["accept_losses"])
+    found["accept_losses"] = loss_names.accepted_names(found["accept_losses"])
     return found
 
 
@@ -126,7 +127,7 @@ def mark(spec):
     Archives are compared by their manifest, not by time, since the same archive may have been copied here again."""
     path = Path(spec["path"])
     asked = [spec[key] for key in _MARKED]
-    asked.append(sorted(losses.accepted_names(spec["accept_losses"])))
+    asked.append(sorted(loss_names.accepted_names(spec["accept_losses"])))
     if (path / manifest.NAME).is_file():
         return [*asked, hashlib.sha256((path / manifest.NAME).read_bytes()).hexdigest()]
     status = path.stat()
@@ -168,7 +169,7 @@ def _told(ready, tool, contents):
     """A plan's options `needs` and `drops_oids` of an archive; {} for plain SQL, whose text says it."""
     if tool is None:
         return {}
-    needs = losses.dependencies(ready, tool, contents.encoding)
+    needs = entry_dependencies.dependencies(ready, tool, contents.encoding)
     return {"needs": needs, "drops_oids": dump_file.drops_oids(ready, tool)}
 
 
@@ -334,7 +335,7 @@ def _fill(spec, run, name):
             side_database.drop(connection, name)
             side_database.create(connection, name, properties)
         run.update(step="extensions")
-        ledger = losses.Ledger(spec["accept_losses"], contents.texts, postponed)
+        ledger = loss_ledger.Ledger(spec["accept_losses"], contents.texts, postponed)
         wanted_extensions = side_database.extensions_of(contents, postgis)
         by_extension = side_database.make_extensions(server, name, wanted_extensions, contents, ledger)
         side_database.comment_extensions(server, name, contents, ledger)
@@ -366,9 +367,9 @@ def _fill(spec, run, name):
         target = loaded(error.reason)
     with contextlib.closing(target):
         target.find_all_losses()
-        lost = target.losses.as_list()
-        run.update(losses=lost)
-        target.losses.judge()
+        lost = target.losses.losses()
+        run.update(losses=[loss.as_dict() for loss in lost])
+        target.losses.check()
         omissions.advance_sequences(target.connection, *_sequences(given.manifest, lost))
         run.update(step="analyze")
         # vacuumdb, since it analyzes several tables at a time.
@@ -380,7 +381,7 @@ def _fill(spec, run, name):
         )
         if analyzed.status:
             # The restore goes on: autovacuum collects the statistics later.
-            said = losses.words(analyzed.stderr).splitlines()
+            said = server_message(analyzed.stderr).splitlines()
             target.notes.append(
                 "not all statistics were collected (run ANALYZE): " + (said[0] if said else "vacuumdb gave no reason")
             )
@@ -397,10 +398,10 @@ def _fill(spec, run, name):
         with contextlib.closing(postgres_server.connect(server, name)) as connection:
             target.release()
             target.make_event_triggers()
-            lost = target.losses.as_list()
-            run.update(losses=lost)
+            lost = target.losses.losses()
+            run.update(losses=[loss.as_dict() for loss in lost])
             # Now it is certain which of the accepted objects did not fail.
-            target.notes += target.losses.judge()
+            target.notes += target.losses.check()
             skipped = side_database.finish(connection, name, properties)
             size = postgres_server.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (name,))
     seconds = time.monotonic() - begun
@@ -421,7 +422,7 @@ def _sequences(made, lost):
     """omissions.advance_sequences' `recorded` and `proven` from a manifest, or from None."""
     if made is None:
         return (), ()
-    sums = losses.of_fingerprint(made["fingerprint"] or {}, [each["object"] for each in lost])
+    sums = surviving_fingerprint(made["fingerprint"] or {}, [loss.object for loss in lost])
     return made["source"].get("extension_sequences", ()), sums.get("sequences", ())
 
 

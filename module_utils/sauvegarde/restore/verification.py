@@ -6,8 +6,8 @@ import psycopg2
 
 from ..errors import Damaged, SauvegardeError
 from ..postgres import fingerprint, index_search_path, postgres_server
-from . import losses
-from .dump.contents import flat
+from .dump.entries import one_line
+from .surviving_fingerprint import affected_partitions, surviving_fingerprint
 
 _COUNTS = {
     "tables": "SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p') AND {}",
@@ -42,17 +42,17 @@ _OURS = (
 def against_manifest(server, name, manifest, jobs, lost=()):
     """Compare the side database's fingerprint with the manifest's, table by table; raise with every difference.
 
-    lost: the accepted losses (losses.Ledger.as_list), which are left out of the comparison.
+    lost: the accepted losses (loss_ledger.Loss), which are left out of the comparison.
     Returns {"by": "fingerprint", "tables", "rows"}, "unproven" (as in the manifest) where that has such objects, and
     "without" where there are losses: their names, and those of partitioned tables that they are part of.
     """
-    without = [each["object"] for each in lost]
+    without = [loss.object for loss in lost]
     with contextlib.closing(postgres_server.connect(server, name)) as connection:
         roots = {_flat(part): _flat(of) for part, of in partition_roots(connection).items()}
-    tables, parts = losses.partitioned(manifest["fingerprint"], without, roots)
+    tables, parts = affected_partitions(manifest["fingerprint"], without, roots)
     without += [each for each in tables if each not in without]
     gone = without + parts
-    expected = losses.of_fingerprint(manifest["fingerprint"], gone)
+    expected = surviving_fingerprint(manifest["fingerprint"], gone)
     try:
         actual = fingerprint.take(lambda: postgres_server.connect(server, name), workers=jobs, like=expected)
     except psycopg2.Error as error:
@@ -62,7 +62,7 @@ def against_manifest(server, name, manifest, jobs, lost=()):
             "The archive is not at fault. "
             + (postgres_server.server_fix(str(error)) or "Look in the target server's log, and run the restore again."),
         ) from error
-    actual = losses.of_fingerprint(actual, gone)
+    actual = surviving_fingerprint(actual, gone)
     differences = fingerprint.compare(expected, actual)
     if differences:
         raise Damaged(
@@ -79,7 +79,7 @@ def against_manifest(server, name, manifest, jobs, lost=()):
 
 
 def _flat(names):
-    return ".".join(map(flat, names))
+    return ".".join(map(one_line, names))
 
 
 def _count(connection, schema, name):
@@ -105,7 +105,7 @@ def by_counting(connection, contents, lost=()):
     differences = []
     rows, wholes, roots = {}, {}, partition_roots(connection)
     merged = {(each.schema, each.table) for each in contents.merged}
-    gone = [each["object"] for each in lost]
+    gone = [loss.object for loss in lost]
     for schema, name in dict.fromkeys(contents.names("TABLE")):
         if f"TABLE {schema}.{name}" in gone or f"TABLE DATA {schema}.{name}" in gone:
             continue
@@ -128,7 +128,7 @@ def by_counting(connection, contents, lost=()):
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind = 'm' AND NOT c.relispopulated",
     ):
-        entry = (flat(schema), flat(name))
+        entry = (one_line(schema), one_line(name))
         if entry in filled and "MATERIALIZED VIEW DATA {}.{}".format(*entry) not in gone:
             differences.append(f"{postgres_server.quoted(schema, name)}: a materialized view that was filled is empty")
     if differences:

@@ -7,10 +7,11 @@ import psycopg2
 from psycopg2 import sql
 
 from ..postgres import attachments, database_properties, postgres_server
-from ..restore import losses
-from ..restore.dump.contents import flat, text
+from ..restore.dump.contents import text
+from ..restore.dump.entries import Entry, one_line
 from ..restore.dump.lexer import IDENTIFIER, unquoted
-from ..restore.dump.sql_script import Entry
+from ..restore.dump.load_errors import ends_load, server_message
+from ..restore.dump.loss_names import loss_name
 
 MAINTENANCE = "postgres"
 _LITERAL = r"[Ee]?'(?:[^']|'')*'"
@@ -193,8 +194,8 @@ def extensions_of(contents, postgis):
 
 
 def make_extensions(server, name, wanted, contents, ledger=None):
-    """Create the extensions as the superuser. `wanted` is extensions_of()'s. ledger: a losses.Ledger that takes those
-    that cannot be made; without one they raise.
+    """Create the extensions as the superuser. `wanted` is extensions_of()'s. ledger: a loss_ledger.Ledger that takes
+    those that cannot be made; without one they raise.
 
     Each in a session of its own: postgis_topology changes search_path for the rest of its session, and for the
     database, which is undone. Returns the search_path that the database had got, '' for none.
@@ -213,7 +214,7 @@ def make_extensions(server, name, wanted, contents, ledger=None):
                     sql.Identifier(extension), sql.Identifier(schema)
                 ),
             )
-            owner = contents.owners.get(flat(schema))
+            owner = contents.owners.get(one_line(schema))
             if owner and schema not in ("public", "pg_catalog"):
                 postgres_server.execute(
                     connection,
@@ -221,9 +222,9 @@ def make_extensions(server, name, wanted, contents, ledger=None):
                 )
             postgres_server.execute(connection, "COMMIT")
         except psycopg2.Error as error:
-            if ledger is None or losses.stops(error):
+            if ledger is None or ends_load(error):
                 raise postgres_server.database_error(error, f"The extension {extension} could not be made.") from error
-            ledger.failed(Entry("EXTENSION", "", extension, ""), losses.words(str(error)))
+            ledger.record(Entry("EXTENSION", "", extension, ""), server_message(str(error)))
         finally:
             connection.close()
     with contextlib.closing(maintenance(server)) as connection:
@@ -246,11 +247,11 @@ def comment_extensions(server, name, contents, ledger):
             try:
                 postgres_server.execute(connection, statement)
             except psycopg2.Error as error:
-                if losses.stops(error):
+                if ends_load(error):
                     raise postgres_server.database_error(
-                        error, f"The restore stopped at {losses.name_of(entry)}."
+                        error, f"The restore stopped at {loss_name(entry)}."
                     ) from error
-                ledger.failed(entry, losses.words(str(error)))
+                ledger.record(entry, server_message(str(error)))
 
 
 def put_in_force(server, name, wanted):

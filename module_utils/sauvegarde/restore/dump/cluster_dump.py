@@ -10,6 +10,7 @@ import re
 import psycopg2.extensions
 
 from . import psql_commands
+from .entries import HEADER
 from .lexer import (
     IDENTIFIER,
     Lines,
@@ -24,7 +25,6 @@ from .sql_script import (
     COMPLETE,
     COPY_BEGINS,
     DATABASE,
-    HEADER,
 )
 
 CLUSTER_COMPLETE = b"-- PostgreSQL database cluster dump complete"

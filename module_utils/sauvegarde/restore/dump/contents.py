@@ -8,24 +8,23 @@ import shutil
 import tempfile
 from typing import Any, Dict, NamedTuple
 
-from .. import load_role
 from . import oids
+from .entries import TABLE_KINDS, Entry, leading_key, leading_name, one_line
 from .lexer import (
     CHUNK,
     IDENTIFIER,
     statements,
     unquoted,
 )
+from .role_demands import demands_of
 from .sql_script import (
     Copy,
-    Entry,
     Fact,
     Script,
     Setting,
     Sql,
 )
 
-QUALIFIED = re.compile(rf"({IDENTIFIER})(?:\.({IDENTIFIER}))?")
 _EXTENSION = re.compile(rf"CREATE EXTENSION (?:IF NOT EXISTS )?({IDENTIFIER})(?: WITH)?(?: SCHEMA ({IDENTIFIER}))?")
 # Each of these is compared with one whole statement: names may hold line ends.
 _OWNER = re.compile(rf"ALTER .* OWNER TO ({IDENTIFIER});", re.DOTALL)
@@ -54,40 +53,8 @@ _ON = re.compile(
 )
 _TABLE = re.compile(rf"CREATE (?:UNLOGGED |FOREIGN )?TABLE (?:IF NOT EXISTS )?(?={IDENTIFIER})")
 _RASTER = re.compile(r'\braster\b|"raster"')
-# Kinds of entries that define something that rows can go into.
-DEFINING = ("TABLE", "FOREIGN TABLE")
 # Words that stand where a role's name can, and name none.
 NO_ROLE = ("public", "current_user", "session_user", "current_role", "default")
-
-
-def identifiers(text):
-    """Schema and name at the head of `text` ('' for a missing schema)."""
-    found = QUALIFIED.match(text)
-    if not found:
-        return "", text
-    if found.group(2):
-        return unquoted(found.group(1)), unquoted(found.group(2))
-    return "", unquoted(found.group(1))
-
-
-def flat(name):
-    """The name as headers and lists of dumps show it: with spaces in place of line ends."""
-    return name.translate({10: " ", 13: " "})
-
-
-def located(text, entry):
-    """Schema and name at the head of an entry's `text`, as entries have them. Clients from before March 2018 write no
-    schema: it is the entry's, which their SET search_path names."""
-    schema, name = identifiers(text)
-    return flat(schema) or (entry.schema if entry is not None else ""), flat(name)
-
-
-def bare_names(entry):
-    """What the object of an entry may be called, without arguments: a function's own name may hold a parenthesis, so
-    each one may be where the arguments begin."""
-    if entry.kind not in ("FUNCTION", "PROCEDURE", "AGGREGATE"):
-        return [entry.name]
-    return [entry.name[: match.start()] for match in re.finditer(r"\(", entry.name)]
 
 
 class Contents(NamedTuple):
@@ -112,7 +79,7 @@ class Contents(NamedTuple):
     merged      Rows of tables that the dump does not define: an extension's own tables, whose rows are merged
     granted     (entry, object's type, schema, name) of every GRANT or REVOKE on one table, function, schema …
     grants      (entry, text) of the GRANTs on schemas and of public's owner, needed before their place in a plain dump
-    demands     load_as.demands of all entries
+    demands     role_demands.Demand of all entries
     used        the extensions' schemas, and public, that definitions mention
     unowned     no entry names an owner (pg_dump --no-owner)
     by_session  Script.owners_by_session
@@ -159,7 +126,7 @@ class Contents(NamedTuple):
             (entry.schema, name)
             for entry in self.entries
             if entry.kind not in ("ACL", "COMMENT", "TABLE DATA", "SEQUENCE SET")
-            for name in bare_names(entry)
+            for name in entry.possible_names()
         }
 
     def tablespaces(self):
@@ -310,7 +277,7 @@ class _Scanner:
 
     def _entry(self, entry):
         self.entries.append(entry)
-        if entry.kind in DEFINING:
+        if entry.kind in TABLE_KINDS:
             self.defined.add((entry.schema, entry.name))
         if entry.kind == "TABLE" and self.oids_by_default:
             self.with_oids.add((entry.schema, entry.name))
@@ -323,7 +290,7 @@ class _Scanner:
     def _copy(self, piece):
         statement = self.script.decode(piece.statement)
         named = statement[len("COPY ") :]
-        table = located(named, piece.entry)
+        table = leading_key(named, piece.entry)
         if oids.WITH_OIDS.search(piece.statement):
             self.oids.add(table)
         if piece.entry is not None and (piece.entry.schema, piece.entry.name) not in self.defined:
@@ -344,7 +311,7 @@ class _Scanner:
         said = [self.script.decode(each) for each in statements(piece.text)]
         for each in said:
             _roles(each, self.names)
-        self.demands += load_role.demands(entry, text)
+        self.demands += demands_of(entry, text)
         if entry.kind not in ("ACL", "COMMENT"):
             bare = text.replace('"', "")
             known = {"public", *self.extensions.values()}
@@ -365,7 +332,7 @@ class _Scanner:
             self.raster = True
         elif entry.kind in ("TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "FUNCTION", "TYPE", "DOMAIN"):
             self.raster = self.raster or bool(_RASTER.search(text))
-            if entry.kind in DEFINING:
+            if entry.kind in TABLE_KINDS:
                 self._table(entry, text)
 
     def _doubled(self):
@@ -377,19 +344,19 @@ class _Scanner:
             self.grants.append((piece.entry, piece.text))
         targets = {found.groups() for found in map(_ON.match, said) if found}
         for kind, target in sorted(targets):
-            self.granted.append((piece.entry, kind, *located(target, piece.entry)))
+            self.granted.append((piece.entry, kind, *leading_key(target, piece.entry)))
 
     def _table(self, entry, text):
         found = _TABLE.search(text)
         if found:
-            schema, name = identifiers(text[found.end() :])
+            schema, name = leading_name(text[found.end() :])
             self.real.setdefault((entry.schema, entry.name), set()).add((schema or entry.schema, name))
         if text.rstrip().endswith("WITH OIDS;") or "\nWITH OIDS;" in text:
             self.with_oids.add((entry.schema, entry.name))
 
     def contents(self):
         roles = set(self.names)
-        known = {flat(name) for name in roles}
+        known = {one_line(name) for name in roles}
         roles.update(entry.owner for entry in self.entries if entry.owner and entry.owner not in known)
         roles.update(role for role, _, _ in self.database.get("settings", ()) if role)
         return Contents(

@@ -18,8 +18,9 @@ from . import (
     split_files,
     wrappers,
 )
+from .entries import TABLE_KINDS, Entry
 from .file_type import damaged
-from .sql_script import Entry, SeveralDumps
+from .sql_script import SeveralDumps
 
 CHUNK = 1 << 20
 
@@ -377,7 +378,7 @@ def inspect(source, tool, told=None):
             return contents.scan(stream, told)
     with script(source, tool, "-C", "-s") as stream:
         found = contents.scan(stream, told)
-    tables = {"TABLE DATA {} {} {}".format(*entry[1:]) for entry in found.entries if entry.kind in contents.DEFINING}
+    tables = {entry.listed("TABLE DATA") for entry in found.entries if entry.kind in TABLE_KINDS}
     listed = listing(source, tool, found.encoding)
     # The pass above leaves out large objects, whose owners count too.
     large = (_LARGE_OBJECT.match(names) for _, names in listed)

@@ -12,6 +12,7 @@ import psycopg2.extensions
 
 from ...errors import SauvegardeError
 from . import file_type, psql_commands
+from .entries import HEADER, ROW_KINDS, Entry, entry_of_header
 from .lexer import (
     CHUNK,
     Lines,
@@ -21,9 +22,6 @@ from .lexer import (
     statement,
 )
 
-HEADER = re.compile(
-    rb"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*); Schema: (.*); Owner: (.*?)(?:; Tablespace: .*)?\r?\n"
-)
 # Names in these may hold line ends: the statement is read to its end before it is looked at.
 _SETTING = re.compile(rb"SET ([a-z_.]+) (?:=|TO) .*;\s*", re.DOTALL)
 _SETTING_BEGINS = re.compile(rb"SET [a-z_.]+ (?:=|TO) ")
@@ -38,23 +36,9 @@ _COPY = re.compile(
 # Also what a server would take from, or give to, a file or a program of its own host.
 COPY_BEGINS = re.compile(rb"COPY\s", re.IGNORECASE)
 _OTHER_COPY = re.compile(rb"\s*COPY\b.*\b(?:FROM|TO)\s+PROGRAM\b", re.IGNORECASE)
-# Kinds of entries that hold rows or large objects.
-DATA = ("TABLE DATA", "BLOBS", "BLOB DATA", "LARGE OBJECTS", "STATISTICS DATA")
 COMPLETE = b"-- PostgreSQL database dump complete"
 CLUSTER = b"-- PostgreSQL database cluster dump"
 DATABASE = b"-- PostgreSQL database dump"
-
-
-class Entry(NamedTuple):
-    """One entry of the dump's table of contents, as its header says it. `schema` and `owner` are '' where it has none.
-
-    Line ends inside names are spaces here, as pg_dump writes them.
-    """
-
-    kind: str
-    schema: str
-    name: str
-    owner: str
 
 
 class Setting(NamedTuple):
@@ -144,7 +128,7 @@ class Script:
             state = quoting(state, line)
             # Entries of data can be endless (INSERTs, large objects): they go on statement by statement. Others stay
             # whole, since the semicolons inside a function's or a rule's body do not end its statement.
-            endless = entry is None or (entry.kind in DATA and size > CHUNK)
+            endless = entry is None or (entry.kind in ROW_KINDS and size > CHUNK)
             if state is None and endless and line.rstrip().endswith(b";"):
                 yield Sql(entry, b"".join(text))
                 text, size = [], 0
@@ -159,7 +143,7 @@ class Script:
         """What begins with the line: a piece; () where it is passed over; None for the SQL of the entry itself."""
         if line.startswith(b"--"):
             found = HEADER.match(line)
-            return self._entry(found) if found else self._comment(line)
+            return entry_of_header(found, self.encoding) if found else self._comment(line)
         if line.startswith(b"\\"):
             return self._command(line)
         if _SETTING_BEGINS.match(line):
@@ -177,10 +161,6 @@ class Script:
         if _OTHER_COPY.match(line):
             self._refuse("a COPY", line)
         return None
-
-    def _entry(self, found):
-        kind, schema, name, owner = (self.decode(found.group(part)) for part in (2, 3, 1, 4))
-        return Entry(kind, "" if schema == "-" else schema, name, "" if owner == "-" else owner)
 
     def _setting(self, found):
         name = found.group(1).decode("ascii")
