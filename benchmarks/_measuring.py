@@ -128,10 +128,7 @@ def memory_of(pid):
 
 
 # As cron starts it, with the engine where the benchmark has it.
-RUN = (
-    "import sys; sys.path.insert(0, sys.argv[1])\n"
-    "from sauvegarde.backup.pipeline import main; sys.exit(main(sys.argv[2:]))"
-)
+RUN = "import sys; sys.path.insert(0, sys.argv[1])\nfrom sauvegarde.cli import main; sys.exit(main(sys.argv[2:]))"
 JOBS = min(4, os.cpu_count())  # at once, for every side: what the engine takes where nobody says
 
 

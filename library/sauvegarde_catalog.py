@@ -56,7 +56,8 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde.backup import pipeline, uncovered_databases
+from ansible.module_utils.sauvegarde import catalog
+from ansible.module_utils.sauvegarde.backup import uncovered_databases
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
@@ -71,7 +72,7 @@ def main():
     )
     wanted = module.params
     try:
-        archives, problems = pipeline.collect(with_offsite=wanted["offsite"], root=wanted["root"], host=wanted["host"])
+        archives, problems = catalog.collect(with_offsite=wanted["offsite"], root=wanted["root"], host=wanted["host"])
         without = uncovered_databases.listed()
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())

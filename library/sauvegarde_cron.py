@@ -34,14 +34,14 @@ options:
         type: str
         required: true
       action:
-        description: The launcher's word for it.
+        description: The command of C(sauvegarde) that is started.
         type: str
         choices: [run, forget]
         default: run
   launcher:
-    description: The engine's launcher on the host.
+    description: The host's command.
     type: path
-    default: /usr/local/lib/sauvegarde/run
+    default: /usr/local/sbin/sauvegarde
   mailto:
     description: Who gets cron's mail when a job fails; empty for nobody.
     type: str
@@ -76,8 +76,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.backup import schedule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.report import job_state
+from ansible.module_utils.sauvegarde.system import installation
 
-HEADER = ("Kept by Ansible; changes are lost.", "A line says something only when its job fails, and cron mails that.")
+HEADER = (
+    "Managed by Ansible; local changes will be overwritten.",
+    "A job prints something only when it fails, and cron mails that.",
+)
 
 
 def main():
@@ -91,7 +95,7 @@ def main():
             "path": {"type": "path", "default": "/etc/cron.d/sauvegarde"},
             "host": {"type": "str", "required": True},
             "jobs": {"type": "list", "elements": "dict", "required": True, "options": job},
-            "launcher": {"type": "path", "default": "/usr/local/lib/sauvegarde/run"},
+            "launcher": {"type": "path", "default": installation.COMMAND},
             "mailto": {"type": "str", "default": "root"},
         },
         supports_check_mode=True,

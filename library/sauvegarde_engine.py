@@ -6,15 +6,21 @@ DOCUMENTATION = r"""
 module: sauvegarde_engine
 short_description: Install the backup engine on a host
 description:
-  - Copies the engine of this project to the host, where cron runs it.
-  - Every version lies in a folder of its own, so that a job which runs meanwhile keeps its files. The launcher C(run)
-    is replaced whole, then the versions before the last one are removed.
+  - Copies the engine of this project to the host, where cron and people start it as the command C(sauvegarde).
+  - Every version lies in a folder of its own, so that a job which runs meanwhile keeps its files. The launchers
+    are replaced whole, then the versions before the last one are removed.
+  - Refuses to replace a program of another origin at O(command).
 author: Sauvegarde
 options:
   path:
     description: Folder of the engine on the host.
     type: path
     default: /usr/local/lib/sauvegarde
+  command:
+    description:
+      - The host's command. The same launcher stays at its former path, C(run) in O(path), for scripts that call it.
+    type: path
+    default: /usr/local/sbin/sauvegarde
 attributes:
   check_mode:
     support: full
@@ -29,10 +35,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 launcher:
-  description: What cron and people start.
+  description: The command that cron and people start.
   returned: always
   type: str
-  sample: /usr/local/lib/sauvegarde/run
+  sample: /usr/local/sbin/sauvegarde
 version:
   description: Version of the engine.
   returned: always
@@ -47,9 +53,10 @@ digest:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde import VERSION
+from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.system import installation
 
-NOTE = "Kept by Ansible; changes are lost."
+NOTE = "Managed by Ansible; local changes will be overwritten."
 
 
 # Ansible sends a module with what it imports, and this one is to bring the whole engine. These are never called, since
@@ -59,6 +66,7 @@ NOTE = "Kept by Ansible; changes are lost."
 def _engine():
     from ansible.module_utils.sauvegarde import (  # noqa: F401 - see above
         catalog,
+        cli,
         config,
         errors,
     )
@@ -75,11 +83,17 @@ def _engine():
     from ansible.module_utils.sauvegarde.backup import (  # noqa: F401 - see above
         detached_job,
         hooks,
+        maintenance,
+        outcome,
         pipeline,
+        progress,
         schedule,
         snapshot_fingerprint,
+        stop_signals,
+        supervisor,
         table_locks,
         uncovered_databases,
+        worker_report,
     )
     from ansible.module_utils.sauvegarde.offsite import (  # noqa: F401 - see above
         credentials,
@@ -247,24 +261,29 @@ def _targets():
 
 def main():
     module = AnsibleModule(
-        argument_spec={"path": {"type": "path", "default": "/usr/local/lib/sauvegarde"}}, supports_check_mode=True
+        argument_spec={
+            "path": {"type": "path", "default": installation.ROOT},
+            "command": {"type": "path", "default": installation.COMMAND},
+        },
+        supports_check_mode=True,
     )
-    root = module.params["path"]
+    root, command = module.params["path"], module.params["command"]
     files = installation.sources()
     try:
-        changed = not installation.current(root, files, NOTE)
-        before = sorted(installation.differences(root, files)) if changed else []
+        changed = not installation.is_current(root, command, files, NOTE)
+        different = installation.differences(command, files) if changed else []
         if changed and not module.check_mode:
-            installation.install(root, files, NOTE)
+            installation.install(root, command, files, NOTE)
+    except SauvegardeError as error:
+        module.fail_json(msg=str(error), **error.as_dict())
     except OSError as error:
         module.fail_json(msg=f"The engine could not be installed in {root}: {error}")
-    digest = installation.digest(files)
     module.exit_json(
         changed=changed,
-        launcher=f"{root}/{installation.LAUNCHER}",
+        launcher=command,
         version=VERSION,
-        digest=digest,
-        diff={"before": "", "after": "".join(name + "\n" for name in before)},
+        digest=installation.digest(files),
+        diff={"before": "", "after": "".join(name + "\n" for name in different)},
     )
 
 

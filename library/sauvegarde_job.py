@@ -28,9 +28,9 @@ options:
     type: str
     default: ""
   launcher:
-    description: The engine's launcher on the host.
+    description: The host's command.
     type: path
-    default: /usr/local/lib/sauvegarde/run
+    default: /usr/local/sbin/sauvegarde
 attributes:
   check_mode:
     support: full
@@ -91,7 +91,7 @@ def main():
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["started", "asked"], "default": "started"},
             "token": {"type": "str", "default": "", "no_log": False},
-            "launcher": {"type": "path", "default": "/usr/local/lib/sauvegarde/run"},
+            "launcher": {"type": "path", "default": installation.COMMAND},
         },
         supports_check_mode=True,
     )
@@ -99,8 +99,7 @@ def main():
     try:
         if wanted["state"] == "asked":
             module.exit_json(changed=False, **detached_job.ask(wanted["name"], wanted["token"]))
-        root = wanted["launcher"].rsplit("/", 1)[0]
-        different = installation.differences(root, installation.sources())
+        different = installation.differences(wanted["launcher"], installation.sources())
         if different:
             module.warn(
                 "The host's copy of the engine is not the controller's (different or missing: {}). "

@@ -11,10 +11,12 @@ left on a server are listed too, with where "server" and verified null: nothing 
 import contextlib
 import os
 import pwd
+import socket
 from pathlib import Path
 
+from . import config
 from .archive import archive_reader, ids, machine_identity, manifest
-from .errors import SauvegardeError
+from .errors import SauvegardeError, from_exception
 from .offsite import restic
 from .report import job_state
 from .system.run_as import acting_as
@@ -182,3 +184,40 @@ def kept(left, host):
         }
         for each in left
     ]
+
+
+def collect(configuration=config.CONFIGURATION, with_offsite=True, root=None, host=None):
+    """Return the catalog of this host and what could not be listed: (entries, problems).
+
+    Folders of jobs that are no longer configured are read, too, and the repositories that this host keeps for others:
+    a host that is dead cannot list its own.
+    root: one more folder of archives. host: the name of this host; by default that of its jobs.
+    """
+    jobs, entries, problems = [], [], []
+
+    @contextlib.contextmanager
+    def attempt():
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - what cannot be read hides nothing else
+            problems.append(from_exception(error).as_dict())
+
+    for name in config.names(configuration):
+        with attempt():
+            jobs.append(config.load(name, configuration))
+            config.account(jobs[-1]["user"])
+    host = host or next((job["host"] for job in jobs), socket.gethostname())
+    for folder in sorted({job["root"] for job in jobs} | ({root} if root else set())):
+        with attempt():
+            entries += local(folder, host)
+    filled = {str(name): job["state"] for job in jobs for name in job["offsite"]}
+    asked = [(config.repository, name) for name in sorted({*filled, *config.repository_names(configuration)})]
+    asked += [(config.forgetting, name) for name in config.forgetting_names(configuration)]
+    for read, name in asked if with_offsite else []:
+        with attempt():
+            listed = {entry["path"] for entry in entries}
+            settings = read(name, configuration)
+            private = config.private(settings.get("state") or filled.get(name, ""))
+            found = remote(dict(settings, private=private), settings.get("manifests"))
+            entries += [entry for entry in found if entry["path"] not in listed]
+    return entries, problems

@@ -13,6 +13,7 @@ SauvegardeError
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 OK = 0
@@ -117,3 +118,18 @@ def class_of(exit_code: int) -> type[SauvegardeError]:
 def from_dict(values: dict[str, Any]) -> SauvegardeError:
     """Return the error that `as_dict` described."""
     return class_of(values.get("exit_code", 1))(values["what"], values.get("why", ""), values.get("fix", ""))
+
+
+def from_exception(error: Exception) -> SauvegardeError:
+    """Return the error itself, or a SauvegardeError with the traceback of one that nobody expected."""
+    if isinstance(error, SauvegardeError):
+        return error
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    return SauvegardeError(f"{type(error).__name__}: {error}", "".join(lines))
+
+
+def exit_codes() -> dict[int, str]:
+    """Return what every exit code means, in ascending order."""
+    meanings = {OK: "Success.", SauvegardeError.exit_code: "Failed: nothing was published."}
+    meanings.update({code: (error.__doc__ or "").splitlines()[0] for code, error in _CLASSES.items() if code > 1})
+    return meanings

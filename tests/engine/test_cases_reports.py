@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import conftest
 import pytest
 from sauvegarde import catalog
 from sauvegarde.archive import manifest
-from sauvegarde.backup import kinds, pipeline, uncovered_databases
+from sauvegarde.backup import kinds, uncovered_databases, worker_report
 from sauvegarde.postgres import fingerprint, postgres_server
 from sauvegarde.report import metrics, render
 from sauvegarde.restore import dump_roles as restore_roles
@@ -89,7 +90,8 @@ def test_unlogged_tables_on_a_standby(cluster, database, repository, tmp_path):
     [entry] = [each for each in catalog.of_job(repository, "demo", "db1") if each["kind"] == "pg_dump"]
     assert entry["proven"] == "rows of 2 of 3 tables" and entry["warnings"] == made["warnings"]
     assert [each["object"] for each in entry["unproven"]] == ["TABLE public.cache"]
-    text = metrics.render("demo", "pg_dump", {"last_success": dict(pipeline._summary(made), ended=1.0)})
+    summary = worker_report.ArchiveSummary.of_manifest(made)
+    text = metrics.render("demo", "pg_dump", {"last_success": dict(asdict(summary), ended=1.0)})
     assert 'last_unproven{backup_job="demo",kind="pg_dump"} 1' in text
     assert f'last_warnings{{backup_job="demo",kind="pg_dump"}} {len(made["warnings"])}' in text
 
@@ -147,7 +149,7 @@ class Jobs:
 
 def runner_process(configuration, *arguments):
     code = f"import sys; sys.path.insert(0, {conftest.ENGINE!r})\n"
-    code += "from sauvegarde.backup.pipeline import main; sys.exit(main())"
+    code += "from sauvegarde.cli import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, "--configuration", configuration, *arguments],
         stdout=subprocess.PIPE,

@@ -14,7 +14,6 @@ import conftest
 import pytest
 from sauvegarde import catalog, config
 from sauvegarde.archive import archive_reader
-from sauvegarde.backup import pipeline
 from sauvegarde.errors import OK, Locked, NoRepository, Partial, SauvegardeError, WrongKey
 from sauvegarde.offsite import credentials, restic
 from sauvegarde.report import job_state
@@ -392,7 +391,7 @@ def test_the_list_shows_both_places_and_says_what_it_could_not_read(host):
     code, out, _ = host.run("list", "--offsite")
     assert code == Partial.exit_code and json.loads(out)["problems"][0]["exit_code"] == WrongKey.exit_code
     assert [line["where"] for line in json.loads(out)["archives"]] == ["local"]
-    assert pipeline.collect(str(host.folder / "etc"), with_offsite=False)[1] == []
+    assert catalog.collect(str(host.folder / "etc"), with_offsite=False)[1] == []
     # What is broken is told, one problem each, and hides nothing else.
     kept = host.folder / "manifests"
     write(host.settings, dict(host.vault, manifests=str(kept)))

@@ -18,13 +18,13 @@ from test_runner import Host, slow
 def host(tmp_path):
     tmp_path.chmod(0o755)
     found = Host(tmp_path)
-    installation.install(tmp_path / "engine", installation.sources(), "")
+    installation.install(tmp_path / "engine", tmp_path / "sauvegarde", installation.sources(), "")
     return found
 
 
 def start(host):
     options = {"configuration": str(host.folder / "etc"), "python": sys.executable}
-    return detached_job.start("demo", str(host.folder / "engine" / "run"), **options)["token"]
+    return detached_job.start("demo", str(host.folder / "sauvegarde"), **options)["token"]
 
 
 def wait(host, token):
@@ -88,7 +88,7 @@ def test_a_killed_run_is_told(host):
 
 def test_unknown_jobs_and_hosts_without_an_engine(host):
     with pytest.raises(SauvegardeError) as caught:
-        detached_job.start("nope", str(host.folder / "engine" / "run"), str(host.folder / "etc"))
+        detached_job.start("nope", str(host.folder / "sauvegarde"), str(host.folder / "etc"))
     assert "no job named nope" in caught.value.what
     with pytest.raises(SauvegardeError) as caught:
         detached_job.start("demo", "/nowhere/run", str(host.folder / "etc"))

@@ -17,13 +17,13 @@ import conftest
 import pytest
 from sauvegarde import catalog, config
 from sauvegarde.archive import archive_reader, ids, retention
-from sauvegarde.backup import pipeline
+from sauvegarde.backup import maintenance
 from sauvegarde.errors import OK, Damaged, Locked, Partial, SauvegardeError, TimedOut
 from sauvegarde.report import job_state
 from sauvegarde.system import lock
 
 ENGINE = os.environ.get("SAUVEGARDE_ENGINE") or str(Path(__file__).resolve().parents[2] / "module_utils")
-LAUNCHER = f"import sys; sys.path.insert(0, {ENGINE!r}); from sauvegarde.backup.pipeline import main; sys.exit(main())"
+LAUNCHER = f"import sys; sys.path.insert(0, {ENGINE!r}); from sauvegarde.cli import main; sys.exit(main())"
 USER = "root" if os.geteuid() == 0 else __import__("pwd").getpwuid(os.geteuid()).pw_name
 
 
@@ -345,7 +345,7 @@ def test_a_week_of_failures_then_retention(host):
     assert host.labels() == first
     host.configure(retention={"last": 1, "minimum": 2})
     assert host.run()[0] == OK and len(host.labels()) == 2 and host.labels()[0] == first[0]
-    assert [line["keep"] for line in pipeline.prune(job, dry_run=True)] == [True, True]
+    assert [line["keep"] for line in maintenance.prune(job, dry_run=True)] == [True, True]
 
 
 def test_prune_says_what_would_go_and_why(host):
@@ -495,7 +495,7 @@ def test_unknown_jobs_and_broken_settings(host):
 @pytest.mark.skipif(USER != "root", reason="only root becomes somebody else")
 def test_a_job_is_at_home_with_its_user(host):
     """What libpq and git look for in root's home they may not even look for."""
-    script = LAUNCHER.replace("from sauvegarde.backup.pipeline import main; sys.exit(main())", "") + (
+    script = LAUNCHER.replace("from sauvegarde.cli import main; sys.exit(main())", "") + (
         "import json, os; from sauvegarde import config; config.become('nobody'); print(json.dumps(dict(os.environ)))"
     )
     given = {"PATH": "/usr/bin", "HOME": "/root", "USER": "root", "LOGNAME": "root", "TZ": "UTC"}

@@ -53,22 +53,24 @@ def test_words_are_spread_and_steady(word):
 
 def crontab(**changes):
     entry = dict({"job": "offers", "schedule": "1 2 * * *", "action": "run"}, **changes)
-    return schedule.crontab([entry], "db1", "/usr/local/lib/sauvegarde/run", header=["Kept by Ansible"])
+    return schedule.crontab([entry], "db1", "/usr/local/sbin/sauvegarde", header=["Managed by Ansible"])
 
 
 def test_the_file_is_as_cron_wants_it():
     text = crontab()
     assert text.endswith("\n") and not text.endswith("\n\n")
-    assert text.splitlines()[-1] == (
-        "1 2 * * * root umask 077; exec /usr/bin/python3 -I /usr/local/lib/sauvegarde/run run offers"
-    )
+    assert text.splitlines()[-1] == ("1 2 * * * root umask 077; exec /usr/local/sbin/sauvegarde run offers")
     assert "\nMAILTO=root\n" in text and "\nLC_ALL=C.UTF-8\n" in text and "\nPATH=/usr/local/sbin:" in text
 
 
 def test_the_line_runs_as_cron_runs_it(tmp_path):
     """Fault 22: the very line, with nothing in the environment but what the file sets."""
-    runner = tmp_path / "run"
-    runner.write_text("import os, sys\nprint(sys.argv[1:], sys.flags.isolated, oct(os.umask(0)), sorted(os.environ))\n")
+    runner = tmp_path / "sauvegarde"
+    runner.write_text(
+        "#!/usr/bin/python3 -I\nimport os, sys\n"
+        "print(sys.argv[1:], sys.flags.isolated, oct(os.umask(0)), sorted(os.environ))\n"
+    )
+    runner.chmod(0o755)
     entry = {"job": "offers", "schedule": "* * * * *", "action": "run"}
     text = schedule.crontab([entry], "db1", str(runner), mailto="")
     settings = [line for line in text.splitlines() if "=" in line.split(" ")[0]]

@@ -1,32 +1,44 @@
-"""The engine's own copy on a host: what cron runs. Each version lies in a folder of its own, so that a job which runs
-while another version comes keeps its files; the launcher names the one to start, and is replaced whole.
+"""Install the engine on a host, where cron and people start it as the command `sauvegarde`.
 
-ROOT/run, ROOT/engine-DIGEST/sauvegarde/**.py
+    ROOT/engine-DIGEST/sauvegarde/**.py   one folder a version: a job that runs keeps its files
+    ROOT/run, COMMAND                     launchers of the current version, replaced atomically
+
+ROOT is /usr/local/lib/sauvegarde. COMMAND, /usr/local/sbin/sauvegarde, is on root's PATH. ROOT/run is its former path,
+which users' own scripts may call.
 """
 
+from __future__ import annotations
+
+import ast
 import hashlib
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
+from ..errors import SauvegardeError
 from ..report import job_state
 
 PACKAGE = "sauvegarde"
+ROOT = "/usr/local/lib/sauvegarde"
+COMMAND = "/usr/local/sbin/sauvegarde"
 LAUNCHER = "run"
 _FOLDER = "engine-"
-_START = """#!/usr/bin/python3 -I
+_LAUNCHER_TEXT = """#!/usr/bin/python3 -I
 # {note}
 import sys
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, {folder!r})
-from {package}.backup.pipeline import main
+from {package}.cli import main
 
 sys.exit(main())
 """
+_OURS = f"from {PACKAGE}."  # a launcher of any version imports from the package
+_FOLDER_LINE = re.compile(r"^sys\.path\.insert\(0, (.+)\)$", re.MULTILINE)
 
 
-def sources():
+def sources() -> dict[str, bytes]:
     """The sources of the package that runs here: {relative path: bytes}, read from its folder or from the archive that
     Ansible sends a module in (which holds only what the module imports)."""
     here = str(Path(__file__).parent.parent)
@@ -35,67 +47,94 @@ def sources():
         with zipfile.ZipFile(archive + ".zip") as opened:
             names = [name for name in opened.namelist() if name.startswith(inside + "/") and name.endswith(".py")]
             return {name[len(inside) + 1 :]: opened.read(name) for name in names}
-    return _folder(Path(here))
+    return _read_folder(Path(here))
 
 
-def _folder(path):
-    return {str(each.relative_to(path)): each.read_bytes() for each in sorted(path.rglob("*.py"))}
+def _read_folder(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*.py"))}
 
 
-def digest(files):
-    """A short name for exactly these sources."""
+def digest(files: dict[str, bytes]) -> str:
+    """Return a short name for exactly these sources."""
     total = hashlib.sha256()
     for name in sorted(files):
         total.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
     return total.hexdigest()[:16]
 
 
-def installed(root):
-    """The sources that the launcher of a host starts; empty where there is none."""
-    launcher = Path(root) / LAUNCHER
-    if not launcher.exists():
-        return {}
-    folder = [line for line in launcher.read_text(encoding="utf-8").splitlines() if _FOLDER in line]
-    name = folder[0].split(_FOLDER)[1][:16] if folder else ""
-    return _folder(Path(root) / (_FOLDER + name) / PACKAGE)
+def installed(launcher: str | Path) -> dict[str, bytes]:
+    """Return the sources that a launcher starts; empty where there is none."""
+    folder = _engine_folder(Path(launcher))
+    return _read_folder(folder / PACKAGE) if folder else {}
 
 
-def launcher(root, files, note):
-    """The text of the launcher for these sources."""
-    return _START.format(note=note, folder=str(Path(root) / (_FOLDER + digest(files))), package=PACKAGE)
+def _engine_folder(launcher: Path) -> Path | None:
+    """Return the folder of the version that a launcher starts."""
+    match = _FOLDER_LINE.search(_read_launcher(launcher))
+    return Path(ast.literal_eval(match.group(1))) if match else None
 
 
-def current(root, files, note):
-    """Whether the host starts exactly these sources."""
-    path = Path(root) / LAUNCHER
-    if not path.exists() or path.read_text(encoding="utf-8") != launcher(root, files, note):
-        return False
-    return installed(root) == files
+def _read_launcher(path: Path) -> str:
+    """Return a launcher's text; empty if there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ""
 
 
-def install(root, files, note):
-    """Put the sources there and start them from now on. All but the version before this one are removed."""
-    root = Path(root)
+def launcher_text(root: str | Path, files: dict[str, bytes], note: str) -> str:
+    """Return the text of the launchers for these sources."""
+    folder = Path(root) / (_FOLDER + digest(files))
+    return _LAUNCHER_TEXT.format(note=note, folder=str(folder), package=PACKAGE)
+
+
+def is_current(root: str | Path, command: str | Path, files: dict[str, bytes], note: str) -> bool:
+    """Whether the host starts exactly these sources. Raises if `command` is a program of another origin."""
+    _refuse_other_program(Path(command))
+    text = launcher_text(root, files, note)
+    launchers = (Path(root) / LAUNCHER, Path(command))
+    return all(_read_launcher(path) == text for path in launchers) and installed(command) == files
+
+
+def _refuse_other_program(command: Path) -> None:
+    if (command.exists() or command.is_symlink()) and _OURS not in _read_launcher(command):
+        raise SauvegardeError(
+            f"There is another program at {command}.",
+            "It is not a launcher of Sauvegarde, so it is not replaced.",
+            "Move it away, then run the backup role again.",
+        )
+
+
+def install(root: str | Path, command: str | Path, files: dict[str, bytes], note: str) -> None:
+    """Install the sources and start them from now on. All versions but the one before are removed."""
+    root, command = Path(root), Path(command)
+    _refuse_other_program(command)
+    launchers = (root / LAUNCHER, command)
+    previous = {_engine_folder(path) for path in launchers}
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
-    before = {each.name for each in root.glob(_FOLDER + "*")}
     folder = root / (_FOLDER + digest(files))
+    if not folder.exists() or _read_folder(folder / PACKAGE) != files:
+        _write_sources(folder, files)
+    for path in [root, folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    for path in launchers:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        job_state.replace(path, launcher_text(root, files, note), mode=0o755)
+    for other in root.glob(_FOLDER + "*"):
+        if other != folder and other not in previous:
+            shutil.rmtree(other)
+
+
+def _write_sources(folder: Path, files: dict[str, bytes]) -> None:
     if folder.exists():
-        shutil.rmtree(str(folder))  # the launcher is about to be right, so what lies there is not
+        shutil.rmtree(folder)  # its content is not what its name says
     for name, content in files.items():
         path = folder / PACKAGE / name
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         path.write_bytes(content)
-    for path in [root, folder, *folder.rglob("*")]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    was = root / LAUNCHER
-    previous = was.read_text(encoding="utf-8") if was.exists() else ""
-    job_state.replace(was, launcher(root, files, note), mode=0o755)
-    for name in before - {folder.name}:
-        if name not in previous:
-            shutil.rmtree(str(root / name))
 
 
-def differences(root, files):
-    """Names of the given sources (those that a module brought) which the host's copy has otherwise, or not at all."""
-    there = installed(root)
-    return sorted(name for name in files if there.get(name) != files[name])
+def differences(launcher: str | Path, files: dict[str, bytes]) -> list[str]:
+    """Return the names of those files that a launcher's version has otherwise, or not at all."""
+    present = installed(launcher)
+    return sorted(name for name in files if present.get(name) != files[name])

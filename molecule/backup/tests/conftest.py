@@ -13,7 +13,7 @@ ARCHIVES = "/var/backups/sauvegarde"
 class Backups:
     """The backups of one lab host, asked as its keeper would."""
 
-    launcher = "/usr/bin/python3 -I /usr/local/lib/sauvegarde/run"  # as cron starts it
+    command = "/usr/local/sbin/sauvegarde"  # as cron starts it
 
     def __init__(self, name):
         self.name = name
@@ -24,8 +24,8 @@ class Backups:
         return self.host.check_output("sudo sh -c %s", command % arguments if arguments else command)
 
     def run(self, *words):
-        """Testinfra's result of one of the launcher's commands, as root."""
-        return self.host.run(f"sudo {self.launcher} {' '.join(words)}")
+        """Testinfra's result of a command of `sauvegarde`, as root."""
+        return self.host.run(f"sudo {self.command} {' '.join(words)}")
 
     def labels(self, job="elpaso"):
         """Published archives of a job, oldest first."""

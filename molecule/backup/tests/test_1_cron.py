@@ -98,7 +98,7 @@ def test_cron_had_nothing_to_complain_of(backups):
     assert backups.root("find /etc/cron.d -name '*sauvegarde*' -printf '%f %u %m'") == "sauvegarde root 644"
     journal = backups.journal("-u cron")
     assert "bad minute" not in journal and "Error" not in journal
-    assert "(root) CMD (umask 077; exec /usr/bin/python3 -I /usr/local/lib/sauvegarde/run run elpaso)" in journal
+    assert "(root) CMD (umask 077; exec /usr/local/sbin/sauvegarde run elpaso)" in journal
 
 
 def test_a_step_is_a_line_in_the_journal(backups):

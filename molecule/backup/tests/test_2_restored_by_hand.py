@@ -17,12 +17,12 @@ PASSWORD = "SELECT rolpassword FROM pg_authid WHERE oid = $$" + OWNER + "$$::reg
 # The fingerprint of the globals on the host that restores by hand, which has no engine: over the network.
 SUMS = """
 import json, re, sys
-launcher = open("/usr/local/lib/sauvegarde/run").read()
+launcher = open("/usr/local/sbin/sauvegarde").read()
 sys.path.insert(0, re.search("/usr/local/lib/sauvegarde/engine-[0-9a-f]+", launcher).group())
 from sauvegarde.backup.kinds import globals
-from sauvegarde.postgres import fingerprint, postgres_server as postgres
+from sauvegarde.postgres import fingerprint, postgres_server
 server = {"host": "bare", "user": "sauvegarde", "passfile": "/etc/sauvegarde/passfiles/globals"}
-connection = postgres.connect(postgres.server(server), "postgres")
+connection = postgres_server.connect(postgres_server.server(server), "postgres")
 fingerprint.pin(connection)
 print(json.dumps(globals.take(connection, True)[0]["tables"]))
 """

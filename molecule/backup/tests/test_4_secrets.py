@@ -5,14 +5,14 @@ from conftest import wait
 
 testinfra_hosts = ["ansible://backup"]
 WATCHED = """
-{launcher} run {job} & run=$!
+{command} run {job} & run=$!
 while kill -0 $run 2>/dev/null; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; done
 wait $run
 """
 SETTINGS, FORGOTTEN = "/etc/sauvegarde/offsite/vault.json", "/etc/sauvegarde/forget/db15.json"
 # Stopped first: what it was given stays as long as restic does.
 KILLED = """
-{launcher} run elpaso 2>/dev/null & run=$!
+{command} run elpaso 2>/dev/null & run=$!
 until pid=$(pgrep -u sauvegarde -x restic | head -n 1); test -n "$pid" && kill -STOP $pid &&
     grep -q '^State:.T' /proc/$pid/status && {lying} | grep -q password
 do kill -0 $run || exit 9; test -z "$pid" || kill -CONT $pid; done 2>/dev/null
@@ -25,7 +25,7 @@ CANARY = "canar[y]-Zephyr"
 
 @pytest.mark.parametrize("job, tool", [("elpaso", "restic"), ("globals", "pg_dumpall")])
 def test_in_no_process_list_while_a_job_runs(backups, job, tool):
-    seen = backups.root(WATCHED.format(launcher=backups.launcher, job=job))
+    seen = backups.root(WATCHED.format(command=backups.command, job=job))
     assert tool in seen, "it was watched while it ran"
     assert "canary-Zephyr" not in seen
 
@@ -69,7 +69,7 @@ def test_the_job_s_user_is_told_to_use_root(everyone):
     one = everyone["db17"]
     before = one.labels()
     for words in ("run elpaso", "prune elpaso", "verify elpaso", "list"):
-        refused = one.host.run(f"sudo -u sauvegarde {one.launcher} {words}")
+        refused = one.host.run(f"sudo -u sauvegarde {one.command} {words}")
         assert refused.rc == 1 and refused.stdout == "", refused.stdout
         assert "Permission denied" in refused.stderr and "Fix: Run it as root" in refused.stderr, refused.stderr
     assert one.labels() == before
@@ -80,7 +80,7 @@ def test_what_a_killed_run_leaves_is_gone_after_the_next(everyone):
     one = everyone["db13"]
     lying = "find /run/sauvegarde -mindepth 2 -printf '%u %m %f\\n'"
     assert one.root(lying) == "", "whatever has run before"
-    seen = [line.split() for line in one.root(KILLED.format(launcher=one.launcher, lying=lying)).splitlines()]
+    seen = [line.split() for line in one.root(KILLED.format(command=one.command, lying=lying)).splitlines()]
     assert {(owner, mode) for owner, mode, _ in seen} == {("sauvegarde", "600"), ("sauvegarde", "700")}
     assert {name for _, mode, name in seen if mode == "600"} == {"password", "ssh_key", "ssh_known_hosts"}
     told = one.root("stat -f -c %T /run/sauvegarde/elpaso; stat -c '%U %a' /run/sauvegarde/elpaso")

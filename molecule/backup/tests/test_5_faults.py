@@ -49,7 +49,7 @@ def untouched(one, described):
     assert one.labels() == sorted(line["id"] for line in plan if line["keep"])
     assert one.run("verify", "elpaso").rc == 0
     # Fault 20 beside: archives are private whatever the umask of who runs the job.
-    assert one.host.run(f"sudo sh -c 'umask 022; {one.launcher} run elpaso'").rc == 0
+    assert one.host.run(f"sudo sh -c 'umask 022; {one.command} run elpaso'").rc == 0
     assert one.root(f"ls -A {FOLDER} | grep '^[.]'; true") == "" and one.open_to_others() == ""
 
 
@@ -91,7 +91,7 @@ def test_a_table_is_locked(one, servers, database, untouched):
 
 def test_the_server_restarts_in_the_middle(one, untouched):
     """Fault 30: as soon as pg_dump runs."""
-    script = f"""{one.launcher} run elpaso & run=$!
+    script = f"""{one.command} run elpaso & run=$!
         until grep -qs '"files"' {PROGRESS}; do kill -0 $run || exit; sleep 0.02; done
         systemctl restart postgresql@15-main
         wait $run"""
@@ -108,7 +108,7 @@ def test_killed_at_random_moments(one, untouched):
     duration = one.state()["last_run"]["seconds"]
     delays = " ".join(f"{chance.random() * duration:.2f}" for _ in range(10))
     ended = one.root(
-        f"for delay in {delays}; do timeout --foreground -s KILL $delay {one.launcher} run elpaso 2>/dev/null; echo $?;"
+        f"for delay in {delays}; do timeout --foreground -s KILL $delay {one.command} run elpaso 2>/dev/null; echo $?;"
         " sleep 0.2;"
         f' test -n "$(ls {FOLDER})" || exit; done'
     ).split()
@@ -119,7 +119,7 @@ def test_killed_at_random_moments(one, untouched):
 
 def test_two_at_once(one, untouched):
     """Fault 14."""
-    both = one.root(f"for n in 1 2; do ({one.launcher} run elpaso 2>/dev/null; echo $?) & done; wait")
+    both = one.root(f"for n in 1 2; do ({one.command} run elpaso 2>/dev/null; echo $?) & done; wait")
     assert sorted(both.split()) == ["0", "11"] and len(one.labels()) >= len(untouched)
 
 
@@ -143,7 +143,7 @@ def test_the_disk_is_full(one, untouched, megabytes, words):
     """Fault 12: refused before, where that can be known; otherwise while dumping, and the space is given back."""
     # What compresses behind the dump gives space back while it goes on, so somebody else takes all of that.
     taken = f"{FOLDER}/.taken"
-    script = f"""{one.launcher} run elpaso & run=$!
+    script = f"""{one.command} run elpaso & run=$!
         until grep -qs '"files"' {PROGRESS}; do kill -0 $run || break; sleep 0.02; done 2>/dev/null
         while kill -0 $run; do head -c 100M /dev/zero >> {taken}; sleep 0.01; done 2>/dev/null
         wait $run; code=$?; rm -f {taken}; exit $code"""
@@ -157,7 +157,7 @@ def test_the_clock_goes_back(everyone):
     """Fault 26: labels never do, here or offsite, and retention takes the newest for the newest."""
     one = everyone["db17"]
     before = one.labels()
-    run = one.host.run(f"sudo faketime -f -2h {one.launcher} run elpaso")
+    run = one.host.run(f"sudo faketime -f -2h {one.command} run elpaso")
     assert run.rc == 0, run.stderr
     assert one.state()["last_run"]["started"] < one.now() - 7000
     early = one.labels()[-1]
@@ -187,7 +187,7 @@ def test_the_host_s_own_key_deletes_nothing_offsite(one):
 def test_the_repository_s_host_tidies_it(one, repository_host):
     vault = repository_host.host
     before = one.offsite()
-    said = vault.run(f"sudo {one.launcher} forget --dry-run --json db15")
+    said = vault.run(f"sudo {one.command} forget --dry-run --json db15")
     assert said.rc == 0, said.stderr
     gone = {label for entry in json.loads(said.stdout) for label in entry["forgotten"]}
     assert gone and one.offsite() == before
@@ -198,7 +198,7 @@ def test_the_repository_s_host_tidies_it(one, repository_host):
     assert (done.rc, done.stdout, done.stderr) == (0, "", "") and user == "root"
     assert set(one.offsite()) == set(before) - gone and one.labels()[-1] in one.offsite()
     assert vault.check_output("sudo find /srv/rest ! -user restic-rest-server") == ""
-    assert vault.run(f"sudo {one.launcher} forget nope").rc == 1
+    assert vault.run(f"sudo {one.command} forget nope").rc == 1
     ask = "sudo journalctl --no-pager -o cat -t sauvegarde SAUVEGARDE_STEP=forget"
     wait(lambda: "job=nope" in vault.check_output(ask))
     told = vault.check_output(ask).splitlines()

@@ -133,7 +133,7 @@ def test_a_job_archives_the_site_as_its_own_user(prod, archived):
     }
     users = {json.dumps(each["pk"]): each["fields"]["email"] for each in entries if each["model"] == "auth.user"}
     assert users == {key: fields["email"] for key, fields in held["auth.user"].items()}
-    assert prod.host.run("sudo /usr/bin/python3 -I /usr/local/lib/sauvegarde/run verify site").rc == 0
+    assert prod.host.run("sudo sauvegarde verify site").rc == 0
 
 
 def test_a_job_publishes_what_it_archives(prod, archived):

@@ -114,7 +114,7 @@ def test_a_replica_gets_settings_and_stays_one(servers):
 )
 def test_jobs_run_as_accounts_of_others(servers, name, job, folder, owner):
     host = servers[name].host
-    done = host.run(f"sudo /usr/bin/python3 -I /usr/local/lib/sauvegarde/run run {job}")
+    done = host.run(f"sudo sauvegarde run {job}")
     assert (done.rc, done.stdout + done.stderr) == (0, "")
     assert host.check_output(f"sudo stat -c '%U %a' {folder}/{job}") == f"{owner} 700"
     assert host.check_output(f"sudo ls {folder}/{job} | wc -l") != "0"

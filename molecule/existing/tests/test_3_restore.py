@@ -6,7 +6,7 @@ from tests_support.hosts import play
 
 def test_an_archive_of_the_host_is_restored_beside(servers):
     legacy = servers["legacy"]
-    legacy.host.check_output("sudo /usr/bin/python3 -I /usr/local/lib/sauvegarde/run run shop")
+    legacy.host.check_output("sudo /usr/local/lib/sauvegarde/run run shop")
     request = {
         "restore_target": "legacy",
         "restore_source_host": "legacy",

@@ -1,0 +1,129 @@
+"""What is done to existing archives, in a run or by name: verify, apply retention, tidy repositories of other hosts."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import catalog, config
+from ..archive import archive_writer, ids, retention
+from ..errors import Damaged, SauvegardeError, from_exception
+from ..offsite import restic
+from ..report import journal
+from ..system import lock
+from . import outcome
+
+
+def hold_job_lock(job: dict[str, Any]) -> contextlib.AbstractContextManager[int]:
+    """Hold the lock of the job for the block. Raises Locked while another process of it runs."""
+    return lock.hold(Path(job["state"]) / "lock", f"The job {job['name']}")
+
+
+def prune(
+    job: dict[str, Any], dry_run: bool = False, notify: Callable[..., None] | None = None
+) -> list[dict[str, Any]]:
+    """Apply a job's retention to its folder; return retention's plan. Raises beside damaged archives and archives from
+    the future.
+
+    An archive loses its name before it is removed, so that a kill leaves no incomplete one under a good name.
+    """
+    directory = ids.job_directory(job["root"], job["name"])
+    entries = catalog.of_job(job["root"], job["name"], job["host"])
+    archive_ids = [entry["id"] for entry in entries]
+    retention.refuse_damaged(entries, directory)
+    retention.refuse_future(archive_ids, directory)
+    plan: list[dict[str, Any]] = retention.plan(archive_ids, job["retention"])
+    for line in reversed([] if dry_run else plan):
+        if not line["keep"]:
+            if notify is not None:
+                notify("retention", removed=line["id"])
+            unnamed = directory / f".partial-{line['id']}"
+            (directory / line["id"]).rename(unnamed)
+            shutil.rmtree(unnamed)
+    return plan
+
+
+@dataclass(frozen=True)
+class ArchiveCheck:
+    """Whether an archive was read completely without an error; `problem` says what is wrong with it."""
+
+    id: str
+    verified: bool
+    problem: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def verify(job: dict[str, Any]) -> list[ArchiveCheck]:
+    """Read every archive of a job completely; damaged ones are set aside by name."""
+    from . import kinds
+
+    directory = ids.job_directory(job["root"], job["name"])
+    checks = []
+    for identifier in ids.list_ids(directory):
+        try:
+            kinds.verify(directory / identifier)
+            checks.append(ArchiveCheck(identifier, True))
+        except Damaged as error:
+            path = archive_writer.quarantine(directory / identifier)
+            checks.append(ArchiveCheck(identifier, False, f"{error}\nSet aside as {path}."))
+    return checks
+
+
+def verify_job(name: str, configuration: str) -> tuple[list[ArchiveCheck], SauvegardeError | None]:
+    """Verify a job's archives and record it in its state, metrics and journal.
+
+    Returns the checks, and the error if the state could not be written.
+    """
+    job = config.load(name, configuration)
+    config.become(job["user"])
+    with hold_job_lock(job):
+        checks = verify(job)
+        state_error = outcome.record_verification(
+            job, success=all(check.verified for check in checks), available=sum(check.verified for check in checks)
+        )
+    for check in checks:
+        journal.log(name, "verify", "ok" if check.verified else "failed", id=check.id, error=check.problem)
+    return checks, state_error
+
+
+@contextlib.contextmanager
+def _journal_step(name: str, step: str) -> Iterator[dict[str, Any]]:
+    """Write one journal line about the block, whether it fails or not. The block adds its values to the mapping."""
+    started, values = time.time(), dict[str, Any]()
+    try:
+        yield values
+    except Exception as error:  # whatever it is, it is in the journal first
+        problem = from_exception(error)
+        journal.log(name, step, "failed", seconds=time.time() - started, error=str(problem))
+        raise problem from error
+    journal.log(name, step, "ok", seconds=time.time() - started, **values)
+
+
+def prune_job(name: str, configuration: str, dry_run: bool = False) -> list[dict[str, Any]]:
+    """Apply the retention of a job outside a run; return retention's plan."""
+    with _journal_step(name, "prune") as values:
+        job = config.load(name, configuration)
+        config.become(job["user"])
+        with hold_job_lock(job):
+            plan = prune(job, dry_run)
+        values.update(removed=[line["id"] for line in plan if not line["keep"]], dry_run=dry_run or None)
+    return plan
+
+
+def forget_for_others(name: str, configuration: str, dry_run: bool = False) -> list[dict[str, Any]]:
+    """Apply the retention of other hosts' jobs to an append-only repository of this host: [{host, job, forgotten}]."""
+    with _journal_step(name, "forget") as values:
+        settings = config.forgetting(name, configuration)
+        settings["private"] = config.private(settings["state"], f"forget-{name}", settings["user"])
+        config.become(settings["user"])
+        with lock.hold(Path(settings["state"]) / "lock", f"The tidying of {name}"):
+            done: list[dict[str, Any]] = restic.forget_for_others(settings, lambda *_step, **_values: None, dry_run)
+        values.update(forgotten=done, dry_run=dry_run or None)
+    return done

@@ -1,0 +1,58 @@
+"""Record the step that a run is at: `progress.json` for readers, one journal line for each finished step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from .. import VERSION
+from ..report import job_state, journal
+
+FILE = "progress.json"
+_REPEATED = ("dumping",)  # reported many times during a step: progress within it, not steps of their own
+
+
+class Progress:
+    """A kind's `notify`: call it with the step that begins (which ends the one before), or with new values of the
+    current step."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._job = job
+        self._path = Path(job["state"]) / FILE
+        self._run_started = time.time()
+        self._step = ""
+        self._step_started = 0.0
+        self._values: dict[str, Any] = {}
+
+    def __call__(self, step: str, **values: Any) -> None:
+        if step == "cleaned":
+            journal.log(self._job["name"], step, "warning", **values)
+        elif step in _REPEATED or step == self._step:
+            self._values.update(values)
+        else:
+            self.end_step()
+            self._step, self._step_started, self._values = step, time.time(), dict(values)
+        self._write()
+
+    def end_step(self, status: str = "ok", **values: Any) -> None:
+        """The current step has ended: write its journal line."""
+        if self._step:
+            seconds = time.time() - self._step_started
+            journal.log(self._job["name"], self._step, status, seconds=seconds, **dict(self._values, **values))
+            self._step = ""
+
+    def _write(self) -> None:
+        content = {
+            "since": self._run_started,
+            "step": self._step,
+            "values": self._values,
+            "pid": os.getppid(),
+            "now": time.time(),
+            "version": VERSION,
+        }
+        with contextlib.suppress(OSError):  # a full state folder is reported at the end, and fails no backup
+            job_state.replace(self._path, json.dumps(content), sync=False)
