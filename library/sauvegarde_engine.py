@@ -102,6 +102,7 @@ def _engine():
     from ansible.module_utils.sauvegarde.postgres import (  # noqa: F401 - see above
         attachments,
         character_sets,
+        client_tools,
         database_names,
         database_properties,
         disk_guard,
@@ -111,6 +112,9 @@ def _engine():
         omissions,
         passwords,
         postgres_server,
+        server_errors,
+        server_versions,
+        sql_names,
     )
     from ansible.module_utils.sauvegarde.report import (  # noqa: F401 - see above
         job_state,

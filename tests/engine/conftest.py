@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "molecule" / "_shared"
 
 psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
 
-from sauvegarde.postgres import postgres_server  # noqa: E402 - found through the path set above
+from sauvegarde.postgres import client_tools, postgres_server, sql_names  # noqa: E402 - found through the path set above
 
 
 def _folder():
@@ -85,7 +85,7 @@ class Cluster:
         subprocess.run(
             [str(self.binaries / tool), *map(str, arguments)],
             check=True,
-            env=postgres_server.environment(self.server, database),
+            env=client_tools.environment(self.server, database),
             stdout=subprocess.DEVNULL,
         )
 
@@ -126,7 +126,7 @@ def database(cluster, request):
     """A new empty database; its name is hostile by default, or what `@pytest.mark.parametrize(..., indirect)` gives."""
     name = getattr(request, "param", "-o'ff\"re $(id) %s é=1")
     _drop(cluster, name)
-    cluster.execute(f"CREATE DATABASE {postgres_server.quoted(name)} TEMPLATE template0")
+    cluster.execute(f"CREATE DATABASE {sql_names.quote(name)} TEMPLATE template0")
     yield name
     _drop(cluster, name)
 
@@ -137,7 +137,7 @@ def _drop(cluster, name):
         postgres_server.query(
             connection, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
         )
-        postgres_server.execute(connection, f"DROP DATABASE IF EXISTS {postgres_server.quoted(name)}")
+        postgres_server.execute(connection, f"DROP DATABASE IF EXISTS {sql_names.quote(name)}")
     finally:
         connection.close()
 

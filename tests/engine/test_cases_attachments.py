@@ -6,7 +6,7 @@ import pytest
 from conftest import running, wait_until
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.postgres import attachments, postgres_server
+from sauvegarde.postgres import attachments, postgres_server, sql_names
 from sauvegarde.restore import pg_cron, restore_run
 from sauvegarde.targets import side_database, swap
 
@@ -147,7 +147,7 @@ def test_template_is_kept_found_and_removed(live, spec):
 def test_closed_previous_database_is_removed(live, spec):
     wanted = spec()
     kept = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])["kept"]
-    live.execute(f"ALTER DATABASE {postgres_server.quoted(kept)} WITH ALLOW_CONNECTIONS false")
+    live.execute(f"ALTER DATABASE {sql_names.quote(kept)} WITH ALLOW_CONNECTIONS false")
     assert restore_run.remove_kept(wanted, kept) is True
 
 

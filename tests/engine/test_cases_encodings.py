@@ -4,7 +4,7 @@ import pytest
 from sauvegarde.archive import manifest
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.postgres import character_sets, fingerprint, postgres_server
+from sauvegarde.postgres import character_sets, fingerprint, sql_names
 from sauvegarde.report import job_state
 from sauvegarde.restore import restore_run
 
@@ -27,7 +27,7 @@ def named(cluster):
     """Names of two databases, dropped at the end with what restores left of them."""
     yield ("odd", "back")
     for (name,) in cluster.execute("SELECT datname::text FROM pg_database WHERE datname ~ '^(odd|back)'"):
-        cluster.execute(f"DROP DATABASE {postgres_server.quoted(name)}")
+        cluster.execute(f"DROP DATABASE {sql_names.quote(name)}")
 
 
 def job(cluster, database, **more):
@@ -47,12 +47,12 @@ def test_the_same_bytes_come_back(cluster, named, repository, tmp_path, encoding
     source, target = named
     make(cluster, source, encoding)
     name, text = BYTES[encoding]
-    table, column = postgres_server.quoted("t " + name), postgres_server.quoted("c'" + name)
+    table, column = sql_names.quote("t " + name), sql_names.quote("c'" + name)
     cluster.execute(
-        f"CREATE TABLE {table} (id serial PRIMARY KEY, {column} text DEFAULT {postgres_server.literal(text)});"
-        f"INSERT INTO {table} ({column}) VALUES ({postgres_server.literal(name)}), ('plain');"
-        f"INSERT INTO {table} DEFAULT VALUES; COMMENT ON TABLE {table} IS {postgres_server.literal(text)};"
-        f"COMMENT ON DATABASE {source} IS {postgres_server.literal(text)};"
+        f"CREATE TABLE {table} (id serial PRIMARY KEY, {column} text DEFAULT {sql_names.literal(text)});"
+        f"INSERT INTO {table} ({column}) VALUES ({sql_names.literal(name)}), ('plain');"
+        f"INSERT INTO {table} DEFAULT VALUES; COMMENT ON TABLE {table} IS {sql_names.literal(text)};"
+        f"COMMENT ON DATABASE {source} IS {sql_names.literal(text)};"
         f"CREATE MATERIALIZED VIEW m AS SELECT * FROM {table}",
         source,
     )
@@ -81,7 +81,7 @@ def test_dumps_of_others(cluster, named, tmp_path, form):
     source, target = named
     make(cluster, source, "SQL_ASCII")
     name = BYTES["SQL_ASCII"][0]
-    cluster.execute(f"CREATE TABLE t AS SELECT {postgres_server.literal(name)}::text AS t", source)
+    cluster.execute(f"CREATE TABLE t AS SELECT {sql_names.literal(name)}::text AS t", source)
     cluster.run("pg_dump", form, "-C", "--encoding=SQL_ASCII", "-f", tmp_path / "dump", database=source)
     restore(cluster, tmp_path / "dump", target, tmp_path)
     assert cluster.execute("SELECT t FROM t", target) == [(name,)]
@@ -96,11 +96,11 @@ def test_dumps_of_others_with_names_that_are_no_utf8(cluster, named, tmp_path, f
     cluster.execute(
         "CREATE TABLE {0} ({0} text PRIMARY KEY); INSERT INTO {0} VALUES ({1}); CREATE SEQUENCE {2};"
         " CREATE VIEW {3} AS SELECT * FROM {0}; COMMENT ON VIEW {3} IS {1}; SELECT setval({4}, 7)".format(
-            postgres_server.quoted(name),
-            postgres_server.literal(name),
-            postgres_server.quoted("s" + name),
-            postgres_server.quoted("v" + name),
-            postgres_server.literal(postgres_server.quoted("s" + name)),
+            sql_names.quote(name),
+            sql_names.literal(name),
+            sql_names.quote("s" + name),
+            sql_names.quote("v" + name),
+            sql_names.literal(sql_names.quote("s" + name)),
         ),
         source,
     )
@@ -112,8 +112,8 @@ def test_dumps_of_others_with_names_that_are_no_utf8(cluster, named, tmp_path, f
         assert "restore_encoding: SQL_ASCII" in caught.value.why
         given = {"encoding": "SQL_ASCII", "locale": "C"}
     restore(cluster, tmp_path / "dump", target, tmp_path, **given)
-    assert cluster.execute("SELECT * FROM " + postgres_server.quoted("v" + name), target) == [(name,)]
-    assert cluster.execute("SELECT last_value FROM " + postgres_server.quoted("s" + name), target) == [(7,)]
+    assert cluster.execute("SELECT * FROM " + sql_names.quote("v" + name), target) == [(name,)]
+    assert cluster.execute("SELECT last_value FROM " + sql_names.quote("s" + name), target) == [(7,)]
 
 
 def test_roles_with_such_names(cluster, named, repository):
@@ -121,9 +121,9 @@ def test_roles_with_such_names(cluster, named, repository):
     source = named[0]
     make(cluster, source, "SQL_ASCII")
     role = "g\udce9o"
-    cluster.execute(f"CREATE ROLE {postgres_server.quoted(role)}", source)
+    cluster.execute(f"CREATE ROLE {sql_names.quote(role)}", source)
     try:
-        cluster.execute(f"CREATE TABLE t (); ALTER TABLE t OWNER TO {postgres_server.quoted(role)}", source)
+        cluster.execute(f"CREATE TABLE t (); ALTER TABLE t OWNER TO {sql_names.quote(role)}", source)
         made = kinds.back_up(job(cluster, source), repository)
         assert role in made["source"]["roles"]
         of_globals = {"name": "demo", "kind": "globals", "connection": cluster.values, "database": source}
@@ -131,7 +131,7 @@ def test_roles_with_such_names(cluster, named, repository):
         assert kinds.verify(repository / "demo" / made["id"])["fingerprint"]["tables"]["roles"]["rows"] >= 2
     finally:
         cluster.execute("DROP TABLE t", source)
-        cluster.execute(f"DROP ROLE {postgres_server.quoted(role)}", source)
+        cluster.execute(f"DROP ROLE {sql_names.quote(role)}", source)
 
 
 def test_text_of_every_byte():

@@ -6,7 +6,7 @@ import subprocess
 import zipfile
 
 import pytest
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import client_tools, postgres_server, sql_names
 from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
@@ -22,7 +22,7 @@ def server(cluster):
     ):
         side_database.drop(connection, name)
     for role in ROLES:
-        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {postgres_server.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {sql_names.quote(role)}")
     connection.close()
 
 
@@ -43,7 +43,7 @@ def dump(cluster, database, *options):
     """What stock pg_dump writes with these options, as bytes."""
     return subprocess.run(
         [str(cluster.binaries / "pg_dump"), *options],
-        env=postgres_server.environment(cluster.server, database),
+        env=client_tools.environment(cluster.server, database),
         stdout=subprocess.PIPE,
         check=True,
     ).stdout
@@ -88,7 +88,7 @@ ODD = 'tab\t"q" \\ $$ -- ; x\ny'
 
 
 def quoted(name):
-    return postgres_server.quoted(name)
+    return sql_names.quote(name)
 
 
 NAMES = f"""

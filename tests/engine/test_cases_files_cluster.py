@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import client_tools, postgres_server, sql_names
 from sauvegarde.restore import dump_roles, restore_run
 from sauvegarde.targets import side_database
 
@@ -29,7 +29,7 @@ ALTER FUNCTION f() OWNER TO cl_owner"""
 def dumped(cluster):
     """(the cluster, the bytes of a dump of all of it)"""
     for role in ROLES:
-        cluster.execute(f"CREATE ROLE {postgres_server.quoted(role)} LOGIN PASSWORD 'x'; SELECT 1")
+        cluster.execute(f"CREATE ROLE {sql_names.quote(role)} LOGIN PASSWORD 'x'; SELECT 1")
     cluster.execute("ALTER ROLE cl_member SET work_mem TO '7MB'; GRANT cl_reader TO cl_member; SELECT 1")
     connection = cluster.connect()
     for name, more in (
@@ -39,7 +39,7 @@ def dumped(cluster):
     ):
         side_database.drop(connection, name)
         postgres_server.execute(
-            connection, f"CREATE DATABASE {postgres_server.quoted(name)} TEMPLATE template0 OWNER cl_owner" + more
+            connection, f"CREATE DATABASE {sql_names.quote(name)} TEMPLATE template0 OWNER cl_owner" + more
         )
     connection.close()
     cluster.execute(FILLED + "; SELECT 1", "cl_one")
@@ -52,7 +52,7 @@ def dumped(cluster):
     )
     data = subprocess.run(
         [str(cluster.binaries / "pg_dumpall")],
-        env=postgres_server.environment(cluster.server, "postgres"),
+        env=client_tools.environment(cluster.server, "postgres"),
         stdout=subprocess.PIPE,
         check=True,
     ).stdout
@@ -65,7 +65,7 @@ def forget(cluster):
     for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^cl[_ ]'"):
         side_database.drop(connection, name)
     for role in ROLES:
-        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {postgres_server.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {sql_names.quote(role)}")
     connection.close()
 
 
@@ -98,7 +98,7 @@ def test_one_database_of_a_cluster_with_its_roles(dumped, tmp_path, packed):
     for name in ("cl_one", "cl two's", "cl_latin", "cl_copy"):
         side_database.drop(connection, name)
     for role in ROLES:
-        postgres_server.execute(connection, f"DROP ROLE {postgres_server.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE {sql_names.quote(role)}")
     connection.close()
     planned = restore_run.make_plan(spec(cluster, tmp_path, path))
     assert planned["obstacles"] == []

@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import client_tools, postgres_server, sql_names
 from sauvegarde.restore import (
     dump_roles,
     partial_dump,
@@ -35,7 +35,7 @@ def live(cluster):
     for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^pa_'"):
         side_database.drop(connection, name)
     for role in ROLES:
-        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {postgres_server.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {sql_names.quote(role)}")
     connection.close()
 
 
@@ -43,7 +43,7 @@ def dump(cluster, path, *options):
     path.write_bytes(
         subprocess.run(
             [str(cluster.binaries / "pg_dump"), *options],
-            env=postgres_server.environment(cluster.server, "pa_live"),
+            env=client_tools.environment(cluster.server, "pa_live"),
             stdout=subprocess.PIPE,
             check=True,
         ).stdout
@@ -144,7 +144,7 @@ GRANT pa_group TO pa_other GRANTED BY postgres;
 @pytest.mark.parametrize("which", ["named", "all"])
 def test_only_the_roles_that_a_dump_names_are_made(live, tmp_path, which):
     for role in ("pa_owner", "Default"):
-        live.execute(f"CREATE ROLE {postgres_server.quoted(role)}; SELECT 1")
+        live.execute(f"CREATE ROLE {sql_names.quote(role)}; SELECT 1")
     live.execute(
         'ALTER TABLE a OWNER TO pa_owner; GRANT SELECT ON empty TO "Default";GRANT SELECT ON empty TO PUBLIC; SELECT 1',
         "pa_live",
@@ -167,7 +167,7 @@ def test_only_the_roles_that_a_dump_names_are_made(live, tmp_path, which):
     connection = live.connect()
     side_database.drop(connection, done["side"])
     for role in ROLES:
-        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {postgres_server.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE IF EXISTS {sql_names.quote(role)}")
     connection.close()
 
 

@@ -4,7 +4,7 @@ import gzip
 import subprocess
 
 import pytest
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import client_tools, postgres_server, sql_names
 from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
@@ -27,12 +27,12 @@ def dumps(cluster):
     found = {}
     for name, rows in NAMES.items():
         more = " ENCODING 'LATIN9' LC_COLLATE 'C' LC_CTYPE 'C'" if name == "sv_latin" else ""
-        cluster.execute(f"CREATE DATABASE {postgres_server.quoted(name)} TEMPLATE template0{more}")
+        cluster.execute(f"CREATE DATABASE {sql_names.quote(name)} TEMPLATE template0{more}")
         cluster.execute(TRAP.format(rows, "é"), name)
         for create in (True, False):
             found[name, create] = subprocess.run(
                 [str(cluster.binaries / "pg_dump"), *(["-C"] if create else [])],
-                env=postgres_server.environment(cluster.server, name),
+                env=client_tools.environment(cluster.server, name),
                 stdout=subprocess.PIPE,
                 check=True,
             ).stdout

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from sauvegarde.backup import kinds
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import client_tools, postgres_server
 from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
@@ -147,7 +147,7 @@ def asked(cluster, database, statement):
     """The answer as text, whatever timeouts the database has."""
     done = subprocess.run(
         [str(cluster.binaries / "psql"), "-XAtqc", f"SET search_path = {PATH}; {statement}"],
-        env=postgres_server.environment(cluster.server, database, PGOPTIONS="-c statement_timeout=0"),
+        env=client_tools.environment(cluster.server, database, PGOPTIONS="-c statement_timeout=0"),
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -159,7 +159,7 @@ def told(cluster, database):
     all functions."""
     done = subprocess.run(
         [str(cluster.binaries / "pg_dump")],
-        env=postgres_server.environment(cluster.server, database),
+        env=client_tools.environment(cluster.server, database),
         stdout=subprocess.PIPE,
         check=True,
     )

@@ -9,7 +9,7 @@ import pytest
 from conftest import wait_until
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
-from sauvegarde.postgres import fingerprint, postgres_server
+from sauvegarde.postgres import client_tools, fingerprint, postgres_server, sql_names
 from sauvegarde.restore import restore_run
 from sauvegarde.system import process
 
@@ -92,7 +92,7 @@ TIMEOUTS = {
 
 def test_no_timeout_of_the_site_ends_a_session(cluster, database, repository):
     number = int(cluster.execute("SHOW server_version_num")[0][0])
-    name = postgres_server.quoted(database)
+    name = sql_names.quote(database)
     there = [setting for setting, since in TIMEOUTS.items() if number >= since]
     cluster.execute("CREATE TABLE t AS SELECT i, repeat('x', 1000) AS t FROM generate_series(1, 20000) i", database)
     for setting in there:
@@ -103,7 +103,7 @@ def test_no_timeout_of_the_site_ends_a_session(cluster, database, repository):
         assert limits.pop("lock_timeout") == "1min" and set(limits.values()) == {"0"}
     finally:
         connection.close()
-    environment = postgres_server.environment(cluster.server, database)
+    environment = client_tools.environment(cluster.server, database)
     for setting in there:
         words = [str(cluster.binaries / "psql"), "-XAtc", f"SELECT pg_sleep({2 * LIMIT / 1000}); SHOW {setting}"]
         told = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=True).stdout.decode().split()
@@ -197,7 +197,7 @@ def test_functions_of_indexes_find_what_they_call(cluster, database, repository)
     """Whatever path the database has; and values that print by the path are the same under all of them."""
     require_bare_names(cluster)
     cluster.execute(SITE, database)
-    name, sums = postgres_server.quoted(database), []
+    name, sums = sql_names.quote(database), []
     for path in ("app, tools", "public", "''", '"$user"'):
         cluster.execute(f"ALTER DATABASE {name} SET search_path TO {path}")
         sums.append(kinds.back_up(job(cluster, database), repository)["fingerprint"])
@@ -232,7 +232,7 @@ def test_no_function_of_the_site_takes_the_place_of_the_servers(cluster, databas
     cluster.execute(SITE + EVIL, database)
     sums = []
     for path in ("app, tools", "evil, pg_catalog, app, tools", "evil, app, tools"):
-        cluster.execute(f"ALTER DATABASE {postgres_server.quoted(database)} SET search_path TO {path}")
+        cluster.execute(f"ALTER DATABASE {sql_names.quote(database)} SET search_path TO {path}")
         sums.append(fingerprint.take(lambda: cluster.connect(database)))
     assert "unproven" not in sums[0] and sums[0] == sums[1] == sums[2]
     cluster.execute("DROP INDEX app.u_more_idx; DROP INDEX app.t_more_idx; DROP INDEX app.t_i_idx", database)

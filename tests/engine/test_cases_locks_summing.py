@@ -8,7 +8,7 @@ import pytest
 from conftest import wait_until
 from sauvegarde.backup import kinds, snapshot_fingerprint
 from sauvegarde.backup.kinds import pg_dump
-from sauvegarde.postgres import fingerprint, postgres_server
+from sauvegarde.postgres import fingerprint, postgres_server, sql_names
 from test_cases_locks import job, restored
 
 TABLES = """
@@ -162,13 +162,13 @@ def test_few_connections_make_no_backup_fail(cluster, database, repository, limi
     """pg_dump goes first; what sessions there are then sum the tables."""
     cluster.execute(f"CREATE ROLE few LOGIN CONNECTION LIMIT {limit}")
     try:
-        cluster.execute(f"GRANT ALL ON DATABASE {postgres_server.quoted(database)} TO few")
+        cluster.execute(f"GRANT ALL ON DATABASE {sql_names.quote(database)} TO few")
         cluster.execute(f"GRANT CREATE ON SCHEMA public TO few; SET ROLE few; {TABLES}", database)
         found = kinds.back_up(job(cluster, database, connection=dict(cluster.values, user="few")), repository)
         assert list(found["fingerprint"]["tables"]) == NAMES and reasons(found) == {}
     finally:
         cluster.execute("DROP OWNED BY few CASCADE", database)
-        cluster.execute(f"REVOKE ALL ON DATABASE {postgres_server.quoted(database)} FROM few; DROP ROLE few")
+        cluster.execute(f"REVOKE ALL ON DATABASE {sql_names.quote(database)} FROM few; DROP ROLE few")
 
 
 def ended(connection):

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 from sauvegarde.backup import kinds
-from sauvegarde.postgres import foreign_keys, omissions, postgres_server
+from sauvegarde.postgres import client_tools, foreign_keys, omissions, postgres_server
 from sauvegarde.restore import restore_run
 
 ROLES = ("app_of_omissions", "dumper_of_omissions")
@@ -67,11 +67,11 @@ def test_what_the_dump_role_may_not_see(cluster, database, roles, repository, tm
 
 def test_what_pg_dump_says_is_kept(cluster, database, repository, tmp_path, monkeypatch):
     """Whatever it is: here through a pg_dump that says something of its own and ends well."""
-    real = postgres_server.client("pg_dump", cluster.connect().server_version)
+    real = client_tools.client("pg_dump", cluster.connect().server_version)
     said = tmp_path / "pg_dump"
     said.write_text(f'#!/bin/sh\n{real.path} "$@" || exit\necho "pg_dump: warning: odd" >&2\necho "  more" >&2\n')
     said.chmod(said.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    of = postgres_server.client
+    of = client_tools.client
     monkeypatch.setattr(
         postgres_server,
         "client",

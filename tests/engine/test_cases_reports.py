@@ -17,7 +17,7 @@ import pytest
 from sauvegarde import catalog
 from sauvegarde.archive import manifest
 from sauvegarde.backup import kinds, uncovered_databases, worker_report
-from sauvegarde.postgres import fingerprint, postgres_server
+from sauvegarde.postgres import client_tools, fingerprint, postgres_server, sql_names
 from sauvegarde.report import metrics, render
 from sauvegarde.restore import dump_roles as restore_roles
 from sauvegarde.restore import restore_run
@@ -166,7 +166,7 @@ def test_databases_that_no_job_names(cluster, tmp_path):
     host = Jobs(tmp_path, cluster)
     kept = "covered__before_20260101T000000Z"
     for name in ("covered", "forgotten", kept, "of_template"):
-        cluster.execute(f"CREATE DATABASE {postgres_server.quoted(name)} TEMPLATE template0")
+        cluster.execute(f"CREATE DATABASE {sql_names.quote(name)} TEMPLATE template0")
     cluster.execute("ALTER DATABASE of_template IS_TEMPLATE true")
     try:
         host.add("site", database="covered")
@@ -176,7 +176,7 @@ def test_databases_that_no_job_names(cluster, tmp_path):
             host.run(name)
             assert f'databases_without_job{{backup_job="{name}"' in host.samples(name)
             assert f'kind="{"globals" if name == "globals" else "pg_dump"}"}} 1' in host.samples(name)
-        address = postgres_server.server(cluster.values).address
+        address = postgres_server.Server.from_values(cluster.values).address
         listed = json.loads(runner_process(host.configuration, "list"))
         assert listed["databases_without_job"] == [{"server": address, "database": "forgotten"}]
         assert {each["job"]: each["proven"] for each in listed["archives"]}["site"] == "rows of 0 of 0 tables"
@@ -185,7 +185,7 @@ def test_databases_that_no_job_names(cluster, tmp_path):
     finally:
         cluster.execute("ALTER DATABASE of_template IS_TEMPLATE false")
         for name in ("covered", "forgotten", kept, "of_template"):
-            cluster.execute(f"DROP DATABASE {postgres_server.quoted(name)}")
+            cluster.execute(f"DROP DATABASE {sql_names.quote(name)}")
 
 
 # Globals
@@ -267,7 +267,7 @@ def test_only_roles_that_the_archive_names(cluster, database, repository, tmp_pa
 
 
 def run_lines(cluster, lines, folder):
-    environment = postgres_server.environment(cluster.server, "postgres")
+    environment = client_tools.environment(cluster.server, "postgres")
     environment["PATH"] = f"{cluster.binaries}:{environment['PATH']}"
     environment["TMPDIR"] = str(folder.parent)
     for variable in ("PGDATABASE", "PGCLIENTENCODING"):
@@ -296,7 +296,7 @@ def test_commands_for_a_dump_by_96(cluster, database, tmp_path, form):
     (folder / "dump").mkdir(parents=True)
     source = source_of(cluster, database)
     source["extension_sequences"] = []
-    lines = kinds.pg_dump.by_hand(dict(source, database="by_hand"), postgres_server.Client("", 90624, "9.6.24"))[form]
+    lines = kinds.pg_dump.by_hand(dict(source, database="by_hand"), client_tools.Client("", 90624, "9.6.24"))[form]
     after = kinds.pg_dump._after("by_hand", dict(source, database="by_hand"), "UTF8")
     (folder / "after.sql").write_text(after)
     if form == "plain":
@@ -328,7 +328,7 @@ def test_commands_leave_out_nothing_else(cluster, database, repository, tmp_path
     made = kinds.back_up(job(cluster, database), repository)
     source = dict(made["source"], database="by_hand")
     folder = repository / "demo" / made["id"]
-    lines = kinds.pg_dump.by_hand(source, postgres_server.Client("", number, str(number)))["local"]
+    lines = kinds.pg_dump.by_hand(source, client_tools.Client("", number, str(number)))["local"]
     after = kinds.pg_dump._after("by_hand", source, "UTF8")
     copy = tmp_path / "copy"
     shutil.copytree(str(folder), str(copy))

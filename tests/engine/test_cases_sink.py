@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from sauvegarde.backup import kinds
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import client_tools, postgres_server
 from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
@@ -43,7 +43,7 @@ def definitions(cluster, database):
     """What pg_dump says of a database, under the same settings for all."""
     done = subprocess.run(
         [str(cluster.binaries / "pg_dump"), "--schema-only"],
-        env=postgres_server.environment(cluster.server, database, PGOPTIONS="-c quote_all_identifiers=off"),
+        env=client_tools.environment(cluster.server, database, PGOPTIONS="-c quote_all_identifiers=off"),
         stdout=subprocess.PIPE,
         check=True,
     )

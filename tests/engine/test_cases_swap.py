@@ -1,6 +1,7 @@
 """What is said and kept of a swap when the server fails around it."""
 
 import contextlib
+import dataclasses
 
 import pytest
 from sauvegarde.backup import kinds
@@ -44,7 +45,7 @@ def refuse_after_the_swap(server, monkeypatch):
         result = real(*arguments)
 
         def refused(_):
-            return connect(server._replace(port=1))
+            return connect(dataclasses.replace(server, port=1))
 
         monkeypatch.setattr(side_database, "maintenance", refused)
         return result

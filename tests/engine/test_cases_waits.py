@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 from conftest import running, wait_until
 from sauvegarde.backup import kinds
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import client_tools, postgres_server
 
 STATEMENTS = int(os.environ.get("SAUVEGARDE_TEST_STATEMENTS", "4"))  # of each sort
 ROUNDS = int(os.environ.get("SAUVEGARDE_TEST_ROUNDS", "1"))  # of stock's dump and the job in turn
@@ -164,7 +164,7 @@ def filled(server):
 def test_no_statement_waits_longer_than_behind_stock(filled, repository, tmp_path, big_first):
     """big_first: the statements come before pg_dump's workers have dumped their tables, so stock's dump fails once a
     worker is to, and lets all go on early. Else these tables are dumped, and stock's dump holds them to its end."""
-    environment = postgres_server.environment(filled.server, "postgres", "pg_dump of stock")
+    environment = client_tools.environment(filled.server, "postgres", "pg_dump of stock")
     words = [str(filled.binaries / "pg_dump"), "-Fd", "-j2", "-f", str(tmp_path / "stock")]
     steps, stocks, ours = [], [], []
 

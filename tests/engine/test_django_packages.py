@@ -17,7 +17,7 @@ from sauvegarde.django import (
     site,
 )
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import sql_names
 
 pytestmark = pytest.mark.skipif(
     "5.2:psycopg2" not in ENVIRONMENTS, reason="the packages are pinned for Django 5.2 with psycopg2"
@@ -83,7 +83,7 @@ def rows(packages, where):
         for (table,) in query(names)[1]:
             if table.startswith(OWN):
                 continue
-            columns, some = query(f"SELECT * FROM {postgres_server.quoted(table)}")
+            columns, some = query(f"SELECT * FROM {sql_names.quote(table)}")
             known = [
                 kinds if each.endswith("content_type_id") else permissions if each == "permission_id" else None
                 for each in columns

@@ -16,7 +16,7 @@ import pytest
 from sauvegarde.archive import archive_reader, ids
 from sauvegarde.backup import kinds
 from sauvegarde.errors import Damaged, Locked, LoginRefused, SauvegardeError
-from sauvegarde.postgres import fingerprint, postgres_server
+from sauvegarde.postgres import client_tools, fingerprint, postgres_server
 from sauvegarde.restore import restore_run
 
 SIMPLE = """
@@ -54,7 +54,7 @@ def failed(job, repository, code=1, match="."):
 
 def fake(monkeypatch, tmp_path, tool, body):
     """Put a shell script in the place of one of PostgreSQL's programs; $REAL is the real one."""
-    real = postgres_server.client
+    real = client_tools.client
 
     def client(name, number):
         found = real(name, number)
@@ -65,7 +65,7 @@ def fake(monkeypatch, tmp_path, tool, body):
         path.chmod(0o755)
         return found._replace(path=str(path))
 
-    monkeypatch.setattr(postgres_server, "client", client)
+    monkeypatch.setattr(client_tools, "client", client)
 
 
 def test_a_dump_that_writes_half_and_fails(cluster, filled, repository, monkeypatch, tmp_path):
@@ -136,11 +136,11 @@ def test_the_oldest_client_that_is_new_enough(monkeypatch, tmp_path):
         folder.mkdir(parents=True)
         (folder / "pg_dump").write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {version}'\n")
         (folder / "pg_dump").chmod(0o755)
-    monkeypatch.setattr(postgres_server, "_BINARIES", tmp_path)
+    monkeypatch.setattr(client_tools, "_BINARIES", tmp_path)
     numbers = {90503: 90624, 90699: 90624, 100001: 130002, 130099: 130002, 140000: 150018, 170004: 170000}
-    assert {asked: postgres_server.client("pg_dump", asked).version_num for asked in numbers} == numbers
+    assert {asked: client_tools.client("pg_dump", asked).version_num for asked in numbers} == numbers
     with pytest.raises(SauvegardeError):
-        postgres_server.client("pg_dump", 180000)
+        client_tools.client("pg_dump", 180000)
 
 
 @pytest.fixture()

@@ -11,7 +11,7 @@ import pytest
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.backup.kinds import globals as globals_kind
-from sauvegarde.postgres import database_properties, fingerprint, postgres_server
+from sauvegarde.postgres import client_tools, database_properties, fingerprint, postgres_server, sql_names
 from sauvegarde.restore import restore_run
 
 
@@ -41,7 +41,7 @@ INSERT INTO v VALUES
 def test_what_surrounds_it_makes_no_difference(cluster, database):
     cluster.execute(VALUES, database)
     before = take(cluster, database)
-    name = postgres_server.quoted(database)
+    name = sql_names.quote(database)
     for setting in (
         "extra_float_digits TO 3",
         "extra_float_digits TO -5",
@@ -139,9 +139,9 @@ def test_the_first_failure_stops_the_others(cluster, database):
 
 
 def test_database_properties_there_and_back(cluster, database):
-    name = postgres_server.quoted(database)
+    name = sql_names.quote(database)
     hostile = "rôle \"x\" 'y'"
-    role = postgres_server.quoted(hostile)
+    role = sql_names.quote(hostile)
     cluster.execute(f"DROP ROLE IF EXISTS {role}; CREATE ROLE {role}; ")
     try:
         for statement in (
@@ -180,7 +180,7 @@ def test_database_properties_there_and_back(cluster, database):
 
 def psql(cluster, lines, folder):
     """Run lines as a person types them, where PG* says which server."""
-    environment = postgres_server.environment(cluster.server, "postgres", PATH=f"{cluster.binaries}:/usr/bin:/bin")
+    environment = client_tools.environment(cluster.server, "postgres", PATH=f"{cluster.binaries}:/usr/bin:/bin")
     del environment["PGDATABASE"]
     subprocess.run(
         ["/bin/bash", "-euo", "pipefail", "-c", "\n".join(lines)], cwd=str(folder), env=environment, check=True
@@ -188,9 +188,9 @@ def psql(cluster, lines, folder):
 
 
 def test_globals(cluster, database, repository):
-    role = postgres_server.quoted("Édith -o'x")
+    role = sql_names.quote("Édith -o'x")
     cluster.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
-    cluster.execute(f"ALTER DATABASE {postgres_server.quoted(database)} SET work_mem TO '7MB'")
+    cluster.execute(f"ALTER DATABASE {sql_names.quote(database)} SET work_mem TO '7MB'")
     try:
         manifest = kinds.back_up({"name": "demo", "kind": "globals", "connection": cluster.values}, repository)
         assert manifest["source"]["databases"][database]["settings"] == {"work_mem": "7MB"}
@@ -198,7 +198,7 @@ def test_globals(cluster, database, repository):
         kinds.verify(path)
         hash_before = cluster.execute("SELECT rolpassword FROM pg_authid WHERE rolname LIKE '%dith%'")
         cluster.execute(f"DROP ROLE {role}")
-        cluster.execute(f"ALTER DATABASE {postgres_server.quoted(database)} RESET ALL")
+        cluster.execute(f"ALTER DATABASE {sql_names.quote(database)} RESET ALL")
         psql(cluster, manifest["restore_by_hand"]["local"], path)
         assert cluster.execute("SELECT rolpassword FROM pg_authid WHERE rolname LIKE '%dith%'") == hash_before
         assert cluster.execute("SHOW work_mem", database) == [("7MB",)]
@@ -261,7 +261,7 @@ def test_the_fingerprint_of_globals_in_another_cluster(cluster, several, reposit
 @pytest.mark.parametrize("times", [1, 99])
 def test_a_role_is_altered_while_the_globals_are_dumped(cluster, several, repository, monkeypatch, tmp_path, times):
     """Once, and all the time: what is archived is of one moment, or nothing is."""
-    real, count = postgres_server.client, tmp_path / "count"
+    real, count = client_tools.client, tmp_path / "count"
 
     def client(name, number):
         found = real(name, number)
@@ -273,7 +273,7 @@ def test_a_role_is_altered_while_the_globals_are_dumped(cluster, several, reposi
         path.chmod(0o755)
         return found._replace(path=str(path))
 
-    monkeypatch.setattr(postgres_server, "client", client)
+    monkeypatch.setattr(client_tools, "client", client)
     job = {"name": "demo", "kind": "globals", "connection": cluster.values}
     if times > 1:
         with pytest.raises(postgres_server.SauvegardeError, match="changed whenever") as caught:
@@ -290,7 +290,7 @@ def test_a_role_is_altered_while_the_globals_are_dumped(cluster, several, reposi
 
 
 def test_globals_cut_off(cluster, repository, monkeypatch, tmp_path):
-    real = postgres_server.client
+    real = client_tools.client
 
     def client(name, number):
         found = real(name, number)
@@ -299,7 +299,7 @@ def test_globals_cut_off(cluster, repository, monkeypatch, tmp_path):
         path.chmod(0o755)
         return found._replace(path=str(path))
 
-    monkeypatch.setattr(postgres_server, "client", client)
+    monkeypatch.setattr(client_tools, "client", client)
     with pytest.raises(postgres_server.SauvegardeError, match="cut off"):
         kinds.back_up({"name": "demo", "kind": "globals", "connection": cluster.values}, repository)
     assert not list((repository / "demo").iterdir())
@@ -308,7 +308,7 @@ def test_globals_cut_off(cluster, repository, monkeypatch, tmp_path):
 @pytest.mark.parametrize("form", ["local", "plain"])
 def test_commands_by_hand(cluster, database, repository, tmp_path, form):
     """The manifest's own lines, as written, into the same server without the database."""
-    name = postgres_server.quoted(database)
+    name = sql_names.quote(database)
     cluster.execute("CREATE TABLE t AS SELECT i FROM generate_series(1, 10) AS i", database)
     cluster.execute(f"ALTER DATABASE {name} SET work_mem TO '7MB'")
     cluster.execute(f"COMMENT ON DATABASE {name} IS 'ici'")
@@ -386,7 +386,7 @@ def test_postgis(cluster, spatial, repository, tmp_path):
     assert not any("spatial_ref_sys" in name for name in sums["tables"])
     folder = tmp_path / "by hand"
     shutil.copytree(str(repository / "demo" / manifest["id"]), str(folder))
-    cluster.execute(f"DROP DATABASE {postgres_server.quoted(spatial)}")
+    cluster.execute(f"DROP DATABASE {sql_names.quote(spatial)}")
     psql(cluster, manifest["restore_by_hand"]["local"], folder)
     assert fingerprint.compare(sums, take(cluster, spatial, like=sums)) == []
     cluster.execute("UPDATE spatial_ref_sys SET proj4text = '' WHERE srid = 990001", spatial)

@@ -3,7 +3,7 @@
 import pytest
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
-from sauvegarde.postgres import fingerprint, postgres_server
+from sauvegarde.postgres import client_tools, fingerprint, sql_names
 
 SCHEMA = """
 CREATE SCHEMA "Géo ""x"" -y";
@@ -47,8 +47,8 @@ def take(cluster, database, like=None):
 
 def restore(cluster, plain, source, target):
     """What pg_restore makes of the dump in another database of the server."""
-    cluster.execute(f"CREATE DATABASE {postgres_server.quoted(target)} TEMPLATE template0")
-    cluster.run("pg_restore", "--exit-on-error", "-j2", "-d", postgres_server.conninfo(target), plain / "dump")
+    cluster.execute(f"CREATE DATABASE {sql_names.quote(target)} TEMPLATE template0")
+    cluster.run("pg_restore", "--exit-on-error", "-j2", "-d", client_tools.conninfo(target), plain / "dump")
 
 
 def test_round_trip(cluster, filled, repository, tmp_path):

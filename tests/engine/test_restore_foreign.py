@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import client_tools, postgres_server, sql_names
 from sauvegarde.report import render
 from sauvegarde.restore import restore_run, restore_state
 from sauvegarde.targets import side_database
@@ -40,7 +40,7 @@ def forget(cluster):
         ):
             side_database.drop(with_connection, name)
         for role in ROLES:
-            postgres_server.execute(with_connection, f"DROP ROLE IF EXISTS {postgres_server.quoted(role)}")
+            postgres_server.execute(with_connection, f"DROP ROLE IF EXISTS {sql_names.quote(role)}")
     finally:
         with_connection.close()
 
@@ -69,7 +69,7 @@ def fingerprint(cluster, database="elpaso"):
     psql = cluster.binaries / "psql"
     result = subprocess.run(
         [str(psql), "-qXAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-f", str(LEGACY / "fingerprint.sql")],
-        env=postgres_server.environment(cluster.server, database),
+        env=client_tools.environment(cluster.server, database),
         stdout=subprocess.PIPE,
         check=True,
     )

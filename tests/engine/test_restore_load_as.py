@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import client_tools, postgres_server, sql_names
 from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
@@ -52,9 +52,9 @@ GRANT SELECT ON LARGE OBJECT 4242 TO {reader};
 @pytest.fixture()
 def site(cluster):
     for role in (OWNER, READER):
-        cluster.execute(f"CREATE ROLE {postgres_server.quoted(role)}")
-    cluster.execute(f"CREATE DATABASE site TEMPLATE template0 OWNER {postgres_server.quoted(OWNER)}")
-    cluster.execute(SITE.format(owner=postgres_server.quoted(OWNER), reader=postgres_server.quoted(READER)), "site")
+        cluster.execute(f"CREATE ROLE {sql_names.quote(role)}")
+    cluster.execute(f"CREATE DATABASE site TEMPLATE template0 OWNER {sql_names.quote(OWNER)}")
+    cluster.execute(SITE.format(owner=sql_names.quote(OWNER), reader=sql_names.quote(READER)), "site")
     yield cluster
     forget(cluster, OWNER, READER)
 
@@ -64,7 +64,7 @@ def forget(cluster, *roles):
     for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^(site|copy)'"):
         side_database.drop(connection, name)
     for role in roles:
-        postgres_server.execute(connection, f"DROP ROLE {postgres_server.quoted(role)}")
+        postgres_server.execute(connection, f"DROP ROLE {sql_names.quote(role)}")
     connection.close()
 
 
@@ -72,7 +72,7 @@ def dumped(cluster, database):
     """All that pg_dump says of a database, as SQL."""
     done = subprocess.run(
         [str(cluster.binaries / "pg_dump")],
-        env=postgres_server.environment(cluster.server, database),
+        env=client_tools.environment(cluster.server, database),
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -152,7 +152,7 @@ REASONS = {
 @pytest.mark.parametrize("reason", REASONS)
 def test_where_its_owner_cannot_the_superuser_loads_it_and_says_why(site, tmp_path, reason):
     statement, forms = REASONS[reason]
-    site.execute(statement.format(quoted=postgres_server.quoted(OWNER)), "site")
+    site.execute(statement.format(quoted=sql_names.quote(OWNER)), "site")
     # Now it stops whoever is no superuser.
     ((body,),) = site.execute("SELECT pg_get_functiondef('loader'::regproc)", "site")
     site.execute(body.replace("<> 'off'", "<> 'on'"), "site")
@@ -207,7 +207,7 @@ def test_what_only_a_superuser_can_do_stops_it_with_a_way_out(site, tmp_path):
     site.execute(
         "CREATE FUNCTION reads(n int) RETURNS boolean LANGUAGE sql IMMUTABLE AS"
         " $$ SELECT current_database() = 'site' OR pg_read_file('PG_VERSION') <> '' $$;"
-        f"ALTER FUNCTION reads OWNER TO {postgres_server.quoted(OWNER)}; ALTER TABLE offers ADD CHECK (reads(id))",
+        f"ALTER FUNCTION reads OWNER TO {sql_names.quote(OWNER)}; ALTER TABLE offers ADD CHECK (reads(id))",
         "site",
     )
     before = dumped(site, "site")
@@ -217,8 +217,8 @@ def test_what_only_a_superuser_can_do_stops_it_with_a_way_out(site, tmp_path):
     with pytest.raises(SauvegardeError) as told:
         restore(site, tmp_path, "custom")
     assert "permission denied for function pg_read_file" in told.value.why
-    assert f"ALTER ROLE {postgres_server.quoted(OWNER)} SUPERUSER" in told.value.fix
-    site.execute(f"ALTER ROLE {postgres_server.quoted(OWNER)} SUPERUSER")
+    assert f"ALTER ROLE {sql_names.quote(OWNER)} SUPERUSER" in told.value.fix
+    site.execute(f"ALTER ROLE {sql_names.quote(OWNER)} SUPERUSER")
     site.execute("CREATE OR REPLACE FUNCTION loader() RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'", "site")
     before = dumped(site, "site")
     assert restore(site, tmp_path, "plain")["notes"] == [] and dumped(site, "copy") == before

@@ -1,5 +1,6 @@
 """The plan names every obstacle at once, each with its fix, and changes nothing."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from sauvegarde.archive import manifest
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
+from sauvegarde.postgres import client_tools
 from sauvegarde.restore import restore_run
 from sauvegarde.system import disk_space
 
@@ -141,10 +143,10 @@ def test_no_client_that_reads_the_archive(spec, monkeypatch):
     found = json.loads(path.read_text("utf-8"))
     found["tools"]["pg_dump"] = "17.2"
     monkeypatch.setattr(manifest, "load", lambda _: found)
-    own = restore_run.postgres_server.clients("pg_restore")[-1]._replace(version_num=169999)
+    own = client_tools.clients("pg_restore")[-1]
     for version_num, stops in ((169999, 1), (170000, 0)):
         monkeypatch.setattr(
-            restore_run.postgres_server, "clients", lambda _, number=version_num: [own._replace(version_num=number)]
+            client_tools, "clients", lambda _, number=version_num: [dataclasses.replace(own, version_num=number)]
         )
         said = obstacles(spec)
         assert len(said) == stops and all("No pg_restore" in each for each in said)

@@ -17,7 +17,7 @@ import pytest
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.errors import Damaged, Locked, SauvegardeError
-from sauvegarde.postgres import database_names, postgres_server
+from sauvegarde.postgres import client_tools, database_names, postgres_server, sql_names
 from sauvegarde.restore import (
     fetch,
     restore_plan,
@@ -43,23 +43,23 @@ SELECT lo_from_bytea(5, repeat('z', 100000)::bytea);
 @pytest.fixture()
 def site(cluster):
     """A live database with an owner, properties and data of its own."""
-    cluster.execute(f"CREATE ROLE {postgres_server.quoted(OWNER)} LOGIN")
-    name = postgres_server.quoted(LIVE)
-    cluster.execute(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {postgres_server.quoted(OWNER)}")
+    cluster.execute(f"CREATE ROLE {sql_names.quote(OWNER)} LOGIN")
+    name = sql_names.quote(LIVE)
+    cluster.execute(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {sql_names.quote(OWNER)}")
     cluster.execute(
         f"ALTER DATABASE {name} SET timezone TO 'Europe/Paris'; COMMENT ON DATABASE {name} IS 'it''s \\ é';"
         f'ALTER DATABASE {name} SET search_path TO public, "$user"; ALTER DATABASE {name} CONNECTION LIMIT 33;'
         f"GRANT CREATE ON DATABASE {name} TO pg_monitor; REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC"
     )
     cluster.execute(SITE, LIVE)
-    cluster.execute(f"ALTER TABLE offers OWNER TO {postgres_server.quoted(OWNER)}", LIVE)
+    cluster.execute(f"ALTER TABLE offers OWNER TO {sql_names.quote(OWNER)}", LIVE)
     yield cluster
     connection = cluster.connect()
     try:
         for (each,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE NOT datistemplate"):
             if each != "postgres":
                 side_database.drop(connection, each)
-        postgres_server.execute(connection, f"DROP ROLE {postgres_server.quoted(OWNER)}")
+        postgres_server.execute(connection, f"DROP ROLE {sql_names.quote(OWNER)}")
     finally:
         connection.close()
 
@@ -407,7 +407,7 @@ def test_killed_or_frozen_between_the_renames(site, spec, how):
         started = time.monotonic()
         counted = subprocess.run(
             [str(site.binaries / "psql"), "-XAtc", "SELECT count(*) FROM offers"],
-            env=postgres_server.environment(site.server, LIVE),
+            env=client_tools.environment(site.server, LIVE),
             stdout=subprocess.PIPE,
             timeout=60,
             check=True,
@@ -518,7 +518,7 @@ def test_a_disk_that_fills_up_while_restoring(site, spec, repository, small, mon
 
     def there(connection, name, wanted):
         original(connection, name, wanted)
-        postgres_server.execute(connection, f"ALTER DATABASE {postgres_server.quoted(name)} SET TABLESPACE small")
+        postgres_server.execute(connection, f"ALTER DATABASE {sql_names.quote(name)} SET TABLESPACE small")
 
     monkeypatch.setattr(restore_run.side_database, "create", there)
     with pytest.raises(SauvegardeError) as told:

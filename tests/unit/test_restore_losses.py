@@ -2,7 +2,7 @@
 
 import pytest
 from sauvegarde.errors import Damaged, SauvegardeError
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import server_errors
 from sauvegarde.restore import pg_restore_run
 from sauvegarde.restore.dump import dump_file, loss_names
 from sauvegarde.restore.dump.entries import Entry
@@ -102,7 +102,7 @@ def test_a_file_that_ends_early_is():
     ],
 )
 def test_the_servers_own_faults_have_a_fix(said, word):
-    assert word in postgres_server.server_fix(said)
+    assert word in server_errors.server_fix(said)
 
 
 def fake(tmp_path, *said):

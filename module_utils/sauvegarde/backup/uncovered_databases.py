@@ -26,7 +26,7 @@ _DATABASES = (
 
 
 def _address(job):
-    """Where the job's server listens, by the defaults of postgres.Server: the process that calls this stays small."""
+    """Where the job's server listens, by the defaults of Server: the process that calls this stays small."""
     connection = job.get("connection") or {}
     return "{}:{}".format(connection.get("host") or "/var/run/postgresql", connection.get("port") or 5432)
 
@@ -57,7 +57,9 @@ def find(job, with_job):
         return None
     from ..postgres import postgres_server
 
-    connection = postgres_server.connect(postgres_server.server(job.get("connection")), job.get("database", _OWN))
+    connection = postgres_server.connect(
+        postgres_server.Server.from_values(job.get("connection")), job.get("database", _OWN)
+    )
     with contextlib.closing(connection):
         there = postgres_server.query(connection, _DATABASES)
     empty = dict(there).get("template1", 0) + _EMPTY

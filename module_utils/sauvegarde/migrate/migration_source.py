@@ -18,7 +18,7 @@ from ..backup import kinds
 from ..backup.kinds import sqlite
 from ..django import data_dump, masking, masking_report
 from ..errors import SauvegardeError
-from ..postgres import postgres_server
+from ..postgres import postgres_server, sql_names
 from ..restore import restore_run, restore_state
 from ..system import lock
 from ..system.run_as import acting_as
@@ -334,7 +334,9 @@ def _restored(values):
 
 
 def _forget(values, restored):
-    with contextlib.closing(side_database.maintenance(postgres_server.server(values["connection"]))) as connection:
+    with contextlib.closing(
+        side_database.maintenance(postgres_server.Server.from_values(values["connection"]))
+    ) as connection:
         side_database.drop(connection, restored["side"])
     _forget_roles(values)
 
@@ -342,10 +344,12 @@ def _forget(values, restored):
 def _forget_roles(values):
     """Drop the roles that were made for this dump's opening, and for those before that failed or were killed: their
     databases are gone."""
-    with contextlib.closing(side_database.maintenance(postgres_server.server(values["connection"]))) as connection:
+    with contextlib.closing(
+        side_database.maintenance(postgres_server.Server.from_values(values["connection"]))
+    ) as connection:
         for each in restore_state.runs(values["directory"], values["database"]):
             for role in each.get("roles_made", ()):
-                postgres_server.execute(connection, "DROP ROLE IF EXISTS " + postgres_server.quoted(role))
+                postgres_server.execute(connection, "DROP ROLE IF EXISTS " + sql_names.quote(role))
             if each.get("roles_made"):
                 restore_state.change(values["directory"], each["id"], roles_made=[])
 

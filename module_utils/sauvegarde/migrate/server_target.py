@@ -14,7 +14,7 @@ from psycopg2 import sql
 from ..archive import ids
 from ..backup import kinds
 from ..errors import SauvegardeError
-from ..postgres import database_names, database_properties, postgres_server
+from ..postgres import database_names, database_properties, postgres_server, server_errors
 from ..restore import restore_run, restore_state
 from ..system import disk_space
 from ..targets import side_database, swap
@@ -58,7 +58,7 @@ SELECT n.nspname, pg_catalog.pg_get_userbyid(n.nspowner),
 
 
 def _maintenance(spec):
-    return contextlib.closing(side_database.maintenance(postgres_server.server(spec["connection"])))
+    return contextlib.closing(side_database.maintenance(postgres_server.Server.from_values(spec["connection"])))
 
 
 def look(spec, tables):
@@ -67,7 +67,7 @@ def look(spec, tables):
 
     `tables`: those of the site; what the live database has besides are the `others`.
     """
-    server = postgres_server.server(spec["connection"])
+    server = postgres_server.Server.from_values(spec["connection"])
     with _maintenance(spec) as connection:
         target = postgres_server.properties(connection)
         available = dict(
@@ -113,7 +113,7 @@ def check(spec, name, tables, rows):
     Asked without the site. `tables`: all of the site's, of which those must be there that the live database has.
     `rows`: {table: how many}; these must be there.
     """
-    server = postgres_server.server(spec["connection"])
+    server = postgres_server.Server.from_values(spec["connection"])
     live = {}
     with _maintenance(spec) as connection:
         there = side_database.exists(connection, spec["database"])
@@ -202,7 +202,7 @@ def safety(spec):
 
 def create(spec, name):
     """The empty side database, with the live one's properties and extensions, open to the site's role."""
-    server = postgres_server.server(spec["connection"])
+    server = postgres_server.Server.from_values(spec["connection"])
     wanted, extensions = _wanted(spec, server)
     with _maintenance(spec) as connection:
         side_database.create(connection, name, wanted)
@@ -287,13 +287,13 @@ def _wanted(spec, server):
 
 def finish(spec, name):
     """Statistics, then the live database's own properties. Returns what was left out."""
-    server = postgres_server.server(spec["connection"])
+    server = postgres_server.Server.from_values(spec["connection"])
     wanted, _ = _wanted(spec, server)
     try:
         with contextlib.closing(postgres_server.connect(server, name)) as inside:
             postgres_server.execute(inside, "ANALYZE")
     except psycopg2.Error as error:
-        raise postgres_server.database_error(error, "The side database could not be analyzed.") from error
+        raise server_errors.database_error(error, "The side database could not be analyzed.") from error
     with _maintenance(spec) as connection:
         skipped = side_database.finish(connection, name, wanted)
         size = postgres_server.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (name,))

@@ -9,7 +9,7 @@ from typing import List, NamedTuple
 
 from psycopg2 import sql
 
-from . import postgres_server
+from . import postgres_server, sql_names
 
 
 class Attachments(NamedTuple):
@@ -59,12 +59,12 @@ def warnings(found, database):
                 "why": f"A slot follows the rename of {database}: its receiver gets no changes of the restored"
                 " database, and the server keeps WAL for the slot as long as it exists.",
                 "fix": "After the swap, stop its receiver and run"
-                f" SELECT pg_catalog.pg_drop_replication_slot({postgres_server.literal(name)});"
+                f" SELECT pg_catalog.pg_drop_replication_slot({sql_names.literal(name)});"
                 " then make a new slot, and copy the data to the receiver again.",
             }
         )
     for name in found.enabled:
-        quoted = postgres_server.quoted(name)
+        quoted = sql_names.quote(name)
         notes.append(
             {
                 "what": f"The subscription {name} stays with the previous database.",
@@ -97,7 +97,7 @@ def notes(connection, database, kept):
     for name in read(connection, database).subscriptions:
         lines.append(
             f"The restored database has the subscription {name}; it is disabled. To receive changes, run ALTER"
-            f" SUBSCRIPTION {postgres_server.quoted(name)} ENABLE and REFRESH PUBLICATION in the restored database."
+            f" SUBSCRIPTION {sql_names.quote(name)} ENABLE and REFRESH PUBLICATION in the restored database."
         )
     return lines
 
@@ -109,12 +109,12 @@ def obstacles(found, name):
         found_obstacles.append(
             (
                 f"A receiver is connected to its logical replication slot {slot}.",
-                f"Stop the receiver, run SELECT pg_catalog.pg_drop_replication_slot({postgres_server.literal(slot)}),"
+                f"Stop the receiver, run SELECT pg_catalog.pg_drop_replication_slot({sql_names.literal(slot)}),"
                 " and remove the database again.",
             )
         )
     for subscription in found.subscriptions:
-        quoted = postgres_server.quoted(subscription)
+        quoted = sql_names.quote(subscription)
         found_obstacles.append(
             (
                 f"It has the subscription {subscription}, whose slot may still exist on the publisher.",
@@ -131,7 +131,7 @@ def detach(connection, name):
     found = read(connection, name)
     if not found.subscriptions:
         return
-    with contextlib.closing(postgres_server.connect(postgres_server.server_of(connection), name)) as inside:
+    with contextlib.closing(postgres_server.connect(postgres_server.Server.of_connection(connection), name)) as inside:
         postgres_server.execute(
             inside, "SET default_transaction_read_only TO off"
         )  # the database's own setting may be on

@@ -48,7 +48,7 @@ def codec(encoding):
     return psycopg2.extensions.encodings.get(re.sub("[^A-Z0-9]", "", encoding.upper()))
 
 
-def of_session(server_encoding):
+def session_encoding(server_encoding: str) -> str:
     """The client_encoding in which a session gets text as it is; UTF8 where Python lacks the database's own.
     MULE_INTERNAL cannot become UTF8, so its bytes are taken as those of SQL_ASCII are."""
     if server_encoding in ("UTF8", "MULE_INTERNAL", RAW):

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 
-from . import postgres_server
+from . import postgres_server, server_versions, sql_names
 
 # Settings whose stored value is a list of quoted names: it must be given back as a list, not as one string.
 _LISTS = (
@@ -122,19 +122,19 @@ def properties(connection, database=None):
 def statements(database, values):
     """SQL that gives a database the properties that `properties` read, without its encoding and locale (those are
     CREATE DATABASE's): one statement an item, without semicolon. Roles must exist."""
-    name = postgres_server.quoted(database)
-    lines = [f"ALTER DATABASE {name} OWNER TO {postgres_server.quoted(values['owner'])}"]
+    name = sql_names.quote(database)
+    lines = [f"ALTER DATABASE {name} OWNER TO {sql_names.quote(values['owner'])}"]
     if values["connection_limit"] != -1:
         lines.append(f"ALTER DATABASE {name} CONNECTION LIMIT {values['connection_limit']:d}")
     if values["is_template"]:
         lines.append(f"ALTER DATABASE {name} IS_TEMPLATE true")
     if values["comment"] is not None:
-        lines.append(f"COMMENT ON DATABASE {name} IS {postgres_server.literal(values['comment'])}")
+        lines.append(f"COMMENT ON DATABASE {name} IS {sql_names.literal(values['comment'])}")
     if values["acl"] is not None:
         lines.append(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
-        lines.append(f"REVOKE ALL ON DATABASE {name} FROM {postgres_server.quoted(values['owner'])}")
+        lines.append(f"REVOKE ALL ON DATABASE {name} FROM {sql_names.quote(values['owner'])}")
         for grant in values["acl"]:
-            to = "PUBLIC" if grant["grantee"] is None else postgres_server.quoted(grant["grantee"])
+            to = "PUBLIC" if grant["grantee"] is None else sql_names.quote(grant["grantee"])
             option = " WITH GRANT OPTION" if grant["grantable"] else ""
             lines.append(f"GRANT {_word(grant['privilege'])} ON DATABASE {name} TO {to}{option}")
     return lines + setting_statements(database, values["settings"], values["role_settings"])
@@ -142,14 +142,14 @@ def statements(database, values):
 
 def setting_statements(database, settings, role_settings):
     """SQL that gives a database its settings, as `statements` gives it all its properties."""
-    name = postgres_server.quoted(database)
+    name = sql_names.quote(database)
     lines = []
     for key, value in sorted(settings.items()):
-        lines.append(f"ALTER DATABASE {name} SET {postgres_server.quoted(*key.split('.'))} TO {_setting(key, value)}")
+        lines.append(f"ALTER DATABASE {name} SET {sql_names.quote(*key.split('.'))} TO {_setting(key, value)}")
     for role, of_role in sorted(role_settings.items()):
-        prefix = f"ALTER ROLE {postgres_server.quoted(role)} IN DATABASE {name}"
+        prefix = f"ALTER ROLE {sql_names.quote(role)} IN DATABASE {name}"
         for key, value in sorted(of_role.items()):
-            lines.append(f"{prefix} SET {postgres_server.quoted(*key.split('.'))} TO {_setting(key, value)}")
+            lines.append(f"{prefix} SET {sql_names.quote(*key.split('.'))} TO {_setting(key, value)}")
     return lines
 
 
@@ -172,8 +172,8 @@ def names_in(value):
 
 def _setting(name, value):
     if not is_list(name):
-        return postgres_server.literal(value)
-    return ", ".join(postgres_server.literal(each) for each in names_in(value)) or "''"
+        return sql_names.literal(value)
+    return ", ".join(sql_names.literal(each) for each in names_in(value)) or "''"
 
 
 def extensions(connection):
@@ -196,7 +196,7 @@ def libraries(connection):
     found = {}
     for name, function in _LIBRARIES.items() if schema else ():
         with contextlib.suppress(psycopg2.Error):
-            told = postgres_server.value(connection, f"SELECT {postgres_server.quoted(schema[0], function)}()")
+            told = postgres_server.value(connection, f"SELECT {sql_names.quote(schema[0], function)}()")
             number = re.search(r"\d+(\.\d+)+", told or "")
             found[name] = number.group() if number else ""
     return found
@@ -241,7 +241,7 @@ def spatial_rows(connection, srids=None, condition=""):
     if table is None:
         return []
     statement = sql.SQL("SELECT {} FROM {} ").format(
-        sql.SQL(", ").join(map(sql.Identifier, _SRS)), postgres_server.qualified(table[0], "spatial_ref_sys")
+        sql.SQL(", ").join(map(sql.Identifier, _SRS)), sql_names.identifier(table[0], "spatial_ref_sys")
     )
     if srids is None:
         rows = postgres_server.query(connection, statement + sql.SQL(condition + " ORDER BY srid"))
@@ -287,7 +287,7 @@ def _script(connection, version):
     local = postgres_server.value(connection, "SELECT pg_catalog.inet_server_addr() IS NULL")
     if not local:
         return None
-    version_name = postgres_server.major(connection.server_version)
+    version_name = server_versions.major(connection.server_version)
     path = Path("/usr/share/postgresql") / version_name / "extension" / f"postgis--{version}.sql"
     return path if "/" not in version and os.access(str(path), os.R_OK) else None
 

@@ -22,7 +22,7 @@ from typing import List, NamedTuple, Optional
 import psycopg2
 
 from ..errors import SauvegardeError
-from . import database_properties, index_search_path, postgres_server
+from . import database_properties, index_search_path, postgres_server, sql_names
 
 ALGORITHM = "md5-sum/1"
 LARGE_OBJECTS = "LARGE OBJECTS"
@@ -121,7 +121,7 @@ class Table:
 
     @property
     def key(self):
-        return postgres_server.quoted(self.schema, self.name)
+        return sql_names.quote(self.schema, self.name)
 
 
 class Sums:
@@ -178,7 +178,7 @@ class Sums:
             if len({each.by for each in parts.values()}) > 1:
                 self.miss(self._parts[sorted(parts)[0]], "Its parts could not all be summed in the same way.")
             if object_name(*root) not in self._unproven:
-                entries[postgres_server.quoted(*root)] = dict(_entry(_added(parts.values())), partitions=sorted(parts))
+                entries[sql_names.quote(*root)] = dict(_entry(_added(parts.values())), partitions=sorted(parts))
         found = {"tables": {key: entries[key] for key in sorted(entries)}}
         if self.large_objects is not None:
             found["large_objects"] = self.large_objects
@@ -216,7 +216,7 @@ def _entry(found):
 
 def object_name(*names):
     """The table as people write it, e.g. `TABLE public.offers`; how `unproven` names it."""
-    return "TABLE " + postgres_server.plain_name(*names)
+    return "TABLE " + sql_names.plain_name(*names)
 
 
 def pin(connection):
@@ -278,12 +278,12 @@ def _work(connection, like):
     for table in found:
         entry = wanted.get(table.key, {})
         whole = table.root and (
-            object_name(*table.root) in left_out or "partitions" in wanted.get(postgres_server.quoted(*table.root), {})
+            object_name(*table.root) in left_out or "partitions" in wanted.get(sql_names.quote(*table.root), {})
         )
         table.root = table.root if whole else None  # older archives have each partition by itself
         if object_name(*(table.root or (table.schema, table.name))) in left_out:
             continue
-        whole_entry = wanted.get(postgres_server.quoted(*table.root), {}) if table.root else entry
+        whole_entry = wanted.get(sql_names.quote(*table.root), {}) if table.root else entry
         table.by = whole_entry.get("by", BY_ROW) if whole_entry else None
         if table.condition is None:
             work.append(table)
@@ -373,7 +373,7 @@ def sum_table(connection, table, by=BY_ROW):
     if table.columns is not None:
         known = dict(types)
         types = [(name, known.get(name)) for name in table.columns]
-    columns = [_EXACT.get(type_, "{0}").format(postgres_server.quoted(name)) for name, type_ in types]
+    columns = [_EXACT.get(type_, "{0}").format(sql_names.quote(name)) for name, type_ in types]
     if by == BY_COLUMNS:
         columns = [_COLUMN_HASH.format(column) for column in columns]
     text = "ROW({})::pg_catalog.text".format(", ".join(columns))
@@ -441,7 +441,7 @@ def large_objects(connection):
 def matviews(connection):
     """Materialized views of the site: quoted name to whether it is populated."""
     return {
-        postgres_server.quoted(schema, name): populated
+        sql_names.quote(schema, name): populated
         for schema, name, populated in postgres_server.query(
             connection,
             "SELECT n.nspname::text, c.relname::text, c.relispopulated FROM pg_class c"

@@ -12,7 +12,7 @@ import time
 
 import psycopg2
 
-from . import postgres_server
+from . import postgres_server, sql_names
 
 _GRACE = 0.3  # seconds that the look at small tables may go on after pg_dump has ended
 _LEAST, _MOST, _SHARE = 1.0, 60.0, 0.03  # seconds, and the share of the last job's duration
@@ -84,14 +84,13 @@ class Look(threading.Thread):
 
     def _is_broken(self, key, left):
         oid, _, schema, name, parted, parent_schema, parent, parent_parted, full = key
-        child = ("" if parted else "ONLY ") + postgres_server.quoted(schema, name)
-        other = ("" if parent_parted else "ONLY ") + postgres_server.quoted(parent_schema, parent)
+        child = ("" if parted else "ONLY ") + sql_names.quote(schema, name)
+        other = ("" if parent_parted else "ONLY ") + sql_names.quote(parent_schema, parent)
         pairs = postgres_server.query(self._connection, _COLUMNS, (oid,))
-        own = ["c." + postgres_server.quoted(pair[0]) for pair in pairs]
+        own = ["c." + sql_names.quote(pair[0]) for pair in pairs]
         there = (" OR " if full else " AND ").join(f"{column} IS NOT NULL" for column in own)
         equal = " AND ".join(
-            f"p.{postgres_server.quoted(theirs)} OPERATOR({postgres_server.quoted(of)}.{operator})"
-            f" c.{postgres_server.quoted(ours)}"
+            f"p.{sql_names.quote(theirs)} OPERATOR({sql_names.quote(of)}.{operator}) c.{sql_names.quote(ours)}"
             for ours, theirs, of, operator in pairs
         )
         postgres_server.execute(self._connection, "BEGIN READ ONLY")

@@ -13,7 +13,7 @@ import re
 
 import psycopg2
 
-from . import postgres_server
+from . import postgres_server, sql_names
 
 # What no other path helps against: waiting and cancelling (55P03, 57014), deadlocks and conflicts, lack of resources.
 _PATHLESS = re.compile("55P03|57014|40...|53...")
@@ -79,7 +79,7 @@ def _set(connection, path):
 def _paths(connection, schema):
     """Paths on which the site's functions may work: the site's default, the table's schema before it, all schemas."""
     default = postgres_server.value(connection, _DEFAULT) or ""
-    own = postgres_server.quoted(schema)
-    schemas = [postgres_server.quoted(name) for (name,) in postgres_server.query(connection, _SCHEMAS)]
+    own = sql_names.quote(schema)
+    schemas = [sql_names.quote(name) for (name,) in postgres_server.query(connection, _SCHEMAS)]
     paths = ([default], [own, default], [own, default, *schemas])
     return [", ".join(filter(None, ["pg_catalog", *names])) for names in paths]

@@ -6,7 +6,7 @@ runs in a transaction of its own, so that one which fails spoils nothing.
 
 import psycopg2
 
-from . import postgres_server
+from . import postgres_server, sql_names
 
 _SHOWN = 20  # names in one warning
 
@@ -173,13 +173,13 @@ def extension_sequences(connection, dumped_too=False):
     ):
         if dumped and not dumped_too:
             continue
-        sequence = postgres_server.quoted(schema, name)
+        sequence = sql_names.quote(schema, name)
         try:
             value = postgres_server.value(connection, f"SELECT last_value FROM {sequence}")
         except psycopg2.Error:
             value = None
-        of = postgres_server.quoted(of_schema, of_name)
-        found.append({"sequence": sequence, "table": of, "column": postgres_server.quoted(column), "value": value})
+        of = sql_names.quote(of_schema, of_name)
+        found.append({"sequence": sequence, "table": of, "column": sql_names.quote(column), "value": value})
     return found
 
 
@@ -198,5 +198,5 @@ def advance(sequence):
     """The statement that does so for one of them: where its table has rows."""
     table, column, value = sequence["table"], sequence["column"], sequence["value"]
     greatest = f"pg_catalog.max({column})" if value is None else f"greatest(pg_catalog.max({column}), {value:d})"
-    name = postgres_server.literal(sequence["sequence"])
+    name = sql_names.literal(sequence["sequence"])
     return f"SELECT pg_catalog.setval({name}, {greatest}) FROM {table} HAVING pg_catalog.max({column}) IS NOT NULL"

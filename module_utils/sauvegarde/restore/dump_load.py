@@ -25,7 +25,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 
 from ..errors import SauvegardeError, class_of
-from ..postgres import postgres_server
+from ..postgres import client_tools, postgres_server, server_errors, sql_names
 from . import (
     check_constraints,
     load_role,
@@ -100,7 +100,7 @@ def _in_words(what):
             try:
                 return method(*arguments, **named)
             except psycopg2.Error as error:
-                raise postgres_server.database_error(error, what) from error
+                raise server_errors.database_error(error, what) from error
 
         return wrapped
 
@@ -180,7 +180,7 @@ class Target:
     def environment(self, **more):
         """The environment of a program that works on the database with the load's settings."""
         options = " ".join("-c {}={}".format(*each) for each in sorted(self.settings.items()))
-        return postgres_server.environment(self.server, self.name, PGOPTIONS=options, **more)
+        return client_tools.environment(self.server, self.name, PGOPTIONS=options, **more)
 
     # As whom
 
@@ -213,7 +213,7 @@ class Target:
         fix = (
             "The dump is loaded as its owner. Where only a superuser can do what it does, make the owner one while the"
             " restore takes: ALTER ROLE {0} SUPERUSER, then ALTER ROLE {0} NOSUPERUSER."
-        ).format(postgres_server.quoted(self.role))
+        ).format(sql_names.quote(self.role))
         return class_of(error.exit_code)(error.what, error.why, fix)
 
     def _lost(self, entry, why, section, what):
@@ -346,7 +346,7 @@ class Target:
             entry = wanted[one_line(view[0]), one_line(view[1])]
             if ends_load(error):
                 what = f"The restore stopped at {loss_name(entry)}."
-                raise postgres_server.database_error(error, what) from error
+                raise server_errors.database_error(error, what) from error
             self.losses.record(entry, server_message(str(error)))
 
     @_in_words("The restore stopped while functions were put back as they were.")
@@ -368,7 +368,7 @@ class Target:
 
     def from_archive(self, source, tool, jobs):
         """Load an archive with the target's own pg_restore, `jobs` tables and indexes at a time."""
-        base = [tool.path, "-d", postgres_server.conninfo(self.name)]
+        base = [tool.path, "-d", client_tools.conninfo(self.name)]
         if not self._has_tablespaces():
             base.append("--no-tablespaces")
         # A tar archive cannot be read in parallel.
@@ -618,7 +618,7 @@ class Target:
                     return False
             what = "The restore stopped at {}.".format(loss_name(entry) if entry else "its first lines")
             if entry is None or ends_load(error):
-                raise postgres_server.database_error(error, what) from error
+                raise server_errors.database_error(error, what) from error
             self._settle(failed=True)
             if self._acting:
                 self._lost(entry, server_message(str(error)), section, what)

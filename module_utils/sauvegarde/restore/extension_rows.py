@@ -10,7 +10,7 @@ import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 
-from ..postgres import postgres_server
+from ..postgres import postgres_server, server_errors, sql_names
 from .dump.entries import QUALIFIED, leading_name
 from .dump.load_errors import ends_load, server_message
 
@@ -34,7 +34,7 @@ class ExtensionRows:
             except psycopg2.Error as error:
                 if ends_load(error):
                     what = f"The rows of {spooled.schema}.{spooled.table} cannot be loaded."
-                    raise postgres_server.database_error(error, what) from error
+                    raise server_errors.database_error(error, what) from error
                 postgres_server.execute(self._connection, "ROLLBACK")
                 why = server_message(str(error))
             if why:
@@ -48,7 +48,7 @@ def merge(connection, spooled):
 
     Returns whether the table is there.
     """
-    table = postgres_server.qualified(spooled.schema, spooled.table)
+    table = sql_names.identifier(spooled.schema, spooled.table)
     found = postgres_server.query(
         connection,
         "SELECT a.attname, coalesce(a.attnum = ANY (i.indkey), false),"

@@ -23,7 +23,7 @@ import secrets
 
 from psycopg2 import sql
 
-from ..postgres import database_properties, postgres_server
+from ..postgres import database_properties, postgres_server, sql_names
 
 # Functions in C have no body that is looked up; made by initdb (below 16384), they call nothing outside pg_catalog.
 _WITHOUT_PATH = (
@@ -81,17 +81,17 @@ class FunctionPaths:
 
     def own(self):
         """The database's own search_path, as SQL."""
-        return ", ".join(map(postgres_server.quoted, self._first))
+        return ", ".join(map(sql_names.quote, self._first))
 
     def around(self, schema):
         """The search_path, as SQL, of something in the schema: what a function in it gets, but for our mark."""
-        return ", ".join(map(postgres_server.quoted, [*self._first, schema, *self._further()]))
+        return ", ".join(map(sql_names.quote, [*self._first, schema, *self._further()]))
 
     def _further(self):
         return self._near + self._far if self._wide else self._near
 
     def _set(self):
-        further = "".join(postgres_server.quoted(each) + ", " for each in self._further())
+        further = "".join(sql_names.quote(each) + ", " for each in self._further())
         # format() puts the function's own schema in the place of %2$I.
         path = "{}, %2$I, {}{}".format(self.own().replace("%", "%%"), further.replace("%", "%%"), self._mark)
         return "SET search_path TO {}".format(path.replace("'", "''"))

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg2
 from psycopg2 import sql
 
-from ..postgres import postgres_server
+from ..postgres import postgres_server, sql_names
 from .dump.entries import one_line
 
 
@@ -85,7 +85,7 @@ def _round(connections, views, path):
                 # Under the policies that its owner is subject to, as a REFRESH on the site; the load refuses any.
                 postgres_server.execute(connection, "SET row_security TO on; SET search_path TO " + path(view[0]))
                 postgres_server.execute(
-                    connection, sql.SQL("REFRESH MATERIALIZED VIEW {}").format(postgres_server.qualified(*view))
+                    connection, sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql_names.identifier(*view))
                 )
             except psycopg2.Error as error:
                 if connection.closed:

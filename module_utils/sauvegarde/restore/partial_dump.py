@@ -8,7 +8,7 @@ import contextlib
 import psycopg2
 
 from ..errors import SauvegardeError
-from ..postgres import postgres_server
+from ..postgres import postgres_server, sql_names
 from .dump.entries import TABLE_KINDS, one_line
 
 WORD = "replace with less"
@@ -105,7 +105,7 @@ def _holds(connection, table):
     try:
         return postgres_server.value(
             connection,
-            postgres_server.sql.SQL("SELECT EXISTS (SELECT 1 FROM ONLY {})").format(postgres_server.qualified(*table)),
+            postgres_server.sql.SQL("SELECT EXISTS (SELECT 1 FROM ONLY {})").format(sql_names.identifier(*table)),
         )
     except psycopg2.Error:
         return True

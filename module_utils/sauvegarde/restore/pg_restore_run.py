@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import SauvegardeError
-from ..postgres import postgres_server
+from ..postgres import server_errors
 from ..system import process
 from .dump import dump_file
 from .dump.load_errors import server_message
@@ -142,7 +142,7 @@ def _ended_early(what: str, result: process.Result) -> SauvegardeError:
     why = _without_progress(result.stderr)[-_MESSAGE_BYTES:]
     if result.status < 0:
         why = f"pg_restore was ended by signal {-result.status}.\n{why}"
-    fix = postgres_server.server_fix(why) or (
+    fix = server_errors.server_fix(why) or (
         "Look in the server's log, and run the restore again; if it stops here again, restore another archive."
     )
     return SauvegardeError(what, why, fix)

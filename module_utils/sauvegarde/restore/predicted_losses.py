@@ -14,7 +14,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from ..postgres import postgres_server
+from ..postgres import postgres_server, server_versions
 from .dump.contents import Contents
 from .dump.entries import TABLE_KINDS, Entry
 from .dump.entry_dependencies import mentions
@@ -136,7 +136,7 @@ def _unsupported(connection: Connection, contents: Contents) -> _Predictions:
         if entry.kind in ("ACL", "COMMENT", "EXTENSION", "SECURITY LABEL"):
             continue
         for why in _removed_features(entry, text, number, types, tables):
-            yield entry, f"{why} in PostgreSQL {postgres_server.major(number)}"
+            yield entry, f"{why} in PostgreSQL {server_versions.major(number)}"
         if functions and entry.kind in _EVALUATED:
             for call in sorted({name.lower() for _, name in _CALL.findall(text)} & functions):
                 yield entry, f"function {call}() does not exist in this PostGIS"
@@ -237,7 +237,7 @@ def _unknown_settings(connection: Connection, contents: Contents) -> _Prediction
             contents.texts.get(demand.entry, "")
         )
         if not exists[name] or refused:
-            version = postgres_server.major(connection.server_version)
+            version = server_versions.major(connection.server_version)
             yield demand.entry, f'unrecognized configuration parameter "{name}" in PostgreSQL {version}'
 
 

@@ -11,7 +11,7 @@ import psycopg2
 from psycopg2 import sql
 
 from ..errors import SauvegardeError
-from ..postgres import attachments, database_properties, disk_guard, postgres_server
+from ..postgres import attachments, database_properties, disk_guard, postgres_server, server_versions
 from ..system import disk_space
 from ..targets import side_database, sqlite_target, swap
 from . import (
@@ -306,12 +306,12 @@ def _place(connection, server, stop):
 
 
 def _versions(target, wanted, stop):
-    same = postgres_server.major(wanted["version_num"]) == postgres_server.major(target["version_num"])
+    same = server_versions.major(wanted["version_num"]) == server_versions.major(target["version_num"])
     if not same and wanted["version_num"] > target["version_num"]:
         stop(
             "The target's server is older than the archive's.",
             "The archive is of PostgreSQL {}, the target runs {}.".format(wanted["version"], target["version"]),
-            "Restore on PostgreSQL {} or newer.".format(postgres_server.major(wanted["version_num"])),
+            "Restore on PostgreSQL {} or newer.".format(server_versions.major(wanted["version_num"])),
         )
 
 

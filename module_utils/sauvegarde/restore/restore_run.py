@@ -19,11 +19,13 @@ from ..archive import archive_reader, ids, manifest
 from ..errors import SauvegardeError
 from ..postgres import (
     character_sets,
+    client_tools,
     database_names,
     database_properties,
     disk_guard,
     omissions,
     postgres_server,
+    sql_names,
 )
 from ..report import render
 from ..system import process
@@ -98,7 +100,7 @@ def settled(spec):
 
 def _maintenance(spec):
     """A connection to the target's maintenance database, as a context manager that closes it."""
-    return contextlib.closing(side_database.maintenance(postgres_server.server(spec["connection"])))
+    return contextlib.closing(side_database.maintenance(postgres_server.Server.from_values(spec["connection"])))
 
 
 def _options(spec, found):
@@ -141,7 +143,7 @@ def make_plan(spec, said=None):
     nothing else. said: a confirmation (plan.check_confirmation's words) that was given already, to be looked at too.
     """
     spec = settled(spec)
-    server = postgres_server.server(spec["connection"])
+    server = postgres_server.Server.from_values(spec["connection"])
     directory = restore_state.folder(spec["directory"])
     obstacles = []
     try:
@@ -287,7 +289,7 @@ def fill(spec, identifier=None, held=False):
 
 
 def _fill(spec, run, name):
-    server = postgres_server.server(spec["connection"])
+    server = postgres_server.Server.from_values(spec["connection"])
     work = run.path / "work"
     work.mkdir(mode=0o700)
     begun = time.monotonic()
@@ -373,9 +375,9 @@ def _fill(spec, run, name):
         omissions.advance_sequences(target.connection, *_sequences(given.manifest, lost))
         run.update(step="analyze")
         # vacuumdb, since it analyzes several tables at a time.
-        vacuumdb = postgres_server.client("vacuumdb", number)
+        vacuumdb = client_tools.client("vacuumdb", number)
         analyzed = process.run(
-            [vacuumdb.path, "-d", postgres_server.conninfo(name), "--analyze-only", "--quiet", "-j", str(spec["jobs"])],
+            [vacuumdb.path, "-d", client_tools.conninfo(name), "--analyze-only", "--quiet", "-j", str(spec["jobs"])],
             env=target.environment(PGCLIENTENCODING=character_sets.RAW),
             checked=False,
         )
@@ -452,7 +454,7 @@ def _edited_srids(connection, manifest):
         " VALUES (%(srid)s, %(auth_name)s, %(auth_srid)s, %(srtext)s, %(proj4text)s)"
         " ON CONFLICT (srid) DO UPDATE SET auth_name = excluded.auth_name, auth_srid = excluded.auth_srid,"
         " srtext = excluded.srtext, proj4text = excluded.proj4text"
-    ).format(postgres_server.qualified(table[0], "spatial_ref_sys"))
+    ).format(sql_names.identifier(table[0], "spatial_ref_sys"))
     for row in changed:
         postgres_server.execute(connection, statement, row)
 
@@ -504,7 +506,7 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
             if sqlite_target.is_file(spec["database"]):
                 result = sqlite_target.into_place(spec["database"], found["side"], label)
             else:
-                server = postgres_server.server(spec["connection"])
+                server = postgres_server.Server.from_values(spec["connection"])
                 result = swap.into_place(server, spec["database"], found["side"], label, fence)
                 origin = found.get("archive", {}).get("database", "")
                 result["notes"] += pg_cron.make(server, spec["database"], found.get("scheduled"), origin)
@@ -614,7 +616,7 @@ def put_back(spec, wanted="", check=False):
     check: only say which one.
     """
     is_file = sqlite_target.is_file(spec["database"])
-    server = None if is_file else postgres_server.server(spec["connection"])
+    server = None if is_file else postgres_server.Server.from_values(spec["connection"])
 
     def chosen():
         return (
@@ -678,4 +680,4 @@ def remove_kept(spec, name, check=False):
     with _hold(spec):
         if sqlite_target.is_file(spec["database"]):
             return sqlite_target.remove(spec["database"], name)
-        return swap.remove(postgres_server.server(spec["connection"]), spec["database"], name)
+        return swap.remove(postgres_server.Server.from_values(spec["connection"]), spec["database"], name)

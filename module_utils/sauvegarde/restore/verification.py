@@ -5,7 +5,7 @@ import contextlib
 import psycopg2
 
 from ..errors import Damaged, SauvegardeError
-from ..postgres import fingerprint, index_search_path, postgres_server
+from ..postgres import fingerprint, index_search_path, postgres_server, server_errors, sql_names
 from .dump.entries import one_line
 from .surviving_fingerprint import affected_partitions, surviving_fingerprint
 
@@ -56,11 +56,11 @@ def against_manifest(server, name, manifest, jobs, lost=()):
     try:
         actual = fingerprint.take(lambda: postgres_server.connect(server, name), workers=jobs, like=expected)
     except psycopg2.Error as error:
-        raise postgres_server.database_error(
+        raise server_errors.database_error(
             error,
             "The restored database could not be read to compare it with its archive; nothing was swapped.",
             "The archive is not at fault. "
-            + (postgres_server.server_fix(str(error)) or "Look in the target server's log, and run the restore again."),
+            + (server_errors.server_fix(str(error)) or "Look in the target server's log, and run the restore again."),
         ) from error
     actual = surviving_fingerprint(actual, gone)
     differences = fingerprint.compare(expected, actual)
@@ -84,7 +84,7 @@ def _flat(names):
 
 def _count(connection, schema, name):
     with postgres_server.transaction(connection):
-        statement = f"SELECT pg_catalog.count(*) FROM ONLY {postgres_server.quoted(schema, name)}"
+        statement = f"SELECT pg_catalog.count(*) FROM ONLY {sql_names.quote(schema, name)}"
         return index_search_path.query(connection, statement, schema)[0][0]
 
 
@@ -112,9 +112,9 @@ def by_counting(connection, contents, lost=()):
         count = contents.rows.get((schema, name))
         real = sorted(contents.real.get((schema, name), {(schema, name)}))
         found = sum(_count(connection, *table) for table in real)
-        rows[postgres_server.quoted(schema, name)] = found
+        rows[sql_names.quote(schema, name)] = found
         if (schema, name) not in merged:
-            whole = postgres_server.quoted(*roots.get(real[0], (schema, name)))
+            whole = sql_names.quote(*roots.get(real[0], (schema, name)))
             wholes.setdefault(whole, []).append((count, found))
     for whole, parts in wholes.items():
         counts = [count for count, _ in parts if count is not None]
@@ -130,7 +130,7 @@ def by_counting(connection, contents, lost=()):
     ):
         entry = (one_line(schema), one_line(name))
         if entry in filled and "MATERIALIZED VIEW DATA {}.{}".format(*entry) not in gone:
-            differences.append(f"{postgres_server.quoted(schema, name)}: a materialized view that was filled is empty")
+            differences.append(f"{sql_names.quote(schema, name)}: a materialized view that was filled is empty")
     if differences:
         raise SauvegardeError(
             "The restored database differs from its dump; nothing was swapped.",

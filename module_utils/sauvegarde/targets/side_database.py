@@ -6,7 +6,7 @@ import re
 import psycopg2
 from psycopg2 import sql
 
-from ..postgres import attachments, database_properties, postgres_server
+from ..postgres import attachments, database_properties, postgres_server, server_errors, sql_names
 from ..restore.dump.contents import text
 from ..restore.dump.entries import Entry, one_line
 from ..restore.dump.lexer import IDENTIFIER, unquoted
@@ -96,12 +96,12 @@ def _named(part):
 def stored(name, value):
     """The form in which the server keeps a setting, from the SQL of an ALTER … SET name TO value."""
     if database_properties.is_list(name):
-        return ", ".join(postgres_server.quoted(_named(each)) for each in _PART.findall(value))
+        return ", ".join(sql_names.quote(_named(each)) for each in _PART.findall(value))
     literals = re.findall(_LITERAL, value)
     if not literals:
         return value.strip()
     texts = [text(each) for each in literals]
-    return texts[0] if len(texts) == 1 else ", ".join(postgres_server.quoted(each) for each in texts)
+    return texts[0] if len(texts) == 1 else ", ".join(sql_names.quote(each) for each in texts)
 
 
 def maintenance(server):
@@ -144,7 +144,7 @@ def create(connection, name, wanted):
     try:
         postgres_server.execute(connection, sql.SQL(" ").join(parts))
     except psycopg2.Error as error:
-        raise postgres_server.database_error(error, f"The side database {name} could not be made.") from error
+        raise server_errors.database_error(error, f"The side database {name} could not be made.") from error
 
 
 def end_sessions(connection, name):
@@ -173,7 +173,7 @@ def drop(connection, name):
         # DROP waits up to five seconds by itself for the ended sessions to go.
         postgres_server.execute(connection, sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
     except psycopg2.Error as error:
-        raise postgres_server.database_error(
+        raise server_errors.database_error(
             error,
             f"The database {name} could not be dropped.",
             "See who uses it in pg_stat_activity, pg_prepared_xacts and pg_replication_slots, and run it again.",
@@ -223,7 +223,7 @@ def make_extensions(server, name, wanted, contents, ledger=None):
             postgres_server.execute(connection, "COMMIT")
         except psycopg2.Error as error:
             if ledger is None or ends_load(error):
-                raise postgres_server.database_error(error, f"The extension {extension} could not be made.") from error
+                raise server_errors.database_error(error, f"The extension {extension} could not be made.") from error
             ledger.record(Entry("EXTENSION", "", extension, ""), server_message(str(error)))
         finally:
             connection.close()
@@ -248,9 +248,7 @@ def comment_extensions(server, name, contents, ledger):
                 postgres_server.execute(connection, statement)
             except psycopg2.Error as error:
                 if ends_load(error):
-                    raise postgres_server.database_error(
-                        error, f"The restore stopped at {loss_name(entry)}."
-                    ) from error
+                    raise server_errors.database_error(error, f"The restore stopped at {loss_name(entry)}.") from error
                 ledger.record(entry, server_message(str(error)))
 
 
@@ -299,7 +297,7 @@ def finish(connection, name, wanted):
             for role, settings in wanted["role_settings"].items()
         },
     )
-    target = f" ON DATABASE {postgres_server.quoted(name)} "
+    target = f" ON DATABASE {sql_names.quote(name)} "
     grants = [_ON_DATABASE.sub(lambda _: target, statement, count=1) for statement in wanted.get("grants", ())]
     try:
         postgres_server.execute(connection, sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
@@ -313,5 +311,5 @@ def finish(connection, name, wanted):
             ),
         )
     except psycopg2.Error as error:
-        raise postgres_server.database_error(error, "The properties of the database could not be put back.") from error
+        raise server_errors.database_error(error, "The properties of the database could not be put back.") from error
     return skipped

@@ -22,7 +22,7 @@ sys.path.insert(0, re.search("/usr/local/lib/sauvegarde/engine-[0-9a-f]+", launc
 from sauvegarde.backup.kinds import globals
 from sauvegarde.postgres import fingerprint, postgres_server
 server = {"host": "bare", "user": "sauvegarde", "passfile": "/etc/sauvegarde/passfiles/globals"}
-connection = postgres_server.connect(postgres_server.server(server), "postgres")
+connection = postgres_server.connect(postgres_server.Server.from_values(server), "postgres")
 fingerprint.pin(connection)
 print(json.dumps(globals.take(connection, True)[0]["tables"]))
 """

@@ -3,7 +3,7 @@
 import functools
 import re
 
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import client_tools, postgres_server
 from sauvegarde.system import process
 
 # How values are printed depends on these; they are the same for all databases that are compared.
@@ -30,7 +30,7 @@ _RELATIONS = (
 @functools.lru_cache(maxsize=None)
 def client(cluster, tool):
     """The path of one of the server's own programs."""
-    return postgres_server.client(tool, int(cluster.execute("SHOW server_version_num")[0][0])).path
+    return client_tools.client(tool, int(cluster.execute("SHOW server_version_num")[0][0])).path
 
 
 def definitions(cluster, database):
@@ -41,7 +41,7 @@ def definitions(cluster, database):
 
 def environment(cluster, database):
     """The environment of a pg_dump whose definitions are compared, whatever the database's settings."""
-    return postgres_server.environment(cluster.server, database, PGOPTIONS=_OPTIONS)
+    return client_tools.environment(cluster.server, database, PGOPTIONS=_OPTIONS)
 
 
 def definitions_of_dump(cluster, path):

@@ -20,7 +20,7 @@ import contents
 import objects
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import client_tools, postgres_server, sql_names
 from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
@@ -52,14 +52,14 @@ def server(cluster):
     cluster.stop()
     cluster.start()
     for role in objects.ROLES:
-        cluster.execute(f"CREATE ROLE {postgres_server.quoted(role)}")
+        cluster.execute(f"CREATE ROLE {sql_names.quote(role)}")
     cluster.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
     cluster.execute("CREATE EXTENSION postgis", TEMPLATE)
     # The programs of a server stay the same for all databases.
-    known = postgres_server.clients
-    postgres_server.clients = functools.lru_cache(maxsize=None)(known)
+    known = client_tools.clients
+    client_tools.clients = functools.lru_cache(maxsize=None)(known)
     yield cluster
-    postgres_server.clients = known
+    client_tools.clients = known
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def fill(cluster, database, tally):
 
 def stock(cluster, database, folder):
     """What people use today: both of pg_dump's usual forms, and pg_restore into a new database. Returns its errors."""
-    env = postgres_server.environment(cluster.server, "source")
+    env = client_tools.environment(cluster.server, "source")
     dump = contents.client(cluster, "pg_dump")
     subprocess.run([dump, "-Fc", "-f", folder / "source.dump"], env=contents.environment(cluster, "source"), check=True)
     subprocess.run([dump, "-Fp", "-f", folder / "source.sql"], env=env, check=True)

@@ -19,7 +19,7 @@ import psycopg2
 
 from ...archive import archive_reader, archive_writer, compression, ids
 from ...errors import SauvegardeError
-from ...postgres import postgres_server
+from ...postgres import server_errors
 from ...system import disk_space, private_directory
 from . import (
     dumpdata,
@@ -74,9 +74,7 @@ def back_up(job, root, notify=silent, now=None):
             raise disk_space.disk_full_error(directory, error) from error
         raise SauvegardeError(f"The archive could not be written: {directory}", str(error)) from error
     except psycopg2.Error as error:
-        raise postgres_server.database_error(
-            error, "The server ended the connection, or refused a statement."
-        ) from error
+        raise server_errors.database_error(error, "The server ended the connection, or refused a statement.") from error
     finally:
         os.umask(mask)
     notify("published", id=manifest["id"], stored_bytes=manifest["stored_bytes"])

@@ -10,12 +10,7 @@ import json
 
 from ...archive import compression
 from ...errors import SauvegardeError
-from ...postgres import (
-    character_sets,
-    database_properties,
-    fingerprint,
-    postgres_server,
-)
+from ...postgres import character_sets, client_tools, database_properties, fingerprint, postgres_server, sql_names
 from ...system import disk_space, process
 
 _TRAILER = b"-- PostgreSQL database cluster dump complete"
@@ -61,7 +56,7 @@ _OF_DATABASES = (
 
 def preflight(job, directory, last):
     """Log in, find a pg_dumpall as new as the server, room for the archive, and out whether passwords may be read."""
-    server = postgres_server.server(job.get("connection"))
+    server = postgres_server.Server.from_values(job.get("connection"))
     connection = postgres_server.connect(server, job.get("database", "postgres"))
     try:
         facts = {
@@ -74,7 +69,7 @@ def preflight(job, directory, last):
         }
     finally:
         connection.close()
-    facts["client"] = postgres_server.client("pg_dumpall", facts["server"]["version_num"])
+    facts["client"] = client_tools.client("pg_dumpall", facts["server"]["version_num"])
     if not facts["passwords"] and facts["client"].version_num < 100000:
         raise SauvegardeError(
             "The globals of this server can only be dumped by a superuser.",
@@ -89,7 +84,7 @@ def preflight(job, directory, last):
 
 def dump(job, stage, facts, notify):
     """globals.sql by pg_dumpall, databases.sql from the catalog."""
-    server = postgres_server.server(job.get("connection"))
+    server = postgres_server.Server.from_values(job.get("connection"))
     maintenance = job.get("database", "postgres")
     connection = postgres_server.connect(server, maintenance)
     try:
@@ -119,7 +114,7 @@ def dump(job, stage, facts, notify):
             lines.append(f"-- {_comment(values)}")
             lines += [statement + ";" for statement in database_properties.statements(name, values)]
             if not values["allow_connections"]:
-                lines.append(f"ALTER DATABASE {postgres_server.quoted(name)} ALLOW_CONNECTIONS false;")
+                lines.append(f"ALTER DATABASE {sql_names.quote(name)} ALLOW_CONNECTIONS false;")
         target.write(character_sets.encode("\n".join(lines) + "\n", encoding))
     warnings = []
     if not facts["passwords"]:
@@ -153,12 +148,12 @@ def _dump(stage, facts, server, maintenance):
         facts["client"].path,
         "--globals-only",
         "--no-password",
-        "--database=" + postgres_server.conninfo(maintenance),
+        "--database=" + client_tools.conninfo(maintenance),
     ]
     if not facts["passwords"]:
         arguments.append("--no-role-passwords")
     # Its own encoding: names and comments come as the bytes that they are.
-    environment = postgres_server.environment(server, maintenance, PGCLIENTENCODING=facts["encoding"])
+    environment = client_tools.environment(server, maintenance, PGCLIENTENCODING=facts["encoding"])
     tail = b""
     with stage.writer("globals.sql") as target, process.start(arguments, env=environment, stdout=process.PIPE) as tool:
         for chunk in iter(lambda: tool.stdout.read(65536), b""):

@@ -22,11 +22,15 @@ from ...archive.folder_compression import Compressing
 from ...errors import Locked, SauvegardeError
 from ...postgres import (
     character_sets,
+    client_tools,
     database_properties,
     fingerprint,
     foreign_keys,
     omissions,
     postgres_server,
+    server_errors,
+    server_versions,
+    sql_names,
 )
 from ...system import disk_space, process
 from .. import snapshot_fingerprint
@@ -79,7 +83,7 @@ _UNREADABLE = "pg_restore cannot read the dump whole."
 
 def preflight(job, directory, last):
     """Log in, find a client as new as the server with its reader, room for the archive and its uncompressed form."""
-    server = postgres_server.server(job.get("connection"))
+    server = postgres_server.Server.from_values(job.get("connection"))
     connection = postgres_server.connect(server, job["database"])
     try:
         facts = {
@@ -87,14 +91,14 @@ def preflight(job, directory, last):
             "libraries": database_properties.libraries(connection),
         }
         facts["encoding"] = postgres_server.encoding_of(connection)
-        facts["dumper"] = postgres_server.client("pg_dump", facts["server"]["version_num"])
+        facts["dumper"] = client_tools.client("pg_dump", facts["server"]["version_num"])
         facts["warnings"] = omissions.find(connection, facts["dumper"])
         facts["extension_sequences"] = omissions.extension_sequences(connection)
         size = postgres_server.value(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")
     finally:
         connection.close()
     facts["for_foreign_keys"] = foreign_keys.budget(last if last is not None and last["kind"] == "pg_dump" else None)
-    facts["reader"] = postgres_server.client("pg_restore", facts["dumper"].version_num)
+    facts["reader"] = client_tools.client("pg_restore", facts["dumper"].version_num)
     compression.tool_versions()
     if last is not None and last["kind"] == "pg_dump":
         size = last["stored_bytes"] + last["bytes"]
@@ -168,7 +172,7 @@ class _Attempt:
         workers = int(job.get("workers") or archive_reader.default_workers())
         shared = facts["server"]["version_num"] >= 100000 or not facts["server"]["standby"]
         self._jobs, self._crowded = 1 if alone or not shared else workers, crowded
-        self._server, self._database = postgres_server.server(job.get("connection")), job["database"]
+        self._server, self._database = postgres_server.Server.from_values(job.get("connection")), job["database"]
         self._wait, self._facts = float(job.get("lock_timeout", LOCK_TIMEOUT)), facts
         self._leader = stack.enter_context(contextlib.closing(self._connect()))
         fingerprint.pin(self._leader)
@@ -198,7 +202,7 @@ class _Attempt:
         look = foreign_keys.Look(self._connect, self._facts["for_foreign_keys"])
         if not self._crowded:
             look.start()
-        environment = postgres_server.environment(self._server, self._database, self._application)
+        environment = client_tools.environment(self._server, self._database, self._application)
         # It resets the limits of its sessions by itself, but for idle_session_timeout, which counts no transaction and
         # so cannot end them. Connection poolers refuse the parameter that these options go in.
         del environment["PGOPTIONS"]
@@ -259,7 +263,7 @@ def _source(leader, facts):
                 srids = [row["srid"] for row in changed["custom"] + changed["changed"]]
                 listed["srids"] = fingerprint.custom_srids(leader, srids)
     except psycopg2.Error as error:
-        raise postgres_server.database_error(error, "The database's properties could not be read.") from error
+        raise server_errors.database_error(error, "The database's properties could not be read.") from error
     source.update(server=facts["server"], libraries=facts["libraries"])
     source["extension_sequences"] = facts["extension_sequences"]
     return source, tables, listed
@@ -272,7 +276,7 @@ def _wait_for_tables(leader, wait):
     """
     until = time.monotonic() + wait
     for schema, name in postgres_server.query(leader, _TAKEN):
-        table = postgres_server.quoted(schema, name)
+        table = sql_names.quote(schema, name)
         left = max(1, int((until - time.monotonic()) * 1000))
         try:
             with postgres_server.transaction(leader):
@@ -281,7 +285,7 @@ def _wait_for_tables(leader, wait):
         except psycopg2.Error as error:
             if error.pgcode == "55P03":  # lock_not_available
                 what = f"The table {table} could not be locked for reading within {wait:g} seconds."
-                raise postgres_server.database_error(error, what) from error
+                raise server_errors.database_error(error, what) from error
             if leader.closed:
                 raise  # anything else is pg_dump's to say
 
@@ -334,9 +338,7 @@ def _read_back(stage, reader):
 def read(path, manifest):
     """Read a published archive whole: every checksum, and pg_restore over all of it. Where no pg_restore is new enough,
     that is an error: install one, or verify elsewhere."""
-    number = re.match(r"(\d+)(?:\.(\d+))?", manifest["tools"]["pg_dump"])
-    first, second = int(number.group(1)), int(number.group(2) or 0)
-    reader = postgres_server.client("pg_restore", first * 10000 + (second * 100 if first < 10 else second))
+    reader = client_tools.client("pg_restore", server_versions.number(manifest["tools"]["pg_dump"]))
     dumped = [entry for entry in manifest["files"] if entry["path"].startswith(FOLDER + "/")]
     archive_reader.read_all(path, [entry for entry in manifest["files"] if entry not in dumped])
     found = read_through(path, dumped, reader)
@@ -446,7 +448,7 @@ def _sequences(folder, listing, reader):
     for name, value, called in _SETVAL.findall(text):
         name = name.replace("\\\\", "\\") if doubled else name
         parts = re.findall(r'"((?:[^"]|"")*)"|([^".]+)', name.replace("''", "'"))
-        key = postgres_server.quoted(*(quoted.replace('""', '"') or bare for quoted, bare in parts))
+        key = sql_names.quote(*(quoted.replace('""', '"') or bare for quoted, bare in parts))
         found[key] = [int(value), called == "true"]
     if len(found) != len(wanted):
         raise SauvegardeError("The dump's sequences could not be read.", f"{len(wanted)} set, {len(found)} understood.")
@@ -462,9 +464,9 @@ def _after(database, source, encoding):
     changed = source["spatial_ref_sys"]["changed"]
     if changed:
         schema = next(each["schema"] for each in source["extensions"] if each["name"] == "postgis")
-        table = postgres_server.quoted(schema, "spatial_ref_sys")
+        table = sql_names.quote(schema, "spatial_ref_sys")
         for row in changed:
-            values = ", ".join(postgres_server.literal(row[key]) for key in ("auth_name", "srtext", "proj4text"))
+            values = ", ".join(sql_names.literal(row[key]) for key in ("auth_name", "srtext", "proj4text"))
             number = "NULL" if row["auth_srid"] is None else f"{row['auth_srid']:d}"
             lines.append(f"DELETE FROM {table} WHERE srid = {row['srid']:d};")
             lines.append(
@@ -481,7 +483,7 @@ def by_hand(source, dumper):
     The database is made by createdb rather than by `pg_restore --create`, whose words an older server does not know.
     """
     database, values = source["database"], source["properties"]
-    target = shlex.quote(postgres_server.conninfo(database))
+    target = shlex.quote(client_tools.conninfo(database))
     create = [
         "createdb",
         "--template=template0",
@@ -496,7 +498,7 @@ def by_hand(source, dumper):
         create.append(f"--icu-rules={values['icu_rules']}")
     make = " ".join(shlex.quote(word) for word in [*create, "--", database])
     head = [
-        f"# As a superuser (postgres), with psql and pg_restore {postgres_server.major(dumper.version_num)} or later,",
+        f"# As a superuser (postgres), with psql and pg_restore {server_versions.major(dumper.version_num)} or later,",
         "# on a cluster that has the roles of the manifest (source.roles) and no database of this name.",
     ]
     # Before 11, pg_dump wrote a CREATE SCHEMA public that later versions of pg_restore run: the list leaves it out.

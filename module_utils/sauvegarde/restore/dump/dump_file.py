@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 
 from ...archive import archive_reader, manifest
 from ...errors import SauvegardeError
-from ...postgres import disk_guard, postgres_server
+from ...postgres import client_tools, disk_guard, server_versions
 from ...system import disk_space, process
 from . import (
     cluster_dump,
@@ -278,9 +278,9 @@ def readers(version_num, made=0):
     """
     return [
         client
-        for client in postgres_server.clients("pg_restore")
+        for client in client_tools.clients("pg_restore")
         if client.version_num // 100 >= version_num // 100
-        or postgres_server.major(client.version_num) == postgres_server.major(version_num)
+        or server_versions.major(client.version_num) == server_versions.major(version_num)
         if _format(client.version_num) >= _format(made)
     ]
 
@@ -292,7 +292,7 @@ def _format(version_num):
 def unread(path, version_num, why):
     return SauvegardeError(
         f"No pg_restore on this host reads {path}.",
-        why or f"There is none for PostgreSQL {postgres_server.major(version_num)} or newer.",
+        why or f"There is none for PostgreSQL {server_versions.major(version_num)} or newer.",
         "Install the postgresql-client package of the version that made the dump.",
     )
 
@@ -308,7 +308,7 @@ def reader(source, version_num):
     for client in readers(version_num):
         result = process.run([client.path, "-l", source.path], checked=False)
         if result.status == 0:
-            native = postgres_server.major(client.version_num) == postgres_server.major(version_num)
+            native = server_versions.major(client.version_num) == server_versions.major(version_num)
             return Reader(client.path, client.version_num, native)
         why = result.stderr
         if not _NEWER.search(why):
