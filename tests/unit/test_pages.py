@@ -3,12 +3,19 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
-from sauvegarde_cli import checks
+from sauvegarde_cli import checks, reference
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = (ROOT / "docs" / "faults.md").read_text()
+
+
+# Variables of the roles, which playbooks read too.
+ROLES = set(
+    yaml.safe_load((ROOT / "roles/backup/meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+)
 
 
 def test_every_fault_has_a_test_that_exists():
@@ -49,3 +56,22 @@ def test_the_rooms_of_the_design_are_the_packages_of_the_engine():
     files = {path.stem for path in engine.glob("[!_]*.py")}
     nested = {"django/worker", "backup/kinds"}
     assert rooms - {"cli"} == (folders - nested) | (files - {"cli"})  # cli: the host's command
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_the_reference_is_that_of_its_sources(name):
+    assert (reference.FOLDER / name).read_text() == reference.PAGES[name](), (
+        "Run: PYTHONPATH=src:module_utils .venv/bin/python -m sauvegarde_cli.reference"
+    )
+
+
+def test_the_playbooks_read_their_options_and_no_others():
+    for path in sorted((ROOT / "playbooks" / "options").glob("*.yml")):
+        text = (ROOT / "playbooks" / path.name).read_text()
+        code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+        options = yaml.safe_load(path.read_text())["options"]
+        assert [name for name in options if not re.search(rf"\b{name}\b", code)] == [], path.name
+        prefix = {"rollback": "restore", "cleanup": "restore", "fixtures": "fixture"}.get(path.stem, path.stem)
+        read = set(re.findall(rf"\b({prefix}_[a-z_]+)(?= is (?:not )?defined| \| default)", code))
+        computed = set(re.findall(r"^ +([a-z_]+):", code, re.MULTILINE)) | set(re.findall(r"register: (\w+)", code))
+        assert read - computed - ROLES - set(options) == set(), path.name
