@@ -11,6 +11,7 @@ description:
   - References to permissions, content types and whatever else has natural keys are written by these.
 author: Sauvegarde
 extends_documentation_fragment:
+  - sauvegarde_engine
   - sauvegarde_site
 options:
   path:
@@ -74,6 +75,7 @@ masked:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.django import data_dump, site_arguments
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.system import engine_files
 
 _OPTIONS = ("labels", "exclude", "indent", "natural_primary", "policy", "key")
 _RETURNED = ("counts", "stock", "masked")
@@ -83,6 +85,7 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(
             site_arguments.SITE,
+            **engine_files.ARGUMENT,
             path={"type": "path", "required": True},
             labels={"type": "list", "elements": "str"},
             exclude={"type": "list", "elements": "str"},
@@ -93,6 +96,7 @@ def main():
         ),
         supports_check_mode=True,
     )
+    engine_files.receive(module.params.pop("engine"))
     try:
         result = data_dump.to_file(
             site_arguments.described(module.params),

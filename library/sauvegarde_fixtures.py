@@ -10,6 +10,7 @@ description:
     file. Stock C(loaddata) and Django Smuggler read the files.
 author: Sauvegarde
 extends_documentation_fragment:
+  - sauvegarde_engine
   - sauvegarde_site
 options:
   state:
@@ -141,7 +142,7 @@ from ansible.module_utils.sauvegarde.django import (
     site_arguments,
 )
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.system import git
+from ansible.module_utils.sauvegarde.system import engine_files, git
 
 
 def export(module, site, wanted):
@@ -206,6 +207,7 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(
             site_arguments.SITE,
+            **engine_files.ARGUMENT,
             state={"type": "str", "choices": ["exported", "imported"], "default": "exported"},
             folder={"type": "path", "required": True},
             sets={"type": "list", "elements": "dict", "options": one_set},
@@ -220,6 +222,7 @@ def main():
         ),
         supports_check_mode=True,
     )
+    engine_files.receive(module.params.pop("engine"))
     try:
         run = export if module.params["state"] == "exported" else bring_in
         result = run(module, site_arguments.described(module.params), module.params["sets"] or fixture_sets.SETS)

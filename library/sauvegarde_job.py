@@ -11,6 +11,8 @@ description:
     and shows how far it is.
   - Run it as root, who alone can read the job's settings.
 author: Sauvegarde
+extends_documentation_fragment:
+  - sauvegarde_engine
 options:
   name:
     description: Name of the job, as in C(backup_jobs).
@@ -82,7 +84,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde import config
 from ansible.module_utils.sauvegarde.backup import detached_job
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.system import installation
+from ansible.module_utils.sauvegarde.system import engine_files, installation
 
 
 def main():
@@ -92,6 +94,7 @@ def main():
             "state": {"type": "str", "choices": ["started", "asked"], "default": "started"},
             "token": {"type": "str", "default": "", "no_log": False},
             "launcher": {"type": "path", "default": installation.COMMAND},
+            **engine_files.ARGUMENT,
         },
         supports_check_mode=True,
     )
@@ -99,7 +102,8 @@ def main():
     try:
         if wanted["state"] == "asked":
             module.exit_json(changed=False, **detached_job.ask(wanted["name"], wanted["token"]))
-        different = installation.differences(wanted["launcher"], installation.sources())
+        engine_files.receive(wanted["engine"])
+        different = installation.differences(wanted["launcher"], engine_files.engine_files())
         if different:
             module.warn(
                 "The host's copy of the engine is not the controller's (different or missing: {}). "

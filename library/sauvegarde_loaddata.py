@@ -13,6 +13,7 @@ description:
     the object, the database converts a field), it is taken, and said.
 author: Sauvegarde
 extends_documentation_fragment:
+  - sauvegarde_engine
   - sauvegarde_site
 options:
   fixtures:
@@ -104,6 +105,7 @@ problems:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.django import data_load, fixture_sets, site_arguments
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.system import engine_files
 
 _RETURNED = ("counts", "stock", "listeners", "problems")
 
@@ -112,6 +114,7 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(
             site_arguments.SITE,
+            **engine_files.ARGUMENT,
             fixtures={"type": "list", "elements": "path", "required": True},
             mode={"type": "str", "choices": list(data_load.MODES), "default": "merge"},
             tell_deletions={"type": "bool", "default": True},
@@ -120,6 +123,7 @@ def main():
         ),
         supports_check_mode=True,
     )
+    engine_files.receive(module.params.pop("engine"))
     options = site_arguments.given(module.params, ("mode", "tell_deletions", "policy", "exclude"))
     try:
         result = fixture_sets.load_if_needed(

@@ -13,6 +13,7 @@ description:
   - Run it as root.
 author: Sauvegarde
 extends_documentation_fragment:
+  - sauvegarde_engine
   - sauvegarde_site
   - sauvegarde_migrate
   - sauvegarde_migrate.target
@@ -90,14 +91,16 @@ from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_run
 from ansible.module_utils.sauvegarde.restore import detached_restore
 from ansible.module_utils.sauvegarde.restore import restore_arguments as restore
+from ansible.module_utils.sauvegarde.system import engine_files
 
 
 def main():
     specification = dict(
         restore.CONFIRMATION, path={"type": "path", "required": True}, run={"type": "str", "default": ""}
     )
-    specification.update(migration_arguments.TARGET)
+    specification.update(migration_arguments.TARGET, **engine_files.ARGUMENT)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
+    engine_files.receive(module.params.pop("engine"))
     wanted = module.params
     try:
         if wanted["run"]:

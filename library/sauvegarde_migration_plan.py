@@ -10,6 +10,7 @@ description:
   - Run it as root.
 author: Sauvegarde
 extends_documentation_fragment:
+  - sauvegarde_engine
   - sauvegarde_site
   - sauvegarde_migrate
   - sauvegarde_migrate.target
@@ -57,12 +58,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_plan, migration_run
 from ansible.module_utils.sauvegarde.restore import restore_arguments as restore
+from ansible.module_utils.sauvegarde.system import engine_files
 
 
 def main():
     specification = dict(restore.CONFIRMATION, source={"type": "dict", "required": True})
-    specification.update(migration_arguments.TARGET)
+    specification.update(migration_arguments.TARGET, **engine_files.ARGUMENT)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
+    engine_files.receive(module.params.pop("engine"))
     wanted = module.params
     try:
         made = migration_run.make_plan(migration_arguments.spec(wanted), wanted["source"])

@@ -10,6 +10,7 @@ description:
   - Run it as root, so that the site's code can run as the site's own user.
 author: Sauvegarde
 extends_documentation_fragment:
+  - sauvegarde_engine
   - sauvegarde_site
   - sauvegarde_migrate
 options:
@@ -150,15 +151,19 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.django import site_arguments as django
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_source
+from ansible.module_utils.sauvegarde.system import engine_files
 
 
 def main():
     module = AnsibleModule(
         argument_spec=dict(
-            migration_arguments.SOURCE, state={"type": "str", "choices": ["described", "dumped"], "default": "dumped"}
+            migration_arguments.SOURCE,
+            **engine_files.ARGUMENT,
+            state={"type": "str", "choices": ["described", "dumped"], "default": "dumped"},
         ),
         supports_check_mode=True,
     )
+    engine_files.receive(module.params.pop("engine"))
     wanted = module.params
     masked = migration_source.is_masked(wanted["masking"], wanted["target_environment"])
     about = migration_arguments.about(wanted)

@@ -10,6 +10,7 @@ description:
     classifies every field, for a person to correct. Changes nothing.
 author: Sauvegarde
 extends_documentation_fragment:
+  - sauvegarde_engine
   - sauvegarde_site
 options:
   policy:
@@ -76,17 +77,20 @@ from ansible.module_utils.sauvegarde.django import (
     site_arguments,
 )
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.system import engine_files
 
 
 def main():
     specification = dict(
         site_arguments.SITE,
+        **engine_files.ARGUMENT,
         policy={"type": "dict", "default": {}},
         rows={"type": "int", "default": 1000},
         preview={"type": "int", "default": 0},
         key={"type": "str", "default": "", "no_log": True},
     )
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
+    engine_files.receive(module.params.pop("engine"))
     wanted, shown = module.params, {}
     try:
         where = site_arguments.described(wanted)

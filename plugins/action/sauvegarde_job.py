@@ -18,7 +18,10 @@ def amount(number):
     return None
 
 
-class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
+Sending = action_loader.get("sauvegarde_with_engine", class_only=True)
+
+
+class ActionModule(Sending, action_loader.get("sauvegarde_waiting", class_only=True)):
     TRANSFERS_FILES = False
 
     def _work(self, task_vars):

@@ -4,6 +4,9 @@
 from ansible.plugins.loader import action_loader
 
 
-class ActionModule(action_loader.get("sauvegarde_restore", class_only=True)):
+class ActionModule(
+    action_loader.get("sauvegarde_with_engine", class_only=True),
+    action_loader.get("sauvegarde_restore", class_only=True),
+):
     MODULE = "sauvegarde_migration"
     DIRECTORY = "/var/lib/sauvegarde/migrations"

@@ -4,5 +4,8 @@
 from ansible.plugins.loader import action_loader
 
 
-class ActionModule(action_loader.get("sauvegarde_plan", class_only=True)):
+class ActionModule(
+    action_loader.get("sauvegarde_with_engine", class_only=True),
+    action_loader.get("sauvegarde_waiting", class_only=True),
+):
     pass

@@ -10,7 +10,7 @@ import pytest
 from sauvegarde.backup import detached_job
 from sauvegarde.errors import OK, SauvegardeError
 from sauvegarde.report import job_state
-from sauvegarde.system import installation
+from sauvegarde.system import engine_files, installation
 from test_runner import Host, slow
 
 
@@ -18,7 +18,7 @@ from test_runner import Host, slow
 def host(tmp_path):
     tmp_path.chmod(0o755)
     found = Host(tmp_path)
-    installation.install(tmp_path / "engine", tmp_path / "sauvegarde", installation.sources(), "")
+    installation.install(tmp_path / "engine", tmp_path / "sauvegarde", engine_files.engine_files(), "")
     return found
 
 

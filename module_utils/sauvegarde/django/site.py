@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import functools
-import importlib.util
 import json
 import os
 import pwd
@@ -11,86 +10,11 @@ import struct
 import subprocess
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..errors import Damaged, SauvegardeError, from_dict
-from ..system import process
+from ..system import engine_files, process
 from . import environment_file
-
-if TYPE_CHECKING:
-    # Never imported here, where there is no Django: named so that Ansible brings them to the host.
-    from . import (  # noqa: F401 - sent by name, below
-        dependent_fields,
-        fixture_stream,
-        known_people,
-        leak_scan,
-        masking,
-        personal_data,
-        set_privacy,
-    )
-    from .worker import (  # noqa: F401 - sent by name, below
-        bulk_load,
-        bulk_write,
-        database_guard,
-        database_triggers,
-        derived_models,
-        direct_dump,
-        exact_values,
-        field_values,
-        lossy_values,
-        mask_examples,
-        masked_originals,
-        migration_schema,
-        model_dump,
-        model_rows,
-        natural_keys,
-        odd_dates,
-        people_names,
-        signal_listeners,
-        site_models,
-        site_start,
-        tree_fields,
-        unreadable_values,
-        value_samples,
-        worker_main,
-    )
-
-_SENT = (
-    "django",
-    "django.dependent_fields",
-    "django.fixture_stream",
-    "django.known_people",
-    "django.leak_scan",
-    "django.masking",
-    "django.personal_data",
-    "django.set_privacy",
-    "django.worker",
-    "django.worker.bulk_load",
-    "django.worker.bulk_write",
-    "django.worker.database_guard",
-    "django.worker.database_triggers",
-    "django.worker.derived_models",
-    "django.worker.direct_dump",
-    "django.worker.exact_values",
-    "django.worker.field_values",
-    "django.worker.lossy_values",
-    "django.worker.mask_examples",
-    "django.worker.masked_originals",
-    "django.worker.migration_schema",
-    "django.worker.model_dump",
-    "django.worker.model_rows",
-    "django.worker.natural_keys",
-    "django.worker.odd_dates",
-    "django.worker.people_names",
-    "django.worker.signal_listeners",
-    "django.worker.site_models",
-    "django.worker.site_start",
-    "django.worker.tree_fields",
-    "django.worker.unreadable_values",
-    "django.worker.value_samples",
-    "django.worker.worker_main",
-    "errors",
-)
 
 # Isolated mode keeps PYTHONPATH and the working directory out; the virtual environment's own packages stay in. It keeps
 # out PYTHONDONTWRITEBYTECODE and PYTHONUTF8 too, so they are said as options (3.6 passes over the second one).
@@ -105,7 +29,7 @@ os.dup2(nothing, 0)  # the site's code must not read what is the task's
 os.close(nothing)
 request = json.loads(source.readline().decode("utf-8"))
 modules = request.pop("modules")
-packages = ("sauvegarde", "sauvegarde.django", "sauvegarde.django.worker")
+packages = {name.rpartition(".")[0] for name in modules}
 class Sent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name, path=None, target=None):
         if name in modules:
@@ -168,16 +92,13 @@ def environment(where):
 
 
 @functools.lru_cache(maxsize=None)
-def modules():
-    """{name: source} of the modules that are sent; they may come from a folder or from inside Ansible's zip.
-
-    Read once: whoever goes on after Ansible has ended calls it before, since the zip goes with it.
-    """
-    package = __name__.rsplit(".", 2)[0]
+def modules() -> dict[str, str]:
+    """Return the modules that run inside the site: {name: source}. A package's source is that of its `__init__.py`."""
     sources = {"sauvegarde": ""}
-    for name in _SENT:
-        spec = importlib.util.find_spec(package + "." + name)
-        sources["sauvegarde." + name] = spec.loader.get_source(spec.name)
+    for path, content in engine_files.engine_files().items():
+        if path == "errors.py" or path.startswith("django/"):
+            name = path[: -len(".py")].replace("/", ".")
+            sources["sauvegarde." + name.replace(".__init__", "")] = content.decode("utf-8")
     return sources
 
 

@@ -13,11 +13,11 @@ import ast
 import hashlib
 import re
 import shutil
-import zipfile
 from pathlib import Path
 
 from ..errors import SauvegardeError
 from ..report import job_state
+from .engine_files import read_folder
 
 PACKAGE = "sauvegarde"
 ROOT = "/usr/local/lib/sauvegarde"
@@ -38,22 +38,6 @@ _OURS = f"from {PACKAGE}."  # a launcher of any version imports from the package
 _FOLDER_LINE = re.compile(r"^sys\.path\.insert\(0, (.+)\)$", re.MULTILINE)
 
 
-def sources() -> dict[str, bytes]:
-    """The sources of the package that runs here: {relative path: bytes}, read from its folder or from the archive that
-    Ansible sends a module in (which holds only what the module imports)."""
-    here = str(Path(__file__).parent.parent)
-    if ".zip/" in here:
-        archive, inside = here.split(".zip/", 1)
-        with zipfile.ZipFile(archive + ".zip") as opened:
-            names = [name for name in opened.namelist() if name.startswith(inside + "/") and name.endswith(".py")]
-            return {name[len(inside) + 1 :]: opened.read(name) for name in names}
-    return _read_folder(Path(here))
-
-
-def _read_folder(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*.py"))}
-
-
 def digest(files: dict[str, bytes]) -> str:
     """Return a short name for exactly these sources."""
     total = hashlib.sha256()
@@ -65,7 +49,7 @@ def digest(files: dict[str, bytes]) -> str:
 def installed(launcher: str | Path) -> dict[str, bytes]:
     """Return the sources that a launcher starts; empty where there is none."""
     folder = _engine_folder(Path(launcher))
-    return _read_folder(folder / PACKAGE) if folder else {}
+    return read_folder(folder / PACKAGE) if folder else {}
 
 
 def _engine_folder(launcher: Path) -> Path | None:
@@ -113,7 +97,7 @@ def install(root: str | Path, command: str | Path, files: dict[str, bytes], note
     previous = {_engine_folder(path) for path in launchers}
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     folder = root / (_FOLDER + digest(files))
-    if not folder.exists() or _read_folder(folder / PACKAGE) != files:
+    if not folder.exists() or read_folder(folder / PACKAGE) != files:
         _write_sources(folder, files)
     for path in [root, folder, *folder.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)

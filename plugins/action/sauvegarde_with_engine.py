@@ -1,0 +1,45 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""The base of the action plugins that send the complete engine along with their module, as its argument `engine`.
+
+Ansible sends only what a module imports. These modules install the engine, or run a part of it inside a site.
+
+It has no module of its own. The others find it by Ansible's loader of plugins, as Ansible finds them: what lies beside
+playbooks, and in no collection, can be imported in no other way.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+ENGINE = Path(__file__).resolve().parents[2] / "module_utils" / "sauvegarde"
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest of a zip file; the same files make the same archive
+
+
+@functools.cache
+def engine_archive(folder: Path = ENGINE) -> str:
+    """Return every Python file of the engine in a zip archive, as base64."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted(folder.rglob("*.py")):
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _DATE)
+            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Combine it with the plugin that runs the module: `class ActionModule(this, that)`."""
+
+    def _execute_module(
+        self, module_name: str | None = None, module_args: dict[str, Any] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        arguments = self._task.args if module_args is None else module_args
+        return super()._execute_module(
+            module_name=module_name, module_args=dict(arguments, engine=engine_archive()), **options
+        )
