@@ -63,7 +63,8 @@ archives:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde import catalog
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_run
+from ansible.module_utils.sauvegarde.restore import previous_databases, restore_arguments
+from ansible.module_utils.sauvegarde.targets.target_choice import choose_target
 
 
 def main():
@@ -71,15 +72,20 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(restore_arguments.TARGET, database=text, name=text, host=text), supports_check_mode=True
     )
-    wanted = module.params
-    target = {name: wanted[name] for name in restore_arguments.TARGET}
+    parameters = module.params
+    name = parameters["name"]
+    target = choose_target(parameters["database"], parameters["connection"], parameters["directory"])
     try:
-        changed = restore_run.remove_kept(target, wanted["name"], check=module.check_mode) if wanted["name"] else False
-        left = restore_run.list_kept(target)
-        lost = restore_run.losses_of_live(target)
+        changed = False
+        if name and module.check_mode:
+            changed = name in [database.name for database in target.kept()]
+        elif name:
+            changed = previous_databases.remove(target, name)
+        kept = [database.as_dict() for database in target.kept()]
+        lost = previous_databases.losses_of_live(parameters["directory"], parameters["database"])
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    module.exit_json(changed=changed, kept=left, lost=lost, archives=catalog.kept(left, wanted["host"]))
+    module.exit_json(changed=changed, kept=kept, lost=lost, archives=catalog.kept(kept, parameters["host"]))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ ended:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_run
+from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_run, restore_swap
+from ansible.module_utils.sauvegarde.targets.target_choice import choose_target
 
 
 def main():
@@ -83,17 +84,23 @@ def main():
     module = AnsibleModule(
         argument_spec=specification, required_if=[("state", "restored", ["id"])], supports_check_mode=True
     )
-    wanted = module.params
-    target = {name: wanted[name] for name in restore_arguments.TARGET}
     try:
-        restore_run.confirm_swap(target, wanted["id"], wanted)
-        if wanted["state"] == "restored":
-            result = restore_run.put_in_place(target, wanted["id"], check=module.check_mode)
-        else:
-            result = restore_run.put_back(target, wanted["kept"], check=module.check_mode)
-        module.exit_json(changed=True, **result)
+        module.exit_json(changed=True, **swap(module.params, module.check_mode))
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
+
+
+def swap(parameters, is_check):
+    target = choose_target(parameters["database"], parameters["connection"], parameters["directory"])
+    if restore_swap.replaces_live(target, parameters["id"]):
+        restore_run.confirm(parameters["database"], parameters)
+    if parameters["state"] == "before":
+        if is_check:
+            return {"restored": target.choose_previous(parameters["kept"])}
+        return restore_swap.roll_back(target, parameters["kept"]).as_dict()
+    if is_check:
+        return {"side": restore_swap.proven_run(target, parameters["id"])["side"]}
+    return restore_swap.swap_in(target, parameters["id"])
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 import contextlib
 
 import pytest
+import restores
 from conftest import running, wait_until
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import attachments, postgres_server, sql_names
-from sauvegarde.restore import pg_cron, restore_run
+from sauvegarde.restore import pg_cron, recovery
 from sauvegarde.targets import side_database, swap
 
 DATA = (
@@ -78,9 +79,9 @@ def subscribe(server, database, slot="NONE"):
 def test_side_database_with_a_subscription_is_removed_by_the_next_run(live, spec):
     subscribe(live, "live", "'wanted'")
     wanted = spec()
-    first = restore_run.fill(wanted)
-    second = restore_run.fill(dict(wanted, jobs=1))
-    restore_run.clean(dict(restore_run.settled(wanted)), own=second["id"])
+    first = restores.fill(wanted)
+    second = restores.fill(dict(wanted, jobs=1))
+    recovery.clean(restores.target(wanted), own=second["id"])
     with contextlib.closing(live.connect()) as connection:
         assert side_database.drop(connection, first["side"]) is True
         assert side_database.drop(connection, second["side"]) is True
@@ -91,10 +92,10 @@ def test_side_database_with_a_subscription_is_removed_by_the_next_run(live, spec
 def test_slot_is_in_the_plan_and_in_the_report(live, spec):
     live.execute("SELECT pg_create_logical_replication_slot('reader', 'pgoutput')", "live")
     wanted = spec()
-    planned = restore_run.make_plan(wanted)
+    planned = restores.plan(wanted)
     (warning,) = [each for each in planned["warnings"] if "slot reader" in each["what"]]
     assert "pg_drop_replication_slot('reader')" in warning["fix"]
-    result = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])
+    result = restores.swap_in(wanted, restores.fill(wanted)["id"])
     assert any("slot reader" in line and "pg_drop_replication_slot" in line for line in result["lines"])
     # What was said is true: the slot went along with the previous database.
     assert live.execute("SELECT database FROM pg_replication_slots") == [(result["kept"],)]
@@ -104,17 +105,17 @@ def test_slot_is_in_the_plan_and_in_the_report(live, spec):
 def test_previous_database_with_a_subscription_is_removed_only_after_it_was_dropped(live, spec):
     subscribe(live, "live", "'remote'")
     wanted = spec()
-    result = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])
+    result = restores.swap_in(wanted, restores.fill(wanted)["id"])
     assert any("restored database has the subscription receiver" in line for line in result["lines"])
     with pytest.raises(SauvegardeError) as refused:
-        restore_run.remove_kept(wanted, result["kept"])
+        restores.remove(wanted, result["kept"])
     assert "subscription receiver" in refused.value.why
     # The fix, as it is written.
     for statement in ('ALTER SUBSCRIPTION "receiver" DISABLE', 'ALTER SUBSCRIPTION "receiver" SET (slot_name = NONE)'):
         assert statement in refused.value.fix
         live.execute(statement, result["kept"])
     live.execute('DROP SUBSCRIPTION "receiver"', result["kept"])
-    assert restore_run.remove_kept(wanted, result["kept"]) is True
+    assert restores.remove(wanted, result["kept"]) is True
 
 
 def test_enabled_subscription_is_in_the_plan(live):
@@ -132,23 +133,23 @@ def test_enabled_subscription_is_in_the_plan(live):
 def test_template_is_kept_found_and_removed(live, spec):
     live.execute("ALTER DATABASE live WITH IS_TEMPLATE true")
     wanted = spec()
-    older = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])["kept"]
+    older = restores.swap_in(wanted, restores.fill(wanted)["id"])["kept"]
     live.execute("UPDATE offers SET title = 'newer'", "live")
-    newer = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])["kept"]
-    assert [each["name"] for each in restore_run.list_kept(wanted)] == [newer, older]
+    newer = restores.swap_in(wanted, restores.fill(wanted)["id"])["kept"]
+    assert [each["name"] for each in restores.kept(wanted)] == [newer, older]
     # The newest one comes back, not an older one that happens to be no template.
-    back = restore_run.put_back(wanted)
+    back = restores.roll_back(wanted)
     assert back["restored"] == newer
     assert rows(live, "live") == [(9, "newer", "newer")]
     for name in (back["kept"], older):
-        assert restore_run.remove_kept(wanted, name) is True
+        assert restores.remove(wanted, name) is True
 
 
 def test_closed_previous_database_is_removed(live, spec):
     wanted = spec()
-    kept = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])["kept"]
+    kept = restores.swap_in(wanted, restores.fill(wanted)["id"])["kept"]
     live.execute(f"ALTER DATABASE {sql_names.quote(kept)} WITH ALLOW_CONNECTIONS false")
-    assert restore_run.remove_kept(wanted, kept) is True
+    assert restores.remove(wanted, kept) is True
 
 
 def test_swap_says_that_the_scheduler_of_pg_cron_ends(live, spec):
@@ -157,9 +158,9 @@ def test_swap_says_that_the_scheduler_of_pg_cron_ends(live, spec):
     live.execute("CREATE DATABASE scheduled TEMPLATE template0")
     live.execute("CREATE TABLE offers (id int, title text); INSERT INTO offers VALUES (1, 'a')", "scheduled")
     wanted = spec("scheduled")
-    (warning,) = [each for each in restore_run.make_plan(wanted)["warnings"] if "pg_cron" in each["what"]]
+    (warning,) = [each for each in restores.plan(wanted)["warnings"] if "pg_cron" in each["what"]]
     assert "restart the server" in warning["fix"]
-    result = restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])
+    result = restores.swap_in(wanted, restores.fill(wanted)["id"])
     assert any("pg_cron" in line for line in result["lines"])
     with contextlib.closing(live.connect()) as connection:
         assert not attachments.read(connection, "live").scheduler
@@ -187,12 +188,12 @@ def test_jobs_of_pg_cron_are_made_again_after_the_swap(live, spec, tmp_path, for
         live.run("pg_dump", form, "-C", "-f", tmp_path / "dump", database="scheduled")
         wanted = dict(wanted, path=str(tmp_path / "dump"))
     live.execute("SELECT cron.unschedule('nightly')", "scheduled")
-    planned = restore_run.make_plan(wanted)
+    planned = restores.plan(wanted)
     assert planned["obstacles"] == []
     assert any("made after the swap" in each["what"] for each in planned["warnings"])
-    filled = restore_run.fill(wanted)
+    filled = restores.fill(wanted)
     assert {each["object"]: each["kept"] for each in filled["losses"]}["EXTENSION pg_cron"] == "for after the swap"
-    result = restore_run.put_in_place(wanted, filled["id"])
+    result = restores.swap_in(wanted, filled["id"])
     assert any("2 job(s)" in line and "restarted" in line for line in result["lines"]), result["lines"]
     assert live.execute(JOBS, "scheduled") == expected
     live.stop()

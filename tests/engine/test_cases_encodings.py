@@ -1,12 +1,12 @@
 """Databases of other encodings than UTF8: dumped in their own, the same bytes back, names included."""
 
 import pytest
+import restores
 from sauvegarde.archive import manifest
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import character_sets, fingerprint, sql_names
 from sauvegarde.report import job_state
-from sauvegarde.restore import restore_run
 
 # Bytes that are no UTF-8, in rows, names, comments and defaults; WIN1252 has no character for 81.
 BYTES = {
@@ -36,9 +36,9 @@ def job(cluster, database, **more):
 
 def restore(cluster, path, database, tmp_path, **more):
     spec = dict({"path": str(path), "database": database, "connection": cluster.values}, **more)
-    spec = restore_run.settled(dict(spec, directory=str(tmp_path / "runs")))
-    filled = restore_run.fill(spec)
-    restore_run.put_in_place(spec, filled["id"])
+    spec = dict(spec, directory=str(tmp_path / "runs"))
+    filled = restores.fill(spec)
+    restores.swap_in(spec, filled["id"])
     return filled
 
 

@@ -6,8 +6,8 @@ import subprocess
 import zipfile
 
 import pytest
+import restores
 from sauvegarde.postgres import client_tools, postgres_server, sql_names
-from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
 ROLES = ("case_owner", "case_reader", "Default", "public_1")
@@ -68,8 +68,8 @@ def spec(cluster, folder, path, **more):
 
 def restore(cluster, folder, path, **more):
     wanted = spec(cluster, folder, path, **more)
-    done = restore_run.fill(wanted)
-    restore_run.put_in_place(wanted, done["id"])
+    done = restores.fill(wanted)
+    restores.swap_in(wanted, done["id"])
     return done
 
 
@@ -153,7 +153,7 @@ def test_roles_in_statements_of_several_lines_are_planned(server, tmp_path):
     made(server, "case_names", NAMES)
     text = dump(server, "case_names").replace(b"TO case_reader;", b"TO case_missing;")
     (tmp_path / "dump.sql").write_bytes(text)
-    found = restore_run.make_plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
+    found = restores.plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
     assert [each["what"] for each in found] == ["Roles are missing on the target: case_missing."]
 
 
@@ -232,7 +232,7 @@ def relic(path, language="CREATE PROCEDURAL LANGUAGE plpgsql", oids="false", cla
 def test_relics_of_old_versions(server, tmp_path, language, oids, clause, kept):
     made(server, "case_names", "SELECT 1")
     path = relic(tmp_path / "dump.sql", language, oids, clause, kept)
-    planned = restore_run.make_plan(spec(server, tmp_path, path))
+    planned = restores.plan(spec(server, tmp_path, path))
     assert planned["obstacles"] == []
     told = " ".join(each["what"] + each["why"] for each in planned["warnings"])
     assert ("OID" in told) is (oids == "true" or kept)
@@ -267,7 +267,7 @@ def test_other_psql_commands_are_refused_with_their_line(server, tmp_path, line)
     made(server, "case_names", "CREATE TABLE t AS SELECT 1 AS i")
     text = dump(server, "case_names").replace(b"SET statement_timeout", line.encode() + b"\nSET statement_timeout")
     (tmp_path / "dump.sql").write_bytes(text)
-    (found,) = restore_run.make_plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
+    (found,) = restores.plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
     number = text.split(b"\n").index(line.encode()) + 1
     assert f"Line {number}: {line}" in found["why"] and found["fix"]
 
@@ -366,6 +366,6 @@ def test_wrapped_dumps_are_restored(server, content, tmp_path, name):
 def test_an_archive_that_was_carried_as_text_is_not_called_damaged(server, content, tmp_path):
     path = tmp_path / "old.dump"
     path.write_bytes(dump(server, content, "-Fc").replace(b"\n", b"\r\n"))
-    planned = restore_run.make_plan(spec(server, tmp_path, path))
+    planned = restores.plan(spec(server, tmp_path, path))
     (found,) = planned["obstacles"]
     assert "copied or written as text" in found["why"] and "damaged" not in found["what"] + found["fix"]

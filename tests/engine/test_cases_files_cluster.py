@@ -5,9 +5,10 @@ import re
 import subprocess
 
 import pytest
+import restores
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import client_tools, postgres_server, sql_names
-from sauvegarde.restore import dump_roles, restore_run
+from sauvegarde.restore import dump_roles
 from sauvegarde.targets import side_database
 
 ROLES = ("cl_owner", "cl_reader", "cl_member", "cl_other", "Default")
@@ -100,19 +101,19 @@ def test_one_database_of_a_cluster_with_its_roles(dumped, tmp_path, packed):
     for role in ROLES:
         postgres_server.execute(connection, f"DROP ROLE {sql_names.quote(role)}")
     connection.close()
-    planned = restore_run.make_plan(spec(cluster, tmp_path, path))
+    planned = restores.plan(spec(cluster, tmp_path, path))
     assert planned["obstacles"] == []
     assert any("cl two's" in each["what"] for each in planned["warnings"])
-    done = restore_run.fill(spec(cluster, tmp_path, path))
-    restore_run.put_in_place(spec(cluster, tmp_path, path), done["id"])
+    done = restores.fill(spec(cluster, tmp_path, path))
+    restores.swap_in(spec(cluster, tmp_path, path), done["id"])
     assert state(cluster, "cl_one") == before
     made = {name for (name,) in cluster.execute("SELECT rolname FROM pg_roles WHERE rolcanlogin")}
     assert set(ROLES) & made == {"cl_owner", "cl_reader", "cl_member", "Default"}
     other = spec(cluster, tmp_path, path, file_database="cl_latin", database="cl_copy")
-    restore_run.put_in_place(other, restore_run.fill(other)["id"])
+    restores.swap_in(other, restores.fill(other)["id"])
     assert cluster.execute('SELECT n FROM "é"', "cl_copy") == [("€",)]
     quoted = spec(cluster, tmp_path, path, database="cl two's")
-    restore_run.put_in_place(quoted, restore_run.fill(quoted)["id"])
+    restores.swap_in(quoted, restores.fill(quoted)["id"])
     assert cluster.execute("SELECT count(*) FROM two", "cl two's") == [(0,)]
     cluster.execute("CREATE ROLE cl_other; SELECT 1")
 
@@ -120,7 +121,7 @@ def test_one_database_of_a_cluster_with_its_roles(dumped, tmp_path, packed):
 def test_a_database_that_is_not_in_the_file(dumped, tmp_path):
     cluster, data = dumped
     (tmp_path / "all.sql").write_bytes(data)
-    (found,) = restore_run.make_plan(spec(cluster, tmp_path, tmp_path / "all.sql", file_database="elpaso"))["obstacles"]
+    (found,) = restores.plan(spec(cluster, tmp_path, tmp_path / "all.sql", file_database="elpaso"))["obstacles"]
     assert "cl_one" in found["why"] and "cl two's" in found["why"] and "restore_file_database" in found["fix"]
 
 
@@ -128,14 +129,14 @@ def test_globals_alone_are_no_database(dumped, tmp_path):
     cluster, data = dumped
     text = data[: data.index(b"\\connect ")] + b"-- PostgreSQL database cluster dump complete\n"
     (tmp_path / "globals.sql").write_bytes(text)
-    (found,) = restore_run.make_plan(spec(cluster, tmp_path, tmp_path / "globals.sql"))["obstacles"]
+    (found,) = restores.plan(spec(cluster, tmp_path, tmp_path / "globals.sql"))["obstacles"]
     assert "roles only" in found["what"] and "restore_globals" in found["fix"]
 
 
 def test_a_file_that_is_cut_in_another_database(dumped, tmp_path):
     cluster, data = dumped
     (tmp_path / "all.sql").write_bytes(data[: data.rindex(b"COPY ") + 60])
-    (found,) = restore_run.make_plan(spec(cluster, tmp_path, tmp_path / "all.sql"))["obstacles"]
+    (found,) = restores.plan(spec(cluster, tmp_path, tmp_path / "all.sql"))["obstacles"]
     assert "not whole" in found["what"]
 
 
@@ -240,7 +241,7 @@ def test_what_old_versions_say_of_a_database_is_kept(dumped, tmp_path):
     cluster, _ = dumped
     (tmp_path / "all.sql").write_bytes(old())
     wanted = spec(cluster, tmp_path, tmp_path / "all.sql", database="cl_old")
-    restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])
+    restores.swap_in(wanted, restores.fill(wanted)["id"])
     assert cluster.execute('SELECT n FROM public."é"', "cl_old") == [("€",)]
     (found,) = cluster.execute(
         "SELECT d.datconnlimit, pg_get_userbyid(d.datdba), pg_encoding_to_char(encoding), d.datcollate,"

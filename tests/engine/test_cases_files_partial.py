@@ -3,12 +3,12 @@
 import subprocess
 
 import pytest
+import restores
 from sauvegarde.postgres import client_tools, postgres_server, sql_names
 from sauvegarde.restore import (
     dump_roles,
     partial_dump,
     restore_plan,
-    restore_run,
 )
 from sauvegarde.targets import side_database
 
@@ -69,7 +69,7 @@ LESS = {
 @pytest.mark.parametrize("options", LESS)
 def test_less_than_what_is_live_asks_for_its_own_word(live, tmp_path, options):
     path = dump(live, tmp_path / "dump", *options.split())
-    planned = restore_run.make_plan(spec(live, tmp_path, path))
+    planned = restores.plan(spec(live, tmp_path, path))
     wanted = {
         kind: [each if "all" in each else "public." + each for each in names] for kind, names in LESS[options].items()
     }
@@ -77,20 +77,20 @@ def test_less_than_what_is_live_asks_for_its_own_word(live, tmp_path, options):
     (found,) = (each for each in planned["obstacles"] if "less" in each["what"])
     assert "restore_partial='replace with less'" in found["fix"]
     assert all(name.split(".")[-1] in found["why"] for names in wanted.values() for name in names)
-    said = restore_run.make_plan(spec(live, tmp_path, path, partial=partial_dump.WORD))
+    said = restores.plan(spec(live, tmp_path, path, partial=partial_dump.WORD))
     assert [each for each in said["obstacles"] if "less" in each["what"]] == []
     assert any("less" in each["what"] for each in said["warnings"])
-    beside = restore_run.make_plan(spec(live, tmp_path, path, mode="beside", database="pa_beside"))
+    beside = restores.plan(spec(live, tmp_path, path, mode="beside", database="pa_beside"))
     assert beside["obstacles"] == [] and beside["lacks"] == {}
 
 
 @pytest.mark.parametrize("options", ["-Fp", "-Fc", "-Fp --inserts", "-Fp --load-via-partition-root"])
 def test_as_much_as_what_is_live_asks_for_nothing(live, tmp_path, options):
     path = dump(live, tmp_path / "dump", *options.split())
-    planned = restore_run.make_plan(spec(live, tmp_path, path))
+    planned = restores.plan(spec(live, tmp_path, path))
     assert planned["lacks"] == {} and planned["obstacles"] == []
     if "root" in options:
-        done = restore_run.fill(spec(live, tmp_path, path, database="pa_copy"))
+        done = restores.fill(spec(live, tmp_path, path, database="pa_copy"))
         assert done["proof"]["rows"] == 12
 
 
@@ -98,12 +98,12 @@ def test_the_word_lets_less_take_its_place(live, tmp_path):
     path = dump(live, tmp_path / "dump", "--schema-only")
     wanted = spec(live, tmp_path, path)
     with pytest.raises(Exception) as told:
-        restore_run.fill(wanted)
+        restores.fill(wanted)
     assert "less than the live database" in str(told.value)
     said = dict(wanted, partial=partial_dump.WORD)
-    restore_run.put_in_place(said, restore_run.fill(said)["id"])
+    restores.swap_in(said, restores.fill(said)["id"])
     assert live.execute("SELECT count(*) FROM a", "pa_live") == [(0,)]
-    restore_run.put_back(said)
+    restores.roll_back(said)
     assert live.execute("SELECT count(*) FROM a", "pa_live") == [(9,)]
 
 
@@ -111,7 +111,7 @@ def test_data_alone_are_no_database(live, tmp_path):
     path = dump(live, tmp_path / "dump", "--data-only")
     (found,) = (
         each
-        for each in restore_run.make_plan(spec(live, tmp_path, path, database="pa_none"))["obstacles"]
+        for each in restores.plan(spec(live, tmp_path, path, database="pa_none"))["obstacles"]
         if "rows only" in each["what"]
     )
     assert "definitions" in found["fix"]
@@ -157,7 +157,7 @@ def test_only_the_roles_that_a_dump_names_are_made(live, tmp_path, which):
     )
     (tmp_path / "globals.sql").write_text(GLOBALS)
     wanted = spec(live, tmp_path, path, globals=str(tmp_path / "globals.sql"), globals_roles=which, database="pa_new")
-    done = restore_run.fill(wanted)
+    done = restores.fill(wanted)
     named = {"pa_owner", "pa_group", "pa_above", "Default"}
     assert set(done["roles_made"]) == (named if which == "named" else {*named, "pa_other", "pa_root"})
     assert live.execute(

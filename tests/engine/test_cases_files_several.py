@@ -4,8 +4,8 @@ import gzip
 import subprocess
 
 import pytest
+import restores
 from sauvegarde.postgres import client_tools, postgres_server, sql_names
-from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
 # Rows and a body that hold what stands between dumps.
@@ -53,8 +53,8 @@ def spec(cluster, folder, data, database, **more):
 
 def restored(cluster, values):
     """(rows of t, what f says) in the restored database."""
-    filled = restore_run.fill(values)
-    restore_run.put_in_place(values, filled["id"])
+    filled = restores.fill(values)
+    restores.swap_in(values, filled["id"])
     database = values["database"]
     found = cluster.execute("SELECT count(*) FROM t", database)[0][0], cluster.execute("SELECT f()", database)[0][0]
     connection = cluster.connect()
@@ -69,18 +69,18 @@ def test_one_of_several_dumps_is_restored(cluster, dumps, tmp_path, packed):
     data = b"".join(gzip.compress(piece, 1) if packed else piece for piece in pieces)
     for name, rows in NAMES.items():
         values = spec(cluster, tmp_path, data, name)
-        planned = restore_run.make_plan(values)
+        planned = restores.plan(values)
         assert planned["obstacles"] == []
         assert any("several dumps in one file" in each["what"] for each in planned["warnings"])
         assert restored(cluster, values) == (rows, "é")
-    (found,) = restore_run.make_plan(spec(cluster, tmp_path, data, "elpaso"))["obstacles"]
+    (found,) = restores.plan(spec(cluster, tmp_path, data, "elpaso"))["obstacles"]
     assert all(name in found["why"] for name in NAMES) and "restore_file_database" in found["fix"]
     assert restored(cluster, spec(cluster, tmp_path, data, "sv_copy", file_database="sv two's")) == (5, "é")
 
 
 def test_dumps_without_a_name_are_numbered(cluster, dumps, tmp_path):
     data = dumps["sv_one", False] + dumps["sv_latin", False]
-    (found,) = restore_run.make_plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
+    (found,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
     assert "#1, #2" in found["why"]
     for number, rows in (("#1", 3), ("#2", 7)):
         assert restored(cluster, spec(cluster, tmp_path, data, "sv_copy", file_database=number)) == (rows, "é")
@@ -89,7 +89,7 @@ def test_dumps_without_a_name_are_numbered(cluster, dumps, tmp_path):
 def test_two_dumps_of_one_database(cluster, dumps, tmp_path):
     """As where each night's dump is appended to the file: which one is meant is asked."""
     data = dumps["sv_one", True] * 2
-    (found,) = restore_run.make_plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
+    (found,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
     assert "sv_one #1" in found["what"] and "sv_one #2" in found["why"]
     for wanted in ("sv_one #1", "sv_one #2"):
         assert restored(cluster, spec(cluster, tmp_path, data, "sv_one", file_database=wanted)) == (3, "é")
@@ -100,11 +100,11 @@ def test_sql_beside_the_dumps_is_not_lost(cluster, dumps, tmp_path):
         dumps["sv_one", True] + b"INSERT INTO t VALUES (9);\n" + dumps["sv two's", True],
         dumps["sv_one", True] + b"INSERT INTO t VALUES (9);\n",
     ):
-        (found,) = restore_run.make_plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
+        (found,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
         assert "goes on after its closing line" in found["what"]
 
 
 def test_a_second_dump_that_is_cut_short(cluster, dumps, tmp_path):
     data = dumps["sv_one", True] + dumps["sv two's", True][:-200]
-    (found,) = restore_run.make_plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
+    (found,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
     assert "It ends inside" in found["why"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+import restores
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import postgres_server
@@ -46,8 +47,8 @@ def filled(cluster, folder, form, *stock):
         cluster.run("pg_dump", *options, *stock, "-f", path, database="paths")
     spec = {"connection": cluster.values, "path": str(path), "database": "paths_back", "jobs": 2}
     spec["directory"] = str(folder / "state")
-    done = restore_run.fill(spec)
-    restore_run.put_in_place(spec, done["id"])
+    done = restores.fill(spec)
+    restores.swap_in(spec, done["id"])
     return done
 
 

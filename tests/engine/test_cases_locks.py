@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+import restores
 from conftest import wait_until
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.postgres import client_tools, fingerprint, postgres_server, sql_names
-from sauvegarde.restore import restore_run
 from sauvegarde.system import process
 
 SCHEMA = "CREATE TABLE big AS SELECT i, (SELECT string_agg(md5((i + k)::text), '') FROM generate_series(1, 60) k) AS t"
@@ -293,9 +293,8 @@ def test_rows_of_a_foreign_dump_go_in_through_the_partitioned_table(cluster, dat
     dump = tmp_path / "via.dump"
     cluster.run("pg_dump", "-Fc", "--load-via-partition-root", "-f", dump, database=database)
     spec = {"path": str(dump), "database": "via", "connection": cluster.values, "directory": str(tmp_path / "runs")}
-    spec = restore_run.settled(spec)
     try:
-        restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
+        restores.swap_in(spec, restores.fill(spec)["id"])
         assert cluster.execute("SELECT count(*) FROM log", "via") == [(120,)]
     finally:
         cluster.execute("DROP DATABASE IF EXISTS via")

@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import restores
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import postgres_server
 from sauvegarde.report import render
-from sauvegarde.restore import restore_run
+from sauvegarde.restore import previous_databases
 from sauvegarde.restore.dump import loss_names
 from sauvegarde.targets import side_database
 
@@ -89,15 +90,15 @@ def spec(cluster, tmp_path, path, accept=(), **more):
 def refused(wanted):
     """The error of a restore that loses something, and the names in the setting that it prints."""
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(wanted)
+        restores.fill(wanted)
     printed = re.search(r"^restore_accept_losses: (\[.*\])$", told.value.fix, re.MULTILINE)
     assert printed, str(told.value)
     return told.value, json.loads(printed.group(1))
 
 
 def restored(wanted):
-    done = restore_run.fill(wanted)
-    return done, render.of_swap(done, restore_run.put_in_place(wanted, done["id"]))
+    done = restores.fill(wanted)
+    return done, render.of_swap(done, restores.swap_in(wanted, done["id"]))
 
 
 @pytest.mark.parametrize("form", (*FORMS, "inserts"))
@@ -115,7 +116,7 @@ def test_one_run_finds_all_and_accepting_them_loses_nothing_else(cluster, lossy,
     ]
     assert sorted(done["proof"]["without"]) == sorted(LOST)
     assert sum(line.startswith("Lost: ") for line in report) == 5
-    (listed,) = restore_run.losses_of_live(dict(wanted, database=""))
+    (listed,) = previous_databases.losses_of_live(wanted["directory"])
     assert listed["database"] == "back" and sorted(listed["objects"]) == sorted(LOST)
     assert any("child_parent_fkey (kept NOT VALID)" in line for line in report)
     found = cluster.execute(
@@ -149,7 +150,7 @@ def test_what_is_not_accepted_stops_it_and_what_did_not_fail_is_said(cluster, lo
 def test_a_misspelt_name_is_refused_before_anything_is_done(cluster, lossy, tmp_path, form):
     wanted = spec(cluster, tmp_path, lossy[form], ["CONSTRAINT public.child child_parent_fky"])
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(wanted)
+        restores.fill(wanted)
     assert "not started" in told.value.what and "child_parent_fky" in told.value.what
     assert "CONSTRAINT public.child child_parent_fkey" in told.value.why
 
@@ -349,7 +350,7 @@ def test_what_is_certain_stands_in_the_plan(cluster, tmp_path, name):
     if int(cluster.execute("SHOW server_version_num")[0][0]) < since:
         pytest.skip("this server still has it")
     wanted = spec(cluster, tmp_path, dump_of(tmp_path / "old.sql", *entries))
-    plan = restore_run.make_plan(wanted)
+    plan = restores.plan(wanted)
     assert plan["obstacles"][0]["object"] == expected[0] and plan["obstacles"][0]["fix"]
     assert {each["object"] for each in plan["losses"]} == set(expected) | (
         {"TABLE DATA public.t"} & {each["object"] for each in plan["losses"]}
@@ -357,7 +358,7 @@ def test_what_is_certain_stands_in_the_plan(cluster, tmp_path, name):
     error, names = refused(wanted)
     assert sorted(names) == sorted(expected) and error.why.count("Fix: ") == 1
     accepted = dict(wanted, accept_losses=names)
-    plan = restore_run.make_plan(accepted)
+    plan = restores.plan(accepted)
     assert plan["obstacles"] == [] and all(each["accepted"] for each in plan["losses"])
     assert sum(line.startswith("Lost: ") for line in render.of_plan(plan)) == len(plan["losses"])
     restored(accepted)
@@ -382,7 +383,7 @@ def test_what_postgis_removed_stands_in_the_plan(cluster, tmp_path):
         ),
     )
     wanted = spec(cluster, tmp_path, path)
-    assert [each["object"] for each in restore_run.make_plan(wanted)["obstacles"]] == ["VIEW public.v"]
+    assert [each["object"] for each in restores.plan(wanted)["obstacles"]] == ["VIEW public.v"]
     _, names = refused(wanted)
     assert names == ["VIEW public.v"]
     restored(dict(wanted, accept_losses=names))
@@ -447,12 +448,12 @@ def test_an_extension_that_nothing_uses_is_left_out_by_name(cluster, tmp_path, e
     extension.remove("only_there")
     for path in paths.values():
         wanted = spec(cluster, tmp_path, path)
-        (found,) = restore_run.make_plan(wanted)["obstacles"]
+        (found,) = restores.plan(wanted)["obstacles"]
         assert found["object"] == "EXTENSION only_there" and "apt" not in found["fix"]
         _, names = refused(wanted)
         assert sorted(names) == ["CONSTRAINT public.c c_fkey", "EXTENSION only_there"], "one run finds both"
         accepted = dict(wanted, accept_losses=names)
-        assert restore_run.make_plan(accepted)["obstacles"] == []
+        assert restores.plan(accepted)["obstacles"] == []
         _, report = restored(accepted)
         assert any(line.startswith("Lost:   EXTENSION only_there") for line in report)
         assert cluster.execute("SELECT i, (SELECT count(*) FROM c) FROM t", "back") == [(1, 1)]
@@ -473,7 +474,7 @@ def test_what_uses_a_missing_extension_goes_with_it(cluster, tmp_path, extension
     expected = ["EXTENSION only_there", "INDEX public.ti", "TABLE DATA public.u", "TABLE public.u", "VIEW public.v"]
     for form, path in paths.items():
         wanted = spec(cluster, tmp_path, path)
-        plan = restore_run.make_plan(wanted)
+        plan = restores.plan(wanted)
         if form != "p":
             assert sorted(each["object"] for each in plan["losses"]) == expected
         error, names = refused(wanted)
@@ -500,7 +501,7 @@ def test_an_extension_of_one_database_is_left_out_with_its_rows(cluster, tmp_pat
     )
     for path in dumps(cluster, tmp_path, "cloud").values():
         wanted = spec(cluster, tmp_path, path)
-        (found,) = restore_run.make_plan(wanted)["obstacles"]
+        (found,) = restores.plan(wanted)["obstacles"]
         assert found["object"] == "EXTENSION pg_cron" and "CREATE EXTENSION pg_cron" in found["fix"]
         _, names = refused(wanted)
         assert names == ["EXTENSION pg_cron", "TABLE DATA cron.job"]
@@ -558,12 +559,12 @@ def test_tables_with_oids_in_an_archive_are_a_note_of_the_plan(cluster, lossy, t
     cluster.run("pg_dump", "-Fd", "-f", path, database="cloud")
     wanted = spec(cluster, tmp_path, path)
     note = "Tables WITH OIDS are restored without OIDs."
-    assert note not in [each["what"] for each in restore_run.make_plan(wanted)["warnings"]]
+    assert note not in [each["what"] for each in restores.plan(wanted)["warnings"]]
     index = path / "toc.dat"
     text, flag = index.read_bytes(), b"\0\5\0\0\0false"
     at = text.index(flag, text.index(b"CREATE TABLE public.t"))
     index.write_bytes(text[:at] + b"\0\4\0\0\0true" + text[at + len(flag) :])
-    assert note in [each["what"] for each in restore_run.make_plan(wanted)["warnings"]]
+    assert note in [each["what"] for each in restores.plan(wanted)["warnings"]]
     done, _ = restored(wanted)
     assert note in [each["what"] for each in done["warned"]]
     assert cluster.execute("SELECT i FROM t", "back") == [(1,)]

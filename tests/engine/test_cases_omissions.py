@@ -4,9 +4,9 @@ import contextlib
 import stat
 
 import pytest
+import restores
 from sauvegarde.backup import kinds
 from sauvegarde.postgres import client_tools, foreign_keys, omissions, postgres_server
-from sauvegarde.restore import restore_run
 
 ROLES = ("app_of_omissions", "dumper_of_omissions")
 
@@ -196,17 +196,15 @@ def test_topologies_go_on_with_new_numbers(cluster, database, repository, tmp_pa
     setting += " WHERE d.datname = current_database()"
     kept = cluster.execute(setting, database)
     for path in (repository / "demo" / made["id"], tmp_path / "plain.sql"):
-        spec = restore_run.settled(
-            {
-                "path": str(path),
-                "database": "topologies",
-                "connection": cluster.values,
-                "directory": str(tmp_path / "runs"),
-                "mode": "beside",
-            }
-        )
+        spec = {
+            "path": str(path),
+            "database": "topologies",
+            "connection": cluster.values,
+            "directory": str(tmp_path / "runs"),
+            "mode": "beside",
+        }
         try:
-            restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
+            restores.swap_in(spec, restores.fill(spec)["id"])
             assert cluster.execute("SELECT topology.CreateTopology('next', 2154)", "topologies") == [(2,)]
             assert cluster.execute(setting, "topologies") == kept != []
         finally:

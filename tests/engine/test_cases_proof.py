@@ -3,10 +3,10 @@
 import contextlib
 
 import pytest
+import restores
 from sauvegarde.backup import kinds
 from sauvegarde.errors import Damaged, SauvegardeError
 from sauvegarde.postgres import fingerprint, postgres_server
-from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
 
@@ -47,7 +47,7 @@ def fail(monkeypatch, name, code, words="told by the test"):
 def test_a_failure_of_the_server_is_no_damage(cluster, wanted, monkeypatch, name, code, words, fix):
     fail(monkeypatch, name, code, words)
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(wanted)
+        restores.fill(wanted)
     assert told.value.exit_code != Damaged.exit_code and words in told.value.why
     assert fix in told.value.fix and "archive is not at fault" in told.value.fix
     assert "could not be read" in told.value.what and "nothing was swapped" in told.value.what
@@ -56,7 +56,7 @@ def test_a_failure_of_the_server_is_no_damage(cluster, wanted, monkeypatch, name
 def test_rows_that_cannot_be_read_are_a_difference(cluster, wanted, monkeypatch):
     fail(monkeypatch, "sum_table", "22012")
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(wanted)
+        restores.fill(wanted)
     assert told.value.exit_code == Damaged.exit_code and "TABLE public.one" in told.value.why
     assert "live database is as it was" in told.value.fix and "Verify this archive" in told.value.fix
 

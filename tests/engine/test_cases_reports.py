@@ -14,13 +14,13 @@ from pathlib import Path
 
 import conftest
 import pytest
+import restores
 from sauvegarde import catalog
 from sauvegarde.archive import manifest
 from sauvegarde.backup import kinds, uncovered_databases, worker_report
 from sauvegarde.postgres import client_tools, fingerprint, postgres_server, sql_names
 from sauvegarde.report import metrics, render
 from sauvegarde.restore import dump_roles as restore_roles
-from sauvegarde.restore import restore_run
 from sauvegarde.system import process
 
 SHARED = Path(os.environ.get("SAUVEGARDE_SHARED") or Path(__file__).resolve().parents[3] / "shared")
@@ -34,9 +34,9 @@ def job(cluster, database, **more):
 def restore(cluster, tmp_path, path, database, **more):
     """The run's state and the lines of its report; the database is put beside."""
     spec = dict({"path": str(path), "database": database, "connection": cluster.values, "mode": "beside"}, **more)
-    spec = restore_run.settled(dict(spec, directory=str(tmp_path / "runs")))
-    filled = restore_run.fill(spec)
-    return filled, restore_run.put_in_place(spec, filled["id"])["lines"]
+    spec = dict(spec, directory=str(tmp_path / "runs"))
+    filled = restores.fill(spec)
+    return filled, restores.swap_in(spec, filled["id"])["lines"]
 
 
 @contextlib.contextmanager
@@ -97,7 +97,7 @@ def test_unlogged_tables_on_a_standby(cluster, database, repository, tmp_path):
 
     path = repository / "demo" / made["id"]
     spec = {"path": str(path), "database": "of_standby", "connection": cluster.values, "mode": "beside"}
-    plan = restore_run.make_plan(dict(spec, directory=str(tmp_path / "runs")))
+    plan = restores.plan(dict(spec, directory=str(tmp_path / "runs")))
     assert plan["obstacles"] == []
     noted = [line for line in render.of_plan(plan) if line.startswith("Note:")]
     assert any("unlogged tables" in line for line in noted), noted

@@ -4,9 +4,9 @@ import contextlib
 import subprocess
 
 import pytest
+import restores
 from sauvegarde.backup import kinds
 from sauvegarde.postgres import client_tools, postgres_server
-from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
 FORMS = ("archive", "custom", "plain")
@@ -34,8 +34,8 @@ def restore(cluster, folder, form, stock=(), **more):
     else:
         cluster.run("pg_dump", "-F" + form[0], "-f", path, *stock, database="source")
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(folder / "state")}
-    done = restore_run.fill(dict(spec, jobs=2, **more))
-    restore_run.put_in_place(spec, done["id"])
+    done = restores.fill(dict(spec, jobs=2, **more))
+    restores.swap_in(spec, done["id"])
     return done
 
 

@@ -4,10 +4,11 @@ import contextlib
 import dataclasses
 
 import pytest
+import restores
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import postgres_server
-from sauvegarde.restore import restore_run, restore_state
+from sauvegarde.restore import restore_state
 from sauvegarde.targets import side_database, swap
 
 
@@ -54,21 +55,21 @@ def refuse_after_the_swap(server, monkeypatch):
 
 
 def test_a_swap_whose_notes_cannot_be_read_has_happened(site, spec, monkeypatch):
-    done = restore_run.fill(spec)
+    done = restores.fill(spec)
     with monkeypatch.context() as patch:
         refuse_after_the_swap(site.server, patch)
-        result = restore_run.put_in_place(spec, done["id"])
+        result = restores.swap_in(spec, done["id"])
     (note,) = result["notes"]
     assert "could not be read" in note and "swap is done" in note
     found = status(spec, done["id"])
     assert found["status"] == restore_state.SWAPPED and found["swap"]["kept"] == result["kept"]
-    assert restore_run.put_back(spec)["restored"] == result["kept"]
+    assert restores.roll_back(spec)["restored"] == result["kept"]
     assert status(spec, done["id"])["status"] == restore_state.BACK
 
 
 def test_an_error_after_the_renames_does_not_hide_them(site, spec, monkeypatch):
     """The connection is lost while COMMIT is on its way."""
-    done = restore_run.fill(spec)
+    done = restores.fill(spec)
 
     def exchange(*arguments, real=swap.exchange):
         real(*arguments)
@@ -77,12 +78,12 @@ def test_an_error_after_the_renames_does_not_hide_them(site, spec, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(swap, "exchange", exchange)
         with pytest.raises(SauvegardeError):
-            restore_run.put_in_place(spec, done["id"])
+            restores.swap_in(spec, done["id"])
     assert status(spec, done["id"])["status"] == restore_state.SWAPPED
 
 
 def test_a_refused_swap_leaves_the_run_ready(site, spec, monkeypatch):
-    done = restore_run.fill(spec)
+    done = restores.fill(spec)
 
     def exchange(*_):
         raise SauvegardeError("The swap of swapped did not happen.")
@@ -90,10 +91,10 @@ def test_a_refused_swap_leaves_the_run_ready(site, spec, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(swap, "exchange", exchange)
         with pytest.raises(SauvegardeError):
-            restore_run.put_in_place(spec, done["id"])
+            restores.swap_in(spec, done["id"])
     found = status(spec, done["id"])
     assert found["status"] == restore_state.READY and not found["swapped_at"]
-    assert restore_run.put_in_place(spec, done["id"])["kept"]
+    assert restores.swap_in(spec, done["id"])["kept"]
 
 
 def half_drop(server, name):
@@ -105,14 +106,14 @@ def test_a_half_dropped_side_database_does_not_block_the_next_restore(site, spec
     site.execute(f'CREATE DATABASE "{left}" TEMPLATE template0')
     half_drop(site, left)
     with contextlib.closing(site.connect()) as connection:
-        assert [each["name"] for each in swap.kept(connection, "swapped")] == [left]
-    done = restore_run.fill(spec)
+        assert [each.name for each in swap.kept(connection, "swapped")] == [left]
+    done = restores.fill(spec)
     assert done["cleaned"] == [left]
     half_drop(site, done["side"])
     with pytest.raises(SauvegardeError, match="interrupted"):
-        restore_run.put_in_place(spec, done["id"])
+        restores.swap_in(spec, done["id"])
     assert site.execute("SELECT count(*) FROM t", "swapped") == [(3,)]
-    assert restore_run.ready(spec) is None
-    again = restore_run.fill(dict(spec, jobs=1))
+    assert restores.waiting(spec) is None
+    again = restores.fill(dict(spec, jobs=1))
     assert again["cleaned"] == [done["side"]]
-    assert restore_run.put_in_place(spec, again["id"])["kept"]
+    assert restores.swap_in(spec, again["id"])["kept"]

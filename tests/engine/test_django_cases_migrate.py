@@ -5,11 +5,11 @@ from sample_site import ENVIRONMENTS, interpreter, shell, text_of
 from sauvegarde.archive import ids
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import (
-    file_target,
     migration_plan,
     migration_run,
     migration_source,
 )
+from sauvegarde.targets.sqlite_target import SqliteTarget
 from small_site import Small
 
 MODELS = """
@@ -129,10 +129,10 @@ def test_rows_travel_that_default_managers_hide_and_views_stay(small, one, clust
 
 
 def test_hidden_rows_stay_if_asked_and_what_refers_to_them_is_named(small, one, cluster, tmp_path, monkeypatch):
-    def busy(_spec, _name):
+    def busy(_target, _name):
         raise SauvegardeError("Somebody holds it.")
 
-    monkeypatch.setattr(file_target, "drop", busy)
+    monkeypatch.setattr(SqliteTarget, "drop", busy)
     with pytest.raises(SauvegardeError, match="cannot be loaded") as caught:
         migrate(cluster, one, small.new("sqlite"), tmp_path, hidden="stay")
     assert "a.order 3 customer: points to a.customer 3, which does not exist" in caught.value.why

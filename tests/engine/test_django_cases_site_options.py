@@ -137,14 +137,14 @@ def test_a_side_database_without_a_table_or_with_other_rows_is_never_ready(clust
         two = folder.new(kind)
         fill(cluster, two, "live")
         found = migration_plan.survey(two)
-        module, named, _ = migration_plan.place(found, "", about(two, tmp_path))
+        target, _ = migration_plan.target_of(found, "", about(two, tmp_path))
         side = folder.new(kind)
         fill(cluster, side, "source")
         expected = {"a_note": 1, "a_setting": 1, "auth_group": 0}
-        assert module.check(named, database(side), found["tables"], expected) == []
+        assert target.differences(database(side), found["tables"], expected) == []
         execute(cluster, side, "INSERT INTO a_note (text) VALUES ('more')")
         execute(cluster, side, "DROP TABLE auth_user_groups")
-        assert module.check(named, database(side), found["tables"], expected) == [
+        assert target.differences(database(side), found["tables"], expected) == [
             "The table a_note holds 2 rows, not 1.",
             "The table auth_user_groups is missing.",
         ]

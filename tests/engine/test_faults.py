@@ -13,11 +13,11 @@ from pathlib import Path
 
 import conftest
 import pytest
+import restores
 from sauvegarde.archive import archive_reader, ids
 from sauvegarde.backup import kinds
 from sauvegarde.errors import Damaged, Locked, LoginRefused, SauvegardeError
 from sauvegarde.postgres import client_tools, fingerprint, postgres_server
-from sauvegarde.restore import restore_run
 
 SIMPLE = """
 CREATE TABLE offers (id serial PRIMARY KEY, content text);
@@ -256,9 +256,9 @@ def test_the_callers_environment_decides_nothing(cluster, filled, repository, tm
         "database": filled,
         "directory": str(tmp_path / "restores"),
     }
-    planned = among_them(restore_run.make_plan, wanted)
+    planned = among_them(restores.plan, wanted)
     assert planned["obstacles"] == [] and planned["target"]["address"].startswith(cluster.values["host"])
-    done = among_them(restore_run.fill, wanted)
+    done = among_them(restores.fill, wanted)
     try:
         assert done["proof"]["rows"] == 3001
         assert cluster.execute("SELECT count(*) FROM offers", done["side"]) == [(3000,)]

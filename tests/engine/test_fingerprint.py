@@ -8,11 +8,11 @@ import subprocess
 import conftest
 import psycopg2
 import pytest
+import restores
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.backup.kinds import globals as globals_kind
 from sauvegarde.postgres import client_tools, database_properties, fingerprint, postgres_server, sql_names
-from sauvegarde.restore import restore_run
 
 
 def take(cluster, database, **more):
@@ -339,8 +339,8 @@ def test_rules_of_a_collation_come_back(cluster, repository, tmp_path):
         assert cluster.execute("SELECT 'z' < 'a'", "rules") == [(True,)]
         cluster.execute("DROP DATABASE rules")
         spec = {"path": str(repository / "demo" / manifest["id"]), "database": "rules"}
-        spec = restore_run.settled(dict(spec, connection=cluster.values, directory=str(tmp_path / "runs")))
-        restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
+        spec = dict(spec, connection=cluster.values, directory=str(tmp_path / "runs"))
+        restores.swap_in(spec, restores.fill(spec)["id"])
         assert cluster.execute("SELECT 'z' < 'a'", "rules") == [(True,)]
     finally:
         cluster.execute("DROP DATABASE IF EXISTS rules")

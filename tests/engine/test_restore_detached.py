@@ -7,10 +7,11 @@ import time
 
 import conftest
 import pytest
+import restores
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import postgres_server
-from sauvegarde.restore import detached_restore, restore_run, restore_state
+from sauvegarde.restore import detached_restore, restore_state
 from sauvegarde.targets import side_database
 
 START = """
@@ -70,7 +71,7 @@ def test_it_goes_on_alone_and_is_found(cluster, spec):
     assert max(beats) < 60 and ready["proof"]["rows"] == 5000
     again = start(spec)
     assert (again["id"], again["started_now"]) == (first["id"], False), "the proven one is taken over"
-    restore_run.put_in_place(restore_run.settled(spec), first["id"])
+    restores.swap_in(spec, first["id"])
     another = start(spec)
     assert another["started_now"] is True, "a swapped one is not"
     wait(spec, another["id"])

@@ -7,10 +7,11 @@ import shutil
 import subprocess
 
 import pytest
+import restores
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import client_tools, postgres_server, sql_names
 from sauvegarde.report import render
-from sauvegarde.restore import restore_run, restore_state
+from sauvegarde.restore import restore_state
 from sauvegarde.targets import side_database
 from tests_support.shared import SHARED, shared
 
@@ -59,8 +60,8 @@ def spec(cluster, tmp_path, path, **more):
 
 def restore(cluster, tmp_path, path, **more):
     wanted = spec(cluster, tmp_path, path, **more)
-    done = restore_run.fill(wanted)
-    restore_run.put_in_place(wanted, done["id"])
+    done = restores.fill(wanted)
+    restores.swap_in(wanted, done["id"])
     return done
 
 
@@ -218,8 +219,8 @@ def test_a_truncated_archive_is_refused(legacy, tmp_path, tenth):
     cut.write_bytes(DUMP.read_bytes()[: DUMP.stat().st_size * tenth // 10])
     before = databases(legacy)
     with pytest.raises(SauvegardeError):
-        restore_run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
-    assert restore_run.make_plan(spec(legacy, tmp_path, cut, missing_roles="create"))["obstacles"]
+        restores.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
+    assert restores.plan(spec(legacy, tmp_path, cut, missing_roles="create"))["obstacles"]
     assert databases(legacy) == before
 
 
@@ -231,7 +232,7 @@ def test_a_truncated_plain_dump_is_refused(legacy, tmp_path, tenth):
     cut.write_bytes(text[:at])
     before = databases(legacy)
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
+        restores.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
     assert "not whole" in told.value.what or "cannot be read" in told.value.what
     assert databases(legacy) == before
 
@@ -243,12 +244,12 @@ def test_a_plain_dump_cut_at_a_line_inside_a_copy_is_refused(legacy, tmp_path):
     cut = tmp_path / "cut.sql"
     cut.write_bytes(text[:at])
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
+        restores.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
     assert "rows of a table" in told.value.why
     packed = tmp_path / "cut.gz"
     packed.write_bytes(PLAIN.read_bytes()[: PLAIN.stat().st_size // 2])
     with pytest.raises(SauvegardeError):
-        restore_run.fill(spec(legacy, tmp_path, packed, missing_roles="create"))
+        restores.fill(spec(legacy, tmp_path, packed, missing_roles="create"))
 
 
 def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
@@ -259,7 +260,7 @@ def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
     broken = tmp_path / "broken.sql"
     broken.write_bytes(text)
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(spec(legacy, tmp_path, broken))
+        restores.fill(spec(legacy, tmp_path, broken))
     assert "jobs_place" in str(told.value)
     assert databases(legacy) == before
     assert fingerprint(legacy) == sums
@@ -281,12 +282,12 @@ def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
 def test_what_is_no_dump_of_one_database_is_refused(cluster, tmp_path, head, words):
     path = tmp_path / "file"
     path.write_bytes(head)
-    found = restore_run.make_plan(spec(cluster, tmp_path, path))["obstacles"]
+    found = restores.plan(spec(cluster, tmp_path, path))["obstacles"]
     assert words in "{what} {why}".format(**found[0])
 
 
 def test_roles_and_locale_that_are_missing_are_planned(legacy, tmp_path):
-    found = restore_run.make_plan(spec(legacy, tmp_path, DUMP, locale="xx_XX.UTF-8"))
+    found = restores.plan(spec(legacy, tmp_path, DUMP, locale="xx_XX.UTF-8"))
     said = " ".join(each["what"] for each in found["obstacles"])
     assert "geotribu, lecture" in said and "xx_XX.UTF-8" in said
     assert all(each["fix"] for each in found["obstacles"])

@@ -4,10 +4,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import restores
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import client_tools, postgres_server, sql_names
-from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
 OWNER, READER = "-ow'n\"er é", "re ader"
@@ -93,8 +93,8 @@ def restore(cluster, folder, form, owner=OWNER, options=()):
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(folder / "restores")}
     if form != "archive":
         spec["owner"] = owner
-    done = restore_run.fill(dict(spec, jobs=2))
-    restore_run.put_in_place(restore_run.settled(spec), done["id"])
+    done = restores.fill(dict(spec, jobs=2))
+    restores.swap_in(spec, done["id"])
     return done
 
 
@@ -238,7 +238,7 @@ def test_the_plan_says_as_whom_as_far_as_it_can_know(cluster, tmp_path):
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(tmp_path / "state")}
 
     def said(**more):
-        return [each["what"] + each["why"] for each in restore_run.make_plan(dict(spec, **more))["warnings"]]
+        return [each["what"] + each["why"] for each in restores.plan(dict(spec, **more))["warnings"]]
 
     assert [each for each in said(globals=str(given)) if "loaded" in each] == []
     assert any("Only a superuser can load" in each for each in said(missing_roles="create"))

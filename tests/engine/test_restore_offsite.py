@@ -11,12 +11,13 @@ from pathlib import Path
 
 import conftest
 import pytest
+import restores
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError, WrongKey
 from sauvegarde.offsite import restic
 from sauvegarde.postgres import postgres_server
-from sauvegarde.restore import fetch, restore_run, restore_state
+from sauvegarde.restore import fetch, restore_state
 from sauvegarde.system import disk_space
 from sauvegarde.targets import side_database
 
@@ -57,8 +58,8 @@ def test_restored_from_the_repository_alone(cluster, database, vault, tmp_path):
         "database": "back",
         "directory": str(directory),
     }
-    done = restore_run.fill(spec)
-    restore_run.put_in_place(restore_run.settled(spec), done["id"])
+    done = restores.fill(spec)
+    restores.swap_in(spec, done["id"])
     assert done["proof"]["by"] == "fingerprint"
     assert not Path(found["archive"]["path"]).exists(), "the copy is needed no more"
     assert cluster.execute("SELECT count(*) FROM t", "back") == [(5000,)]

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import restores
 from sauvegarde.archive import manifest
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
@@ -27,7 +28,7 @@ def spec(cluster, database, repository, tmp_path):
 
 
 def obstacles(spec):
-    found = restore_run.make_plan(spec)["obstacles"]
+    found = restores.plan(spec)["obstacles"]
     assert all(each["what"] and each["fix"] for each in found)
     return [each["what"] for each in found]
 
@@ -45,7 +46,7 @@ def changed(monkeypatch, **values):
 def test_nothing_stops_a_good_one(cluster, database, spec):
     before = cluster.execute("SELECT oid, datname FROM pg_database ORDER BY 1")
     session = cluster.connect(database)
-    plan = restore_run.make_plan(spec)
+    plan = restores.plan(spec)
     session.close()
     assert plan["obstacles"] == []
     assert plan["source"]["database"] == database and plan["source"]["rows"] == 1
@@ -70,7 +71,7 @@ def test_each_obstacle_has_its_own_message(spec, monkeypatch, values, words):
     (found,) = obstacles(spec)
     assert words in found
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(spec)
+        restores.fill(spec)
     assert words in told.value.what and "not started" in told.value.what
 
 
@@ -108,7 +109,7 @@ def test_what_is_not_there(spec, tmp_path):
 @pytest.mark.parametrize("values", [{"mode": "over"}, {"missing_roles": "maybe"}, {"unknown": 1}, {"path": ""}])
 def test_settings_that_make_no_sense(spec, values):
     with pytest.raises(SauvegardeError):
-        restore_run.make_plan(dict(spec, **values))
+        restores.plan(dict(spec, **values))
 
 
 def test_the_space_is_counted_where_it_will_be_used(spec, monkeypatch):
@@ -131,7 +132,7 @@ def test_a_locale_is_asked_for_whatever_the_encoding(cluster, spec, monkeypatch)
 @pytest.mark.parametrize("name", ["c.UTF8", "c.65001"])
 def test_a_locale_under_another_name_is_taken_by_the_targets(spec, name):
     """Also by the run: the plan's properties are those of the database that it makes."""
-    made = restore_run.make_plan(dict(spec, locale=name))
+    made = restores.plan(dict(spec, locale=name))
     assert made["obstacles"] == []
     assert made["properties"]["collate"] in ("C.utf8", "C.UTF-8")
     said = [each["what"] for each in made["warnings"] if "locale" in each["what"]]

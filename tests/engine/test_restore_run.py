@@ -14,6 +14,7 @@ from pathlib import Path
 import conftest
 import psycopg2
 import pytest
+import restores
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.errors import Damaged, Locked, SauvegardeError
@@ -113,11 +114,11 @@ def count(cluster, database=LIVE):
 def test_an_archive_takes_the_place_of_the_live_database_and_gives_it_back(site, spec):
     before = properties(site, LIVE)
     site.execute("DELETE FROM offers WHERE id > 10; INSERT INTO offers (title) VALUES ('since')", LIVE)
-    done = restore_run.fill(spec)
+    done = restores.fill(spec)
     assert done["status"] == "ready" and done["proof"]["by"] == "fingerprint" and done["proof"]["rows"] == 3001
     assert count(site) == 11, "the live database is not touched before the swap"
     assert done["lost"] is not None and done["steps"][0]["name"] == "start"
-    swapped = restore_run.put_in_place(spec, done["id"])
+    swapped = restores.swap_in(spec, done["id"])
     assert swapped["kept"] > database_names.before(LIVE, done["id"]), "it is called after its swap"
     assert count(site) == 3000 and count(site, swapped["kept"]) == 11
     assert properties(site, LIVE) == before
@@ -125,16 +126,16 @@ def test_an_archive_takes_the_place_of_the_live_database_and_gives_it_back(site,
     assert site.execute("SELECT tableowner FROM pg_tables WHERE tablename = 'offers'", LIVE) == [(OWNER,)]
     assert site.execute("SELECT n_live_tup FROM pg_stat_user_tables WHERE relname = 'offers'", LIVE) == [(3000,)]
 
-    back = swap.back(site.server, LIVE, "20990101T000000Z")
+    back = restores.roll_back_unrecorded(site.server, LIVE, "20990101T000000Z")
     assert back["restored"] == swapped["kept"] and count(site) == 11
     assert count(site, back["kept"]) == 3000
-    assert [each["name"] for each in restore_run.make_plan(spec)["kept"]] == [back["kept"]]
+    assert [each["name"] for each in restores.plan(spec)["kept"]] == [back["kept"]]
     with pytest.raises(SauvegardeError):
         swap.remove(site.server, LIVE, LIVE)
     assert swap.remove(site.server, LIVE, back["kept"]) is True
     assert swap.remove(site.server, LIVE, back["kept"]) is False
     with pytest.raises(SauvegardeError) as told:
-        swap.back(site.server, LIVE, "20990101T000001Z")
+        restores.roll_back_unrecorded(site.server, LIVE, "20990101T000001Z")
     assert "nothing to go back to" in told.value.what
     assert count(site) == 11
 
@@ -142,18 +143,18 @@ def test_an_archive_takes_the_place_of_the_live_database_and_gives_it_back(site,
 def test_twice_gives_the_same(site, spec):
     """A restore into a database that is not empty would double it."""
     for _ in range(2):
-        restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
+        restores.swap_in(spec, restores.fill(spec)["id"])
         assert count(site) == 3000
-    assert len(restore_run.make_plan(spec)["kept"]) == 2
+    assert len(restores.plan(spec)["kept"]) == 2
 
 
 def test_beside_leaves_the_live_one_alone(site, spec):
     beside = dict(spec, database="x" * 63, mode="beside")
-    done = restore_run.fill(beside)
-    assert restore_run.put_in_place(beside, done["id"])["kept"] is None
+    done = restores.fill(beside)
+    assert restores.swap_in(beside, done["id"])["kept"] is None
     assert count(site, "x" * 63) == 3000 and count(site) == 3000
-    assert "already is a database" in restore_run.make_plan(beside)["obstacles"][0]["what"]
-    assert "archive's own source" in restore_run.make_plan(dict(spec, mode="beside"))["obstacles"][0]["what"]
+    assert "already is a database" in restores.plan(beside)["obstacles"][0]["what"]
+    assert "archive's own source" in restores.plan(dict(spec, mode="beside"))["obstacles"][0]["what"]
 
 
 def test_long_names(site, spec):
@@ -162,11 +163,11 @@ def test_long_names(site, spec):
     for name in long:
         for _ in range(2):
             wanted = dict(spec, database=name)
-            restore_run.put_in_place(wanted, restore_run.fill(wanted)["id"])
+            restores.swap_in(wanted, restores.fill(wanted)["id"])
     for name in long:
-        kept = restore_run.make_plan(dict(spec, database=name))["kept"]
+        kept = restores.plan(dict(spec, database=name))["kept"]
         assert len(kept) == 1 and len(kept[0]["name"].encode("utf-8")) <= 63
-        assert swap.back(site.server, name, "20990101T000000Z")["restored"] == kept[0]["name"]
+        assert restores.roll_back_unrecorded(site.server, name, "20990101T000000Z")["restored"] == kept[0]["name"]
 
 
 def test_a_difference_stops_the_swap(site, spec, monkeypatch):
@@ -180,7 +181,7 @@ def test_a_difference_stops_the_swap(site, spec, monkeypatch):
     monkeypatch.setattr(restore_run.verification, "against_manifest", tampered)
     before = databases(site)
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(spec)
+        restores.fill(spec)
     assert told.value.exit_code == Damaged.exit_code and "offers" in told.value.why
     assert databases(site) == before
 
@@ -190,30 +191,30 @@ def test_a_damaged_archive_is_refused(site, spec, backup):
         data = path.read_bytes()
         path.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
         with pytest.raises(SauvegardeError) as told:
-            restore_run.fill(spec)
+            restores.fill(spec)
         assert told.value.exit_code == Damaged.exit_code
         path.write_bytes(data)
     manifest = backup / "manifest.json"
     text = manifest.read_text("utf-8")
     manifest.write_text(text.replace('"rows"', '"rows "', 1), "utf-8")
-    assert restore_run.make_plan(spec)["obstacles"]
+    assert restores.plan(spec)["obstacles"]
     manifest.write_text(text, "utf-8")
-    assert restore_run.make_plan(spec)["obstacles"] == []
+    assert restores.plan(spec)["obstacles"] == []
     assert databases(site) == [LIVE, "postgres"]
 
 
 DRIVER = """
 import json, os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from sauvegarde.restore import run, state, swap
+from sauvegarde.restore import restore_run, restore_state
 wanted, stop = json.loads(sys.argv[2]), sys.argv[3]
-original = state.State.update
+original = restore_state.State.update
 def update(self, **values):
     original(self, **values)
     if values.get("step") == stop:
         os.kill(os.getpid(), signal.SIGKILL)
-state.State.update = update
-run.fill(wanted)
+restore_state.State.update = update
+restore_run.fill(wanted)
 """
 STEPS = ["clean", "read", "plan", "roles", "create", "extensions", "pre-data", "data", "post-data", "analyze", "prove"]
 STEPS.append("properties")
@@ -229,12 +230,12 @@ def test_killed_at_any_step(site, spec, step):
     assert count(site) == 3000
     left = restore_state.runs(spec["directory"], LIVE)
     assert [each["status"] for each in left] == [restore_state.KILLED]
-    done = restore_run.fill(spec)
+    done = restores.fill(spec)
     assert [name for name in databases(site) if "restore" in name] == [done["side"]]
     if step not in ("clean", "read", "plan", "roles", "create"):
         assert done["cleaned"] == [left[0]["side"]]
     assert not list(Path(spec["directory"]).glob("*/work"))
-    restore_run.put_in_place(spec, done["id"])
+    restores.swap_in(spec, done["id"])
     assert count(site) == 3000
 
 
@@ -252,37 +253,37 @@ def test_killed_while_a_child_writes(site, spec, repository):
     child.wait()
     assert count(site) == 3000
     conftest.wait_until(lambda: restore_state.runs(spec["directory"], LIVE)[0]["status"] == restore_state.KILLED)
-    done = restore_run.fill(spec)
+    done = restores.fill(spec)
     assert done["status"] == "ready" and len(done["cleaned"]) == 1
 
 
 def test_a_proven_run_waits_for_its_swap(site, spec):
     """Its controller died before the swap: the next one finds it, and another restore does not throw it away, nor the
     copy that it was made from."""
-    assert restore_run.ready(spec) is None
+    assert restores.waiting(spec) is None
     copies = restore_state.folder(spec["directory"]) / fetch.PLACE
     for name in ("needed", "forgotten"):
         shutil.copytree(spec["path"], str(copies / name))
         os.utime(str(copies / name), (0, 0))
-    done = restore_run.fill(dict(spec, path=str(copies / "needed")))
-    assert restore_run.ready(spec)["id"] == done["id"]
+    done = restores.fill(dict(spec, path=str(copies / "needed")))
+    assert restores.waiting(spec)["id"] == done["id"]
     beside = dict(spec, database="beside", mode="beside")
-    restore_run.put_in_place(beside, restore_run.fill(beside)["id"])
+    restores.swap_in(beside, restores.fill(beside)["id"])
     assert [each.name for each in copies.iterdir()] == ["needed"]
-    restore_run.put_in_place(spec, done["id"])
+    restores.swap_in(spec, done["id"])
     assert list(copies.iterdir()) == []
-    assert restore_run.ready(spec) is None
+    assert restores.waiting(spec) is None
     with pytest.raises(SauvegardeError):
-        restore_run.put_in_place(spec, done["id"])
+        restores.swap_in(spec, done["id"])
 
 
 def test_two_at_once(site, spec, monkeypatch):
     monkeypatch.setattr(restore_state, "_PATIENCE", 1)
     folder = restore_state.folder(spec["directory"])
     with restore_state.hold(folder, LIVE), pytest.raises(SauvegardeError) as told:
-        restore_run.fill(spec)
+        restores.fill(spec)
     assert told.value.exit_code == Locked.exit_code
-    assert restore_run.fill(spec)["status"] == "ready"
+    assert restores.fill(spec)["status"] == "ready"
 
 
 def test_the_server_restarts_in_the_middle(site, spec, monkeypatch):
@@ -295,10 +296,10 @@ def test_the_server_restarts_in_the_middle(site, spec, monkeypatch):
 
     monkeypatch.setattr(restore_run.dump_load.Target, "ready_for_data", restart)
     with pytest.raises((SauvegardeError, psycopg2.Error)):
-        restore_run.fill(spec)
+        restores.fill(spec)
     monkeypatch.undo()
     assert count(site) == 3000
-    restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
+    restores.swap_in(spec, restores.fill(spec)["id"])
     assert count(site) == 3000
     assert not [name for name in databases(site) if "__restore_" in name]
 
@@ -333,15 +334,15 @@ class Writer(threading.Thread):
 
 
 def test_a_writing_client_sees_a_short_gap_and_never_half_a_database(site, spec):
-    done = restore_run.fill(spec)
+    done = restores.fill(spec)
     idle = [site.connect(LIVE) for _ in range(5)]
     writer = Writer(site)
     writer.start()
     try:
         time.sleep(1)
-        swapped = restore_run.put_in_place(spec, done["id"])
+        swapped = restores.swap_in(spec, done["id"])
         time.sleep(1)
-        back = swap.back(site.server, LIVE, "20990101T000000Z")
+        back = restores.roll_back_unrecorded(site.server, LIVE, "20990101T000000Z")
         time.sleep(1)
     finally:
         writer.stop.set()
@@ -360,14 +361,15 @@ def test_a_writing_client_sees_a_short_gap_and_never_half_a_database(site, spec)
 SWAPPER = """
 import json, os, signal, sys, threading
 sys.path.insert(0, sys.argv[1])
-from sauvegarde.postgres import postgres_server as postgres
-from sauvegarde.restore import restore_run as run, restore_state as state
+from sauvegarde.postgres import postgres_server
+from sauvegarde.restore import restore_state, restore_swap
+from sauvegarde.targets.target_choice import choose_target
 wanted, identifier, where, how = json.loads(sys.argv[2])
 renames = []
 def end():
     os.kill(os.getpid(), how)
     threading.Event().wait()  # another thread may have to take the signal first
-execute, change = postgres.execute, state.change
+execute, change = postgres_server.execute, restore_state.change
 def counting(connection, statement, parameters=None):
     if "RENAME" in str(statement):
         renames.append(1)
@@ -375,11 +377,11 @@ def counting(connection, statement, parameters=None):
             end()
     execute(connection, statement, parameters)
 def saying(directory, identifier, **values):
-    if where == "state" and values.get("status") == state.SWAPPED:
+    if where == "state" and values.get("status") == restore_state.SWAPPED:
         end()
     change(directory, identifier, **values)
-postgres.execute, state.change = counting, saying
-run.put_in_place(run.settled(wanted), identifier)
+postgres_server.execute, restore_state.change = counting, saying
+restore_swap.swap_in(choose_target(wanted["database"], wanted["connection"], wanted["directory"]), identifier)
 """
 
 
@@ -398,7 +400,7 @@ def swapping(spec, identifier, where, how):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_killed_or_frozen_between_the_renames(site, spec, how):
     """Where the process is frozen, the server itself ends the fence."""
-    done = restore_run.fill(spec)
+    done = restores.fill(spec)
     with swapping(spec, done["id"], "renames", int(how)) as child:
         if how == signal.SIGKILL:
             assert child.wait() == -signal.SIGKILL
@@ -415,49 +417,49 @@ def test_killed_or_frozen_between_the_renames(site, spec, how):
         assert counted.stdout == b"3000\n"
         assert time.monotonic() - started < 20  # swap.FENCE, on a busy machine
     assert databases(site) == sorted([LIVE, "postgres", done["side"]])
-    restore_run.put_in_place(spec, done["id"])
+    restores.swap_in(spec, done["id"])
     assert count(site) == 3000
 
 
 def test_the_way_back_leads_to_what_was_put_aside_last(site, spec, repository):
     """Whenever its restore had begun; and the runs say which of them is live."""
-    first = restore_run.fill(spec)
+    first = restores.fill(spec)
     site.execute("DELETE FROM offers WHERE id > 10", LIVE)
-    second = restore_run.fill(dict(spec, path=str(back_up(site, repository))))
+    second = restores.fill(dict(spec, path=str(back_up(site, repository))))
     site.execute("DELETE FROM offers WHERE id > 5", LIVE)
-    restore_run.put_in_place(spec, second["id"])
+    restores.swap_in(spec, second["id"])
     assert count(site) == 10
-    restore_run.put_in_place(spec, first["id"])
+    restores.swap_in(spec, first["id"])
     assert count(site) == 3000 and restore_state.swapped(spec["directory"], LIVE)["id"] == first["id"]
     for rows, live in ((10, second), (3000, first), (10, second)):
-        restore_run.put_back(spec)
+        restores.roll_back(spec)
         assert count(site) == rows and restore_state.swapped(spec["directory"], LIVE)["id"] == live["id"]
-    oldest = min(each["name"] for each in restore_run.list_kept(spec))
-    assert restore_run.put_back(spec, oldest)["restored"] == oldest and count(site) == 5
+    oldest = min(each["name"] for each in restores.kept(spec))
+    assert restores.roll_back(spec, oldest)["restored"] == oldest and count(site) == 5
     assert restore_state.swapped(spec["directory"], LIVE) == {}
 
 
 def test_killed_before_it_could_say_that_it_has_swapped(site, spec):
     site.execute("DELETE FROM offers WHERE id > 10", LIVE)
-    first = restore_run.fill(spec)
+    first = restores.fill(spec)
     with swapping(spec, first["id"], "state", int(signal.SIGKILL)) as child:
         assert child.wait() == -signal.SIGKILL
-    assert count(site) == 3000 and restore_run.ready(spec) is None
+    assert count(site) == 3000 and restores.waiting(spec) is None
     assert restore_state.swapped(spec["directory"], LIVE)["id"] == first["id"]
-    kept = restore_run.list_kept(spec)[0]["name"]
+    kept = restores.kept(spec)[0]["name"]
     written = {each: each.read_bytes() for each in Path(spec["directory"]).rglob("*") if each.is_file()}
-    assert restore_run.put_back(spec, check=True) == {"restored": kept}
+    assert restores.target(spec).choose_previous() == kept
     with pytest.raises(SauvegardeError) as told:
-        restore_run.put_in_place(spec, first["id"], check=True)
+        restores.proven(spec, first["id"])
     assert "Its state is swapped" in told.value.why
     assert {each: each.read_bytes() for each in Path(spec["directory"]).rglob("*") if each.is_file()} == written
     site.execute("INSERT INTO offers (title) VALUES ('since')", LIVE)
-    restore_run.put_in_place(spec, restore_run.fill(spec)["id"])
+    restores.swap_in(spec, restores.fill(spec)["id"])
     assert count(site) == 3000
-    oldest = restore_run.list_kept(spec)[-1]["name"]
-    restore_run.put_back(spec)
+    oldest = restores.kept(spec)[-1]["name"]
+    restores.roll_back(spec)
     assert count(site) == 3001 and restore_state.swapped(spec["directory"], LIVE)["id"] == first["id"]
-    restore_run.put_back(spec, oldest)
+    restores.roll_back(spec, oldest)
     assert count(site) == 10 and restore_state.swapped(spec["directory"], LIVE) == {}
 
 
@@ -484,7 +486,7 @@ def test_archive_must_be_whole_before_it_counts(site, spec, backup):
     archive_reader.verify(backup)
     sorted((backup / "dump").iterdir())[0].unlink()
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(spec)
+        restores.fill(spec)
     assert told.value.exit_code == Damaged.exit_code
 
 
@@ -498,9 +500,9 @@ def small(cluster):
 def test_a_disk_that_fills_up_while_unpacking(site, spec, repository, small):
     site.execute("CREATE TABLE big AS SELECT i, repeat(md5(i::text), 100) AS t FROM generate_series(1, 20000) i", LIVE)
     spec = dict(spec, path=str(back_up(site, repository)), directory=str(small / "restores"))
-    assert "too little space" in restore_run.make_plan(spec)["obstacles"][0]["what"]
+    assert "too little space" in restores.plan(spec)["obstacles"][0]["what"]
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(spec)
+        restores.fill(spec)
     assert "space" in str(told.value).lower()
     assert not list(small.glob("**/archive")) and disk_space.free_bytes(small) > 20 * 2**20, "the space is given back"
     assert databases(site) == [LIVE, "postgres"]
@@ -522,10 +524,10 @@ def test_a_disk_that_fills_up_while_restoring(site, spec, repository, small, mon
 
     monkeypatch.setattr(restore_run.side_database, "create", there)
     with pytest.raises(SauvegardeError) as told:
-        restore_run.fill(spec)
+        restores.fill(spec)
     assert "No space left on device" in str(told.value)
     assert databases(site) == [LIVE, "postgres"]
     assert count(site) == 3000
     site.execute("DROP TABLESPACE small")
     monkeypatch.undo()
-    assert restore_run.fill(spec)["status"] == "ready"
+    assert restores.fill(spec)["status"] == "ready"

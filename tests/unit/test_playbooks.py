@@ -10,7 +10,7 @@ import time
 
 import pytest
 import yaml
-from sauvegarde.targets import sqlite_target
+from sauvegarde.targets.sqlite_target import SqliteTarget
 
 from sauvegarde_cli.playbooks import play
 from sauvegarde_cli.system import ROOT, CommandFailed
@@ -101,7 +101,7 @@ def test_a_module_that_takes_long_is_not_silent(tmp_path, played):
 def test_a_swap_that_waits_for_others_is_not_silent(tmp_path, played):
     """Fault 35: somebody holds the live file until a line was told."""
     live = tmp_path / "db"
-    kept = sqlite_target.before(str(live), "20261124T030000Z")
+    kept = SqliteTarget(str(live)).previous_name("20261124T030000Z")
     for path in (live, kept):
         with contextlib.closing(sqlite3.connect(str(path))) as connection:
             connection.execute("CREATE TABLE t (x)")

@@ -1,4 +1,4 @@
-"""A side file put in a live SQLite file's place, and back."""
+"""Swap a side file in for a live SQLite file, and roll back."""
 
 import contextlib
 import os
@@ -9,22 +9,23 @@ from pathlib import Path
 
 import pytest
 from sauvegarde.errors import Locked, SauvegardeError
-from sauvegarde.migrate import file_target
-from sauvegarde.restore import restore_run, restore_state
-from sauvegarde.targets import sqlite_target
+from sauvegarde.migrate import target_run
+from sauvegarde.restore import previous_databases, restore_state, restore_swap
+from sauvegarde.targets.sqlite_target import SqliteTarget
+from sauvegarde.targets.target_choice import choose_target, label_of
 
 ID, LATER = "20261124T030000Z", "20261124T040000Z"
 
 
 def make(path, text, mode="DELETE"):
-    with contextlib.closing(sqlite3.connect(str(path), isolation_level=None)) as connection:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA journal_mode = {mode}")
         connection.execute("CREATE TABLE t (x)")
         connection.execute("INSERT INTO t VALUES (?)", (text,))
 
 
-def said(path):
-    with contextlib.closing(sqlite3.connect(str(path))) as connection:
+def content(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
         return connection.execute("SELECT x FROM t").fetchone()[0]
 
 
@@ -32,139 +33,154 @@ def said(path):
 def live(tmp_path):
     path = tmp_path / "site's é.sqlite3"
     make(path, "old")
-    make(sqlite_target.side(str(path), ID), "new")
+    make(SqliteTarget(str(path)).side_name(ID), "new")
     return str(path)
 
 
-def test_the_names_stay_beside_the_file():
-    side = sqlite_target.side("/srv/a very/long/path/" + "x" * 80, ID)
+@pytest.fixture
+def target(live):
+    return SqliteTarget(live)
+
+
+def test_side_and_previous_files_are_named_beside_the_live_one():
+    side = SqliteTarget("/srv/a very/long/path/" + "x" * 80).side_name(ID)
     assert side.startswith("/srv/a very/long/path/x") and side.endswith("__restore_" + ID)
     assert len(Path(side).name) <= 63
-    assert sqlite_target.label("/srv/db.sqlite3") == "db.sqlite3" and sqlite_target.label("el/paso") == "el/paso"
+    assert SqliteTarget("/srv/db.sqlite3").label == label_of("/srv/db.sqlite3") == "db.sqlite3"
+    assert label_of("el/paso") == "el/paso"
 
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
-def test_in_place_and_back(tmp_path, mode):
-    live = str(tmp_path / "db")
-    make(live, "old", mode)
-    make(sqlite_target.side(live, ID), "new", mode)
-    result = sqlite_target.into_place(live, sqlite_target.side(live, ID), ID)
-    assert said(live) == "new" and result["kept"] == sqlite_target.before(live, ID) and said(result["kept"]) == "old"
-    assert [each["id"] for each in sqlite_target.kept(live)] == [ID]
-    assert sqlite_target.back(live, LATER)["restored"] == sqlite_target.before(live, ID)
-    assert said(live) == "old" and said(sqlite_target.before(live, LATER)) == "new"
-    assert sqlite_target.leftovers(live) == []
+def test_swap_and_rollback(tmp_path, mode):
+    live = SqliteTarget(str(tmp_path / "db"))
+    make(live.path, "old", mode)
+    make(live.side_name(ID), "new", mode)
+    result = live.swap_in(live.side_name(ID), ID)
+    assert content(live.path) == "new" and result.kept == live.previous_name(ID) and content(result.kept) == "old"
+    assert [database.id for database in live.kept()] == [ID]
+    assert live.roll_back(LATER).restored == live.previous_name(ID)
+    assert content(live.path) == "old" and content(live.previous_name(LATER)) == "new"
+    assert live.side_databases() == []
 
 
-def test_what_was_written_into_the_log_of_a_killed_writer_is_kept(tmp_path):
-    """A WAL that nobody folded into its file goes with the old file, never with the new one."""
-    live = str(tmp_path / "db")
-    make(live, "old", "WAL")
-    make(sqlite_target.side(live, ID), "new", "WAL")
+def test_the_log_of_a_killed_writer_goes_with_the_previous_file(tmp_path):
+    """A WAL that nobody merged into its file goes with the previous file, never with the new one."""
+    live = SqliteTarget(str(tmp_path / "db"))
+    make(live.path, "old", "WAL")
+    make(live.side_name(ID), "new", "WAL")
     code = (
         "import os, sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
         "c.execute(\"UPDATE t SET x = 'latest'\")\nos._exit(9)"
     )
-    subprocess.run([sys.executable, "-c", code, live], check=False)
-    assert Path(live + "-wal").stat().st_size > 0
-    result = sqlite_target.into_place(live, sqlite_target.side(live, ID), ID)
-    assert said(live) == "new" and said(result["kept"]) == "latest"
+    subprocess.run([sys.executable, "-c", code, live.database], check=False)
+    assert Path(live.database + "-wal").stat().st_size > 0
+    result = live.swap_in(live.side_name(ID), ID)
+    assert content(live.path) == "new" and content(result.kept) == "latest"
 
 
-def test_a_writer_at_work_keeps_the_live_file(live):
+def test_a_writer_in_a_transaction_prevents_the_swap(live, target):
     with contextlib.closing(sqlite3.connect(live, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        with pytest.raises(SauvegardeError) as caught:
-            sqlite_target.into_place(live, sqlite_target.side(live, ID), ID, fence=0.2)
-        assert caught.value.exit_code == Locked.exit_code and "as it was" in caught.value.what
+        with pytest.raises(Locked) as caught:
+            target.swap_in(target.side_name(ID), ID, fence=0.2)
+        assert "as it was" in caught.value.what
         writer.execute("COMMIT")
-    assert said(live) == "old" and sqlite_target.kept(live) == [] and said(sqlite_target.side(live, ID)) == "new"
+    assert content(live) == "old" and target.kept() == [] and content(target.side_name(ID)) == "new"
 
 
-def test_who_still_has_the_old_file_open_cannot_write_into_the_void(live):
+def test_a_process_that_has_the_previous_file_open_cannot_write_to_it(live, target):
     with contextlib.closing(sqlite3.connect(live, isolation_level=None)) as connection:
         assert connection.execute("SELECT x FROM t").fetchone() == ("old",)
-        sqlite_target.into_place(live, sqlite_target.side(live, ID), ID)
+        target.swap_in(target.side_name(ID), ID)
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             connection.execute("UPDATE t SET x = 'lost'")
-    assert said(live) == "new" and said(sqlite_target.before(live, ID)) == "old"
+    assert content(live) == "new" and content(target.previous_name(ID)) == "old"
 
 
-def test_killed_between_the_two_names_it_is_done_again(live):
-    os.link(live, sqlite_target.before(live, ID))
-    assert sqlite_target.kept(live) == []  # a second name of the live file is nothing to go back to
-    sqlite_target.into_place(live, sqlite_target.side(live, ID), LATER)
-    assert said(live) == "new"
-    assert [each["id"] for each in sqlite_target.kept(live)] == [LATER] and said(
-        sqlite_target.before(live, LATER)
-    ) == "old"
+def test_a_swap_killed_between_link_and_rename_is_repeated(live, target):
+    os.link(live, target.previous_name(ID))
+    assert target.kept() == []  # a second name of the live file is not a previous database
+    target.swap_in(target.side_name(ID), LATER)
+    assert content(live) == "new"
+    assert [database.id for database in target.kept()] == [LATER]
+    assert content(target.previous_name(LATER)) == "old"
 
 
-def test_the_first_one_replaces_nothing(tmp_path):
-    live = str(tmp_path / "db")
-    make(sqlite_target.side(live, ID), "new")
-    assert sqlite_target.into_place(live, sqlite_target.side(live, ID), ID)["kept"] is None
-    assert said(live) == "new"
+def test_the_first_swap_has_no_previous_database(tmp_path):
+    live = SqliteTarget(str(tmp_path / "db"))
+    assert live.identity() == ""
+    make(live.side_name(ID), "new")
+    assert live.swap_in(live.side_name(ID), ID).kept is None
+    assert content(live.path) == "new" and live.identity()
     with pytest.raises(SauvegardeError, match="nothing to go back to"):
-        sqlite_target.chosen(live)
+        live.choose_previous()
 
 
-def test_the_restores_doors_take_a_file(live):
-    """As the playbooks of a rollback and a clean-up call them, by its keeper."""
-    sqlite_target.into_place(live, sqlite_target.side(live, ID), ID)
-    spec = {"database": live, "connection": {}, "directory": "/nonexistent"}
-    assert restore_run.put_back(spec, check=True) == {"restored": sqlite_target.before(live, ID)}
-    assert not Path(sqlite_target.directory(live)).exists(), "a check writes nothing"
-    restore_run.put_back(spec)
-    assert said(live) == "old"
-    kept = restore_run.list_kept(spec)[0]["name"]
+def test_the_identity_follows_the_file_through_a_swap_and_back(target):
+    before = target.identity()
+    target.swap_in(target.side_name(ID), ID)
+    assert target.identity() not in ("", before)
+    target.roll_back(LATER)
+    assert target.identity() == before
+
+
+def test_rollback_and_cleanup_of_a_file(live):
+    """As the playbooks call them, by its owner."""
+    target = choose_target(live, {}, "/nonexistent")
+    target.swap_in(target.side_name(ID), ID)
+    assert target.choose_previous() == target.previous_name(ID)
+    assert not target.runs_directory.exists(), "a check writes nothing"
+    restore_swap.roll_back(target)
+    assert content(live) == "old"
+    kept = target.kept()[0].name
     with pytest.raises(SauvegardeError, match="not a file kept"):
-        restore_run.remove_kept(spec, live)
-    assert restore_run.remove_kept(spec, kept) and not Path(kept).exists() and said(live) == "old"
+        previous_databases.remove(target, live)
+    assert previous_databases.remove(target, kept) and not Path(kept).exists() and content(live) == "old"
 
 
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from sauvegarde.restore import run, state
-change = state.change
+from sauvegarde.restore import restore_state, restore_swap
+from sauvegarde.targets.sqlite_target import SqliteTarget
+change = restore_state.change
 def dying(directory, identifier, **values):
-    if values.get("status") == state.SWAPPED:
+    if values.get("status") == restore_state.SWAPPED:
         os.kill(os.getpid(), signal.SIGKILL)
     change(directory, identifier, **values)
-state.change = dying
-run.put_in_place({"database": sys.argv[2], "connection": {}, "directory": ""}, sys.argv[3])
+restore_state.change = dying
+restore_swap.swap_in(SqliteTarget(sys.argv[2]), sys.argv[3])
 """
 
 
-def test_killed_before_it_could_say_so_a_masked_migration_is_still_known(tmp_path):
-    live = str(tmp_path / "db")
+def test_a_masked_migration_is_known_as_one_even_if_its_swap_was_killed(tmp_path):
+    target = SqliteTarget(str(tmp_path / "db"))
+    live = target.path
     make(live, "old")
-    spec = {"database": live, "connection": {}, "path": "/carried", "mark": None}
 
     def proven(masked):
-        found = file_target.reserve(spec)
-        make(found["side"], "new")
-        file_target.end(spec, found["id"], restore_state.READY, masked)
-        return found["id"]
+        reservation = target_run.reserve(target, "/carried", None)
+        make(reservation["side"], "new")
+        target_run.record_end(target, reservation["id"], restore_state.READY, masked)
+        return reservation["id"]
 
     masked = proven(True)
-    engine = str(Path(restore_run.__file__).parents[2])
-    assert subprocess.run([sys.executable, "-c", KILLED, engine, live, masked], check=False).returncode == -9
-    assert said(live) == "new" and file_target.is_masked(spec)
-    folder = Path(sqlite_target.directory(live))
-    written = {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
-    assert restore_run.put_back(spec, check=True)["restored"]
+    engine = str(Path(restore_swap.__file__).parents[2])
+    command = [sys.executable, "-c", KILLED, engine, str(live), masked]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert content(live) == "new" and target_run.is_masked(target)
+    written = {path: path.read_bytes() for path in target.runs_directory.rglob("*") if path.is_file()}
+    assert target.choose_previous()
     with pytest.raises(SauvegardeError, match="Its state is swapped"):
-        restore_run.put_in_place(spec, masked, check=True)
-    assert {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()} == written
+        restore_swap.proven_run(target, masked)
+    assert {path: path.read_bytes() for path in target.runs_directory.rglob("*") if path.is_file()} == written
     unmasked = proven(False)
-    assert file_target.is_masked(spec)
-    restore_run.put_in_place(spec, unmasked)
-    assert not file_target.is_masked(spec)
-    restore_run.put_back(spec)
-    assert file_target.is_masked(spec)
-    restore_run.put_back(spec)
-    assert not file_target.is_masked(spec)
-    restore_run.put_back(spec, min(each["name"] for each in restore_run.list_kept(spec)))
-    assert said(live) == "old" and not file_target.is_masked(spec)
+    assert target_run.is_masked(target)
+    restore_swap.swap_in(target, unmasked)
+    assert not target_run.is_masked(target)
+    restore_swap.roll_back(target)
+    assert target_run.is_masked(target)
+    restore_swap.roll_back(target)
+    assert not target_run.is_masked(target)
+    restore_swap.roll_back(target, min(database.name for database in target.kept()))
+    assert content(live) == "old" and not target_run.is_masked(target)

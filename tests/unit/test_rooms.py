@@ -34,7 +34,6 @@ FLOORS = (
 OPEN_IMPORTS = {
     ("system.git", "django.site"),
     ("system.installation", "report.job_state"),
-    ("targets.sqlite_target", "backup.kinds.sqlite"),
 }
 OPEN_CYCLES = {
     (

@@ -1,15 +1,23 @@
 """What a migration would do and everything that would stop it, each obstacle with its fix. Changes nothing."""
 
+from __future__ import annotations
+
 import socket
+from dataclasses import asdict
+from pathlib import Path
 
 from ..django import data_dump, data_load, site
 from ..django.worker.lossy_values import SQLITE_DIGITS
 from ..errors import SauvegardeError
+from ..postgres.postgres_server import Server
 from ..report import render
 from ..restore import restore_plan
 from ..system.run_as import acting_as
-from ..targets import sqlite_target
-from . import file_target, server_target
+from ..targets.postgresql_target import PostgresqlTarget, SiteAccess
+from ..targets.sqlite_target import SqliteTarget
+from ..targets.target import Survey, Target
+from ..targets.target_choice import label_of
+from . import target_run
 
 
 def survey(where, labels=(), exclude=(), hidden=False, include=()):
@@ -30,19 +38,14 @@ def _is_named(label, names):
     return label in names or label.split(".")[0] in names
 
 
-def place(found, user, spec):
-    """(module, its spec, OS user) of the database that a survey found: `server` or `file`. `user`: the site's own."""
-    named = {"database": found["name"], "path": spec["path"], "mark": spec["mark"]}
+def target_of(found, user, spec) -> tuple[Target, str]:
+    """Return the target that a site's survey found, and the OS user that owns its database. user: the site's own."""
     if found["vendor"] == "sqlite":
-        return file_target, named, spec["keeper"] or user
-    named.update(
-        connection=spec["connection"],
-        directory=spec["server_directory"],
-        engine=found["engine"],
-        role=found["user"] or user,
-        schemas=found.get("schemas", []),
-    )
-    return server_target, named, spec["keeper"] or "postgres"
+        return SqliteTarget(found["name"]), spec["keeper"] or user
+    access = SiteAccess(found["engine"], found["user"] or user, tuple(found.get("schemas", ())))
+    server = Server.from_values(spec["connection"])
+    target = PostgresqlTarget(found["name"], server, Path(spec["server_directory"]), access)
+    return target, spec["keeper"] or "postgres"
 
 
 def make(where, spec, source):
@@ -63,27 +66,29 @@ def make(where, spec, source):
     if found["vendor"] not in ("sqlite", "postgresql"):
         stop("The target's database is {}.".format(found["vendor"]), "", "Migrate into PostgreSQL or SQLite.")
         return {"obstacles": obstacles, "warnings": warnings}
-    module, named, keeper = place(found, where.user, spec)
-    seen = acting_as(keeper, module.look, named, found["tables"])
-    for sentence in seen["obstacles"]:
+    target, owner = target_of(found, where.user, spec)
+    seen = Survey.from_dict(acting_as(owner, target_run.survey, target, found["tables"]))
+    for sentence in seen.obstacles:
         stop(f"{found['name']} cannot be replaced.", sentence, "Then run it again.")
-    if _elsewhere(found, seen["system"]):
-        stop(*_elsewhere(found, seen["system"]))
-    if seen.get("standby"):
+    if _elsewhere(found, seen.system):
+        stop(*_elsewhere(found, seen.system))
+    if seen.standby:
         stop("The target's server is a standby.", "It takes no changes of its own.", "Migrate into its primary.")
-    if found["engine"].endswith("postgis") and not seen["postgis"]:
+    if found["engine"].endswith("postgis") and not seen.postgis:
         stop("PostGIS is not available on the target.", "", "Install its package (the postgresql role does).")
-    live = seen["live"]
+    live = seen.live
     if live:
-        if live["sessions"]:
+        if live.sessions:
             warn(
-                f"{len(live['sessions'])} session(s) on {found['name']}.",
-                "The swap ends them." if module is server_target else "Each sees the old file until it opens it anew.",
+                f"{len(live.sessions)} session(s) on {found['name']}.",
+                "The swap ends them."
+                if found["vendor"] == "postgresql"
+                else "Each sees the old file until it opens it anew.",
             )
-        if live["others"]:
+        if live.others:
             warn(
                 "The site's migrations do not make all that is in the live database; this will be missing: "
-                + ", ".join(live["others"])
+                + ", ".join(live.others)
                 + "."
             )
     for sentence in _choice(found, source, spec):
@@ -125,15 +130,15 @@ def make(where, spec, source):
         "source": {key: source.get(key, "") for key in ("host", "vendor", "django", "masked", "archive")},
         "target": {
             "host": socket.gethostname(),
-            "version": seen["version"],
+            "version": seen.version,
             "django": found["django"],
             "vendor": found["vendor"],
         },
         "database": found["name"],
-        "label": sqlite_target.label(found["name"]),
+        "label": label_of(found["name"]),
         "labels": list(spec["labels"]),
-        "live": live,
-        "kept": seen["kept"],
+        "live": asdict(live) if live else None,
+        "kept": [each.as_dict() for each in seen.kept],
         "models": len(found["selected"]),
         "obstacles": obstacles,
         "warnings": warnings,

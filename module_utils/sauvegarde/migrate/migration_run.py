@@ -1,11 +1,12 @@
 """One migration on its target, from an archive that was carried here to a proven side database: what the doors call.
 
 As with a restore, a run ends at its safe point: the side database is proven and the live one was not touched. The swap
-is the restore's own (`restore.run.put_in_place`), and so is the way back.
+is the restore's own (`restore.restore_swap`), and so is the way back.
 """
 
 import contextlib
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from ..archive import archive_reader, compression, ids
@@ -18,9 +19,9 @@ from ..django import (
     site,
 )
 from ..errors import Locked, SauvegardeError
-from ..restore import detached_restore, restore_state
+from ..restore import detached_restore, restore_run, restore_state
 from ..system.run_as import acting_as
-from . import difference_examples, migration_plan
+from . import difference_examples, migration_plan, target_run
 
 DEFAULTS = {
     "site": {},
@@ -124,24 +125,28 @@ def _fill(spec, where, found, run):
     begun = time.monotonic()
     run.update(step="read")
     manifest = kinds.verify(spec["path"])
-    module, named, keeper = migration_plan.place(found, where.user, spec)
+    target, keeper = migration_plan.target_of(found, where.user, spec)
 
     def keep(function, *arguments):
         """As the database's keeper."""
-        return acting_as(keeper, function, named, *arguments)
+        return acting_as(keeper, function, *arguments)
 
-    system = keep(module.system)
+    system = keep(target.system_identifier)
     migration_plan.check_server(found, system)
-    with restore_state.hold(keep(module.lock_in), found["name"]):
+    with restore_state.hold(keep(target_run.lock_folder, target), found["name"]):
         run.update(step="safety archive")
-        safety = keep(module.safety)
+        safety = keep(target_run.archive_live, target)
         run.update(safety=safety, keeper=keeper, step="create")
-        reserved = keep(module.copy, safety) if spec["labels"] else keep(module.reserve)
+        archive = (spec["path"], spec["mark"])
+        if spec["labels"]:
+            reserved = keep(target_run.copy_live, target, *archive, lambda: _restore_copy(target, safety))
+        else:
+            reserved = keep(target_run.reserve, target, *archive)
         name = reserved["side"]
         run.update(side=name, side_id=reserved["id"])
         try:
             if not spec["labels"]:
-                keep(module.create, name)
+                keep(target.create_side, name)
             beside = where._replace(name=name, system=system)
             run.update(step="schema")
             choice = {"labels": spec["labels"], "exclude": [*data_dump.EXCLUDE, *spec["exclude"]]}
@@ -157,18 +162,18 @@ def _fill(spec, where, found, run):
             run.update(step="check", tables=None)
             if others is not None:
                 _same(others, _others(beside, found))
-            _whole(keep(module.check, name, found["tables"], _rows(found, manifest, proven)))
+            _whole(keep(target.differences, name, found["tables"], _rows(found, manifest, proven)))
             run.update(step="properties")
-            finished = keep(module.finish, name)
-            keep(module.end, reserved["id"], restore_state.READY, manifest["source"]["masked"])
+            finished = keep(target_run.finish, target, name)
+            keep(target_run.record_end, target, reserved["id"], restore_state.READY, manifest["source"]["masked"])
         except BaseException as error:
             try:
-                keep(module.drop, name)
+                keep(target.drop, name)
             except SauvegardeError as failed:
                 raise _with_leftover(error, name, failed) from error
             finally:
                 with contextlib.suppress(SauvegardeError):
-                    keep(module.end, reserved["id"], restore_state.FAILED)
+                    keep(target_run.record_end, target, reserved["id"], restore_state.FAILED)
             raise
     return {
         "proof": proven,
@@ -182,6 +187,12 @@ def _fill(spec, where, found, run):
         "bytes": finished["bytes"],
         "seconds": round(time.monotonic() - begun, 1),
     }
+
+
+def _restore_copy(target, archive):
+    """Restore the live database's archive into a side database, for the named models to be replaced in."""
+    spec = {"connection": asdict(target.server), "database": target.database, "directory": str(target.directory)}
+    return restore_run.fill(dict(spec, path=archive), held=True)
 
 
 def _with_leftover(error, name, failed):

@@ -23,7 +23,8 @@ from ..restore import restore_run, restore_state
 from ..system import lock
 from ..system.run_as import acting_as
 from ..targets import side_database
-from . import migration_plan, server_target
+from ..targets.postgresql_target import PostgresqlTarget
+from . import migration_plan, target_run
 
 JOB = "outgoing"
 PRODUCTION = "production"
@@ -93,9 +94,9 @@ def look(where, policy, key, labels, masked, about, exclude=(), include=()):
             obstacles.append(error)
     found["is_masked"] = bool(given and given["source"].get("masked"))
     if found["applied"] is not None and not found["is_masked"]:
-        module, named, keeper = migration_plan.place(found, where.user, about)
+        target, keeper = migration_plan.target_of(found, where.user, about)
         with contextlib.suppress(SauvegardeError):  # nobody keeps it here, so no migration came here either
-            found["is_masked"] = acting_as(keeper, module.is_masked, named)
+            found["is_masked"] = acting_as(keeper, target_run.is_masked, target)
     return dict(found, host=os.uname().nodename, masked=masked, obstacles=[each.as_dict() for each in obstacles])
 
 
@@ -144,10 +145,10 @@ def _of_archive(where, found, given, labels, about):
                     "Take a migrate_source whose site is on that engine, or an archive of the kind dumpdata.",
                 )
             ]
-        module, named, keeper = migration_plan.place(found, where.user, about)
+        target, keeper = migration_plan.target_of(found, where.user, about)
         return [
             SauvegardeError("The archive cannot be opened here.", sentence, "Mend that on the source.")
-            for sentence in (acting_as(keeper, module.opening, named) if module is server_target else ())
+            for sentence in acting_as(keeper, target.obstacles_to_open)
         ]
     obstacles = []
     held, options = given["source"]["many"], given["source"].get("options", {})
@@ -316,9 +317,16 @@ def _database(where, given, about):
         values["missing_roles"] = "create"
         restored = acting_as(keeper, _restored, values)
         try:
-            yield where._replace(name=restored["side"], system=acting_as(keeper, server_target.system, values)), None
+            system = acting_as(keeper, _target(values).system_identifier)
+            yield where._replace(name=restored["side"], system=system), None
         finally:
             acting_as(keeper, _forget, values, restored)
+
+
+def _target(values):
+    """The side database's target."""
+    server = postgres_server.Server.from_values(values["connection"])
+    return PostgresqlTarget(values["database"], server, Path(values["directory"]))
 
 
 def _restored(values):

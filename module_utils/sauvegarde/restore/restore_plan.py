@@ -5,6 +5,7 @@ import contextlib
 import re
 import socket
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import psycopg2
@@ -13,7 +14,8 @@ from psycopg2 import sql
 from ..errors import SauvegardeError
 from ..postgres import attachments, database_properties, disk_guard, postgres_server, server_versions
 from ..system import disk_space
-from ..targets import side_database, sqlite_target, swap
+from ..targets import side_database, swap
+from ..targets.target_choice import label_of
 from . import (
     dump_roles,
     load_role,
@@ -98,7 +100,7 @@ def _parts(version):
 def adjusted(wanted, options, live=None):
     """The properties that the restored database gets: what the caller says, else what the source knows of its own, else
     those of the database that is replaced (a swap would lose them), else the server's defaults."""
-    found = dict(side_database.UNSAID, role_settings={})
+    found = dict(side_database.DEFAULT_PROPERTIES, role_settings={})
     found.update(live or {})
     found.update(wanted["properties"])
     # Less marks a database whose DROP was cut short; no server takes it.
@@ -139,7 +141,7 @@ def make(server, database, source, wanted, options, contents=None):
         target.update(host=socket.gethostname(), address=server.address, database=database)
         _place(connection, server, stop)
         live = _live(connection, database)
-        kept = swap.kept(connection, database)
+        kept = [each.as_dict() for each in swap.kept(connection, database)]
         properties = adjusted(wanted, options, live and live.pop("properties"))
         given = options["given"]
         for name, role, statement in given.settings:
@@ -283,7 +285,7 @@ def _live(connection, database):
         return None
     return {
         "bytes": postgres_server.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (database,)),
-        "sessions": swap.sessions(connection, database),
+        "sessions": [asdict(session) for session in swap.sessions(connection, database)],
         "properties": database_properties.properties(connection, database),
     }
 
@@ -477,7 +479,7 @@ def check_confirmation(said, database, host, environment="", word="", targets=1,
     `targets`: how many the playbook was given at once; each must be named, so only one passes with one name. Of an
     SQLite file its name counts, without the folder. `variable`: what the playbook's own begin with.
     """
-    database = sqlite_target.label(database)
+    database = label_of(database)
     expected = f"{database}@{host}"
     named = [said.strip()] + [each.strip() for each in said.split(",")]  # the name itself may have a comma
     if expected not in named and any(each.startswith(f"{database}@") for each in named):

@@ -7,7 +7,6 @@ them. If a run is killed at any step, the next one reads its state and cleans up
 import contextlib
 import hashlib
 import shutil
-import socket
 import tempfile
 import time
 from pathlib import Path
@@ -29,23 +28,23 @@ from ..postgres import (
 )
 from ..report import render
 from ..system import process
-from ..targets import side_database, sqlite_target, swap
+from ..targets import side_database
+from ..targets.postgresql_target import PostgresqlTarget
 from . import (
     deferred_rows,
+    dump_extensions,
     dump_load,
     dump_roles,
-    fetch,
     pg_cron,
+    recovery,
     restore_plan,
     restore_state,
     verification,
 )
-from .dump import dump_file, entry_dependencies, loss_ledger, loss_names, split_files
+from .dump import dump_file, entry_dependencies, loss_ledger, loss_names
 from .dump.contents import scan
 from .dump.load_errors import server_message
 from .surviving_fingerprint import surviving_fingerprint
-
-CARRIED = "carried"  # in a run's directory, where playbooks put what they bring from elsewhere
 
 DEFAULTS = {
     "connection": {},
@@ -202,6 +201,12 @@ def confirm(database, said):
     restore_plan.check_confirmation(said["confirm"], database, *others)
 
 
+def _target(spec):
+    """The target of a restore, always on a server."""
+    server = postgres_server.Server.from_values(spec["connection"])
+    return PostgresqlTarget(spec["database"], server, Path(spec["directory"]))
+
+
 def _end_sessions(spec, name):
     """End all sessions in a side database, if the server answers."""
     with contextlib.suppress(SauvegardeError, psycopg2.Error), _maintenance(spec) as connection:
@@ -213,31 +218,6 @@ def _end_orphans(spec):
     for each in restore_state.runs(spec["directory"], spec["database"]):
         if each["status"] == restore_state.KILLED:
             _end_sessions(spec, each["side"])
-
-
-def clean(spec, own=""):
-    """Remove side databases and unpacked files that killed and failed runs of this database left. Needs the lock.
-
-    Proven side databases that wait for their swap are kept, and so is everything of the run `own`. Returns the names
-    of the databases that were dropped.
-    """
-    directory = Path(spec["directory"])
-    proven = set()
-    dropped = []
-    for each in restore_state.runs(directory, spec["database"]):
-        if each["status"] == restore_state.READY:
-            proven.add(each["side"])
-        elif each["id"] != own:
-            shutil.rmtree(str(directory / each["id"] / "work"), ignore_errors=True)
-            # We hold the lock, so a run whose state says that it is running was killed.
-            if each["status"] == restore_state.RUNNING:
-                restore_state.change(directory, each["id"], status=restore_state.KILLED)
-    with _maintenance(spec) as connection:
-        for each in swap.kept(connection, spec["database"]):
-            kept = each["name"] in proven and not side_database.is_half_dropped(connection, each["name"])
-            if each["kind"] == "restore" and not kept and side_database.drop(connection, each["name"]):
-                dropped.append(each["name"])
-    return sorted(dropped)
 
 
 def fill(spec, identifier=None, held=False):
@@ -269,7 +249,7 @@ def fill(spec, identifier=None, held=False):
             try:
                 # After the state exists: the caller waits for it, and dropping a large database takes time.
                 run.update(step="clean")
-                run.update(cleaned=clean(spec, own=identifier))
+                run.update(cleaned=recovery.clean(_target(spec), own=identifier))
                 with _maintenance(spec) as connection:
                     places = disk_guard.places(postgres_server.value(connection, "SHOW data_directory"))
                 with disk_guard.guarded(places, lambda: _end_sessions(spec, name)):
@@ -338,13 +318,12 @@ def _fill(spec, run, name):
             side_database.create(connection, name, properties)
         run.update(step="extensions")
         ledger = loss_ledger.Ledger(spec["accept_losses"], contents.texts, postponed)
-        wanted_extensions = side_database.extensions_of(contents, postgis)
-        by_extension = side_database.make_extensions(server, name, wanted_extensions, contents, ledger)
-        side_database.comment_extensions(server, name, contents, ledger)
+        by_extension = dump_extensions.make(server, name, contents, postgis, ledger)
+        dump_extensions.comment(server, name, contents, ledger)
         if by_extension and "settings" not in wanted["properties"]:
             # If the dump does not record settings, keep the one that postgis_topology made.
             properties["settings"] = dict({"search_path": by_extension}, **properties["settings"])
-        side_database.put_in_force(server, name, properties)
+        side_database.apply_settings(server, name, properties)
         path = properties["settings"].get("search_path", "")
         run.watch = lambda: _progress(server, name)
         target = dump_load.Target(server, name, contents, properties["owner"], path, run.update, because, ledger)
@@ -467,217 +446,3 @@ def ready(spec):
             if waits and not side_database.is_half_dropped(connection, each["side"]):
                 return each
     return None
-
-
-def _folder(spec):
-    """The directory of the runs; for an SQLite file it is beside the file, where the file's owner can write."""
-    return Path(
-        sqlite_target.directory(spec["database"]) if sqlite_target.is_file(spec["database"]) else spec["directory"]
-    )
-
-
-def _hold(spec):
-    """The lock of the database's restores, as a context manager, in the folder of the runs, which it makes."""
-    return restore_state.hold(restore_state.folder(_folder(spec)), spec["database"])
-
-
-def confirm_swap(spec, identifier, said):
-    """`confirm`, unless the run put a database beside: that replaces nothing."""
-    found = restore_state.load(_folder(spec) / identifier) if identifier else {}
-    if found.get("mode") != "beside":
-        confirm(spec["database"], said)
-
-
-def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
-    """Swap the proven side database of a run in (or give it its own name, beside). Returns swap.into_place's result.
-
-    check: only say which run would be swapped in. The absolute path of an SQLite file is a database too.
-    """
-    directory = _folder(spec)
-    if check:
-        return {"side": _proven(directory, spec, identifier)["side"]}
-    with _hold(spec):
-        _settle(directory, spec)
-        found = _proven(directory, spec, identifier)
-        label = _label(directory, spec)
-        before = sqlite_target.before if sqlite_target.is_file(spec["database"]) else database_names.before
-        restore_state.change(directory, identifier, swapped_at=label, swap={"kept": before(spec["database"], label)})
-        try:
-            if sqlite_target.is_file(spec["database"]):
-                result = sqlite_target.into_place(spec["database"], found["side"], label)
-            else:
-                server = postgres_server.Server.from_values(spec["connection"])
-                result = swap.into_place(server, spec["database"], found["side"], label, fence)
-                origin = found.get("archive", {}).get("database", "")
-                result["notes"] += pg_cron.make(server, spec["database"], found.get("scheduled"), origin)
-        except SauvegardeError:
-            # The error does not say which: a server that ends during COMMIT may have swapped. Without an answer here
-            # the next command settles it.
-            with contextlib.suppress(SauvegardeError, psycopg2.Error):
-                _settle(directory, spec)
-            raise
-        restore_state.change(directory, identifier, status=restore_state.SWAPPED, swap=result)
-        _forget_copies(directory, found["path"], found.get("globals"))
-        return dict(result, host=socket.gethostname(), lines=render.of_swap(found, result))
-
-
-def _proven(directory, spec, identifier):
-    """The state of a run whose side database can be put in place; refuses where it cannot."""
-    found = restore_state.load(directory / identifier)
-    found.update(_settled(spec, found))
-    if found.get("status") != restore_state.READY or found["database"] != spec["database"]:
-        raise SauvegardeError(
-            f"The run {identifier} has no proven side database of {spec['database']}, so nothing can be swapped in.",
-            "Its state is " + (found["status"] if found else "missing") + ".",
-            "Run the restore again.",
-        )
-    if found["mode"] == "beside":
-        with _maintenance(spec) as connection:
-            if side_database.exists(connection, spec["database"]):
-                raise SauvegardeError(f"There already is a database {spec['database']}.", fix="Name another.")
-    return found
-
-
-def _forget_copies(directory, *used):
-    """Remove the copies that were brought here for a restore that is done, and those that no restore came for in a day;
-    never anything that lies elsewhere, nor what another database's restore reads or may be started from again."""
-    places = [directory / place for place in (CARRIED, fetch.PLACE)]
-    needed = _with_parts(
-        (
-            path
-            for each in restore_state.runs(directory)
-            if each["status"] in (restore_state.RUNNING, restore_state.READY)
-            for path in (each["path"], each.get("globals"))
-        ),
-        places,
-    )
-    used = _with_parts(used, places)
-    for place in places:
-        for copy in place.glob("*"):
-            old = copy.stat().st_mtime < time.time() - 86400
-            if str(copy) not in needed and (old or str(copy) in used):
-                if copy.is_dir():
-                    shutil.rmtree(str(copy), ignore_errors=True)
-                else:
-                    copy.unlink()
-
-
-def _with_parts(paths, places):
-    """The paths as a set, of split files in the places those of all parts. Elsewhere nothing is looked at: another user
-    may have brought it."""
-    found = set(filter(None, paths))
-    for each in [Path(path) for path in found]:
-        if each.parent in places:
-            with contextlib.suppress(OSError, SauvegardeError):
-                found.update(str(part) for part in split_files.parts(each)[0])
-    return found
-
-
-def _label(directory, spec):
-    """Return an id for this swap that is greater than those of all kept databases and of all swaps before it, whatever
-    the clock says: going back chooses the newest."""
-    others = [each["id"] for each in list_kept(spec)]
-    others += [each.get("swapped_at", "") for each in restore_state.runs(directory, spec["database"])]
-    return ids.new_id(directory, others=others)
-
-
-def _settled(spec, found):
-    """Return the changes to the state of a run that ended during its swap: if the side database is gone, the swap
-    happened."""
-    if found.get("status") != restore_state.READY or not found.get("swapped_at"):
-        return {}
-    if sqlite_target.is_file(spec["database"]):
-        waits = Path(found["side"]).exists()
-    else:
-        with _maintenance(spec) as connection:
-            waits = side_database.exists(connection, found["side"])
-    return {"swapped_at": ""} if waits else {"status": restore_state.SWAPPED}
-
-
-def _settle(directory, spec):
-    """Record for runs that ended during their swap whether it happened. Needs the lock."""
-    for each in restore_state.runs(directory, spec["database"]):
-        changes = _settled(spec, each)
-        if changes:
-            restore_state.change(directory, each["id"], **changes)
-
-
-def give_up(directory, spec):
-    """Mark proven migrations that were not swapped in as killed, to be cleaned up: the next one has newer data."""
-    _settle(directory, spec)
-    for each in restore_state.runs(directory, spec["database"]):
-        if each["status"] == restore_state.READY and each.get("migration"):
-            restore_state.change(directory, each["id"], status=restore_state.KILLED)
-
-
-def put_back(spec, wanted="", check=False):
-    """Swap a kept database back in: the newest, or the one named `wanted`. Returns swap.back's result.
-
-    check: only say which one.
-    """
-    is_file = sqlite_target.is_file(spec["database"])
-    server = None if is_file else postgres_server.Server.from_values(spec["connection"])
-
-    def chosen():
-        return (
-            sqlite_target.chosen(spec["database"], wanted) if is_file else swap.chosen(server, spec["database"], wanted)
-        )
-
-    if check:
-        return {"restored": chosen()}
-    directory = _folder(spec)
-    with _hold(spec):
-        _settle(directory, spec)
-        label = _label(directory, spec)
-        if is_file:
-            result = sqlite_target.back(spec["database"], label, chosen())
-        else:
-            result = swap.back(server, spec["database"], label, chosen())
-        _went_back(directory, spec["database"], label, result)
-        return result
-
-
-def _went_back(directory, database, label, result):
-    """Record in the run whose swap was undone, and in those after it, that its database is not live, and under which
-    name it is kept now: a later call may put it back in place."""
-    aside = result["kept"]
-    live = restore_state.swapped(directory, database)
-    while live:
-        restore_state.change(directory, live["id"], status=restore_state.BACK, aside=aside)
-        aside = live["swap"]["kept"]
-        live = restore_state.swapped(directory, database) if aside != result["restored"] else {}
-    for each in restore_state.runs(directory, database):
-        if each["status"] == restore_state.BACK and each.get("aside") == result["restored"]:
-            restore_state.change(directory, each["id"], status=restore_state.SWAPPED, swapped_at=label, swap=result)
-
-
-def list_kept(spec):
-    """What restores left beside the database, or beside all where the specification names none: swap.kept's list."""
-    if sqlite_target.is_file(spec["database"]):
-        return sqlite_target.kept(spec["database"])
-    with _maintenance(spec) as connection:
-        return swap.kept(connection, spec["database"])
-
-
-def losses_of_live(spec):
-    """What live databases were restored without: [{database, id, objects}], of the swaps that hold."""
-    directory = Path(spec["directory"])
-    if not directory.is_dir():
-        return []
-    found = []
-    for database in sorted({each["database"] for each in restore_state.runs(directory)}):
-        live = restore_state.swapped(directory, database)
-        if live.get("losses") and spec["database"] in ("", database):
-            objects = [each["object"] for each in live["losses"]]
-            found.append({"database": database, "id": live["id"], "objects": objects})
-    return found
-
-
-def remove_kept(spec, name, check=False):
-    """Drop a kept database by its whole name; whether it was there. check: only say."""
-    if check:
-        return name in [each["name"] for each in list_kept(spec)]
-    with _hold(spec):
-        if sqlite_target.is_file(spec["database"]):
-            return sqlite_target.remove(spec["database"], name)
-        return swap.remove(postgres_server.Server.from_values(spec["connection"]), spec["database"], name)

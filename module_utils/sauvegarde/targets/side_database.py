@@ -1,25 +1,32 @@
-"""The side database: made empty with the source's properties, given its extensions, and finished once it is filled."""
+"""Create, finish and drop a side database on a PostgreSQL server.
+
+It is created empty from template0 with the source's properties and extensions, and closed to all but superusers until
+`finish` gives it its settings, grants and connection limit.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
 
+from ..errors import SauvegardeError
 from ..postgres import attachments, database_properties, postgres_server, server_errors, sql_names
+from ..postgres.postgres_server import Server
 from ..restore.dump.contents import text
-from ..restore.dump.entries import Entry, one_line
 from ..restore.dump.lexer import IDENTIFIER, unquoted
-from ..restore.dump.load_errors import ends_load, server_message
-from ..restore.dump.loss_names import loss_name
 
 MAINTENANCE = "postgres"
 _LITERAL = r"[Ee]?'(?:[^']|'')*'"
 # One item of a list of names: pg_dump writes literals; before 11, identifiers.
 _PART = re.compile(_LITERAL + r"""|"(?:[^"]|"")*"|[^\s,'"]+""")
 _ON_DATABASE = re.compile(rf" ON DATABASE {IDENTIFIER} ")
-# What a database has that nobody said anything about.
-UNSAID = {
+# Properties of a database for which no source gives a value.
+DEFAULT_PROPERTIES: dict[str, Any] = {
     "owner": "",
     "encoding": "",
     "provider": "",
@@ -35,8 +42,8 @@ UNSAID = {
     "role_settings": {},
     "grants": [],
 }
-# Settings of a database that do not hold while it is filled: they would end or hinder the load's own sessions, or
-# change what the dump's SQL means. What functions find by search_path is function_paths' concern.
+# Settings that are not applied while it is filled: they would end or hinder the load's own sessions, or
+# change what the dump's SQL means. restore.function_search_paths handles what functions find by search_path.
 _NOT_IN_FORCE = frozenset(
     (
         "array_nulls", "check_function_bodies", "client_encoding", "default_table_access_method", "default_tablespace",
@@ -48,11 +55,11 @@ _NOT_IN_FORCE = frozenset(
 )  # fmt: skip
 
 
-def properties_of_dump(database, tool):
-    """What a dump knows of its database (Contents.database), by databases.properties' names; absent: it does not know.
+def properties_of_dump(database: Mapping[str, Any], tool: int) -> dict[str, Any]:
+    """Return the properties that a dump has of its database (Contents.database), by database_properties' names.
 
-    tool: pg_dump's version number; before 11 it left settings, grants and limit to pg_dumpall. `grants` are the dump's
-    GRANT and REVOKE statements, beside the default `acl`.
+    A property that the dump does not know is absent. tool: pg_dump's version number; before 11 it left settings, grants
+    and limit to pg_dumpall. `grants` are the dump's GRANT and REVOKE statements, beside the default `acl`.
     """
     found = {key: database[key] for key in ("owner", "comment") if key in database}
     if "encoding" in database:
@@ -67,12 +74,12 @@ def properties_of_dump(database, tool):
             role_settings={},
         )
         for role, name, value in database.get("settings", ()):
-            of = found["role_settings"].setdefault(role, {}) if role else found["settings"]
-            of[unquoted(name)] = stored(unquoted(name), value)
+            settings = found["role_settings"].setdefault(role, {}) if role else found["settings"]
+            settings[unquoted(name)] = stored(unquoted(name), value)
     return found
 
 
-def _locale_of_dump(database):
+def _locale_of_dump(database: Mapping[str, Any]) -> dict[str, Any]:
     both = database.get("locale", "")
     provider = database.get("locale_provider", "")
     locale = database.get("icu_locale") or database.get("builtin_locale") or both
@@ -86,69 +93,87 @@ def _locale_of_dump(database):
     }
 
 
-def _named(part):
-    """The name that a part of a list stands for: a literal, or an identifier."""
+def _name_of(part: str) -> str:
+    """Return the name that a part of a list stands for: a literal, or an identifier."""
+    name: str = part.lower()
     if part.endswith("'"):
-        return text(part)
-    return unquoted(part) if part.startswith('"') else part.lower()
+        name = text(part)
+    elif part.startswith('"'):
+        name = unquoted(part)
+    return name
 
 
-def stored(name, value):
-    """The form in which the server keeps a setting, from the SQL of an ALTER … SET name TO value."""
+def stored(name: str, value: str) -> str:
+    """Return a setting in the form in which the server stores it, from the SQL of an ALTER … SET name TO value."""
     if database_properties.is_list(name):
-        return ", ".join(sql_names.quote(_named(each)) for each in _PART.findall(value))
+        return ", ".join(sql_names.quote(_name_of(part)) for part in _PART.findall(value))
     literals = re.findall(_LITERAL, value)
     if not literals:
         return value.strip()
-    texts = [text(each) for each in literals]
-    return texts[0] if len(texts) == 1 else ", ".join(sql_names.quote(each) for each in texts)
+    texts = [text(literal) for literal in literals]
+    return texts[0] if len(texts) == 1 else ", ".join(sql_names.quote(one) for one in texts)
 
 
-def maintenance(server):
-    """A connection beside the databases that are worked on."""
+def maintenance(server: Server) -> Any:
+    """Return a connection to the maintenance database, which no restore replaces."""
     return postgres_server.connect(server, MAINTENANCE)
 
 
-def exists(connection, name):
+def exists(connection: Any, name: str) -> bool:
     return bool(postgres_server.value(connection, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (name,)))
 
 
-def is_half_dropped(connection, name):
-    """Whether a DROP DATABASE of it was interrupted: from 15.4, 14.9, 13.12, 12.16 and 11.21 on the server marks such
-    a database with this connection limit, and lets it be dropped, but neither altered nor connected to."""
-    limit = "SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = %s"
-    return postgres_server.value(connection, limit, (name,)) == -2
+def identity(connection: Any, name: str) -> str:
+    """Return a database's OID, which stays its own through renames; '' where there is none of this name."""
+    oid = postgres_server.value(connection, "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (name,))
+    return "" if oid is None else str(oid)
 
 
-def create(connection, name, wanted):
-    """Make the empty database `name` from template0, with the properties `wanted`'s owner, encoding and locale.
+def is_half_dropped(connection: Any, name: str) -> bool:
+    """Return whether a DROP DATABASE of it was interrupted.
 
-    Nobody but a superuser gets in until `finish`.
+    From 15.4, 14.9, 13.12, 12.16 and 11.21 on the server marks such a database with this connection limit. It can be
+    dropped, but neither altered nor connected to.
     """
-    number = connection.server_version
-    parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0 CONNECTION LIMIT 0").format(sql.Identifier(name))]
-    if wanted["owner"]:
-        parts.append(sql.SQL("OWNER {}").format(sql.Identifier(wanted["owner"])))
+    limit = "SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = %s"
+    return bool(postgres_server.value(connection, limit, (name,)) == -2)
+
+
+def create(connection: Any, name: str, properties: Mapping[str, Any]) -> None:
+    """Create the empty database `name` from template0, with the owner, encoding and locale of `properties`.
+
+    Only superusers can connect to it until `finish`.
+    """
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 CONNECTION LIMIT 0")
+    parts: list[sql.Composable] = [statement.format(sql.Identifier(name))]
+    if properties["owner"]:
+        parts.append(sql.SQL("OWNER {}").format(sql.Identifier(properties["owner"])))
     for word, key in (("ENCODING", "encoding"), ("LC_COLLATE", "collate"), ("LC_CTYPE", "ctype")):
-        if wanted[key]:
-            parts.append(sql.SQL(word + " {}").format(sql.Literal(wanted[key])))
-    provider = wanted["provider"]
-    if provider == "icu" and number >= 150000:
-        parts.append(sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(wanted["locale"])))
-        if wanted.get("icu_rules"):  # from 16 on; where the source has them, the target is no older
-            parts.append(sql.SQL("ICU_RULES {}").format(sql.Literal(wanted["icu_rules"])))
-    elif provider == "builtin" and number >= 170000:
-        parts.append(sql.SQL("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(sql.Literal(wanted["locale"])))
-    elif provider and number >= 150000:
-        parts.append(sql.SQL("LOCALE_PROVIDER libc"))
+        if properties[key]:
+            parts.append(sql.SQL(word + " {}").format(sql.Literal(properties[key])))
+    parts.extend(_locale_provider(properties, connection.server_version))
     try:
         postgres_server.execute(connection, sql.SQL(" ").join(parts))
     except psycopg2.Error as error:
-        raise server_errors.database_error(error, f"The side database {name} could not be made.") from error
+        raise server_errors.database_error(error, f"The side database {name} could not be created.") from error
 
 
-def end_sessions(connection, name):
-    """End whoever is in a database."""
+def _locale_provider(properties: Mapping[str, Any], version_num: int) -> list[sql.Composed | sql.SQL]:
+    """Return the words of CREATE DATABASE for a locale's provider, as far as the server has any."""
+    provider = properties["provider"]
+    locale = sql.Literal(properties["locale"])
+    if provider == "icu" and version_num >= 150000:
+        words: list[sql.Composed | sql.SQL] = [sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(locale)]
+        if properties.get("icu_rules"):  # from 16 on; if the source has them, the target is no older
+            words.append(sql.SQL("ICU_RULES {}").format(sql.Literal(properties["icu_rules"])))
+        return words
+    if provider == "builtin" and version_num >= 170000:
+        return [sql.SQL("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(locale)]
+    return [sql.SQL("LOCALE_PROVIDER libc")] if provider and version_num >= 150000 else []
+
+
+def end_sessions(connection: Any, name: str) -> None:
+    """End all sessions in a database."""
     postgres_server.execute(
         connection,
         "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
@@ -157,11 +182,11 @@ def end_sessions(connection, name):
     )
 
 
-def drop(connection, name):
-    """Drop a database that a restore made, with its sessions and subscriptions. True if it was there."""
-    if not exists(connection, name):
-        return False
+def drop(connection: Any, name: str) -> bool:
+    """Drop a database that a restore made, with its sessions and subscriptions. Returns whether it was there."""
     try:
+        if not exists(connection, name):
+            return False
         if not is_half_dropped(connection, name):
             # A template, or a database that is closed, is dropped like any other.
             postgres_server.execute(
@@ -181,135 +206,124 @@ def drop(connection, name):
     return True
 
 
-def extensions_of(contents, postgis):
-    """name → schema of the extensions to create, in an order in which each finds what it needs.
-
-    `postgis`: the version that will be made on the target. Raster left PostGIS's own extension with 3.0.
-    """
-    wanted = dict(contents.extensions)
-    if contents.raster and postgis and not postgis.startswith(("1.", "2.")):
-        wanted["postgis_raster"] = wanted["postgis"]
-    first = [name for name in ("postgis", "postgis_raster") if name in wanted]
-    return [(name, wanted[name]) for name in first + [name for name in wanted if name not in first]]
+def make_schema(connection: Any, name: str, owner: str = "") -> None:
+    """Create a schema unless it is there, and make `owner` (if any) its owner."""
+    schema = sql.Identifier(name)
+    if not postgres_server.value(connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (name,)):
+        postgres_server.execute(connection, sql.SQL("CREATE SCHEMA {}").format(schema))
+    if owner:
+        statement = sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(schema, sql.Identifier(owner))
+        postgres_server.execute(connection, statement)
 
 
-def make_extensions(server, name, wanted, contents, ledger=None):
-    """Create the extensions as the superuser. `wanted` is extensions_of()'s. ledger: a loss_ledger.Ledger that takes
-    those that cannot be made; without one they raise.
+def make_extensions(
+    server: Server,
+    name: str,
+    extensions: Iterable[tuple[str, str]],
+    owner_of: Callable[[str], str] = lambda schema: "",
+    refused: Callable[[str, psycopg2.Error], None] | None = None,
+) -> str:
+    """Create extensions, (name, schema) in the order in which they need one another, as the superuser.
 
-    Each in a session of its own: postgis_topology changes search_path for the rest of its session, and for the
+    owner_of: returns the role that owns a schema, '' for the superuser. refused: called with an extension that the
+    server refuses and its error; without it the error is raised.
+
+    Each is created in its own session: postgis_topology changes search_path for the rest of its session, and for the
     database, which is undone. Returns the search_path that the database had got, '' for none.
     """
-    for extension, schema in wanted:
-        connection = postgres_server.connect(server, name)
+    for extension, schema in extensions:
         try:
-            postgres_server.execute(connection, "BEGIN")
-            if schema not in ("public", "pg_catalog") and not postgres_server.value(
-                connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,)
-            ):
-                postgres_server.execute(connection, sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-            postgres_server.execute(
-                connection,
-                sql.SQL("CREATE EXTENSION IF NOT EXISTS {} WITH SCHEMA {} CASCADE").format(
-                    sql.Identifier(extension), sql.Identifier(schema)
-                ),
-            )
-            owner = contents.owners.get(one_line(schema))
-            if owner and schema not in ("public", "pg_catalog"):
-                postgres_server.execute(
-                    connection,
-                    sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(sql.Identifier(schema), sql.Identifier(owner)),
-                )
-            postgres_server.execute(connection, "COMMIT")
+            with contextlib.closing(postgres_server.connect(server, name)) as connection:
+                _make_extension(connection, extension, schema, owner_of(schema))
         except psycopg2.Error as error:
-            if ledger is None or ends_load(error):
-                raise server_errors.database_error(error, f"The extension {extension} could not be made.") from error
-            ledger.record(Entry("EXTENSION", "", extension, ""), server_message(str(error)))
-        finally:
-            connection.close()
+            if refused is None:
+                raise extension_error(extension, error) from error
+            refused(extension, error)
     with contextlib.closing(maintenance(server)) as connection:
-        made = database_properties.properties(connection, name)["settings"]
+        settings = database_properties.properties(connection, name)["settings"]
         postgres_server.execute(connection, sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
-    return made.get("search_path", "")
+    search_path: str = settings.get("search_path", "")
+    return search_path
 
 
-# What PostGIS says of itself before 3.1, which is no longer true: the newer version's own words stay.
-_OUTDATED = "'PostGIS geometry, geography, and raster spatial types and functions'"
+def _make_extension(connection: Any, extension: str, schema: str, owner: str) -> None:
+    postgres_server.execute(connection, "BEGIN")
+    is_own = schema not in ("public", "pg_catalog")
+    if is_own:
+        make_schema(connection, schema)
+    postgres_server.execute(
+        connection,
+        sql.SQL("CREATE EXTENSION IF NOT EXISTS {} WITH SCHEMA {} CASCADE").format(
+            sql.Identifier(extension), sql.Identifier(schema)
+        ),
+    )
+    if owner and is_own:
+        make_schema(connection, schema, owner)
+    postgres_server.execute(connection, "COMMIT")
 
 
-def comment_extensions(server, name, contents, ledger):
-    """Give the extensions that are there the dump's comments, as the superuser, who owns them."""
-    with contextlib.closing(postgres_server.connect(server, name)) as connection:
-        there = {extension for (extension,) in postgres_server.query(connection, "SELECT extname FROM pg_extension")}
-        for entry, statement in contents.comments:
-            if unquoted(entry.name[len("EXTENSION ") :]) not in there or _OUTDATED in statement:
-                continue
-            try:
-                postgres_server.execute(connection, statement)
-            except psycopg2.Error as error:
-                if ends_load(error):
-                    raise server_errors.database_error(error, f"The restore stopped at {loss_name(entry)}.") from error
-                ledger.record(entry, server_message(str(error)))
+def extension_error(extension: str, error: psycopg2.Error) -> SauvegardeError:
+    return server_errors.database_error(error, f"The extension {extension} could not be created.")
 
 
-def put_in_force(server, name, wanted):
-    """Give the side database the settings that hold while it is filled, as `pg_restore --create` does: materialized
-    views and generated columns depend on them. `wanted`: its properties. What this server refuses waits for `finish`.
+def apply_settings(server: Server, name: str, properties: Mapping[str, Any]) -> None:
+    """Give the side database the settings that apply while it is filled, as `pg_restore --create` does.
+
+    Materialized views and generated columns depend on them. A setting that this server refuses is left to `finish`.
     """
 
-    def holding(settings):
+    def applicable(settings: Mapping[str, str]) -> dict[str, str]:
         return {
-            key: text
-            for key, text in settings.items()
+            key: value
+            for key, value in settings.items()
             if key.lower() not in _NOT_IN_FORCE and not key.lower().endswith("_timeout")
         }
 
     login = server.login
+    statements = database_properties.setting_statements(
+        name, applicable(properties["settings"]), {login: applicable(properties["role_settings"].get(login, {}))}
+    )
     with contextlib.closing(maintenance(server)) as connection:
-        for statement in database_properties.setting_statements(
-            name,
-            holding(wanted["settings"]),
-            {login: holding(wanted["role_settings"].get(login, {}))},
-        ):
+        for statement in statements:
             with contextlib.suppress(psycopg2.Error):
                 postgres_server.execute(connection, statement)
 
 
-def unknown_settings(connection, wanted):
-    """Names among the properties' settings that this server does not know (it takes any name with a dot)."""
+def unknown_settings(connection: Any, properties: Mapping[str, Any]) -> list[str]:
+    """Return the settings among the properties that this server does not know (it takes any name with a dot)."""
     known = {name for (name,) in postgres_server.query(connection, "SELECT lower(name) FROM pg_catalog.pg_settings")}
-    names = set(wanted["settings"]).union(*wanted["role_settings"].values())
+    names = set(properties["settings"]).union(*properties["role_settings"].values())
     return sorted(name for name in names if "." not in name and name.lower() not in known)
 
 
-def finish(connection, name, wanted):
-    """Put the database's own properties on the filled side database: settings, grants, comment, connection limit.
+def finish(connection: Any, name: str, properties: Mapping[str, Any]) -> list[str]:
+    """Give the filled side database its own properties: settings, grants, comment, connection limit.
 
-    Returns the settings left out because the server does not know them.
+    Returns the settings that were left out because the server does not know them.
     """
-    skipped = unknown_settings(connection, wanted)
-    given = dict(
-        wanted,
-        owner=wanted["owner"] or postgres_server.value(connection, "SELECT current_user"),
-        settings={key: text for key, text in wanted["settings"].items() if key not in skipped},
+    skipped = unknown_settings(connection, properties)
+    applied = dict(
+        properties,
+        owner=properties["owner"] or postgres_server.value(connection, "SELECT current_user"),
+        settings={key: value for key, value in properties["settings"].items() if key not in skipped},
         role_settings={
-            role: {key: text for key, text in settings.items() if key not in skipped}
-            for role, settings in wanted["role_settings"].items()
+            role: {key: value for key, value in settings.items() if key not in skipped}
+            for role, settings in properties["role_settings"].items()
         },
     )
     target = f" ON DATABASE {sql_names.quote(name)} "
-    grants = [_ON_DATABASE.sub(lambda _: target, statement, count=1) for statement in wanted.get("grants", ())]
+    grants = [_ON_DATABASE.sub(lambda _: target, statement, count=1) for statement in properties.get("grants", ())]
     try:
         postgres_server.execute(connection, sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
-        for statement in database_properties.statements(name, given) + grants:
+        for statement in database_properties.statements(name, applied) + grants:
             postgres_server.execute(connection, statement)
-        # Last, since it lets people in.
+        # Last, since it lets clients in.
         postgres_server.execute(
             connection,
             sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
-                sql.Identifier(name), sql.Literal(wanted["connection_limit"])
+                sql.Identifier(name), sql.Literal(properties["connection_limit"])
             ),
         )
     except psycopg2.Error as error:
-        raise server_errors.database_error(error, "The properties of the database could not be put back.") from error
+        raise server_errors.database_error(error, "The properties of the database could not be restored.") from error
     return skipped

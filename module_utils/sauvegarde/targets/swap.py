@@ -1,59 +1,56 @@
-"""Put one database in another's place, and back: both renames in one transaction.
+"""Swap two databases of a server, and back: both renames in one transaction.
 
-The first rename's lock keeps new sessions out while a second connection ends those that are left. Nothing persistent is
-changed on the way, so whenever it is killed the name stands for a whole, open database.
+The lock of the first rename keeps new sessions out while a second connection ends those that are open. Nothing else is
+changed, so whenever the swap is killed the name stands for a whole, open database.
 """
+
+from __future__ import annotations
 
 import contextlib
 import threading
 import time
+from dataclasses import replace
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
 
 from ..errors import Locked, SauvegardeError
 from ..postgres import attachments, database_names, postgres_server
-from . import side_database
+from ..postgres.postgres_server import Server
+from . import side_database, target
+from .target import PREVIOUS, SIDE, KeptDatabase, Session, SwapResult
 
-# How long clients may find nobody at the door, in seconds. Ending sessions takes a tenth of one; one that does not
-# go keeps the live database where it is.
+# Maximum seconds for which connections are blocked during the swap. Ending sessions takes a tenth of a second; if one
+# does not end, the live database stays where it is.
 FENCE = 2.0
-_ENDING = 0.02
+_PAUSE = 0.02  # seconds between two attempts to end the sessions
 _TRIES = 3
 _IN_USE, _CANCELED = "55006", "57014"  # object_in_use, query_canceled
 
 
-def kept(connection, database=""):
-    """What restores of `database` (of all, without a name) left beside it, newest first: [{name, kind, id, bytes}].
-
-    kind: 'before', what a swap put aside; 'restore', a side database that waits for its swap or is still being filled.
-    """
+def kept(connection: Any, database: str = "") -> list[KeptDatabase]:
+    """Return what restores of `database` (of all databases, without a name) left beside it, newest first."""
     found = []
     for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_catalog.pg_database"):
         base, kind, identifier = database_names.made(name) or ("", "", "")
         if kind and base in ("" if database else base, database_names.base(database)):
-            # Of these alone, since all files are looked at; NULL where those of a half-dropped database are gone.
-            size = "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = %s"
-            found.append(
-                {
-                    "name": name,
-                    "kind": kind,
-                    "id": identifier,
-                    "bytes": postgres_server.value(connection, size, (name,)) or 0,
-                }
-            )
-    return sorted(found, key=lambda each: each["id"], reverse=True)
+            # Of these alone, since the server looks at all their files; NULL if those of a half-dropped one are gone.
+            statement = "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = %s"
+            size = postgres_server.value(connection, statement, (name,)) or 0
+            found.append(KeptDatabase(name, kind, identifier, size))
+    return sorted(found, key=lambda database: database.id, reverse=True)
 
 
-def sessions(connection, database):
-    """Sessions open on a database: [{pid, user, application, address, state}]."""
+def sessions(connection: Any, database: str) -> list[Session]:
+    """Return the client sessions that are open on a database."""
     return [
-        dict(zip(("pid", "user", "application", "address", "state"), row))
+        Session(*row)
         for row in postgres_server.query(
             connection,
             "SELECT pid, usename, application_name, coalesce(client_addr::text, 'local'), coalesce(state, '')"
             " FROM pg_catalog.pg_stat_activity a WHERE datname = %s AND pid <> pg_catalog.pg_backend_pid()"
-            # Servers before 10 do not say what kind it is.
+            # Servers before 10 do not have the column.
             " AND coalesce(pg_catalog.to_jsonb(a) ->> 'backend_type', 'client backend') = 'client backend'"
             " ORDER BY pid",
             (database,),
@@ -61,48 +58,32 @@ def sessions(connection, database):
     ]
 
 
-def obstacles(connection, database):
-    """What would stop a rename of `database` whoever is ended: sentences."""
-    found = []
+def obstacles(connection: Any, database: str) -> list[str]:
+    """Return sentences: what prevents a rename of `database` even if all sessions are ended."""
     count = postgres_server.value(
         connection, "SELECT count(*) FROM pg_catalog.pg_prepared_xacts WHERE database = %s", (database,)
     )
-    if count:
-        found.append(
-            f"{count} prepared transaction(s) are open on {database}: end each with COMMIT or ROLLBACK PREPARED."
-        )
-    return found
+    if not count:
+        return []
+    return [f"{count} prepared transaction(s) are open on {database}: end each with COMMIT or ROLLBACK PREPARED."]
 
 
-def exchange(server, database, incoming, outgoing, fence=FENCE):
+def exchange(server: Server, database: str, incoming: str, outgoing: str, fence: float = FENCE) -> SwapResult:
     """Rename `database` to `outgoing` (if it exists) and `incoming` to `database`, or change nothing.
 
-    A session that does not go in time is given a few more chances. Returns {"seconds": how long the name was fenced,
-    "ended": sessions that were ended}.
+    If a session does not end in time, the swap is tried a few times. fence: maximum seconds that clients are blocked.
     """
     with contextlib.closing(side_database.maintenance(server)) as first, contextlib.closing(
         side_database.maintenance(server)
     ) as second:
-        live = side_database.exists(second, database)
-        if not side_database.exists(second, incoming):
-            raise SauvegardeError(f"There is no database {incoming} to put in place.")
-        if side_database.is_half_dropped(second, incoming):
-            raise SauvegardeError(
-                f"{incoming} cannot be put in place: a DROP DATABASE of it was interrupted.",
-                "The server lets nobody connect to such a database; all that is left to do is to drop it.",
-                f"Drop {incoming}, and restore again or go back to another database.",
-            )
-        if side_database.exists(second, outgoing):
-            raise SauvegardeError(f"There already is a database {outgoing}.")
-        stops = obstacles(second, database)
-        if stops:
-            raise SauvegardeError(f"{database} cannot be swapped.", "\n".join(stops), "Then run it again.")
-        renames = [(database, outgoing)] if live else []
+        _refuse(second, database, incoming, outgoing)
+        renames = [(database, outgoing)] if side_database.exists(second, database) else []
         renames.append((incoming, database))
         # The limits are the server's own, so that they hold even if this process is stopped.
         for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
             postgres_server.execute(first, sql.SQL("SET {} TO %s").format(sql.SQL(limit)), (str(int(fence * 1000)),))
-        ended, tries = set(), 1
+        ended: set[int] = set()
+        tries = 1
         started = time.monotonic()
         error = _rename(first, second, renames, ended)
         while error is not None:
@@ -113,14 +94,34 @@ def exchange(server, database, incoming, outgoing, fence=FENCE):
             tries += 1
             started = time.monotonic()
             error = _rename(first, second, renames, ended)
-        return {"seconds": round(time.monotonic() - started, 3), "ended": len(ended)}
+        return SwapResult(round(time.monotonic() - started, 3), len(ended))
 
 
-def _rename(first, second, renames, ended):
-    """All renames in one transaction of `first`, while `second` ends whoever is inside; the error that stopped it."""
-    failure = []
+def _refuse(connection: Any, database: str, incoming: str, outgoing: str) -> None:
+    """Raise if the renames cannot be done."""
+    if not side_database.exists(connection, incoming):
+        raise SauvegardeError(f"There is no database {incoming} to put in place.")
+    if side_database.is_half_dropped(connection, incoming):
+        raise SauvegardeError(
+            f"{incoming} cannot be put in place: a DROP DATABASE of it was interrupted.",
+            "The server accepts no connections to such a database; it can only be dropped.",
+            f"Drop {incoming}, and restore again or go back to another database.",
+        )
+    if side_database.exists(connection, outgoing):
+        raise SauvegardeError(f"There already is a database {outgoing}.")
+    stops = obstacles(connection, database)
+    if stops:
+        raise SauvegardeError(f"{database} cannot be swapped.", "\n".join(stops), "Then run it again.")
 
-    def rename():
+
+def _rename(first: Any, second: Any, renames: list[tuple[str, str]], ended: set[int]) -> psycopg2.Error | None:
+    """Do all renames in one transaction of `first`, while `second` ends all sessions in the databases.
+
+    Returns the error that prevented it. ended: gets the process ids of the sessions.
+    """
+    failure: list[psycopg2.Error] = []
+
+    def rename() -> None:
         try:
             postgres_server.execute(first, "BEGIN")
             for old, new in renames:
@@ -134,46 +135,50 @@ def _rename(first, second, renames, ended):
     thread = threading.Thread(target=rename, name="swap")
     thread.start()
     while thread.is_alive():
-        for pid, there in postgres_server.query(
+        for pid, terminated in postgres_server.query(
             second,
             "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
             " WHERE datname = ANY (%s)",
             ([old for old, _ in renames],),
         ):
-            if there:
+            if terminated:
                 ended.add(pid)
-        thread.join(_ENDING)
+        thread.join(_PAUSE)
     return failure[0] if failure else None
 
 
-def _not_swapped(connection, database, error):
-    there = ["{pid} {user} {application} ({state})".format(**each) for each in sessions(connection, database)]
+def _not_swapped(connection: Any, database: str, error: psycopg2.Error) -> Locked:
+    holders = [
+        f"{session.pid} {session.user} {session.application} ({session.state})"
+        for session in sessions(connection, database)
+    ]
     return Locked(
         f"The swap of {database} did not happen; the live database is as it was.",
-        "\n".join([str(error).strip(), *there]),
+        "\n".join([str(error).strip(), *holders]),
         "Run it again; if it fails again, find out what holds these sessions.",
     )
 
 
-def into_place(server, database, incoming, identifier, fence=FENCE):
-    """Swap the side database in. Returns exchange()'s result, `kept` (the previous database's name, None if there was
-    none) and `notes`: what to do about what is tied to either.
-    """
+def into_place(server: Server, database: str, incoming: str, identifier: str, fence: float = FENCE) -> SwapResult:
+    """Swap the side database `incoming` in. identifier: of this swap, for the previous database's name."""
     with contextlib.closing(side_database.maintenance(server)) as connection:
-        there = side_database.exists(connection, database)
+        live = side_database.exists(connection, database)
     outgoing = database_names.before(database, identifier)
     result = exchange(server, database, incoming, outgoing, fence)
-    result["kept"] = outgoing if there else None
-    result["notes"] = _notes(server, database, result["kept"])
-    return result
+    previous = outgoing if live else None
+    return replace(result, kept=previous, notes=tuple(_notes(server, database, previous)))
 
 
-def _notes(server, database, kept):
-    """attachments.notes, or a note that they could not be read: clients may take every connection slot after a swap,
-    and the swap has happened whether or not this connection can be made."""
+def _notes(server: Server, database: str, previous: str | None) -> list[str]:
+    """Return attachments.notes, or a note that they could not be read.
+
+    Clients may take every connection slot after a swap, and the swap has happened whether or not this connection can be
+    made.
+    """
     try:
         with contextlib.closing(side_database.maintenance(server)) as connection:
-            return attachments.notes(connection, database, kept)
+            notes: list[str] = attachments.notes(connection, database, previous)
+            return notes
     except (SauvegardeError, psycopg2.Error) as error:
         reason = " ".join((error.why if isinstance(error, SauvegardeError) else str(error)).split())
         return [
@@ -182,48 +187,25 @@ def _notes(server, database, kept):
         ]
 
 
-def chosen(server, database, wanted=""):
-    """The kept database to go back to: the newest, or the one named `wanted`; refuses where there is none."""
+def choose_previous(server: Server, database: str, name: str = "") -> str:
+    """Return the previous database `name`, or the newest one; raises if there is none."""
     with contextlib.closing(side_database.maintenance(server)) as connection:
-        found = [each["name"] for each in kept(connection, database) if each["kind"] == "before"]
-    return choose(database, found, wanted)
+        names = [each.name for each in kept(connection, database) if each.kind == PREVIOUS]
+    return target.choose_previous(database, names, name)
 
 
-def choose(database, found, wanted=""):
-    """One of the kept names, newest first: the newest, or the one named `wanted`; refuses where there is none."""
-    if wanted and wanted not in found:
+def remove(server: Server, database: str, name: str) -> bool:
+    """Drop one of the databases that `kept` lists, by its whole name. Returns whether it was there."""
+    if not any(database_names.belongs(name, database, kind) for kind in (PREVIOUS, SIDE)):
+        base = database_names.base(database)
         raise SauvegardeError(
-            f"There is no kept database {wanted} of {database}.",
-            "Kept: " + (", ".join(found) or "none"),
-            "Name one of those that are kept.",
-        )
-    if not found:
-        raise SauvegardeError(
-            f"There is nothing to go back to: no database was kept from a swap of {database}.",
-            fix="Restore an archive instead.",
-        )
-    return wanted or found[0]
-
-
-def back(server, database, identifier, wanted="", fence=FENCE):
-    """Put a kept database back in place (see `chosen`). What was live is kept in its turn."""
-    incoming = chosen(server, database, wanted)
-    result = into_place(server, database, incoming, identifier, fence)
-    result["restored"] = incoming
-    return result
-
-
-def remove(server, database, wanted):
-    """Drop one of the databases that `kept` lists, by its whole name. True if it was there."""
-    if not any(database_names.belongs(wanted, database, kind) for kind in ("before", "restore")):
-        raise SauvegardeError(
-            f"{wanted} is not a database that a restore of {database} left.",
-            "Those are named {0}__before_ID or {0}__restore_ID.".format(database_names.base(database)),
+            f"{name} is not a database that a restore of {database} left.",
+            f"Those are named {base}__before_ID or {base}__restore_ID.",
             "Only those are removed here; drop others by hand.",
         )
     with contextlib.closing(side_database.maintenance(server)) as connection:
-        found = attachments.obstacles(attachments.read(connection, wanted), wanted)
-        if found and database_names.made(wanted)[1] == "before":
-            why, fix = zip(*found)
-            raise SauvegardeError(f"{wanted} cannot be removed yet.", "\n".join(why), "\n".join(fix))
-        return side_database.drop(connection, wanted)
+        reasons = attachments.obstacles(attachments.read(connection, name), name)
+        if reasons and database_names.belongs(name, database, PREVIOUS):
+            why, fix = zip(*reasons)
+            raise SauvegardeError(f"{name} cannot be removed yet.", "\n".join(why), "\n".join(fix))
+        return side_database.drop(connection, name)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 
 import pytest
+import restores
 
 pytest.importorskip("hypothesis", reason="python3-hypothesis is not installed")
 
@@ -21,7 +22,6 @@ import objects
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import client_tools, postgres_server, sql_names
-from sauvegarde.restore import restore_run
 from sauvegarde.targets import side_database
 
 BLOCKS = 10
@@ -119,14 +119,14 @@ def restore(cluster, path, database, folder, lossy):
         "mode": "beside", "jobs": 2 if database == "custom" else 1,
     }  # fmt: skip
     try:
-        filled = restore_run.fill(spec)
+        filled = restores.fill(spec)
     except SauvegardeError as error:
         names = re.search(r"restore_accept_losses: (\[.*\])", error.why + error.fix)
         if not names or not lossy:
             raise
         spec["accept_losses"] = json.loads(names.group(1))
-        filled = restore_run.fill(spec)
-    restore_run.put_in_place(spec, filled["id"])
+        filled = restores.fill(spec)
+    restores.swap_in(spec, filled["id"])
 
 
 def differences(found, of_stock, of_source):

@@ -10,13 +10,13 @@ import json
 import shutil
 import sqlite3
 from pathlib import Path
-from urllib.parse import quote
 
 from ...archive import compression
 from ...django.data_dump import replaced
 from ...errors import SauvegardeError
 from ...system import disk_space, git
 from ...system.run_as import acting_as
+from ...targets.sqlite_file import check, connect
 
 ALGORITHM = "md5-sum-sqlite/1"
 FILE = "database.sqlite3"
@@ -50,13 +50,6 @@ def preflight(job, directory, _last):
 def _published(job):
     """The name of the published file inside its repository."""
     return job["repository"].get("file") or Path(str(job["path"])).name
-
-
-def connect(path, mode="ro"):
-    """An autocommit connection to a database file; `mode` as in SQLite's URIs. Undecodable text is kept as it is."""
-    connection = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=60, isolation_level=None)
-    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-    return connection
 
 
 def dump(job, stage, _facts, notify):
@@ -123,13 +116,6 @@ def _data_of(path):
             return fingerprint(connection)
     except sqlite3.Error:
         return None
-
-
-def check(connection, path):
-    """SQLite's own integrity check."""
-    answer = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
-    if answer != ["ok"]:
-        raise SauvegardeError(f"The SQLite database is corrupt: {path}", "\n".join(answer), "Restore an older archive.")
 
 
 def _plain(value):

@@ -1,0 +1,65 @@
+"""Create a dump's extensions in its side database, with their owners and comments."""
+
+from __future__ import annotations
+
+import contextlib
+
+import psycopg2
+
+from ..postgres import postgres_server, server_errors
+from ..postgres.postgres_server import Server
+from ..targets import side_database
+from .dump import loss_ledger
+from .dump.contents import Contents
+from .dump.entries import Entry, one_line
+from .dump.lexer import unquoted
+from .dump.load_errors import ends_load, server_message
+from .dump.loss_names import loss_name
+
+# PostGIS's description of itself before 3.1, which is no longer true: the newer version's own comment stays.
+_OUTDATED = "'PostGIS geometry, geography, and raster spatial types and functions'"
+
+
+def ordered(contents: Contents, postgis: str) -> list[tuple[str, str]]:
+    """Return (name, schema) of the extensions to create, in an order in which each finds what it needs.
+
+    postgis: the version that the target will have. With 3.0 raster became an extension of its own.
+    """
+    schemas = dict(contents.extensions)
+    if contents.raster and postgis and not postgis.startswith(("1.", "2.")):
+        schemas["postgis_raster"] = schemas["postgis"]
+    first = [name for name in ("postgis", "postgis_raster") if name in schemas]
+    return [(name, schemas[name]) for name in first + [name for name in schemas if name not in first]]
+
+
+def make(server: Server, name: str, contents: Contents, postgis: str, ledger: loss_ledger.Ledger) -> str:
+    """Create the dump's extensions; the ledger takes those that the server refuses.
+
+    Returns the search_path that an extension set for the database, '' for none.
+    """
+
+    def owner_of(schema: str) -> str:
+        owner: str = contents.owners.get(one_line(schema), "")
+        return owner
+
+    def refused(extension: str, error: psycopg2.Error) -> None:
+        if ends_load(error):
+            raise side_database.extension_error(extension, error) from error
+        ledger.record(Entry("EXTENSION", "", extension, ""), server_message(str(error)))
+
+    return side_database.make_extensions(server, name, ordered(contents, postgis), owner_of, refused)
+
+
+def comment(server: Server, name: str, contents: Contents, ledger: loss_ledger.Ledger) -> None:
+    """Give the extensions that are there the dump's comments, as the superuser, who owns them."""
+    with contextlib.closing(postgres_server.connect(server, name)) as connection:
+        present = {extension for (extension,) in postgres_server.query(connection, "SELECT extname FROM pg_extension")}
+        for entry, statement in contents.comments:
+            if unquoted(entry.name[len("EXTENSION ") :]) not in present or _OUTDATED in statement:
+                continue
+            try:
+                postgres_server.execute(connection, statement)
+            except psycopg2.Error as error:
+                if ends_load(error):
+                    raise server_errors.database_error(error, f"The restore stopped at {loss_name(entry)}.") from error
+                ledger.record(entry, server_message(str(error)))

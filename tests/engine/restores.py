@@ -1,0 +1,50 @@
+"""Call a restore's operations with the plain values that a module's parameters are."""
+
+from pathlib import Path
+
+from sauvegarde.restore import previous_databases, restore_run, restore_swap
+from sauvegarde.targets.postgresql_target import PostgresqlTarget
+from sauvegarde.targets.target_choice import choose_target
+
+
+def target(values):
+    return choose_target(values["database"], values.get("connection", {}), values.get("directory", "/nonexistent"))
+
+
+def fill(values, identifier=None):
+    """Returns the final state of the run."""
+    return restore_run.fill(values, identifier)
+
+
+def plan(values, said=None):
+    return restore_run.make_plan(values, said)
+
+
+def waiting(values):
+    """The state of the run that waits for its swap, or None."""
+    return restore_run.ready(restore_run.settled(values))
+
+
+def swap_in(values, identifier, **options):
+    return restore_swap.swap_in(target(values), identifier, **options)
+
+
+def proven(values, identifier):
+    return restore_swap.proven_run(target(values), identifier)
+
+
+def roll_back(values, name=""):
+    return restore_swap.roll_back(target(values), name).as_dict()
+
+
+def kept(values):
+    return [database.as_dict() for database in target(values).kept()]
+
+
+def remove(values, name):
+    return previous_databases.remove(target(values), name)
+
+
+def roll_back_unrecorded(server, database, identifier):
+    """A rollback by the target alone, which records nothing in the runs."""
+    return PostgresqlTarget(database, server, Path("/nonexistent")).roll_back(identifier).as_dict()
