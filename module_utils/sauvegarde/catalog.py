@@ -15,7 +15,7 @@ import socket
 from pathlib import Path
 
 from . import config
-from .archive import archive_reader, ids, machine_identity, manifest
+from .archive import archive_reader, ids, manifest
 from .errors import SauvegardeError, from_exception
 from .offsite import restic
 from .report import job_state
@@ -35,10 +35,9 @@ def source(found):
 def entry(found, host, where, path, system=""):
     """The entry of a manifest. system: where something else than the manifest says it."""
     line = {key: found[key] for key in ("job", "id", "kind", "started", "ended", "bytes", "stored_bytes")}
-    line.update(host=host, system=system or machine_identity.of_manifest(found))
+    line.update(host=host, system=system or found.system_identifier)
     line.update(source=source(found), verified=True, problem="", where=where, path=str(path))
-    unproven = list((found["fingerprint"] or {}).get("unproven", ()))
-    line.update(warnings=list(found["warnings"]), proven=manifest.proven(found), unproven=unproven)
+    line.update(warnings=list(found.warnings), proven=found.proof_scope, unproven=found.unproven)
     return line
 
 

@@ -143,7 +143,7 @@ def test_no_client_that_reads_the_archive(spec, monkeypatch):
     path = Path(spec["path"]) / manifest.NAME
     found = json.loads(path.read_text("utf-8"))
     found["tools"]["pg_dump"] = "17.2"
-    monkeypatch.setattr(manifest, "load", lambda _: found)
+    monkeypatch.setattr(manifest, "load", lambda _: manifest.Manifest.from_dict(found))
     own = client_tools.clients("pg_restore")[-1]
     for version_num, stops in ((169999, 1), (170000, 0)):
         monkeypatch.setattr(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from sauvegarde.archive import manifest
+from sauvegarde.archive import manifest, manifest_schema
 from sauvegarde.errors import Damaged, SauvegardeError
 
 DIGEST = "0" * 64
@@ -82,42 +82,42 @@ WRONG = [
 
 
 def test_the_schema_is_a_schema():
-    jsonschema.Draft202012Validator.check_schema(manifest.SCHEMA)
+    jsonschema.Draft202012Validator.check_schema(manifest_schema.SCHEMA)
 
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "manifest.schema.json"
 
 
 def test_the_schema_is_published():
-    """After a change: PYTHONPATH=module_utils python3 -c "import json; from sauvegarde.archive import manifest;
-    print(json.dumps(manifest.SCHEMA, indent=2, ensure_ascii=False))" > docs/manifest.schema.json"""
-    assert json.loads(PUBLISHED.read_text()) == manifest.SCHEMA
+    """After a change: PYTHONPATH=module_utils python3 -c "import json; from sauvegarde.archive import manifest_schema;
+    print(json.dumps(manifest_schema.SCHEMA, indent=2, ensure_ascii=False))" > docs/manifest.schema.json"""
+    assert json.loads(PUBLISHED.read_text()) == manifest_schema.SCHEMA
 
 
 @pytest.mark.parametrize("value", [GOOD, changed(["fingerprint"], None)])
 def test_a_good_manifest_is_valid_to_both(value):
-    assert manifest.problems(value) == []
-    jsonschema.Draft202012Validator(manifest.SCHEMA).validate(value)
+    assert manifest_schema.problems(value) == []
+    jsonschema.Draft202012Validator(manifest_schema.SCHEMA).validate(value)
 
 
 @pytest.mark.parametrize(("path", "value"), WRONG, ids=lambda each: str(each)[:40])
 def test_a_wrong_manifest_is_wrong_to_both(path, value):
     wrong = changed(path, value)
-    assert manifest.problems(wrong)
+    assert manifest_schema.problems(wrong)
     # Python's `$` also matches before a final newline, and jsonschema takes it as it is.
     if value != "20261124T020835Z\n":
-        assert not jsonschema.Draft202012Validator(manifest.SCHEMA).is_valid(wrong)
+        assert not jsonschema.Draft202012Validator(manifest_schema.SCHEMA).is_valid(wrong)
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 1])
 def test_something_else_is_no_manifest(value):
-    assert manifest.problems(value)
+    assert manifest_schema.problems(value)
 
 
 def test_written_and_read_again():
     text = manifest.dumps(GOOD)
     read = manifest.loads(text, "here")
-    assert {**read, "checksum": DIGEST} == GOOD
+    assert {**read.as_dict(), "checksum": DIGEST} == GOOD
 
 
 def test_nothing_invalid_is_written():

@@ -16,16 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, Optional
+from typing import BinaryIO, Optional
 
 from ..errors import Damaged, SauvegardeError
 from ..system import disk_space, process
 from ..system.private_directory import file_type
 from . import ids, manifest
 from .compression import SUFFIX, decompress_command
+from .manifest import ArchiveFile, Manifest
 
-# Called with a file's entry; yields the function that takes each chunk of it, or None to only compare the file.
-Sink = Callable[[dict[str, Any]], AbstractContextManager[Optional[Callable[[bytes], object]]]]
+# Called with a file; yields the function that takes each chunk of it, or None to only compare the file.
+Sink = Callable[[ArchiveFile], AbstractContextManager[Optional[Callable[[bytes], object]]]]
 
 _CHUNK = 256 * 1024  # bytes: small enough for a processor's own cache on the way from one pipe to the next
 _BATCH = 200  # files for one zstd: few processes for many small files, and a command line of limited length
@@ -42,69 +43,70 @@ def damaged_error(path: str | Path, why: str) -> Damaged:
     return Damaged(f"The archive is damaged: {path}", why, "Use another archive, or the offsite copy of this one.")
 
 
-def read_manifest(path: str | Path) -> dict[str, Any]:
+def read_manifest(path: str | Path) -> Manifest:
     """Return the manifest of a published archive after checking all but the data.
 
     Checked are the schema, the checksum, the id against the directory's name, and that the directory holds exactly the
     files of the manifest, as regular files of the recorded sizes. Raises Damaged.
     """
     path = Path(path)
-    values = manifest.load(path / manifest.NAME)
-    if ids.is_id(path.name) and values["id"] != path.name:
-        raise damaged_error(path, f"Its manifest is that of {values['id']}.")
-    check_files(path, values["files"])
-    unknown = unknown_files(path, values["files"])
+    contents = manifest.load(path / manifest.NAME)
+    if ids.is_id(path.name) and contents.id != path.name:
+        raise damaged_error(path, f"Its manifest is that of {contents.id}.")
+    check_files(path, contents.files)
+    unknown = unknown_files(path, contents.files)
     if unknown:
         raise damaged_error(path, f"It holds files that its manifest does not list: {', '.join(unknown[:5])}")
-    return values
+    return contents
 
 
-def unknown_files(path: Path, files: Sequence[dict[str, Any]]) -> list[str]:
+def unknown_files(path: Path, files: Sequence[ArchiveFile]) -> list[str]:
     """Return the paths of files in an archive's directory that are not among `files`."""
-    known = {entry["path"] + SUFFIX for entry in files} | {manifest.NAME}
+    known = {file.path + SUFFIX for file in files} | {manifest.NAME}
     paths = {str(Path(folder, name).relative_to(path)) for folder, _, names in os.walk(path) for name in names}
     return sorted(paths - known)
 
 
-def check_files(path: Path, files: Sequence[dict[str, Any]]) -> None:
+def check_files(path: Path, files: Sequence[ArchiveFile]) -> None:
     """Raise Damaged unless every file exists, as a regular file of the recorded stored size."""
-    for entry in files:
-        name = entry["path"] + SUFFIX
+    for file in files:
+        name = file.path + SUFFIX
         try:
             status = os.lstat(path / name)
         except OSError as error:
             raise damaged_error(path, str(error)) from error
         if not stat.S_ISREG(status.st_mode):
             raise damaged_error(path, f"{name} is {file_type(status.st_mode)}.")
-        if status.st_size != entry["stored_bytes"]:
-            raise damaged_error(path, f"{name} has {status.st_size} bytes, its manifest says {entry['stored_bytes']}.")
+        if status.st_size != file.stored_bytes:
+            raise damaged_error(path, f"{name} has {status.st_size} bytes, its manifest says {file.stored_bytes}.")
 
 
-def stream(path: str | Path, files: Sequence[dict[str, Any]], sink: Sink) -> None:
-    """Decompress files one after the other into a sink and compare the size and SHA-256 of each; an entry without a
-    SHA-256 gets the one of its content. Raises Damaged, which names the file.
+def stream(path: str | Path, files: Sequence[ArchiveFile], sink: Sink) -> dict[str, str]:
+    """Decompress files one after the other into a sink and compare the size and SHA-256 of each. Returns the SHA-256 of
+    each path. Raises Damaged, which names the file; a file without a known SHA-256 is only compared by its size.
 
     Memory use does not depend on the files' sizes; many files share one zstd.
     """
-    path = Path(path)
+    path, digests = Path(path), {}
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
-        names = [entry["path"] + SUFFIX for entry in batch]
+        names = [file.path + SUFFIX for file in batch]
         with process.start([*decompress_command(), "--", *names], stdout=process.PIPE, cwd=str(path)) as zstd:
             process.widen_pipe(zstd.stdout)
             descriptor = zstd.stdout.fileno()
-            for entry in batch:
-                _stream_one(path, entry, descriptor, sink, zstd)
+            for file in batch:
+                digests[file.path] = _stream_one(path, file, descriptor, sink, zstd)
             if os.read(descriptor, 1):
                 raise damaged_error(path, f"{names[-1]} holds more than its manifest says.")
             result = zstd.wait()
             if result.status:
                 raise damaged_error(path, result.stderr)
+    return digests
 
 
-def _stream_one(path: Path, entry: dict[str, Any], descriptor: int, sink: Sink, zstd: process.Process) -> None:
-    digest, missing = hashlib.sha256(), entry["bytes"]
-    with sink(entry) as write:
+def _stream_one(path: Path, file: ArchiveFile, descriptor: int, sink: Sink, zstd: process.Process) -> str:
+    digest, missing = hashlib.sha256(), file.bytes
+    with sink(file) as write:
         while missing:
             chunk = os.read(descriptor, min(missing, _CHUNK))
             if not chunk:
@@ -113,84 +115,86 @@ def _stream_one(path: Path, entry: dict[str, Any], descriptor: int, sink: Sink, 
             if write is not None:
                 write(chunk)
             missing -= len(chunk)
-    if missing or digest.hexdigest() != entry.setdefault("sha256", digest.hexdigest()):
+    if missing or digest.hexdigest() != (file.sha256 or digest.hexdigest()):
         time.sleep(0.05)  # zstd may not have written its message yet
-        why = f"{entry['path']}{SUFFIX}: " + (
+        why = f"{file.path}{SUFFIX}: " + (
             f"{missing} bytes are missing at its end" if missing else "its content does not have the recorded SHA-256"
         )
         raise damaged_error(path, "\n".join(filter(None, [why + ".", zstd.errors()])))
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
-def _compare_only(_entry: dict[str, Any]) -> Iterator[None]:
+def _compare_only(_file: ArchiveFile) -> Iterator[None]:
     yield None
 
 
-def _split(files: Sequence[dict[str, Any]], workers: int) -> list[list[dict[str, Any]]]:
+def _split(files: Sequence[ArchiveFile], workers: int) -> list[list[ArchiveFile]]:
     """Divide files among workers by size, so that all end at about the same time; each share keeps the files' order."""
     sizes = [0] * max(1, min(workers, len(files)))
     shares: list[list[int]] = [[] for _ in sizes]
-    for position in sorted(range(len(files)), key=lambda position: -files[position]["bytes"]):
+    for position in sorted(range(len(files)), key=lambda position: -files[position].bytes):
         smallest = sizes.index(min(sizes))
-        sizes[smallest] += files[position]["bytes"] + 4096
+        sizes[smallest] += files[position].bytes + 4096
         shares[smallest].append(position)
     return [[files[position] for position in sorted(share)] for share in shares]
 
 
-def _stream_in_parallel(path: Path, files: Sequence[dict[str, Any]], sink: Sink, workers: int) -> None:
-    workers = workers or default_workers()
+def _stream_in_parallel(path: Path, files: Sequence[ArchiveFile], sink: Sink, workers: int) -> dict[str, str]:
+    workers, digests = workers or default_workers(), {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
         futures = [pool.submit(stream, path, share, sink) for share in _split(files, workers) if share]
         for future in futures:
-            future.result()
+            digests.update(future.result())
+    return digests
 
 
-def read_all(path: str | Path, files: Sequence[dict[str, Any]], workers: int = 0) -> None:
-    """Read files of an archive and compare each with its SHA-256. Raises Damaged.
+def read_all(path: str | Path, files: Sequence[ArchiveFile], workers: int = 0) -> dict[str, str]:
+    """Read files of an archive and compare each with its SHA-256. Returns and raises what `stream` does.
 
     workers: how many files at once; 0 stands for `default_workers`.
     """
-    _stream_in_parallel(Path(path), files, _compare_only, workers)
+    return _stream_in_parallel(Path(path), files, _compare_only, workers)
 
 
-def verify(path: str | Path, workers: int = 0) -> dict[str, Any]:
+def verify(path: str | Path, workers: int = 0) -> Manifest:
     """Read an archive completely, compare every checksum and return its manifest. Raises Damaged."""
-    values = read_manifest(path)
-    read_all(path, values["files"], workers)
-    return values
+    contents = read_manifest(path)
+    read_all(path, contents.files, workers)
+    return contents
 
 
-def expand(path: str | Path, destination: str | Path, workers: int = 0) -> dict[str, Any]:
+def expand(path: str | Path, destination: str | Path, workers: int = 0) -> Manifest:
     """Write an archive's plain form to `destination`, a new or empty directory, and return the manifest.
 
     The plain form is what deduplicates offsite and what pg_restore reads. Every file is compared with its SHA-256. On
     an error a directory that this call created is removed.
     """
     path, destination = Path(path), Path(destination)
-    values = read_manifest(path)
+    contents = read_manifest(path)
     is_new = not destination.exists()
     try:
         if is_new:
             destination.mkdir(mode=0o700)
         elif destination.is_symlink() or any(destination.iterdir()):
             raise SauvegardeError(f"The folder to expand into is not empty: {destination}", fix="Name a new folder.")
-        _expand_into(path, destination, values["files"], workers)
+        _expand_into(path, destination, contents.files, workers)
     except BaseException as error:
         if is_new:
             shutil.rmtree(destination, ignore_errors=True)
         if isinstance(error, OSError) and disk_space.is_disk_full(error):
             raise disk_space.disk_full_error(destination, error) from error
         raise
-    return values
+    return contents
 
 
-def _expand_into(path: Path, destination: Path, files: Sequence[dict[str, Any]], workers: int) -> None:
-    for entry in files:
-        (destination / entry["path"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _expand_into(path: Path, destination: Path, files: Sequence[ArchiveFile], workers: int) -> None:
+    for file in files:
+        (destination / file.path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextlib.contextmanager
-    def sink(entry: dict[str, Any]) -> Iterator[Callable[[bytes], object]]:
-        with _create(destination / entry["path"]) as target:
+    def sink(file: ArchiveFile) -> Iterator[Callable[[bytes], object]]:
+        with _create(destination / file.path) as target:
             yield target.write
 
     _stream_in_parallel(path, files, sink, workers)
@@ -203,24 +207,24 @@ def _create(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, flags, 0o600), "wb")
 
 
-def verify_plain(path: str | Path) -> dict[str, Any]:
+def verify_plain(path: str | Path) -> Manifest:
     """Do what `verify` does, for the plain form; return the manifest. Raises Damaged."""
     path = Path(path)
-    values = manifest.load(path / manifest.NAME)
+    contents = manifest.load(path / manifest.NAME)
     with ThreadPoolExecutor(default_workers()) as pool:
-        for _ in pool.map(lambda entry: _verify_plain_file(path, entry), values["files"]):
+        for _ in pool.map(lambda file: _verify_plain_file(path, file), contents.files):
             continue  # raises a file's error here
-    return values
+    return contents
 
 
-def _verify_plain_file(path: Path, entry: dict[str, Any]) -> None:
+def _verify_plain_file(path: Path, file: ArchiveFile) -> None:
     digest = hashlib.sha256()
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        with os.fdopen(os.open(path / entry["path"], flags), "rb", buffering=0) as plain:
+        with os.fdopen(os.open(path / file.path, flags), "rb", buffering=0) as plain:
             for chunk in iter(lambda: plain.read(_CHUNK), b""):
                 digest.update(chunk)
     except OSError as error:
         raise damaged_error(path, str(error)) from error
-    if digest.hexdigest() != entry["sha256"]:
-        raise damaged_error(path, f"{entry['path']} does not have the recorded SHA-256.")
+    if digest.hexdigest() != file.sha256:
+        raise damaged_error(path, f"{file.path} does not have the recorded SHA-256.")

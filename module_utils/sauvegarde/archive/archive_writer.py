@@ -6,11 +6,12 @@ everything here.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -22,6 +23,8 @@ from ..system.file_sync import sync
 from ..system.private_directory import check_private
 from . import archive_reader, ids, manifest
 from .compression import LEVEL, SUFFIX, compress_command
+from .manifest import ArchiveFile, Manifest
+from .manifest_schema import FORMAT
 
 _BATCH = 200  # files for one zstd: few processes for many small files, and a command line of limited length
 
@@ -133,8 +136,7 @@ class Stage:
         self.directory = ids.job_directory(root, job)
         self.started = time.time() if now is None else now
         self._now = now
-        self._files: dict[str, dict[str, Any]] = {}
-        self._proven: set[str] = set()
+        self._files: dict[str, ArchiveFile] = {}
         self._lock = threading.Lock()
         self._published = False
 
@@ -175,7 +177,7 @@ class Stage:
         """Record a complete file: its size uncompressed and as stored. Its SHA-256 is that of the bytes read back,
         which zstd's own checksum compares with the bytes written."""
         with self._lock:
-            self._files[path] = {"path": path, "bytes": size, "stored_bytes": stored}
+            self._files[path] = ArchiveFile(path, size, stored)
 
     def discard(self, path: str) -> None:
         """Remove a recorded file, so that it can be written again."""
@@ -184,34 +186,35 @@ class Stage:
         (self.path / (path + SUFFIX)).unlink()
 
     @property
-    def files(self) -> list[dict[str, Any]]:
-        """The recorded files, as the manifest lists them."""
+    def files(self) -> list[ArchiveFile]:
+        """The recorded files, by path."""
         with self._lock:
             return [self._files[path] for path in sorted(self._files)]
 
     def settle(self) -> None:
         """Write every file through to the disk and drop it from memory, so that reading it back reads the disk."""
-        for entry in self.files:
-            descriptor = os.open(self.path / (entry["path"] + SUFFIX), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        for file in self.files:
+            descriptor = os.open(self.path / (file.path + SUFFIX), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(descriptor)
 
-    def proven(self, paths: Iterable[str]) -> None:
-        """Record that files were read back and are equal, where a kind's own reader did that."""
-        self._proven.update(paths)
+    def confirm(self, digests: Mapping[str, str]) -> None:
+        """Record the SHA-256 of files that were read back from the disk: what archive_reader returned, by path."""
+        with self._lock:
+            for path, digest in digests.items():
+                self._files[path] = dataclasses.replace(self._files[path], sha256=digest)
 
     def read_back(self) -> None:
-        """Read every file from the disk that was not read back yet, and compare it."""
-        unread = [entry for entry in self.files if entry["path"] not in self._proven]
+        """Read every file from the disk that was not read back yet."""
+        unread = [file for file in self.files if not file.sha256]
         if unread:
             self.settle()
-            archive_reader.read_all(self.path, unread)
-            self.proven(entry["path"] for entry in unread)
+            self.confirm(archive_reader.read_all(self.path, unread))
 
-    def publish(self, part: dict[str, Any]) -> dict[str, Any]:
+    def publish(self, part: Mapping[str, Any]) -> Manifest:
         """Read back, write the manifest last, sync everything, rename. Returns the manifest.
 
         part: the kind's share of the manifest: source, tools, fingerprint, restore_by_hand, warnings.
@@ -233,10 +236,10 @@ class Stage:
         sync(self.directory)
         return manifest.loads(text, self.id)
 
-    def _values(self, files: list[dict[str, Any]]) -> dict[str, Any]:
+    def _values(self, files: Sequence[ArchiveFile]) -> dict[str, Any]:
         """The stage's share of the manifest."""
         return {
-            "format": manifest.FORMAT,
+            "format": FORMAT,
             "id": self.id,
             "job": self.job,
             "kind": self.kind,
@@ -244,7 +247,7 @@ class Stage:
             "host": os.uname().nodename,
             "started": timestamp(self.started),
             "ended": timestamp(),
-            "files": files,
-            "bytes": sum(entry["bytes"] for entry in files),
-            "stored_bytes": sum(entry["stored_bytes"] for entry in files),
+            "files": [file.as_dict() for file in files],
+            "bytes": sum(file.bytes for file in files),
+            "stored_bytes": sum(file.stored_bytes for file in files),
         }

@@ -18,11 +18,6 @@ FILE = "identities.json"
 _MACHINE_ID = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 
-def of_manifest(found):
-    """The system identifier of the cluster that an archive was dumped from; empty where its manifest has none."""
-    return found["source"].get("server", {}).get("system_identifier") or ""
-
-
 def machine():
     """An identifier of this machine, which does not reveal its machine id; empty where it has no machine id."""
     for path in _MACHINE_ID:
@@ -50,7 +45,7 @@ class Identities:
 
     def of(self, found):
         """The system that an archive of this machine belongs to, by its manifest."""
-        return of_manifest(found) or self.machine
+        return found.system_identifier or self.machine
 
     def save(self, present):
         """Write it down; of snapshots only what is said of those that are `present`."""

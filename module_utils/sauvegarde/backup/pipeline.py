@@ -66,7 +66,7 @@ class Pipeline:
             self._run_hook_after(seconds=limit, result="failure")
             raise
         self._report.archive = ArchiveSummary.of_manifest(manifest)
-        self._report.warnings = list(manifest["warnings"])
+        self._report.warnings = list(manifest.warnings)
         self._send()
         self._progress.end_step()
 

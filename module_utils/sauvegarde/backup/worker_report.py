@@ -6,9 +6,8 @@ import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..archive import manifest
+from ..archive.manifest import Manifest
 from ..errors import SauvegardeError, from_dict
 
 
@@ -24,15 +23,14 @@ class ArchiveSummary:
     unproven: int
 
     @classmethod
-    def of_manifest(cls, values: dict[str, Any]) -> ArchiveSummary:
-        fingerprint = values["fingerprint"] or {}
+    def of_manifest(cls, manifest: Manifest) -> ArchiveSummary:
         return cls(
-            id=values["id"],
-            bytes=values["bytes"],
-            stored_bytes=values["stored_bytes"],
-            proven=manifest.proven(values),
-            warnings=len(values["warnings"]),
-            unproven=len(fingerprint.get("unproven", ())),
+            id=manifest.id,
+            bytes=manifest.bytes,
+            stored_bytes=manifest.stored_bytes,
+            proven=manifest.proof_scope,
+            warnings=len(manifest.warnings),
+            unproven=len(manifest.unproven),
         )
 
 

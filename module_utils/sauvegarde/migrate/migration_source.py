@@ -78,7 +78,7 @@ def look(where, policy, key, labels, masked, about, exclude=(), include=()):
             given = read(about["path"])
             if found["hiding"] and given["kind"] not in _ENGINES and not _holds_all(given):
                 found["warnings"].append(_SHOWN.format(", ".join(found["hiding"])))
-            found["archive"] = "{job} {id} of {host}".format(**given)
+            found["archive"] = f"{given.job} {given.id} of {given.host}"
             obstacles += _of_archive(where, found, given, labels, about)
             if given["kind"] in _ENGINES:
                 found["warnings"].append(_UNSEEN)

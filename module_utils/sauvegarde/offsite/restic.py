@@ -276,7 +276,7 @@ def _system(repository, line, identities, directory):
         return identities.snapshots[line["snapshot"]]
     try:
         text = manifest_text(repository, line["snapshot"])
-        found = machine_identity.of_manifest(manifest.loads(text, line["snapshot"]))
+        found = manifest.loads(text, line["snapshot"]).system_identifier
     except (WrongKey, Locked, NoRepository):
         raise
     except SauvegardeError:
@@ -353,10 +353,10 @@ def _copy(repository, job, path, system="", former=()):
     shutil.rmtree(str(stage), ignore_errors=True)
     try:
         found = archive_reader.read_manifest(path)
-        disk_space.require_space(directory, found["bytes"])
+        disk_space.require_space(directory, found.bytes)
         archive_reader.expand(path, stage)
         tags = [TAG, "job={}".format(job["name"]), f"id={path.name}", "kind={}".format(job["kind"])]
-        system = system or machine_identity.of_manifest(found)
+        system = system or found.system_identifier
         tags += [f"system={system}"] if system else []
         tags += [f"former={each}" for each in sorted(former)]
         arguments = ["backup", "--force", "--json", "--host={}".format(job["host"])]

@@ -118,7 +118,7 @@ def budget(last):
     took = 0
     if last is not None:
         ended, started = (
-            calendar.timegm(time.strptime(last[key][:19], "%Y-%m-%dT%H:%M:%S")) for key in ("ended", "started")
+            calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) for text in (last.ended, last.started)
         )
         took = ended - started
     return min(_MOST, max(_LEAST, _SHARE * took))

@@ -77,7 +77,7 @@ def back_up(job, root, notify=silent, now=None):
         raise server_errors.database_error(error, "The server ended the connection, or refused a statement.") from error
     finally:
         os.umask(mask)
-    notify("published", id=manifest["id"], stored_bytes=manifest["stored_bytes"])
+    notify("published", id=manifest.id, stored_bytes=manifest.stored_bytes)
     return manifest
 
 
@@ -95,9 +95,9 @@ def verify(path):
     """Read a published archive whole: every checksum, and the kind's own reader where it has one. Returns the manifest;
     raises Damaged."""
     manifest = archive_reader.read_manifest(path)
-    reader = getattr(find(manifest["kind"]), "read", None)
+    reader = getattr(find(manifest.kind), "read", None)
     if reader is None:
-        archive_reader.read_all(path, manifest["files"])
+        archive_reader.read_all(path, manifest.files)
     else:
         reader(path, manifest)
     return manifest

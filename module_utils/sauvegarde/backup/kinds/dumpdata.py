@@ -24,7 +24,7 @@ def preflight(job, directory, last):
     where = sites.site(job.get("site") or {})
     options = dumping.options(_options(job))
     described = sites.describe(where, asked=not job.get("archive"))
-    disk_space.require_space(directory, int(last["stored_bytes"] * 1.2) if last else _LEAST)
+    disk_space.require_space(directory, int(last.stored_bytes * 1.2) if last else _LEAST)
     return {"site": where, "options": options, "described": described}
 
 
@@ -91,15 +91,15 @@ def read(path, manifest):
     found = {}
 
     @contextlib.contextmanager
-    def sink(entry):
-        form = "jsonl" if entry["path"].endswith(".jsonl") else "json"
+    def sink(file):
+        form = "jsonl" if file.path.endswith(".jsonl") else "json"
         with dumping.Check(form) as check:
-            check.many.update(manifest["source"]["many"])
+            check.many.update(manifest.source["many"])
             yield check.feed
             found.update(check.end().result()["tables"])
 
-    archive_reader.stream(path, manifest["files"], sink)
-    differences = fixture_fingerprint.compare(manifest["fingerprint"], {"tables": found})
+    archive_reader.stream(path, manifest.files, sink)
+    differences = fixture_fingerprint.compare(manifest.fingerprint, {"tables": found})
     if differences:
         raise Damaged(
             f"The archive is damaged: {path}",

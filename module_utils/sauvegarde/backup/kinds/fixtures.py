@@ -42,7 +42,7 @@ def preflight(job, directory, last):
         if any(set_privacy.names(name, label) for each in sets for name in each["models"])
     ]
     set_privacy.actions(described["models"], sets, chosen)
-    disk_space.require_space(directory, int(last["stored_bytes"] * 1.2) if last else 16 * 1024 * 1024)
+    disk_space.require_space(directory, int(last.stored_bytes * 1.2) if last else 16 * 1024 * 1024)
     return {"site": where, "sets": sets, "described": described, "warnings": warnings}
 
 

@@ -77,7 +77,7 @@ def preflight(job, directory, last):
             "Use a superuser for this job, or install a newer postgresql-client beside the server's.",
         )
     # Twice the last one's: what is small may grow a lot from one day to the next.
-    size = 2 * last["stored_bytes"] if last is not None and last["kind"] == "globals" else 1024 * 1024
+    size = 2 * last.stored_bytes if last is not None and last.kind == "globals" else 1024 * 1024
     disk_space.require_space(directory, size)
     return facts
 

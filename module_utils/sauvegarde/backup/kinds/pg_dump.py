@@ -97,11 +97,11 @@ def preflight(job, directory, last):
         size = postgres_server.value(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")
     finally:
         connection.close()
-    facts["for_foreign_keys"] = foreign_keys.budget(last if last is not None and last["kind"] == "pg_dump" else None)
+    facts["for_foreign_keys"] = foreign_keys.budget(last if last is not None and last.kind == "pg_dump" else None)
     facts["reader"] = client_tools.client("pg_restore", facts["dumper"].version_num)
     compression.tool_versions()
-    if last is not None and last["kind"] == "pg_dump":
-        size = last["stored_bytes"] + last["bytes"]
+    if last is not None and last.kind == "pg_dump":
+        size = last.stored_bytes + last.bytes
     disk_space.require_space(directory, size + size // 10)
     return facts
 
@@ -242,8 +242,8 @@ class _Attempt:
 
 def _discard(stage):
     """Take back what an attempt has left in the stage."""
-    for entry in stage.files:
-        stage.discard(entry["path"])
+    for file in stage.files:
+        stage.discard(file.path)
     shutil.rmtree(str(stage.path / FOLDER), ignore_errors=True)
 
 
@@ -312,7 +312,7 @@ def _dump(environment, snapshot, stage, facts, jobs, wait, notify, check):
             check()
             if time.monotonic() - told > 1:
                 told = time.monotonic()
-                notify("dumping", files=len(stage.files), bytes=sum(entry["bytes"] for entry in stage.files))
+                notify("dumping", files=len(stage.files), bytes=sum(file.bytes for file in stage.files))
         try:
             said = tool.finish(what="The database {} could not be dumped.".format(environment["PGDATABASE"])).stderr
         except SauvegardeError as error:
@@ -323,48 +323,49 @@ def _dump(environment, snapshot, stage, facts, jobs, wait, notify, check):
                 error.fix = _PRIVILEGES
             raise
         work.finish()
-    notify("dumped", bytes=sum(entry["bytes"] for entry in stage.files))
+    notify("dumped", bytes=sum(file.bytes for file in stage.files))
     return said
 
 
 def _read_back(stage, reader):
     """Read the dump back from the disk with the server's own reader; returns the sequences' values in it."""
     stage.settle()
-    found = read_through(stage.path, stage.files, reader)
-    stage.proven(entry["path"] for entry in stage.files)
-    return found
+    sequences, digests = read_through(stage.path, stage.files, reader)
+    stage.confirm(digests)
+    return sequences
 
 
 def read(path, manifest):
     """Read a published archive whole: every checksum, and pg_restore over all of it. Where no pg_restore is new enough,
     that is an error: install one, or verify elsewhere."""
-    reader = client_tools.client("pg_restore", server_versions.number(manifest["tools"]["pg_dump"]))
-    dumped = [entry for entry in manifest["files"] if entry["path"].startswith(FOLDER + "/")]
-    archive_reader.read_all(path, [entry for entry in manifest["files"] if entry not in dumped])
-    found = read_through(path, dumped, reader)
-    if found != manifest["fingerprint"]["sequences"]:
+    reader = client_tools.client("pg_restore", server_versions.number(manifest.tools["pg_dump"]))
+    dumped = [file for file in manifest.files if file.path.startswith(FOLDER + "/")]
+    archive_reader.read_all(path, [file for file in manifest.files if file not in dumped])
+    sequences, _ = read_through(path, dumped, reader)
+    if sequences != manifest.fingerprint["sequences"]:
         raise archive_reader.damaged_error(path, "Its manifest names other sequences, or other values, than its dump.")
 
 
 def read_through(path, files, reader):
     """pg_restore reads the whole dump while every checksum is taken, and nothing uncompressed comes to the disk but the
-    tables of contents. Returns the sequences' values that the dump sets.
+    tables of contents. Returns the sequences' values that the dump sets, and the SHA-256 of each path.
 
-    files: the manifest's entries of the dump's folder.
+    files: the archive's files in the dump's folder.
     """
-    entries = {_name(entry): entry for entry in files}
+    entries = {_name(file): file for file in files}
     # Beside the archive where it can be, under a name that archive_writer.remove_partial removes after a kill.
     parent = Path(str(path)).parent
     beside = str(parent) if os.access(str(parent), os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix=".partial-read-", dir=beside))
     try:
         index = [entry for name, entry in entries.items() if name.endswith(".toc") or name == "toc.dat"]
-        archive_reader.stream(path, index, lambda entry: _into(folder / _name(entry)))
+        archive_reader.stream(path, index, lambda file: _into(folder / _name(file)))
         listing = process.run([reader.path, "--list", str(folder)], what=_UNREADABLE).text
         order = ["toc.dat", *(name for name in _order(folder, listing) if name in entries)]
-        _as_tar(path, [entries[name] for name in order], reader)
-        archive_reader.read_all(path, [entry for name, entry in entries.items() if name not in order])
-        return _sequences(folder, listing, reader)
+        digests = _as_tar(path, [entries[name] for name in order], reader)
+        rest = [file for name, file in entries.items() if name not in order]
+        digests.update(archive_reader.read_all(path, rest))
+        return _sequences(folder, listing, reader), digests
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
 
@@ -388,20 +389,21 @@ def _as_tar(path, files, reader):
                 restorer.finish(what=_UNREADABLE)
 
         @contextlib.contextmanager
-        def member(entry):
-            head = tarfile.TarInfo(_name(entry))
-            head.size = entry["bytes"]
+        def member(file):
+            head = tarfile.TarInfo(_name(file))
+            head.size = file.bytes
             write(head.tobuf(tarfile.GNU_FORMAT))
             yield write
             write(bytes(-head.size % tarfile.BLOCKSIZE))
 
-        archive_reader.stream(path, files, member)
+        digests = archive_reader.stream(path, files, member)
         restorer.stdin.close()
         restorer.finish(what=_UNREADABLE)
+    return digests
 
 
-def _name(entry):
-    return entry["path"].rpartition("/")[2]
+def _name(file):
+    return file.path.rpartition("/")[2]
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ class Source(NamedTuple):
     path: str
     form: str
     compression: str
-    manifest: Optional[dict]
+    manifest: Optional[manifest.Manifest]
     size: int
     parts: tuple = ()
     layers: tuple = ()
@@ -262,11 +262,11 @@ def definitions(source, work):
     folder.mkdir()
 
     @contextlib.contextmanager
-    def sink(entry):
-        with (folder / Path(entry["path"]).name).open("xb") as file:
-            yield file.write
+    def sink(file):
+        with (folder / Path(file.path).name).open("xb") as target:
+            yield target.write
 
-    index = [each for each in source.manifest["files"] if each["path"].endswith("/toc.dat")]
+    index = [file for file in source.manifest.files if file.path.endswith("/toc.dat")]
     archive_reader.stream(source.path, index, sink)
     return source._replace(path=str(folder), form="directory", compression="")
 
