@@ -101,7 +101,7 @@ def test_sql_beside_the_dumps_is_not_lost(cluster, dumps, tmp_path):
         dumps["sv_one", True] + b"INSERT INTO t VALUES (9);\n",
     ):
         (found,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
-        assert "goes on after its closing line" in found["what"]
+        assert "continues after its closing line" in found["what"]
 
 
 def test_a_second_dump_that_is_cut_short(cluster, dumps, tmp_path):

@@ -203,12 +203,12 @@ def test_rows_do_not_wait_on_a_full_disk(empty, tmp_path, monkeypatch):
     assert caught.value.what.startswith("There is too little space to unpack")
     free[0] = 2**40
     monkeypatch.setattr(restore_run.dump_load.Target, "ready_for_data", ready)
-    full = Path("/dev/full").open("w+b", 0)  # noqa: SIM115 - it is the Waiting's
+    full = Path("/dev/full").open("w+b", 0)  # noqa: SIM115 - it is the DeferredRows'
     monkeypatch.setattr(restore_run.deferred_rows.tempfile, "TemporaryFile", lambda **_: full)
     piece = sql_script.Sql(entries.Entry("TABLE DATA", "public", "t", ""), b"INSERT")
     with pytest.raises(SauvegardeError) as caught:
-        restore_run.deferred_rows.Waiting(tmp_path, lambda _: None).take(piece)
-    assert "kept aside" in caught.value.what and "No space left" in caught.value.why
+        restore_run.deferred_rows.DeferredRows(tmp_path, lambda _: None).add(piece)
+    assert "set aside" in caught.value.what and "No space left" in caught.value.why
     full.close()
 
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 from sauvegarde.restore import load_role
-from sauvegarde.restore.dump import contents
+from sauvegarde.restore.dump import content_scan
 from test_restore_script import END, HEAD, header
 
 SITE = [
@@ -56,7 +56,7 @@ SITE = [
 
 
 def scanned(*more, site=SITE):
-    return contents.scan(io.BytesIO(HEAD + b"".join([*site, *more]) + END))
+    return content_scan.scan(io.BytesIO(HEAD + b"".join([*site, *more]) + END))
 
 
 def choose(found, superusers=("postgres",), owner="o"):
@@ -83,7 +83,7 @@ def test_what_is_there_and_what_is_of_others_is_the_superusers():
         ("references", "gis.spatial_ref_sys"),
         ("setting", "work_mem"),
     ]
-    assert found.used == {"gis"}
+    assert found.used_schemas == {"gis"}
 
 
 ROUTINE = "CREATE {} shop.g(integer) RETURNS integer\n    LANGUAGE {}\n    AS $$x$$;\n"
@@ -147,7 +147,10 @@ def test_names_without_a_schema_are_of_the_entrys():
     )
     assert found.rows == {("public", "Ta ble"): 2, ("public", "spatial_ref_sys"): 1}
     assert [(each.schema, each.table) for each in found.merged] == [("public", "spatial_ref_sys")]
-    assert [each[1:] for each in found.granted] == [("TABLE", "public", "Ta ble"), ("SCHEMA", "", "public")]
+    assert [(each.kind, each.schema, each.name) for each in found.privileged_objects] == [
+        ("TABLE", "public", "Ta ble"),
+        ("SCHEMA", "", "public"),
+    ]
     assert [(demand.subject, demand.name) for demand in found.demands] == [("references", "public.Ta ble")]
     assert {each.name for each in choose(found).first} == {"spatial_ref_sys", "public"}
 

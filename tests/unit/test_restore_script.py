@@ -6,7 +6,7 @@ import time
 import pytest
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.restore.dump import (
-    contents,
+    content_scan,
     entries,
     oids,
     psql_commands,
@@ -109,7 +109,7 @@ def test_settings_between_entries_are_pieces_of_their_own():
         (b"COPY t (a) FROM '/etc/passwd';\n", END, "a COPY that"),
         (header("t", "TABLE") + b"SELECT 1;\n  COPY t FROM PROGRAM 'id';\n", END, "a COPY that"),
         (b"\\connect a\n\\connect b\n", END, "another database"),
-        (b"SET client_encoding = 'KLINGON';\n", END, "not known"),
+        (b"SET client_encoding = 'KLINGON';\n", END, "unknown"),
     ],
 )
 def test_what_cannot_be_trusted_is_refused(body, end, words):
@@ -126,7 +126,7 @@ def test_owners_that_the_session_says_are_those_of_the_headers():
         b"CREATE TABLE a ();",
         granted.strip(),
     ]
-    assert contents.scan(io.BytesIO(HEAD + body + END)).by_session
+    assert content_scan.scan(io.BytesIO(HEAD + body + END)).by_session
 
 
 def test_the_trailer_inside_rows_is_no_end():
@@ -178,7 +178,7 @@ def test_contents():
             b'COPY "g is".spatial_ref_sys (srid) FROM stdin;\n900913\n\\.\n',
         ]
     )
-    found = contents.scan(io.BytesIO(HEAD + body + END))
+    found = content_scan.scan(io.BytesIO(HEAD + body + END))
     assert found.server == "9.6.10" and found.encoding == "utf_8" and found.raster
     assert found.extensions == {"postgis": "g is"}
     assert found.roles == {"db owner", "o", "Own er", 'g"rantee', "one", "t wo", "reader", "r ole"}
@@ -213,7 +213,7 @@ def test_long_rows_take_time_in_proportion(rows):
         for _ in range(3):
             text.seek(0)
             began = time.process_time()
-            contents.scan(text)
+            content_scan.scan(text)
             found.append(time.process_time() - began)
         return min(found)
 

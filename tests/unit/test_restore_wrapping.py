@@ -16,7 +16,7 @@ import zipfile
 
 import pytest
 from sauvegarde.errors import Damaged, SauvegardeError
-from sauvegarde.restore.dump import contents, dump_file
+from sauvegarde.restore.dump import content_scan, dump_file
 
 PLAIN = """--
 -- PostgreSQL database dump
@@ -107,7 +107,7 @@ def test_what_is_around_a_dump_is_taken_off(tmp_path, name):
     with dump_file.opened(found) as stream:
         assert b"".join(iter(stream.read, b"")) == PLAIN
     with dump_file.opened(found) as stream:
-        assert contents.scan(stream).rows == {("public", "t"): 1}
+        assert content_scan.scan(stream).rows == {("public", "t"): 1}
 
 
 def test_utf_16_becomes_the_encoding_that_the_dump_says(tmp_path):
@@ -121,7 +121,7 @@ def test_utf_16_becomes_the_encoding_that_the_dump_says(tmp_path):
 def test_what_a_shell_says_after_a_dump_is_passed_over(tmp_path):
     (tmp_path / "file").write_bytes(PLAIN + b"logout\nConnection to x closed.\n")
     with dump_file.opened(dump_file.detect(tmp_path / "file")) as stream:
-        assert contents.scan(stream).rows == {("public", "t"): 1}
+        assert content_scan.scan(stream).rows == {("public", "t"): 1}
 
 
 NO_DUMPS = {
@@ -157,7 +157,7 @@ def test_what_is_no_dump_is_said_to_be_what_it_is(tmp_path, name):
     data, words = NO_DUMPS[name]
     (tmp_path / "file").write_bytes(data())
     with pytest.raises(SauvegardeError) as told, dump_file.opened(dump_file.detect(tmp_path / "file")) as stream:
-        contents.scan(stream)
+        content_scan.scan(stream)
     assert words in str(told.value) and told.value.fix
     assert "empty" in name or "damaged" not in str(told.value)
 

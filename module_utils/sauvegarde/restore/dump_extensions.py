@@ -12,9 +12,9 @@ from ..targets import side_database
 from .dump import loss_ledger
 from .dump.contents import Contents
 from .dump.entries import Entry, one_line
-from .dump.lexer import unquoted
 from .dump.load_errors import ends_load, server_message
 from .dump.loss_names import loss_name
+from .dump.sql_text import unquoted
 
 # PostGIS's description of itself before 3.1, which is no longer true: the newer version's own comment stays.
 _OUTDATED = "'PostGIS geometry, geography, and raster spatial types and functions'"

@@ -254,7 +254,8 @@ class Target:
         """Entries about objects that neither the dump nor the extensions made here define."""
         absent = set()
         defined = self.contents.defined()
-        for entry, kind, schema, name in self.contents.granted:
+        for each in self.contents.privileged_objects:
+            entry, kind, schema, name = each.entry, each.kind, each.schema, each.name
             if kind in ("SCHEMA", "LARGE OBJECT") or (schema, name) in defined:
                 continue
             if not self._made_by_extension(kind, schema, name):
@@ -279,7 +280,7 @@ class Target:
         return bool(postgres_server.value(self.connection, statement.format(catalog), (schema, name)))
 
     def skips(self, entry):
-        return entry is not None and (self.contents.passed_over(entry, self._schemas) or entry in self.absent)
+        return entry is not None and (self.contents.excludes(entry, self._schemas) or entry in self.absent)
 
     # Between the sections
 
@@ -458,9 +459,9 @@ class Target:
             )
         return not missing
 
-    def from_script(self, stream, waiting, jobs=1):
+    def from_script(self, stream, deferred, jobs=1):
         """Load plain SQL, piece by piece; `jobs` materialized views at a time. The stream is `source.script`'s;
-        waiting: a waiting.Waiting that takes the rows that are loaded after all others."""
+        deferred: DeferredRows, for the rows that are loaded after all others."""
         script = Script(stream)
         tablespaces = self._has_tablespaces()
         decided = started = lost = False
@@ -482,7 +483,7 @@ class Target:
                         started = True
                         self._between()
                     if moved == "post-data":
-                        self._end_data(waiting)
+                        self._end_data(deferred)
                     section = moved
                     self.told(step=section)
                 self._become(self._loads(piece))
@@ -497,20 +498,25 @@ class Target:
                         text = oids.definition(text)
                     if piece.entry is not None and piece.entry.kind == "TABLE DATA":
                         if piece.entry.key in self._computed:
-                            waiting.take(piece)
+                            deferred.add(piece)
                             continue
                         self._begin()
                     lost = self._run(piece.entry, lambda cursor, text=text: cursor.execute(text), section)
             elif isinstance(piece, Copy) and not self._is_merged(piece):
                 if self._filled_by(piece) in self._computed:
-                    waiting.take(piece)
+                    deferred.add(piece)
                 else:
-                    self._run(piece.entry, lambda cursor, piece=piece: self._copy(cursor, piece), section, again=False)
+                    self._run(
+                        piece.entry,
+                        lambda cursor, piece=piece: self._copy(cursor, piece.statement, piece.rows),
+                        section,
+                        again=False,
+                    )
         self._settle()
         if section != "post-data":
             if not started:
                 self._between()
-            self._end_data(waiting)
+            self._end_data(deferred)
         self._become("")
         self._keep_invalid()
         postgres_server.execute(self.connection, "SET search_path TO ''")
@@ -525,27 +531,27 @@ class Target:
         role = self.role or (entry.owner if self.contents.by_session else "")
         return "" if self._is_superusers(entry.listed()) else role
 
-    def _end_data(self, waiting):
+    def _end_data(self, deferred):
         """Load the rows that waited for all others, then do what waits for all rows."""
-        for entry, pieces in waiting.tables():
-            self._become(self._loads(entry) if entry is not None else self.role)
-            self._run(entry, lambda cursor, pieces=pieces: self._load_table(cursor, pieces()), "data")
-        waiting.close()
+        for table in deferred.tables:
+            self._become(self._loads(table.entry) if table.entry is not None else self.role)
+            self._run(table.entry, lambda cursor, table=table: self._load_table(cursor, table.pieces()), "data")
+        deferred.close()
         self._become("")
         self._after_data()
 
     def _load_table(self, cursor, pieces):
         """Load the rows of one table: all of them come in, or none."""
         cursor.execute("BEGIN")
-        for piece in pieces:
-            if isinstance(piece, Copy):
-                self._copy(cursor, piece)
+        for statement, rows in pieces:
+            if rows is not None:
+                self._copy(cursor, statement, rows)
             else:
-                cursor.execute(piece.text)
+                cursor.execute(statement)
         cursor.execute("COMMIT")
 
-    def _copy(self, cursor, piece):
-        statement, rows = piece.statement.rstrip().rstrip(b";"), piece.rows
+    def _copy(self, cursor, statement, rows):
+        statement = statement.rstrip().rstrip(b";")
         if not self._keeps_oids:
             statement, rows = oids.copy(statement, rows)
         cursor.copy_expert(statement, rows, 1 << 20)
@@ -566,13 +572,13 @@ class Target:
     def _between(self):
         self._become("")
         # An index is built as the table's owner, who needs USAGE on the schema of what the index calls.
-        self._grant({entry for entry, _ in self.contents.grants})
+        self._grant({entry for entry, _ in self.contents.schema_grants})
         self.ready_for_data()
 
     @_in_words("The restore stopped at the grants on schemas.")
     def _grant(self, entries):
         """Run those of the entries that are grants on schemas, which a plain dump has at its end only."""
-        for entry, text in self.contents.grants:
+        for entry, text in self.contents.schema_grants:
             if entry in entries:
                 postgres_server.execute(self.connection, text)
 

@@ -14,7 +14,8 @@ from ..errors import SauvegardeError
 from ..postgres import postgres_server
 from .dump import cluster_dump
 from .dump import dump_file as sources
-from .dump.lexer import IDENTIFIER, statements, unquoted
+from .dump.lexer import statements
+from .dump.sql_text import IDENTIFIER, unquoted
 
 NAME = "globals.sql"
 _ROLE = re.compile(rf"(?:CREATE|ALTER) (?:ROLE|USER) ({IDENTIFIER})( IN DATABASE ({IDENTIFIER}))?")

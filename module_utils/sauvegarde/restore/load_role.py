@@ -10,8 +10,8 @@ roles are the superuser's in any case.
 from typing import NamedTuple
 
 from ..postgres import postgres_server
-from .dump.lexer import unquoted
 from .dump.role_demands import ORDINARY_KINDS
+from .dump.sql_text import unquoted
 
 # Kinds that make nothing in the schema that they name.
 _MAKE_NOTHING = (
@@ -55,9 +55,11 @@ def choose(contents, there, superusers, owner=""):
     made = {entry.name for entry in contents.entries if entry.kind == "SCHEMA"} - set(there) - {"public"}
     defined = contents.defined()
     granted = {}
-    for entry, kind, schema, name in contents.granted:
-        known = kind == "LARGE OBJECT" or (name in made if kind == "SCHEMA" else (schema, name) in defined)
-        granted[entry] = granted.get(entry, True) and known
+    for each in contents.privileged_objects:
+        known = each.kind == "LARGE OBJECT" or (
+            each.name in made if each.kind == "SCHEMA" else (each.schema, each.name) in defined
+        )
+        granted[each.entry] = granted.get(each.entry, True) and known
 
     def is_there(entry):
         """Whether the entry is about something that the dump does not make."""
@@ -69,7 +71,7 @@ def choose(contents, there, superusers, owner=""):
             return entry.name.startswith("SCHEMA ") and unquoted(entry.name[len("SCHEMA ") :]) not in made
         return entry.kind in ("TABLE DATA", "SEQUENCE SET") and (entry.schema, entry.name) not in defined
 
-    loaded = [entry for entry in contents.entries if not contents.passed_over(entry, there)]
+    loaded = [entry for entry in contents.entries if not contents.excludes(entry, there)]
 
     def whole(role):
         """A role that may do everything loads everything, in the dump's own order."""
@@ -135,7 +137,7 @@ def lacks(connection, way, contents):
             " AND pg_catalog.has_schema_privilege(%(role)s, n.oid, 'USAGE')",
         ),
         (
-            contents.used,
+            contents.used_schemas,
             "use the schema",
             "nspname FROM pg_catalog.pg_namespace n WHERE pg_catalog.has_schema_privilege(%(role)s, n.oid, 'USAGE')",
         ),

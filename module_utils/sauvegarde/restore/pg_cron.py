@@ -65,7 +65,7 @@ def keep(contents) -> List[Dict[str, Any]]:
         if spooled.schema == _SCHEMA:
             spooled.rows.seek(0)
             rows = spooled.rows.read().decode("latin-1")  # bytes of any encoding, as text
-            found.append(dict(spooled._replace(rows=rows)._asdict()))
+            found.append(dict(vars(spooled), rows=rows))
     return found
 
 

@@ -18,10 +18,10 @@ from ..postgres import postgres_server, server_versions
 from .dump.contents import Contents
 from .dump.entries import TABLE_KINDS, Entry
 from .dump.entry_dependencies import mentions
-from .dump.lexer import IDENTIFIER, unquoted
 from .dump.load_errors import FIX_OF_DEPENDENT, fix_for, server_message
 from .dump.loss_ledger import POSTPONED, Loss, acceptance
 from .dump.loss_names import loss_name
+from .dump.sql_text import IDENTIFIER, unquoted
 
 _REMOVED_TYPES = ("abstime", "reltime", "tinterval", "opaque")
 _CHANGED_IN_14 = re.compile(

@@ -5,6 +5,7 @@ them. If a run is killed at any step, the next one reads its state and cleans up
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import shutil
 import tempfile
@@ -42,7 +43,7 @@ from . import (
     verification,
 )
 from .dump import dump_file, entry_dependencies, loss_ledger, loss_names
-from .dump.contents import scan
+from .dump.content_scan import scan
 from .dump.load_errors import server_message
 from .surviving_fingerprint import surviving_fingerprint
 
@@ -308,7 +309,7 @@ def _fill(spec, run, name):
             connection, "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'postgis'"
         )
     older = wanted["extensions"].get("postgis", {}).get("version", "")
-    contents = contents._replace(raster=contents.raster or older.startswith(("1.", "2.")))
+    contents = dataclasses.replace(contents, raster=contents.raster or older.startswith(("1.", "2.")))
 
     def loaded(because=""):
         """A new side database, filled, as its load.Target."""
@@ -335,7 +336,8 @@ def _fill(spec, run, name):
                 target.from_archive(ready, tool, spec["jobs"])
             else:
                 with dump_file.script(ready, tool) as stream:
-                    target.from_script(stream, deferred_rows.Waiting(work, dump_file.enough(ready, work)), spec["jobs"])
+                    deferred = deferred_rows.DeferredRows(work, dump_file.enough(ready, work))
+                    target.from_script(stream, deferred, spec["jobs"])
         except BaseException:
             run.watch = None
             target.close()

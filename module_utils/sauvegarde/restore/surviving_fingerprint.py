@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .dump.entries import one_line
-from .dump.lexer import IDENTIFIER, unquoted
+from .dump.sql_text import IDENTIFIER, unquoted
 
 # Kinds of losses, and the part of the fingerprint that they are in.
 _PARTS = (

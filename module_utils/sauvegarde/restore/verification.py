@@ -110,7 +110,7 @@ def by_counting(connection, contents, lost=()):
         if f"TABLE {schema}.{name}" in gone or f"TABLE DATA {schema}.{name}" in gone:
             continue
         count = contents.rows.get((schema, name))
-        real = sorted(contents.real.get((schema, name), {(schema, name)}))
+        real = sorted(contents.table_names.get((schema, name), {(schema, name)}))
         found = sum(_count(connection, *table) for table in real)
         rows[sql_names.quote(schema, name)] = found
         if (schema, name) not in merged:

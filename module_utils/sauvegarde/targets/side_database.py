@@ -17,8 +17,7 @@ from psycopg2 import sql
 from ..errors import SauvegardeError
 from ..postgres import attachments, database_properties, postgres_server, server_errors, sql_names
 from ..postgres.postgres_server import Server
-from ..restore.dump.contents import text
-from ..restore.dump.lexer import IDENTIFIER, unquoted
+from ..restore.dump.sql_text import IDENTIFIER, text_of_literal, unquoted
 
 MAINTENANCE = "postgres"
 _LITERAL = r"[Ee]?'(?:[^']|'')*'"
@@ -97,7 +96,7 @@ def _name_of(part: str) -> str:
     """Return the name that a part of a list stands for: a literal, or an identifier."""
     name: str = part.lower()
     if part.endswith("'"):
-        name = text(part)
+        name = text_of_literal(part)
     elif part.startswith('"'):
         name = unquoted(part)
     return name
@@ -110,7 +109,7 @@ def stored(name: str, value: str) -> str:
     literals = re.findall(_LITERAL, value)
     if not literals:
         return value.strip()
-    texts = [text(literal) for literal in literals]
+    texts = [text_of_literal(literal) for literal in literals]
     return texts[0] if len(texts) == 1 else ", ".join(sql_names.quote(one) for one in texts)
 
 

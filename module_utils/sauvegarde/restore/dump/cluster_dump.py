@@ -11,21 +11,9 @@ import psycopg2.extensions
 
 from . import psql_commands
 from .entries import HEADER
-from .lexer import (
-    IDENTIFIER,
-    Lines,
-    Rows,
-    cut_short,
-    quoting,
-    statement,
-    statements,
-    unquoted,
-)
-from .sql_script import (
-    COMPLETE,
-    COPY_BEGINS,
-    DATABASE,
-)
+from .lexer import Lines, Rows, cut_short, quoting, statement, statements
+from .sql_script import COMPLETE, COPY_BEGINS, DATABASE
+from .sql_text import IDENTIFIER, unquoted
 
 CLUSTER_COMPLETE = b"-- PostgreSQL database cluster dump complete"
 _BEGINS = re.compile(rb'-- Database "(.*)" dump\r?\n')

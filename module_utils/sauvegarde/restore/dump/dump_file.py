@@ -1,6 +1,7 @@
 """What is restored: one of our archives, or any file or directory that pg_dump wrote, in other things or not."""
 
 import contextlib
+import dataclasses
 import errno
 import re
 import tempfile
@@ -13,16 +14,15 @@ from ...postgres import client_tools, disk_guard, server_versions
 from ...system import disk_space, process
 from . import (
     cluster_dump,
-    contents,
+    content_scan,
     file_type,
     split_files,
     wrappers,
 )
+from .byte_stream import CHUNK
 from .entries import TABLE_KINDS, Entry
 from .file_type import damaged
 from .sql_script import SeveralDumps
-
-CHUNK = 1 << 20
 
 _LARGE_OBJECT = re.compile(r"(BLOB|BLOB METADATA|BLOBS) - ([\d.]+|BLOBS) (.*)")
 # Versions of pg_dump with a new format of its archives; a pg_restore reads all formats up to its own.
@@ -375,9 +375,9 @@ def inspect(source, tool, told=None):
     if source.manifest is None:
         options = () if source.form == "plain" else ("-C",)
         with script(source, tool, *options) as stream:
-            return contents.scan(stream, told)
+            return content_scan.scan(stream, told)
     with script(source, tool, "-C", "-s") as stream:
-        found = contents.scan(stream, told)
+        found = content_scan.scan(stream, told)
     tables = {entry.listed("TABLE DATA") for entry in found.entries if entry.kind in TABLE_KINDS}
     listed = listing(source, tool, found.encoding)
     # The pass above leaves out large objects, whose owners count too.
@@ -389,4 +389,4 @@ def inspect(source, tool, told=None):
     with tempfile.NamedTemporaryFile() as chosen:
         write_list(chosen.name, lines)
         with script(source, tool, "-a", "-L", chosen.name) as stream:
-            return found._replace(merged=contents.scan(stream).merged)
+            return dataclasses.replace(found, merged=content_scan.scan(stream).merged)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from .lexer import IDENTIFIER, unquoted
+from .sql_text import IDENTIFIER, unquoted
 
 TABLE_KINDS = ("TABLE", "FOREIGN TABLE")
 # Kinds of entries that hold rows or large objects.

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import re
-from typing import TYPE_CHECKING
 
 from . import dump_file
+from .byte_stream import buffered
 from .entries import HEADER, Entry, entry_of_header
-from .lexer import IDENTIFIER, unquoted
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from .sql_text import IDENTIFIER, unquoted
 
 _TOC_ENTRY = re.compile(rb"-- TOC entry (\d+) \(class ")
 # Kinds whose name other definitions can mention.
@@ -30,7 +26,7 @@ def dependencies(source: dump_file.Source, tool: dump_file.Reader, encoding: str
     needs: dict[Entry, list[bytes]] = {}
     number = b""
     numbers: list[bytes] = []
-    with dump_file.script(source, tool, "-s", "-v") as stream, io.BufferedReader(_RawStream(stream)) as lines:
+    with dump_file.script(source, tool, "-s", "-v") as stream, buffered(stream.read) as lines:
         for line in lines:
             if not line.startswith(b"-- "):
                 continue
@@ -45,25 +41,6 @@ def dependencies(source: dump_file.Source, tool: dump_file.Reader, encoding: str
                 entries[number], needs[entry] = entry, numbers
                 number = b""
     return {entry: {entries[each] for each in numbers if each in entries} for entry, numbers in needs.items()}
-
-
-class _RawStream(io.RawIOBase):
-    """A Stream as a raw file, which can be read by lines."""
-
-    def __init__(self, stream: dump_file.Stream) -> None:
-        super().__init__()
-        self._stream, self._rest = stream, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer) -> int:
-        view = memoryview(buffer)
-        data = self._rest or self._stream.read()
-        count = min(len(data), len(view))
-        view[:count] = data[:count]
-        self._rest = data[count:]
-        return count
 
 
 def mentions(entry: Entry, text: str, root: Entry, message: str = "") -> bool:

@@ -1,60 +1,67 @@
-"""Tables WITH OIDS, which servers from 12 on do not know: take the clause and the column away from a plain dump."""
+"""Remove WITH OIDS, which servers from 12 on do not know, and the column of OIDs from a plain dump."""
+
+from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+from .byte_stream import Readable
+from .contents import Contents
 
 WITH_OIDS = re.compile(rb"\s+WITH OIDS(?=\s+FROM stdin)", re.IGNORECASE)
 _DECLARED = re.compile(rb"\)\s*\nWITH OIDS;")
 _COLUMN = re.compile(rb"^[0-9]+\t?", re.MULTILINE)
+_SHOWN = 10  # tables in one warning
 
 
-def definition(text):
-    """The SQL of a table's entry without its WITH OIDS."""
+def definition(text: bytes) -> bytes:
+    """Return the SQL of a table's entry without its WITH OIDS."""
     return _DECLARED.sub(b")\n;", text)
 
 
-def copy(statement, rows):
-    """The COPY statement (bytes) and its rows, without the column of OIDs where they have one."""
+def copy(statement: bytes, rows: Readable) -> tuple[bytes, Readable]:
+    """Return the COPY statement and its rows without the column of OIDs, if they have one."""
     plain, count = WITH_OIDS.subn(b"", statement)
     return (plain, WithoutFirst(rows)) if count else (statement, rows)
 
 
-def warnings(contents, version_num):
-    """What a plan says about them on a server of this version: [(what, why)]."""
+def warnings(contents: Contents, version_num: int) -> list[tuple[str, str]]:
+    """Return what a plan says about OIDs on a server of this version: [(what, why)]."""
     if version_num < 120000:
         return []
-    found = []
+    result = []
     if contents.oids:
-        found.append(
+        result.append(
             (
                 "The OIDs of rows that the dump holds are not restored: " + _names(contents.oids) + ".",
-                "From 12 on no table has them. Where the application refers to rows by their OIDs, restore on"
-                " PostgreSQL 11 or older, copy them into a column of their own, and back that up.",
+                "From 12 on no table has them. If the application refers to rows by their OIDs, restore on PostgreSQL"
+                " 11 or older, copy them into a column of their own, and back that up.",
             )
         )
     others = contents.with_oids - contents.oids
     if others:
-        found.append(
+        result.append(
             (
-                "Tables WITH OIDS are made without them: " + _names(others) + ".",
+                "Tables WITH OIDS are created without them: " + _names(others) + ".",
                 "From 12 on no table has them, and the dump does not hold their values.",
             )
         )
-    return found
+    return result
 
 
-def _names(tables):
-    shown = [".".join(filter(None, each)) for each in sorted(tables)]
-    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
+def _names(tables: Iterable[tuple[str, str]]) -> str:
+    names = [".".join(filter(None, table)) for table in sorted(tables)]
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 class WithoutFirst:
-    """File-like: rows of a COPY without their first column, which holds numbers."""
+    """The rows of a COPY without their first column, which holds numbers, as a stream."""
 
-    def __init__(self, rows):
+    def __init__(self, rows: Readable) -> None:
         self._rows = rows
         self._row_begins = True
 
-    def read(self, _size=-1):
+    def read(self, _size: int = -1, /) -> bytes:
         while True:
             data = self._rows.read()
             if not data:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from .entries import Entry, one_line
-from .lexer import IDENTIFIER, unquoted
+from .sql_text import IDENTIFIER, unquoted
 
 # Kinds of entries that an ordinary role can load if it owns their objects. All others need a superuser.
 ORDINARY_KINDS = frozenset(

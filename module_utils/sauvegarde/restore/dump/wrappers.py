@@ -8,7 +8,6 @@ import bz2
 import codecs
 import contextlib
 import gzip
-import io
 import lzma
 import re
 import tarfile
@@ -23,9 +22,9 @@ import psycopg2.extensions
 from ...errors import SauvegardeError
 from ...system import process
 from . import file_type
+from .byte_stream import CHUNK, buffered
 
 HEAD = 1 << 16
-_CHUNK = 1 << 20
 _MOST = 8
 
 _PACKED = (
@@ -56,35 +55,6 @@ class Layer(NamedTuple):
     what: str = ""
 
 
-class Raw(io.RawIOBase):
-    """A readable stream over a function that gives bytes, b"" at the end."""
-
-    def __init__(self, give, close=None):
-        super().__init__()
-        self._give, self._close, self._left = give, close, b""
-
-    def readable(self):
-        return True
-
-    def readinto(self, buffer):
-        if not self._left:
-            self._left = self._give()
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-    def close(self):
-        if self._close is not None:
-            close, self._close = self._close, None
-            close()
-        super().close()
-
-
-def _buffered(give, close=None):
-    return io.BufferedReader(Raw(give, close), _CHUNK)
-
-
 def joined(parts):
     """A stream of the files' bytes, one after the other."""
     waiting, current = list(parts), []
@@ -95,12 +65,12 @@ def joined(parts):
                 if not waiting:
                     return b""
                 current.append(Path(waiting.pop(0)).open("rb"))  # noqa: SIM115 - closed at its end
-            data = current[0].read(_CHUNK)
+            data = current[0].read(CHUNK)
             if data:
                 return data
             current.pop().close()
 
-    return _buffered(give, lambda: [each.close() for each in current])
+    return buffered(give, lambda: [each.close() for each in current])
 
 
 def opened(parts, layers):
@@ -126,7 +96,7 @@ def _inside(stream, layer):
     if layer.kind == "skip":
         left = int(layer.what)
         while left:
-            left -= len(stream.read(min(left, _CHUNK))) or left
+            left -= len(stream.read(min(left, CHUNK))) or left
         return stream
     if layer.kind == "tar":
         return _tar_member(stream, layer.what)
@@ -144,7 +114,7 @@ def _tool(stream, argv):
 
     def feed():
         try:
-            for data in iter(lambda: stream.read(_CHUNK), b""):
+            for data in iter(lambda: stream.read(CHUNK), b""):
                 child.stdin.write(data)
         except BrokenPipeError:
             pass  # the child has ended, and says why
@@ -159,7 +129,7 @@ def _tool(stream, argv):
     feeder.start()
 
     def give():
-        data = child.stdout.read(_CHUNK)
+        data = child.stdout.read(CHUNK)
         if not data and not ended:
             ended.append(child.wait())
             feeder.join()
@@ -169,7 +139,7 @@ def _tool(stream, argv):
                 raise OSError(ended[0].stderr)
         return data
 
-    return _buffered(give, child.kill)
+    return buffered(give, child.kill)
 
 
 def _tar_member(stream, name):
@@ -180,17 +150,17 @@ def _tar_member(stream, name):
     file = with_members.extractfile(member)
 
     def give():
-        data = file.read(_CHUNK)
+        data = file.read(CHUNK)
         if not data:
             _drain(stream)
         return data
 
-    return _buffered(give)
+    return buffered(give)
 
 
 def _drain(stream):
     """Read what is left behind a tar archive, which ends before the checksum of what is around it."""
-    while stream.read(_CHUNK):
+    while stream.read(CHUNK):
         pass
 
 
@@ -200,11 +170,11 @@ def _zip_member(path, name):
 
     def give():
         try:
-            return file.read(_CHUNK)
+            return file.read(CHUNK)
         except zipfile.BadZipFile as error:
             raise OSError(str(error)) from error
 
-    return _buffered(give, packed.close)
+    return buffered(give, packed.close)
 
 
 def _line_ends(stream):
@@ -213,7 +183,7 @@ def _line_ends(stream):
 
     def give():
         while True:
-            read = stream.read(_CHUNK)
+            read = stream.read(CHUNK)
             data = b"".join(kept) + read
             kept.clear()
             if read and data.endswith(b"\r"):
@@ -223,7 +193,7 @@ def _line_ends(stream):
             if data or not read:
                 return data
 
-    return _buffered(give)
+    return buffered(give)
 
 
 def _transcoded(stream, layer):
@@ -233,7 +203,7 @@ def _transcoded(stream, layer):
 
     def give():
         while not state["ended"]:
-            read = stream.read(_CHUNK)
+            read = stream.read(CHUNK)
             state["ended"] = not read
             text = state["kept"] + decoder.decode(read, final=not read)
             state["kept"] = "\r" if read and text.endswith("\r") else ""
@@ -245,7 +215,7 @@ def _transcoded(stream, layer):
                 return text.encode(state["codec"])
         return b""
 
-    return _buffered(give)
+    return buffered(give)
 
 
 def _codec(name):
@@ -262,7 +232,7 @@ def console(open_stream, kind):
     seen = False
     decoder = codecs.getincrementaldecoder(kind)("strict")
     with open_stream() as stream:
-        for data in iter(lambda: stream.read(_CHUNK), b""):
+        for data in iter(lambda: stream.read(CHUNK), b""):
             text = decoder.decode(data).lstrip("\ufeff")
             if all(each < "\x80" for each in text):
                 continue
@@ -463,6 +433,6 @@ def extract(parts, layers, target, enough):
 
 def _write(file, path, enough):
     with path.open("xb") as target:
-        for data in iter(lambda: file.read(_CHUNK), b""):
+        for data in iter(lambda: file.read(CHUNK), b""):
             enough(len(data))
             target.write(data)
