@@ -19,7 +19,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from ..errors import LoginRefused, SauvegardeError
-from . import character_sets
+from . import character_sets, server_versions
 from .server_errors import database_error
 
 Statement = Union[str, sql.Composable]
@@ -160,12 +160,7 @@ def session_settings(version_num: int, lock_timeout: float = LOCK_TIMEOUT) -> di
     """
     settings = {"lock_timeout": f"{int(lock_timeout * 1000)}ms", "statement_timeout": "0"}
     settings["quote_all_identifiers"] = "off"  # text from the catalogs is compared with names
-    if version_num >= 90600:
-        settings["idle_in_transaction_session_timeout"] = "0"
-    if version_num >= 140000:
-        settings["idle_session_timeout"] = "0"
-    if version_num >= 170000:
-        settings["transaction_timeout"] = "0"
+    settings.update(dict.fromkeys(server_versions.session_timeouts(version_num), "0"))
     return settings
 
 

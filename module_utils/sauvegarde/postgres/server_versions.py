@@ -1,8 +1,42 @@
-"""Convert PostgreSQL's version numbers: 150018 stands for 15.18, 90624 for 9.6.24."""
+"""PostgreSQL's versions: what each major version brought, and its numbers (150018 for 15.18, 90624 for 9.6.24).
+
+A new major version of PostgreSQL is one entry in `MAJOR_VERSIONS`.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MajorVersion:
+    """A major version of PostgreSQL.
+
+    version_num: the lowest of its numbers. dump_format: of the archives that its pg_dump writes (K_VERS_SELF in
+    PostgreSQL's pg_backup_archiver.h); a pg_restore reads all formats up to its own. timeouts: the settings that it
+    added which can end a session.
+    """
+
+    version_num: int
+    dump_format: tuple[int, int]
+    timeouts: tuple[str, ...] = ()
+
+
+MAJOR_VERSIONS = (
+    # Since March 2018 (9.6.8, 10.3); earlier minor versions wrote and read 1.12.
+    MajorVersion(90600, (1, 13), ("idle_in_transaction_session_timeout",)),
+    MajorVersion(100000, (1, 13)),
+    MajorVersion(110000, (1, 13)),
+    MajorVersion(120000, (1, 14)),
+    MajorVersion(130000, (1, 14)),
+    MajorVersion(140000, (1, 14), ("idle_session_timeout",)),
+    MajorVersion(150000, (1, 14)),
+    MajorVersion(160000, (1, 15)),
+    MajorVersion(170000, (1, 16), ("transaction_timeout",)),
+    MajorVersion(180000, (1, 16)),
+    MajorVersion(190000, (1, 16)),
+)
 
 
 def major(version_num: int) -> str:
@@ -10,6 +44,17 @@ def major(version_num: int) -> str:
     if version_num < 100000:
         return f"{version_num // 10000}.{version_num // 100 % 100}"
     return str(version_num // 10000)
+
+
+def dump_format(version_num: int) -> tuple[int, int]:
+    """Return the format of the archives that a pg_dump of this version writes; of unknown versions, the nearest."""
+    known = [version.dump_format for version in MAJOR_VERSIONS if version.version_num <= version_num]
+    return known[-1] if known else MAJOR_VERSIONS[0].dump_format
+
+
+def session_timeouts(version_num: int) -> list[str]:
+    """Return the names of the settings that a server of this version has to end sessions, except statement_timeout."""
+    return [name for version in MAJOR_VERSIONS if version.version_num <= version_num for name in version.timeouts]
 
 
 def generation(version_num: int) -> int:

@@ -25,8 +25,6 @@ from .file_type import damaged
 from .sql_script import SeveralDumps
 
 _LARGE_OBJECT = re.compile(r"(BLOB|BLOB METADATA|BLOBS) - ([\d.]+|BLOBS) (.*)")
-# Versions of pg_dump with a new format of its archives; a pg_restore reads all formats up to its own.
-_FORMATS = (120000, 160000, 170000)
 
 
 class Source(NamedTuple):
@@ -281,12 +279,8 @@ def readers(version_num, made=0):
         for client in client_tools.clients("pg_restore")
         if client.version_num // 100 >= version_num // 100
         or server_versions.major(client.version_num) == server_versions.major(version_num)
-        if _format(client.version_num) >= _format(made)
+        if server_versions.dump_format(client.version_num) >= server_versions.dump_format(made)
     ]
-
-
-def _format(version_num):
-    return sum(first <= version_num for first in _FORMATS)
 
 
 def unread(path, version_num, why):
