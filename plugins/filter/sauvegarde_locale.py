@@ -49,8 +49,17 @@ def supported_locale(name, lines):
     return ""
 
 
+def unsupported_locales(names, lines):
+    """Return the names for which /usr/share/i18n/SUPPORTED has no line."""
+    return [name for name in names if not supported_locale(name, lines)]
+
+
 class FilterModule:
     """What Ansible asks a file of filters for."""
 
     def filters(self):
-        return {"sauvegarde_locale": locale, "sauvegarde_supported_locale": supported_locale}
+        return {
+            "sauvegarde_locale": locale,
+            "sauvegarde_supported_locale": supported_locale,
+            "sauvegarde_unsupported_locales": unsupported_locales,
+        }
