@@ -50,11 +50,11 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _prune(arguments: argparse.Namespace) -> int:
     plan = maintenance.prune_job(arguments.job, arguments.configuration, arguments.dry_run)
     if arguments.json:
-        print(json.dumps(plan, indent=1))
+        print(json.dumps([decision.as_dict() for decision in plan], indent=1))
     else:
         removed = "would remove" if arguments.dry_run else "removed"
-        for line in plan:
-            print("{:13} {}  {}".format("keep" if line["keep"] else removed, line["id"], line["why"]))
+        for decision in plan:
+            print("{:13} {}  {}".format("keep" if decision.keep else removed, decision.id, decision.why))
     return OK
 
 

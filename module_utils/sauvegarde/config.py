@@ -74,7 +74,7 @@ def load(name, configuration=CONFIGURATION):
     for key in ("offsite", "replaces"):
         if not isinstance(job[key], list):
             raise SauvegardeError(f"The settings of the job {name} are not whole.", f"Wrong: {key}, which is no list.")
-    retention.policy(job["retention"])
+    retention.RetentionPolicy.from_values(job["retention"])
     job["configuration"] = configuration
     try:
         job["ping"] = (Path(configuration) / "pings" / name).read_text(encoding="utf-8").strip()

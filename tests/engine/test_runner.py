@@ -345,7 +345,7 @@ def test_a_week_of_failures_then_retention(host):
     assert host.labels() == first
     host.configure(retention={"last": 1, "minimum": 2})
     assert host.run()[0] == OK and len(host.labels()) == 2 and host.labels()[0] == first[0]
-    assert [line["keep"] for line in maintenance.prune(job, dry_run=True)] == [True, True]
+    assert [decision.keep for decision in maintenance.prune(job, dry_run=True)] == [True, True]
 
 
 def test_prune_says_what_would_go_and_why(host):
@@ -408,7 +408,11 @@ def test_the_clock_goes_back(host, monkeypatch):
     assert host.run()[0] == OK
     earlier = kinds.back_up(job, host.root, now=time.time() - 7200)
     assert earlier["id"] == host.labels()[-1] > host.labels()[0]
-    kept = [line["id"] for line in retention.plan(host.labels(), {"last": 1}) if line["keep"]]
+    kept = [
+        each.id
+        for each in retention.plan(host.labels(), retention.RetentionPolicy(last=1, daily=0, weekly=0, monthly=0))
+        if each.keep
+    ]
     assert kept == [earlier["id"]]
 
 

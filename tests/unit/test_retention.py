@@ -14,8 +14,12 @@ def labels(days, start=START, step=datetime.timedelta(days=1)):
     return [(start + number * step).strftime("%Y%m%dT%H%M%SZ") for number in range(days)]
 
 
+def decide(names, policy):
+    return retention.plan(names, retention.RetentionPolicy.from_values(policy))
+
+
 def kept(names, policy):
-    return {line["id"] for line in retention.plan(names, policy) if line["keep"]}
+    return {decision.id for decision in decide(names, policy) if decision.keep}
 
 
 def test_last_and_daily_by_hand():
@@ -37,9 +41,9 @@ def test_the_year_of_a_week_is_the_calendars_own():
 
 
 def test_every_line_says_why():
-    lines = retention.plan(labels(10), {"last": 1, "weekly": 1})
-    assert lines[0]["why"] == "last 1 of 1; weekly 2026-W02, 1 of 1"
-    assert {line["why"] for line in lines if not line["keep"]} == {"no rule keeps it"}
+    decisions = decide(labels(10), {"last": 1, "weekly": 1})
+    assert decisions[0].why == "last 1 of 1; weekly 2026-W02, 1 of 1"
+    assert {decision.why for decision in decisions if not decision.keep} == {"no rule keeps it"}
 
 
 def test_a_policy_of_zeros_keeps_the_minimum():
@@ -74,7 +78,7 @@ def test_anything_kept_stays_kept_until_something_newer_comes():
 )
 def test_a_wrong_policy_is_refused(policy):
     with pytest.raises(SauvegardeError):
-        retention.plan(labels(3), policy)
+        retention.RetentionPolicy.from_values(policy)
 
 
 def test_a_damaged_repository_is_not_pruned():

@@ -6,20 +6,24 @@ folder, those that it has had before (a cluster that was upgraded has a new iden
 `replaces` names. They are kept in `identities.json` in the job's state.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from ..report import job_state
+from .manifest import Manifest
 
 FILE = "identities.json"
 _MACHINE_ID = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 
-def machine():
-    """An identifier of this machine, which does not reveal its machine id; empty where it has no machine id."""
+def machine() -> str:
+    """Return an identifier of this machine that does not reveal its machine id; empty for a machine without one."""
     for path in _MACHINE_ID:
         with contextlib.suppress(OSError, ValueError):
             text = Path(path).read_text(encoding="ascii").strip()
@@ -29,39 +33,42 @@ def machine():
 
 
 class Identities:
-    """What a job knows of systems: its own ones, and that of each snapshot which does not say it in a tag.
+    """The systems that a job knows: its own, and the system of each snapshot that does not state it in a tag.
 
-    folder: where this is kept between runs; without one it is kept nowhere.
+    folder: where they are kept between runs; None to keep them nowhere.
     """
 
-    def __init__(self, folder=None):
+    def __init__(self, folder: str | Path | None = None) -> None:
         self._path = Path(folder) / FILE if folder else None
-        told = job_state.read(self._path) if folder else {}
-        self.own = {each for each in told.get("own") or [] if isinstance(each, str)}
-        snapshots = told.get("snapshots")
-        self.snapshots = snapshots if isinstance(snapshots, dict) else {}
-        # A machine without an id, as some containers are, is given one.
-        self.machine = machine() or str(told.get("machine") or "machine-" + os.urandom(8).hex())
+        values = job_state.read(self._path) if self._path else {}
+        self.own = {system for system in values.get("own") or [] if isinstance(system, str)}
+        snapshots = values.get("snapshots")
+        self.snapshots: dict[str, str] = snapshots if isinstance(snapshots, dict) else {}
+        # A machine without an id, as some containers are, gets a random one.
+        self.machine = machine() or str(values.get("machine") or "machine-" + os.urandom(8).hex())
 
-    def of(self, found):
-        """The system that an archive of this machine belongs to, by its manifest."""
-        return found.system_identifier or self.machine
+    def of(self, manifest: Manifest) -> str:
+        """Return the system that an archive of this machine belongs to."""
+        return manifest.system_identifier or self.machine
 
-    def save(self, present):
-        """Write it down; of snapshots only what is said of those that are `present`."""
+    def save(self, present: Container[str]) -> None:
+        """Write the file; of the snapshots only those that are `present`."""
         if self._path:
-            kept = {key: value for key, value in self.snapshots.items() if key in present}
-            job_state.write(self._path, {"own": sorted(self.own), "snapshots": kept, "machine": self.machine})
+            snapshots = {key: value for key, value in self.snapshots.items() if key in present}
+            job_state.write(self._path, {"own": sorted(self.own), "snapshots": snapshots, "machine": self.machine})
 
 
-def groups(lines):
-    """Sets of systems that follow one another: those of {system, former} of each line, joined where they overlap."""
-    found = []
-    for line in lines:
-        joined = {line["system"], *line["former"]} - {""}
-        for each in [group for group in found if group & joined]:
-            found.remove(each)
-            joined |= each
-        if joined:
-            found.append(joined)
-    return found
+def groups(lineages: Iterable[Iterable[str]]) -> list[set[str]]:
+    """Return sets of systems that follow one another: the systems of each lineage, joined where lineages overlap.
+
+    lineages: of each snapshot its system and the former ones; empty names are ignored.
+    """
+    joined: list[set[str]] = []
+    for lineage in lineages:
+        group = set(lineage) - {""}
+        for overlapping in [other for other in joined if other & group]:
+            joined.remove(overlapping)
+            group |= overlapping
+        if group:
+            joined.append(group)
+    return joined

@@ -1,39 +1,69 @@
-"""Retention: which archives of a job stay, grandfather-father-son, and why. Plain values in, plain values out.
+"""Decide which archives of a job stay, and why: the newest ones, and one of each day, week, month and year.
 
 A rule keeps the newest archive of each of its last N periods that have one, so that days without a backup do not use
-the rule up. Periods are UTC's, as the labels are. Only archives that are known to be whole count, the newest of them
-stays whatever the settings, and nothing goes while one archive is damaged.
+the rule up. Periods are in UTC, as the ids are. Only complete archives count, the newest of them stays whatever the
+policy, and nothing is removed while one archive is damaged.
 """
 
+from __future__ import annotations
+
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from ..errors import Damaged, SauvegardeError
 from . import ids
 
 RULES = ("last", "daily", "weekly", "monthly", "yearly")
-DEFAULT = {"last": 3, "daily": 7, "weekly": 4, "monthly": 12, "yearly": 0, "minimum": 1}
 _AHEAD = 86400  # seconds that a clock may be put forward, and back again, without a word
 
 
-def policy(values=None):
-    """A whole policy from what a user gave: numbers of archives by rule; unknown rules and other values are refused.
+@dataclass(frozen=True)
+class RetentionPolicy:
+    """How many archives each rule keeps. minimum: archives that stay although no rule keeps them; at least 1."""
 
-    minimum: archives that stay although no rule wants them; at least 1.
-    """
-    whole = dict(DEFAULT) if values is None else dict(dict.fromkeys(RULES, 0), minimum=1)
-    for name, count in (values or {}).items():
-        if name not in DEFAULT:
-            raise SauvegardeError(
-                f"Retention has no rule named {name!r}.", fix="Use {} and minimum.".format(", ".join(RULES))
-            )
-        least = 1 if name == "minimum" else 0
-        if isinstance(count, bool) or not isinstance(count, int) or count < least:
-            raise SauvegardeError(f"Retention's {name} is {count!r}.", fix=f"Give a whole number, {least} or more.")
-        whole[name] = count
-    return whole
+    last: int = 3
+    daily: int = 7
+    weekly: int = 4
+    monthly: int = 12
+    yearly: int = 0
+    minimum: int = 1
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any] | None) -> RetentionPolicy:
+        """Return the policy of a user's numbers by rule: 0 for a rule that is not named, the defaults for None.
+
+        Raises SauvegardeError for unknown rules and anything but whole numbers.
+        """
+        if values is None:
+            return cls()
+        known = [field.name for field in fields(cls)]
+        for name, count in values.items():
+            if name not in known:
+                raise SauvegardeError(
+                    f"Retention has no rule named {name!r}.", fix="Use {} and minimum.".format(", ".join(RULES))
+                )
+            least = 1 if name == "minimum" else 0
+            if isinstance(count, bool) or not isinstance(count, int) or count < least:
+                raise SauvegardeError(f"Retention's {name} is {count!r}.", fix=f"Give a whole number, {least} or more.")
+        return cls(**{**dict.fromkeys(RULES, 0), **values})
 
 
-def _period(rule, identifier):
+@dataclass(frozen=True)
+class Decision:
+    """Whether an archive stays; `why` names every rule that keeps it, or says that none does."""
+
+    id: str
+    keep: bool
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for a result."""
+        return asdict(self)
+
+
+def _period(rule: str, identifier: str) -> str:
     moment = ids.parse_id(identifier)
     if rule == "daily":
         return moment.strftime("%Y-%m-%d")
@@ -47,48 +77,47 @@ def _period(rule, identifier):
     return identifier
 
 
-def plan(labels, values=None):
-    """What stays and what goes of whole archives' labels: a list, newest first, of {id, keep, why}.
-
-    `why` says every rule that keeps it, or that none does.
-    """
-    rules = policy(values)
-    newest_first = sorted(set(labels), reverse=True)
-    reasons = {each: [] for each in newest_first}
+def plan(identifiers: Iterable[str], policy: RetentionPolicy) -> list[Decision]:
+    """Return what happens to each of these complete archives, newest first."""
+    newest_first = sorted(set(identifiers), reverse=True)
+    reasons: dict[str, list[str]] = {identifier: [] for identifier in newest_first}
     for rule in RULES:
-        seen = []
-        for each in newest_first:
-            period = _period(rule, each)
-            if period not in seen:
-                if len(seen) == rules[rule]:
+        periods: list[str] = []
+        limit = getattr(policy, rule)
+        for identifier in newest_first:
+            period = _period(rule, identifier)
+            if period not in periods:
+                if len(periods) == limit:
                     break
-                seen.append(period)
-                where = f"{len(seen)} of {rules[rule]}"
-                reasons[each].append(f"{rule} {where}" if rule == "last" else f"{rule} {period}, {where}")
+                periods.append(period)
+                count = f"{len(periods)} of {limit}"
+                reasons[identifier].append(f"{rule} {count}" if rule == "last" else f"{rule} {period}, {count}")
     if newest_first and not reasons[newest_first[0]]:
         reasons[newest_first[0]].append("the newest one")
-    kept = sum(1 for each in newest_first if reasons[each])
-    for each in newest_first:
-        if kept < rules["minimum"] and not reasons[each]:
-            reasons[each].append("minimum of {}".format(rules["minimum"]))
+    kept = sum(1 for identifier in newest_first if reasons[identifier])
+    for identifier in newest_first:
+        if kept < policy.minimum and not reasons[identifier]:
+            reasons[identifier].append(f"minimum of {policy.minimum}")
             kept += 1
     return [
-        {"id": each, "keep": bool(reasons[each]), "why": "; ".join(reasons[each]) or "no rule keeps it"}
-        for each in newest_first
+        Decision(identifier, bool(reasons[identifier]), "; ".join(reasons[identifier]) or "no rule keeps it")
+        for identifier in newest_first
     ]
 
 
-def from_the_future(labels):
-    """The labels, in their order, that are more than a day ahead of this host's clock."""
+def future_ids(identifiers: Iterable[str]) -> list[str]:
+    """Return the ids, in their order, that are more than a day ahead of this host's clock."""
     now = ids.format_id(time.time() + _AHEAD)
-    return [each for each in labels if each > now]
+    return [identifier for identifier in identifiers if identifier > now]
 
 
-def refuse_future(labels, where):
-    """Raise when archives from the future are among these labels. While they are the newest, periods are counted from
-    them: all that is made before their time comes would fall into one period, and the good ones out of the others.
+def refuse_future(identifiers: Iterable[str], where: object) -> None:
+    """Raise SauvegardeError if archives from the future are among these.
+
+    While they are the newest, periods are counted from them: every archive made before their time comes would fall into
+    one period, and push the good ones out of the others.
     """
-    ahead = from_the_future(labels)
+    ahead = future_ids(identifiers)
     if ahead:
         raise SauvegardeError(
             f"Nothing is removed from {where}: archives from the future are in it.",
@@ -98,8 +127,9 @@ def refuse_future(labels, where):
         )
 
 
-def refuse_damaged(entries, where):
-    """Raise when one of a repository's entries ({id, verified, problem}) is damaged: nothing is pruned beside it."""
+def refuse_damaged(entries: Sequence[Mapping[str, Any]], where: object) -> None:
+    """Raise Damaged if one of a repository's entries ({id, verified, problem}) is damaged: nothing is pruned beside
+    it."""
     damaged = [entry for entry in entries if not entry["verified"]]
     if damaged:
         raise Damaged(

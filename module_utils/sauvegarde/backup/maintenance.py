@@ -26,7 +26,7 @@ def hold_job_lock(job: dict[str, Any]) -> contextlib.AbstractContextManager[int]
 
 def prune(
     job: dict[str, Any], dry_run: bool = False, notify: Callable[..., None] | None = None
-) -> list[dict[str, Any]]:
+) -> list[retention.Decision]:
     """Apply a job's retention to its folder; return retention's plan. Raises beside damaged archives and archives from
     the future.
 
@@ -37,13 +37,13 @@ def prune(
     archive_ids = [entry["id"] for entry in entries]
     retention.refuse_damaged(entries, directory)
     retention.refuse_future(archive_ids, directory)
-    plan: list[dict[str, Any]] = retention.plan(archive_ids, job["retention"])
-    for line in reversed([] if dry_run else plan):
-        if not line["keep"]:
+    plan = retention.plan(archive_ids, retention.RetentionPolicy.from_values(job["retention"]))
+    for decision in reversed([] if dry_run else plan):
+        if not decision.keep:
             if notify is not None:
-                notify("retention", removed=line["id"])
-            unnamed = directory / f".partial-{line['id']}"
-            (directory / line["id"]).rename(unnamed)
+                notify("retention", removed=decision.id)
+            unnamed = directory / (ids.PARTIAL + decision.id)
+            (directory / decision.id).rename(unnamed)
             shutil.rmtree(unnamed)
     return plan
 
@@ -106,14 +106,14 @@ def _journal_step(name: str, step: str) -> Iterator[dict[str, Any]]:
     journal.log(name, step, "ok", seconds=time.time() - started, **values)
 
 
-def prune_job(name: str, configuration: str, dry_run: bool = False) -> list[dict[str, Any]]:
+def prune_job(name: str, configuration: str, dry_run: bool = False) -> list[retention.Decision]:
     """Apply the retention of a job outside a run; return retention's plan."""
     with _journal_step(name, "prune") as values:
         job = config.load(name, configuration)
         config.become(job["user"])
         with hold_job_lock(job):
             plan = prune(job, dry_run)
-        values.update(removed=[line["id"] for line in plan if not line["keep"]], dry_run=dry_run or None)
+        values.update(removed=[decision.id for decision in plan if not decision.keep], dry_run=dry_run or None)
     return plan
 
 

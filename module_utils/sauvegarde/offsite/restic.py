@@ -306,7 +306,7 @@ def _own(repository, job, identities, directory):
     system.
     """
     present = _identified(repository, job["host"], job["name"], identities, directory)
-    for group in machine_identity.groups(present):
+    for group in machine_identity.groups([line["system"], *line["former"]] for line in present):
         if group & identities.own:
             identities.own |= group
     foreign = [line for line in present if line["system"] and line["system"] not in identities.own]
@@ -384,7 +384,7 @@ def synchronise(repository, job, notify, known=False):
     systems = _claim(identities, job, directory)
     own, unknown = _own(repository, job, identities, directory)
     there = sorted({line["id"] for line in own})
-    newest = max(set(there).difference(retention.from_the_future(there)), default="")
+    newest = max(set(there).difference(retention.future_ids(there)), default="")
     copied = {}
     for label in ids.list_ids(directory):
         if label > newest and label not in there:
@@ -423,7 +423,8 @@ def _forget(repository, present, policy, notify, dry_run=False):
     """Forget those of the snapshots of one job and system that the policy lets go. Every snapshot of a label goes with
     it.
     """
-    gone = {line["id"] for line in retention.plan([line["id"] for line in present], policy) if not line["keep"]}
+    plan = retention.plan([line["id"] for line in present], retention.RetentionPolicy.from_values(policy))
+    gone = {decision.id for decision in plan if not decision.keep}
     doomed = [line for line in present if line["id"] in gone]
     if doomed and not dry_run:
         notify("offsite_forget", repository=repository["name"], ids=[line["id"] for line in doomed])
@@ -447,7 +448,7 @@ def forget_for_others(settings, notify, dry_run=False):
         present = _identified(settings, line["host"], line["job"], machine_identity.Identities())
         retention.refuse_future(sorted({each["id"] for each in present}), _place(settings, line["host"], line["job"]))
         forgotten = []
-        for group in machine_identity.groups(present):
+        for group in machine_identity.groups([line["system"], *line["former"]] for line in present):
             mine = [each for each in present if each["system"] in group]
             forgotten += _forget(settings, mine, line.get("retention"), notify, dry_run)
         done.append({"host": line["host"], "job": line["job"], "forgotten": sorted(forgotten)})

@@ -45,8 +45,9 @@ def untouched(one, described):
     """
     before = one.labels()
     yield before
-    plan = retention.plan([*before, *one.labels()], described["backup"]["backup_retention"])
-    assert one.labels() == sorted(line["id"] for line in plan if line["keep"])
+    policy = retention.RetentionPolicy.from_values(described["backup"]["backup_retention"])
+    plan = retention.plan([*before, *one.labels()], policy)
+    assert one.labels() == sorted(decision.id for decision in plan if decision.keep)
     assert one.run("verify", "elpaso").rc == 0
     # Fault 20 beside: archives are private whatever the umask of who runs the job.
     assert one.host.run(f"sudo sh -c 'umask 022; {one.command} run elpaso'").rc == 0
@@ -245,5 +246,6 @@ def test_a_host_whose_disk_is_gone_loses_nothing_offsite(everyone, repository_ho
     assert found.pop("manifest.json")
     assert found == {entry["path"]: entry["sha256"] for entry in manifest["files"]}
     assert one.run("run", "elpaso").rc == 0
-    plan = retention.plan([*before, *one.labels()], described["backup"]["backup_retention"])
-    assert one.offsite() == sorted(line["id"] for line in plan if line["keep"]) and before[-1] in one.offsite()
+    policy = retention.RetentionPolicy.from_values(described["backup"]["backup_retention"])
+    plan = retention.plan([*before, *one.labels()], policy)
+    assert one.offsite() == sorted(decision.id for decision in plan if decision.keep) and before[-1] in one.offsite()

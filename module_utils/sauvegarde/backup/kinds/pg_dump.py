@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg2
 
 from ...archive import archive_reader, compression
-from ...archive.folder_compression import Compressing
+from ...archive.folder_compression import FolderCompression
 from ...errors import Locked, SauvegardeError
 from ...postgres import (
     character_sets,
@@ -305,7 +305,7 @@ def _dump(environment, snapshot, stage, facts, jobs, wait, notify, check):
     ]
     if facts["dumper"].version_num >= 100000:
         arguments.append("--no-sync")  # the files are compressed first and synced then
-    with Compressing(stage, FOLDER, max(jobs, 2)) as work, process.start(arguments, env=environment) as tool:
+    with FolderCompression(stage, FOLDER, max(jobs, 2)) as work, process.start(arguments, env=environment) as tool:
         told = 0
         while tool.running():
             work.turn()
