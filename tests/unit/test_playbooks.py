@@ -13,7 +13,7 @@ import yaml
 from sauvegarde.targets.sqlite_target import SqliteTarget
 
 from sauvegarde_cli.playbooks import play
-from sauvegarde_cli.system import ROOT, CommandFailed
+from sauvegarde_cli.system import CommandFailed
 
 LOCAL = {"all": {"hosts": {"here": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}}}
 
@@ -145,18 +145,17 @@ def test_a_list_repeats_only_what_the_newest_archive_lacks(played):
         entry("lacking", 2, warnings=["a current warning"]),
         entry("lacking", 3, verified=False),
     ]
+    for archive in entries:
+        archive["path"] = f"/{archive['job']}/{archive['id']}"
     done, _ = played(
-        {"name": "Answer", "set_fact": {"list_catalog": {"archives": []}}},
-        {
-            "name": "Show",
-            "debug": {
-                "msg": f"{{{{ lookup('ansible.builtin.template', '{ROOT}/playbooks/templates/catalog.txt.j2') }}}}"
-            },
-            "vars": {"list_entries": sorted(entries, key=lambda each: each["id"])},
-        },
+        {"name": "Answer", "set_fact": {"list_catalog": {"archives": entries}}},
+        {"name": "Show", "debug": {"msg": "{{ hostvars | sauvegarde_catalog_text(ansible_play_hosts_all) }}"}},
     )
-    shown = done.result("Show")["msg"]
-    assert "an old warning" not in shown
-    assert [line for line in shown.splitlines() if "a current warning" in line] == [
-        "db lacking 20260102T000000Z: a current warning"
-    ]
+    lines = done.result("Show")["msg"]
+    assert len(lines) == 1 + len(entries) + 1 and "an old warning" not in "".join(lines)
+    assert [line for line in lines if "a current warning" in line] == ["db lacking 20260102T000000Z: a current warning"]
+    assert any(
+        line.split()[1:]
+        == ["lacking", "20260103T000000Z", *line.split()[3:5], "1.00", "Bytes", "local", "DAMAGED", "x"]
+        for line in lines
+    )
