@@ -75,8 +75,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.backup import schedule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.report import job_state
-from ansible.module_utils.sauvegarde.system import installation
+from ansible.module_utils.sauvegarde.system import atomic_file, installation
 
 HEADER = (
     "Managed by Ansible; local changes will be overwritten.",
@@ -117,7 +116,7 @@ def main():
     changed = before != text or (bool(text) and not proper)
     if changed and not module.check_mode:
         if text:
-            job_state.replace(path, text, mode=0o644)
+            atomic_file.replace(path, text, mode=0o644)
         else:
             path.unlink()
     names = {"before_header": str(path), "after_header": str(path)}

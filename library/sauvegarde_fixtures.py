@@ -149,7 +149,7 @@ def export(module, site, wanted):
     parameters = module.params
     if parameters["commit"]:
         files = [each["file"] for each in fixture_sets.checked(wanted)]
-        git.require_place(parameters["folder"], files, user=site.user)
+        git.require_committable(parameters["folder"], files, user=site.user)
     done = fixture_sets.export(
         site,
         wanted,
@@ -181,7 +181,11 @@ def export(module, site, wanted):
             name=parameters["author_name"],
             email=parameters["author_email"],
         )
-        result.update(made, changed=bool(changed or made["committed"] or made["pushed"]))
+        result.update(
+            committed=made.committed,
+            pushed=made.pushed,
+            changed=bool(changed or made.committed or made.pushed),
+        )
     return result
 
 

@@ -18,8 +18,8 @@ from . import config
 from .archive import archive_reader, ids, manifest
 from .errors import SauvegardeError, from_exception
 from .offsite import restic
-from .report import job_state
-from .system.run_as import acting_as
+from .system import atomic_file
+from .system.run_as import account, call_as
 
 _NOTHING_SAID = {"warnings": [], "proven": "", "unproven": []}
 
@@ -103,7 +103,7 @@ def reader(root, job):
 
 
 def _of_job_as_reader(root, job, host):
-    return acting_as(reader(root, job), of_job, root, job, host, True)
+    return call_as(reader(root, job), of_job, root, job, host, True)
 
 
 def local(root, host):
@@ -157,7 +157,7 @@ def _manifest(repository, snapshot, kept):
     if kept is not None:
         with contextlib.suppress(OSError):
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            job_state.replace(kept, text)
+            atomic_file.replace(kept, text)
     return found
 
 
@@ -204,7 +204,7 @@ def collect(configuration=config.CONFIGURATION, with_offsite=True, root=None, ho
     for name in config.names(configuration):
         with attempt():
             jobs.append(config.load(name, configuration))
-            config.account(jobs[-1]["user"])
+            account(jobs[-1]["user"])
     host = host or next((job["host"] for job in jobs), socket.gethostname())
     for folder in sorted({job["root"] for job in jobs} | ({root} if root else set())):
         with attempt():

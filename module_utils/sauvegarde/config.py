@@ -13,7 +13,6 @@ All these files are root's alone, who does what they say, and reads them before 
 import contextlib
 import json
 import os
-import pwd
 import shutil
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from .errors import Locked, SauvegardeError
 from .offsite import credentials
 from .report import job_state
 from .system import lock
+from .system.run_as import RUN_AS_ROOT, account
 
 CONFIGURATION = "/etc/sauvegarde"
 DEFAULTS = {
@@ -37,8 +37,6 @@ DEFAULTS = {
     "replaces": [],
 }
 REQUIRED = ("name", "kind", "user", "host", "root", "state")
-AS_ROOT = "Run it as root, as cron does: the settings are root's alone."
-_ROOT_S = ("MAIL", "SUDO_", "XDG_", "SSH_", "DBUS_", "GIT_")  # the beginnings of variables that are of one user
 
 
 def _read(path, what, required):
@@ -53,7 +51,7 @@ def _read(path, what, required):
             "Add it to the inventory and run the backup role, or name another.",
         ) from None
     except (OSError, ValueError) as error:
-        fix = AS_ROOT if isinstance(error, PermissionError) else ""
+        fix = RUN_AS_ROOT if isinstance(error, PermissionError) else ""
         raise SauvegardeError(f"The settings of the {what} {path.stem} cannot be read.", str(error), fix) from error
     if not isinstance(found, dict):
         raise SauvegardeError(f"The settings of the {what} {path.stem} are no mapping: {path}")
@@ -153,7 +151,7 @@ def _names(configuration, kind):
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise SauvegardeError("What this host has to do cannot be read.", str(error), AS_ROOT) from error
+        raise SauvegardeError("What this host has to do cannot be read.", str(error), RUN_AS_ROOT) from error
     return sorted(name[: -len(".json")] for name in found if name.endswith(".json") and not name.startswith("."))
 
 
@@ -245,30 +243,3 @@ def sweep(described, copied_to, states, manifests, configuration=CONFIGURATION, 
             "What jobs have left cannot be removed.", str(error), "See to it that root can, then run this again."
         ) from error
     return {"removed": removed, "left": left}
-
-
-def account(user):
-    """The user's entry of the host."""
-    try:
-        return pwd.getpwnam(user)
-    except KeyError:
-        raise SauvegardeError(
-            f"The user {user} does not exist on this host.", fix="Create it, or name another."
-        ) from None
-
-
-def become(user):
-    """Go on as `user` for good, at home there. Only root can; anybody else must be that user already."""
-    entry = account(user)
-    if os.geteuid() == entry.pw_uid:
-        return
-    if os.geteuid() != 0:
-        raise SauvegardeError(f"This runs as {user}, not as uid {os.geteuid()}.", fix=AS_ROOT)
-    os.initgroups(user, entry.pw_gid)
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
-    os.chdir("/")
-    # libpq and git look for settings in HOME, and fail where they may not look.
-    for variable in [each for each in os.environ if each.startswith(_ROOT_S)]:
-        del os.environ[variable]
-    os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)

@@ -52,17 +52,17 @@ def test_sets_of_one_job_go_into_several_folders(sites, clone, tmp_path):
 def test_what_git_ignores_is_found_before_the_work(clone):
     (clone / "data").mkdir()
     (clone / ".gitignore").write_text("*.json\n", encoding="utf-8")
-    git.require_place(clone, ["data/one.jsonl"])
+    git.require_committable(clone, ["data/one.jsonl"])
     with pytest.raises(SauvegardeError, match="git ignores") as caught:
-        git.require_place(clone, ["data/one.jsonl", "data/two.json"])
+        git.require_committable(clone, ["data/one.jsonl", "data/two.json"])
     assert ".gitignore:1:*.json\tdata/two.json" in caught.value.why and "one" not in caught.value.why
     # A file that git tracks is taken all the same.
     (clone / "data" / "two.json").write_text("[]", encoding="utf-8")
     subprocess.run(["git", "-C", str(clone), "add", "--force", "data/two.json"], check=True)
-    git.require_place(clone, ["data/two.json"])
+    git.require_committable(clone, ["data/two.json"])
     # A later rule takes a file back.
     (clone / ".gitignore").write_text("*.json\n!three.json\n", encoding="utf-8")
-    git.require_place(clone, ["data/three.json"])
+    git.require_committable(clone, ["data/three.json"])
 
 
 def test_a_filter_that_is_not_set_up_is_found_before_the_work(clone, monkeypatch, tmp_path):
@@ -72,18 +72,18 @@ def test_a_filter_that_is_not_set_up_is_found_before_the_work(clone, monkeypatch
     found = {"git": shutil.which("git"), "git-lfs": "git-lfs"}
     monkeypatch.setattr(process, "find", lambda name: found[name])
     (clone / ".gitattributes").write_text("*.sqlite3 filter=lfs\n*.key filter=crypt\n*.txt -filter\n", encoding="utf-8")
-    git.require_place(clone, ["one.json", "a.txt"])
+    git.require_committable(clone, ["one.json", "a.txt"])
     for file, what in (("dev.sqlite3", "git lfs install"), ("one.key", "Configure the filter")):
         with pytest.raises(SauvegardeError, match="not set up here") as caught:
-            git.require_place(clone, ["one.json", file])
+            git.require_committable(clone, ["one.json", file])
         assert caught.value.what.startswith(file) and what in caught.value.fix
     for name in ("lfs", "crypt"):
         subprocess.run(["git", "-C", str(clone), "config", f"filter.{name}.clean", "cat"], check=True)
-    git.require_place(clone, ["dev.sqlite3", "one.key"])
-    assert git.kept_by_lfs(clone, ["dev.sqlite3", "one.key"]) == ["dev.sqlite3"]
+    git.require_committable(clone, ["dev.sqlite3", "one.key"])
+    assert git.stored_by_lfs(clone, ["dev.sqlite3", "one.key"]) == ["dev.sqlite3"]
     del found["git-lfs"]
     with pytest.raises(KeyError):  # for a real one: it is not installed
-        git.require_place(clone, ["dev.sqlite3"])
+        git.require_committable(clone, ["dev.sqlite3"])
 
 
 @pytest.mark.parametrize("file", ["../a.json", "/a.json", "a/../../b.json", ".git/a.json", "a//b.json", "a.txt"])

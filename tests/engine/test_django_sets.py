@@ -162,18 +162,18 @@ def test_a_commit_is_made_and_pushed_only_when_something_changed(sites, reposito
     who = {"name": "Fixtures", "email": "fixtures@example.org"}
     fixture_sets.export(where, SETS[:4], repository / "fixtures")
     first = git_of_ours.commit(repository, files, "Update", push=True, **who)
-    assert first["committed"] == git(repository, "rev-parse", "@{upstream}") and first["pushed"]
+    assert first.committed == git(repository, "rev-parse", "@{upstream}") and first.pushed
     fixture_sets.export(where, SETS[:4], repository / "fixtures")
-    assert git_of_ours.commit(repository, files, "Update", push=True, **who) == {"committed": None, "pushed": False}
+    assert git_of_ours.commit(repository, files, "Update", push=True, **who) == git_of_ours.Commit(None, False)
     assert git(repository, "log", "-1", "--format=%an <%ae> %s") == "Fixtures <fixtures@example.org> Update"
     # What stands in the repository otherwise is not taken along.
     (repository / "other").write_text("x", encoding="utf-8")
     shell(where, "from reference.models import *\nprint(Trade.objects.update(comment='x'))")
     fixture_sets.export(where, SETS[:4], repository / "fixtures")
-    assert git_of_ours.commit(repository, files, "Trades", **who)["committed"]
+    assert git_of_ours.commit(repository, files, "Trades", **who).committed
     assert git(repository, "show", "--name-only", "--format=", "HEAD") == "fixtures/metiers.json"
     # A push that was not made is made up for.
-    assert git_of_ours.commit(repository, files, "Nothing", push=True, **who) == {"committed": None, "pushed": True}
+    assert git_of_ours.commit(repository, files, "Nothing", push=True, **who) == git_of_ours.Commit(None, True)
     assert git(repository, "rev-parse", "HEAD") == git(repository, "rev-parse", "@{upstream}")
 
 

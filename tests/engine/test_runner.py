@@ -500,7 +500,8 @@ def test_unknown_jobs_and_broken_settings(host):
 def test_a_job_is_at_home_with_its_user(host):
     """What libpq and git look for in root's home they may not even look for."""
     script = LAUNCHER.replace("from sauvegarde.cli import main; sys.exit(main())", "") + (
-        "import json, os; from sauvegarde import config; config.become('nobody'); print(json.dumps(dict(os.environ)))"
+        "import json, os; from sauvegarde.system import run_as; run_as.become('nobody');"
+        "print(json.dumps(dict(os.environ)))"
     )
     given = {"PATH": "/usr/bin", "HOME": "/root", "USER": "root", "LOGNAME": "root", "TZ": "UTC"}
     roots = {"MAIL": "/var/mail/root", "SUDO_USER": "me", "XDG_CONFIG_HOME": "/root/.config", "GIT_DIR": "/root"}

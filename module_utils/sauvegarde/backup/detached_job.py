@@ -1,4 +1,6 @@
-"""A run of a job that somebody far away waits for: started detached, asked by its token until it has ended."""
+"""Run a job detached for a caller elsewhere, who asks by a token how far it is until it has ended."""
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -6,97 +8,129 @@ import os
 import re
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import config
 from ..errors import OK, SauvegardeError, class_of
 from ..report import job_state
-from ..system import process
+from ..system import atomic_file, installation, process
+from ..system.detach import start_detached
+from . import outcome, progress
 
-PYTHON = "/usr/bin/python3"  # the system's, as in cron's file
-_KEPT = 86400  # seconds that the end of a run waits for somebody to ask
+PYTHON = "/usr/bin/python3"  # the system's, as in the command's first line
+_KEPT = 86400  # seconds for which the result of a run is kept for its caller
+_MAY_FAIL = "It failed, which it may: "
 
 
-def start(name, launcher, configuration=config.CONFIGURATION, python=PYTHON):
+@dataclass(frozen=True)
+class _Token:
+    """Identifies a detached run: when it was started (seconds since the epoch), and its watching process."""
+
+    started: str
+    watcher: int
+
+    @classmethod
+    def parse(cls, text: str) -> _Token:
+        match = re.fullmatch(r"([0-9]+[.][0-9]+)-([0-9]+)", text)
+        if match is None:
+            raise SauvegardeError(f"{text!r} is no token of a run.")
+        return cls(match.group(1), int(match.group(2)))
+
+    def __str__(self) -> str:
+        return f"{self.started}-{self.watcher}"
+
+    def result_path(self, state: str | Path) -> Path:
+        """Where the result of the run is written for its caller."""
+        return Path(state) / f"ended-{self}.json"
+
+
+def start(
+    name: str,
+    command: str = installation.COMMAND,
+    configuration: str = config.CONFIGURATION,
+    python: str = PYTHON,
+) -> dict[str, Any]:
     """Start the job as cron does. Returns {token, running, seconds, step, values}."""
     job = config.load(name, configuration)
-    if not Path(launcher).exists():
-        raise SauvegardeError(f"There is no engine on this host: {launcher}", fix="Run the backup role.")
-    began = time.time()
-    argv = [python, "-I", str(launcher), "--configuration", configuration, "run", name]
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _watch(argv, job, began, write)
-    os.close(write)
-    with os.fdopen(read) as channel:
-        watcher = channel.read()
-    os.waitpid(child, 0)
-    return {"token": f"{began:.6f}-{watcher}", "running": True, "seconds": 0.0, "step": "start", "values": {}}
+    if not Path(command).exists():
+        raise SauvegardeError(f"There is no engine on this host: {command}", fix="Run the backup role.")
+    started = f"{time.time():.6f}"
+    argv = [python, "-I", str(command), "--configuration", configuration, "run", name]
+    detached = start_detached(lambda: _run(argv, job["state"], started))
+    detached.errors.close()
+    token = _Token(started, detached.pid)
+    return {"token": str(token), "running": True, "seconds": 0.0, "step": "start", "values": {}}
 
 
-def _watch(argv, job, began, channel):
-    """In the child: leave the caller's session and files, run the job, write down how it ended. Never returns."""
-    try:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        os.chdir("/")
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for number in (0, 1, 2):
-            os.dup2(nothing, number)
-        os.write(channel, str(os.getpid()).encode("ascii"))
-        os.closerange(3, 1024)  # the caller's connection ends when nobody holds it any more
-        done = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=process.BASE_ENVIRONMENT)
-        told = {"exit_code": done.returncode, "said": done.stderr.decode("utf-8", "replace").strip()}
-        job_state.replace(_ending(job, f"{began:.6f}-{os.getpid()}"), json.dumps(told))
-    finally:
-        os._exit(0)
+def _run(argv: list[str], state: str | Path, started: str) -> None:
+    """In the detached process: run the job, then write its result for the caller."""
+    done = subprocess.run(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=process.BASE_ENVIRONMENT, check=False
+    )
+    result = {"exit_code": done.returncode, "said": done.stderr.decode("utf-8", "replace").strip()}
+    atomic_file.replace(_Token(started, os.getpid()).result_path(state), json.dumps(result))
 
 
-def _ending(job, token):
-    if not re.match(r"[0-9.]+-[0-9]+\Z", token):
-        raise SauvegardeError(f"{token!r} is no token of a run.")
-    return Path(job["state"]) / f"ended-{token}.json"
-
-
-def clean(folder):
-    """Remove the ends of runs that nobody asked for: whoever started them has gone away."""
+def remove_old_results(state: str | Path) -> None:
+    """Remove the results of runs whose callers never asked for them."""
     for pattern in ("ended-*.json", ".ended-*.json.*"):  # the second: of watchers that were killed
-        for each in Path(str(folder)).glob(pattern):
+        for path in Path(state).glob(pattern):
             with contextlib.suppress(OSError):
-                if each.lstat().st_mtime < time.time() - _KEPT:
-                    each.unlink()
+                if path.lstat().st_mtime < time.time() - _KEPT:
+                    path.unlink()
 
 
-def ask(name, token, configuration=config.CONFIGURATION):
-    """How the run is going: {running: true, step, values, seconds}, or {running: false, exit_code, archive,
-    warnings_of_the_run, seconds}; a failed one raises with what it said."""
+def ask(name: str, token: str, configuration: str = config.CONFIGURATION) -> dict[str, Any]:
+    """Return how the run is going: {running: true, step, values, seconds}, or {running: false, exit_code, archive,
+    warnings_of_the_run, seconds}. A run that failed raises its error; its result can be read once."""
     job = config.load(name, configuration)
-    ending = _ending(job, token)
-    began, watcher = float(token.split("-")[0]), token.split("-")[1]
-    alive = Path("/proc", watcher).exists()
-    seconds = round(time.time() - began, 1)
-    if alive and not ending.exists():
-        told = job_state.read(Path(job["state"]) / "progress.json")
-        return {"running": True, "step": told.get("step", ""), "values": told.get("values", {}), "seconds": seconds}
-    told = job_state.read(ending)
-    if not told:
+    run = _Token.parse(token)
+    path = run.result_path(job["state"])
+    seconds = round(time.time() - float(run.started), 1)
+    if Path("/proc", str(run.watcher)).exists() and not path.exists():
+        current = job_state.read(Path(job["state"]) / progress.FILE)
+        return {
+            "running": True,
+            "step": current.get("step", ""),
+            "values": current.get("values", {}),
+            "seconds": seconds,
+        }
+    result = job_state.read(path)
+    if not result:
         raise SauvegardeError(
             f"The run of {name} was killed.",
-            "Nobody wrote down how it ended.",
-            "Run it again: that clears what is left.",
+            "It left no result.",
+            "Run it again: that removes what it left.",
         )
-    ending.unlink()
-    current = job_state.read(Path(job["state"]) / "state.json")
-    run = current.get("last_run", {})
-    if told["exit_code"] != OK or told["said"]:
-        raise class_of(told["exit_code"])(told["said"])
-    if run.get("started", 0) < began:  # the run of another, which stood in the way of this one
-        words = ["It failed, which it may, and did not say how: the journal has it."]
-        return {"running": False, "exit_code": OK, "archive": None, "seconds": seconds, "warnings_of_the_run": words}
-    success = current.get("last_success", {})
-    made = {key: success[key] for key in ("id", "bytes", "stored_bytes")} if run.get("id") else None
-    ended = {"running": False, "exit_code": run.get("exit_code", OK), "archive": made}
-    passed = ["It failed, which it may: " + problem["what"] for problem in run.get("problems", [])]
-    return dict(ended, seconds=run.get("seconds", seconds), warnings_of_the_run=run.get("warnings", []) + passed)
+    path.unlink()
+    if result["exit_code"] != OK or result["said"]:
+        raise class_of(result["exit_code"])(result["said"])
+    state = job_state.read(Path(job["state"]) / outcome.STATE)
+    return _ended(state, float(run.started), seconds)
+
+
+def _ended(state: dict[str, Any], started: float, seconds: float) -> dict[str, Any]:
+    """Return the result of a run that ended without an error, from the job's state."""
+    last_run = state.get("last_run", {})
+    if last_run.get("started", 0) < started:
+        # That is another run, which kept this one from starting; the job may fail, so it said nothing.
+        warnings = ["It failed, which it may, and did not say how: the journal has it."]
+        return {
+            "running": False,
+            "exit_code": OK,
+            "archive": None,
+            "seconds": seconds,
+            "warnings_of_the_run": warnings,
+        }
+    success = state.get("last_success", {})
+    archive = {key: success[key] for key in ("id", "bytes", "stored_bytes")} if last_run.get("id") else None
+    problems = [_MAY_FAIL + problem["what"] for problem in last_run.get("problems", [])]
+    return {
+        "running": False,
+        "exit_code": last_run.get("exit_code", OK),
+        "archive": archive,
+        "seconds": last_run.get("seconds", seconds),
+        "warnings_of_the_run": last_run.get("warnings", []) + problems,
+    }

@@ -16,6 +16,7 @@ from ..errors import Damaged, SauvegardeError, from_exception
 from ..offsite import restic
 from ..report import journal
 from ..system import lock
+from ..system.run_as import become
 from . import outcome
 
 
@@ -82,7 +83,7 @@ def verify_job(name: str, configuration: str) -> tuple[list[ArchiveCheck], Sauve
     Returns the checks, and the error if the state could not be written.
     """
     job = config.load(name, configuration)
-    config.become(job["user"])
+    become(job["user"])
     with hold_job_lock(job):
         checks = verify(job)
         state_error = outcome.record_verification(
@@ -110,7 +111,7 @@ def prune_job(name: str, configuration: str, dry_run: bool = False) -> list[rete
     """Apply the retention of a job outside a run; return retention's plan."""
     with _journal_step(name, "prune") as values:
         job = config.load(name, configuration)
-        config.become(job["user"])
+        become(job["user"])
         with hold_job_lock(job):
             plan = prune(job, dry_run)
         values.update(removed=[decision.id for decision in plan if not decision.keep], dry_run=dry_run or None)
@@ -122,7 +123,7 @@ def forget_for_others(name: str, configuration: str, dry_run: bool = False) -> l
     with _journal_step(name, "forget") as values:
         settings = config.forgetting(name, configuration)
         settings["private"] = config.private(settings["state"], f"forget-{name}", settings["user"])
-        config.become(settings["user"])
+        become(settings["user"])
         with lock.hold(Path(settings["state"]) / "lock", f"The tidying of {name}"):
             done: list[dict[str, Any]] = restic.forget_for_others(settings, lambda *_step, **_values: None, dry_run)
         values.update(forgotten=done, dry_run=dry_run or None)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import VERSION
-from ..report import job_state, journal
+from ..report import journal
+from ..system import atomic_file
 
 FILE = "progress.json"
 _REPEATED = ("dumping",)  # reported many times during a step: progress within it, not steps of their own
@@ -55,4 +56,4 @@ class Progress:
             "version": VERSION,
         }
         with contextlib.suppress(OSError):  # a full state folder is reported at the end, and fails no backup
-            job_state.replace(self._path, json.dumps(content), sync=False)
+            atomic_file.replace(self._path, json.dumps(content), sync=False)

@@ -25,6 +25,8 @@ from ..archive import archive_reader, ids
 from ..errors import Cancelled, SauvegardeError, TimedOut, from_exception
 from ..offsite import credentials
 from ..report import job_state, journal, metrics
+from ..system import atomic_file
+from ..system.run_as import become
 from . import detached_job, maintenance, outcome, progress, stop_signals, uncovered_databases
 from .outcome import Outcome
 from .stop_signals import StopRequested
@@ -46,7 +48,7 @@ def run_job(name: str, configuration: str) -> Outcome | None:
         may_fail = job["allow_failure"]
         repositories = config.repositories(job)
         job["with_job"] = uncovered_databases.named(job)
-        config.become(job["user"])
+        become(job["user"])
         with maintenance.hold_job_lock(job):
             return _supervise(job, repositories)
     except Exception as error:
@@ -84,11 +86,11 @@ def _remove_leftovers(job: dict[str, Any]) -> None:
     """Remove what runs that were killed left behind, and log that there was one."""
     folder = Path(job["state"])
     for name in (outcome.STATE, progress.FILE):
-        job_state.clean(folder / name)
-    detached_job.clean(job["state"])
+        atomic_file.remove_temporary(folder / name)
+    detached_job.remove_old_results(job["state"])
     _remove_secrets(job)
     if job["metrics"]:
-        job_state.clean(metrics.path(job["metrics"], job["name"]))
+        atomic_file.remove_temporary(metrics.path(job["metrics"], job["name"]))
     if (folder / progress.FILE).exists():
         step = job_state.read(folder / progress.FILE).get("step", "")
         journal.log(job["name"], "run", "warning", note="the run before was killed", stopped_at=step)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import SauvegardeError
 from ..system import process
-from ..system.run_as import acting_as
+from ..system.run_as import call_as, command_prefix
 from . import (
     data_dump,
     data_load,
@@ -27,7 +27,7 @@ from .fixture_fingerprint import (
     Objects,
     compare,
 )
-from .site import as_user, describe
+from .site import describe
 
 __all__ = [
     "ALGORITHM",
@@ -214,7 +214,7 @@ def put(made, folder, write=True, owner="", texts=False):
     who could have put a link there to what only root may touch.
     """
     files = [[each["file"], each["text"]] for each in made]
-    found = acting_as(owner, _put, str(folder), files, write, texts)
+    found = call_as(owner, _put, str(folder), files, write, texts)
     return [dict(each, **more) for each, more in zip(made, found)]
 
 
@@ -259,7 +259,7 @@ def bring_in(site, sets, folder, values=None, people=set_privacy.PRIVATE):
     labels = [label for each in sets for label in each["models"]]
     with contextlib.ExitStack() as stack:
         files = [folder / each["file"] for each in sets]
-        reader = as_user(site.user)
+        reader = command_prefix(site.user)
         if reader:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
             files = [_read_by(reader, path, place / f"{number}-{path.name}") for number, path in enumerate(files)]

@@ -4,8 +4,6 @@ import contextlib
 import fcntl
 import functools
 import json
-import os
-import pwd
 import struct
 import subprocess
 import threading
@@ -14,6 +12,7 @@ from typing import NamedTuple
 
 from ..errors import Damaged, SauvegardeError, from_dict
 from ..system import engine_files, process
+from ..system.run_as import command_prefix, home
 from . import environment_file
 
 # Isolated mode keeps PYTHONPATH and the working directory out; the virtual environment's own packages stay in. It keeps
@@ -102,31 +101,6 @@ def modules() -> dict[str, str]:
     return sources
 
 
-def as_user(user):
-    """The command's prefix that makes it run as that user; empty where we are that user, or not root."""
-    if not user or os.geteuid() != 0:
-        return []
-    account = _account(user)
-    if account.pw_uid == 0:
-        return []
-    who = ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--init-groups"]
-    return [process.find("setpriv"), *who, "--"]
-
-
-def home(user):
-    """The home folder of the user, or ours."""
-    return _account(user).pw_dir if user else str(Path.home())
-
-
-def _account(user):
-    try:
-        return pwd.getpwnam(user)
-    except KeyError as error:
-        raise SauvegardeError(
-            f"There is no user {user} on this host.", fix="Correct “user”, or create the account."
-        ) from error
-
-
 def run(where, task, options, source=None, data=None, progress=None):
     """Run a task of the worker and return its result.
 
@@ -141,7 +115,7 @@ def run(where, task, options, source=None, data=None, progress=None):
         "options": dict(options, database=where.database, name=where.name, system=where.system),
     }
     child = process.start(
-        [*as_user(where.user), where.python, *_ISOLATED, "-c", _BOOTSTRAP],
+        [*command_prefix(where.user), where.python, *_ISOLATED, "-c", _BOOTSTRAP],
         env=environment(where),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -12,7 +12,7 @@ from ..errors import SauvegardeError
 from ..postgres.postgres_server import Server
 from ..report import render
 from ..restore import restore_plan
-from ..system.run_as import acting_as
+from ..system.run_as import call_as
 from ..targets.postgresql_target import PostgresqlTarget, SiteAccess
 from ..targets.sqlite_target import SqliteTarget
 from ..targets.target import Survey, Target
@@ -67,7 +67,7 @@ def make(where, spec, source):
         stop("The target's database is {}.".format(found["vendor"]), "", "Migrate into PostgreSQL or SQLite.")
         return {"obstacles": obstacles, "warnings": warnings}
     target, owner = target_of(found, where.user, spec)
-    seen = Survey.from_dict(acting_as(owner, target_run.survey, target, found["tables"]))
+    seen = Survey.from_dict(call_as(owner, target_run.survey, target, found["tables"]))
     for sentence in seen.obstacles:
         stop(f"{found['name']} cannot be replaced.", sentence, "Then run it again.")
     if _elsewhere(found, seen.system):

@@ -20,7 +20,7 @@ from ..django import (
 )
 from ..errors import Locked, SauvegardeError
 from ..restore import detached_restore, restore_run, restore_state
-from ..system.run_as import acting_as
+from ..system.run_as import call_as
 from . import difference_examples, migration_plan, target_run
 
 DEFAULTS = {
@@ -129,7 +129,7 @@ def _fill(spec, where, found, run):
 
     def keep(function, *arguments):
         """As the database's keeper."""
-        return acting_as(keeper, function, *arguments)
+        return call_as(keeper, function, *arguments)
 
     system = keep(target.system_identifier)
     migration_plan.check_server(found, system)

@@ -21,7 +21,7 @@ from ..errors import SauvegardeError
 from ..postgres import postgres_server, sql_names
 from ..restore import restore_run, restore_state
 from ..system import lock
-from ..system.run_as import acting_as
+from ..system.run_as import call_as
 from ..targets import side_database
 from ..targets.postgresql_target import PostgresqlTarget
 from . import migration_plan, target_run
@@ -96,7 +96,7 @@ def look(where, policy, key, labels, masked, about, exclude=(), include=()):
     if found["applied"] is not None and not found["is_masked"]:
         target, keeper = migration_plan.target_of(found, where.user, about)
         with contextlib.suppress(SauvegardeError):  # nobody keeps it here, so no migration came here either
-            found["is_masked"] = acting_as(keeper, target_run.is_masked, target)
+            found["is_masked"] = call_as(keeper, target_run.is_masked, target)
     return dict(found, host=os.uname().nodename, masked=masked, obstacles=[each.as_dict() for each in obstacles])
 
 
@@ -148,7 +148,7 @@ def _of_archive(where, found, given, labels, about):
         target, keeper = migration_plan.target_of(found, where.user, about)
         return [
             SauvegardeError("The archive cannot be opened here.", sentence, "Mend that on the source.")
-            for sentence in acting_as(keeper, target.obstacles_to_open)
+            for sentence in call_as(keeper, target.obstacles_to_open)
         ]
     obstacles = []
     held, options = given["source"]["many"], given["source"].get("options", {})
@@ -315,12 +315,12 @@ def _database(where, given, about):
         values.update(path=str(copy), database=given["source"]["database"] + "__opened", mode="beside")
         # Of those whom grants and tables name: they go again, too.
         values["missing_roles"] = "create"
-        restored = acting_as(keeper, _restored, values)
+        restored = call_as(keeper, _restored, values)
         try:
-            system = acting_as(keeper, _target(values).system_identifier)
+            system = call_as(keeper, _target(values).system_identifier)
             yield where._replace(name=restored["side"], system=system), None
         finally:
-            acting_as(keeper, _forget, values, restored)
+            call_as(keeper, _forget, values, restored)
 
 
 def _target(values):

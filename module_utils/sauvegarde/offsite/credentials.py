@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from ..errors import Locked, SauvegardeError
-from ..report import job_state
+from ..system import atomic_file
 
 RUN = Path("/run/sauvegarde")
 _TEXTS = {"password": "password_file", "ssh_key": "ssh_key", "ssh_known_hosts": "ssh_known_hosts"}
@@ -121,7 +121,7 @@ def revealed(repository):
             for name, key in _TEXTS.items():
                 text = found.pop(name, "")
                 if text or name == "password":
-                    job_state.replace(folder / name, text.strip() + "\n", sync=False)
+                    atomic_file.replace(folder / name, text.strip() + "\n", sync=False)
                     found[key] = str(folder / name)
         except OSError as error:
             raise SauvegardeError(

@@ -1,69 +1,45 @@
-"""The state of a job on its host: one small JSON file, replaced whole, that outlives every run.
+"""The state of a job on its host: one small JSON file, replaced atomically, that outlives every run.
 
     {"job", "kind", "host", "last_run": {"started", "ended", "seconds", "exit_code", "id", "problems", "warnings",
-     "version"}, "last_success": {"id", "ended", "seconds", "bytes", "stored_bytes"}, "last_verify": {"ended",
-     "success"}, "available": archives kept here, "offsite": {repository: {"last_run_success", "last_success", "id"}}}
+     "version"}, "last_success": {"id", "ended", "seconds", "bytes", "stored_bytes", "proven", "warnings", "unproven"},
+     "last_verify": {"ended", "success"}, "available": archives on the host, "without_job": names of databases,
+     "offsite": {repository: {"last_run_success", "last_success", "id"}}}
 
-Times are seconds since the epoch. Keys are absent until there is something to say. While a job runs, `progress.json`
-beside it says {"pid", "since", "now", "step", "values"}.
+Times are seconds since the epoch. A key is absent until there is something to record.
 """
 
-import contextlib
+from __future__ import annotations
+
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from ..system import atomic_file
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def read(path):
-    """The state; empty where there is none yet, or where a broken disk left something unreadable."""
+def read(path: str | Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty where there is none, or where it cannot be read."""
     try:
-        # Root reads what a job's user can have put there: nothing that leads elsewhere, or lets it wait.
+        # Root reads what a job's user can have put there: follow no link, wait for no pipe.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(str(path), flags), encoding="utf-8") as file:
-            found = json.load(file)
+        with os.fdopen(os.open(path, flags), encoding="utf-8") as file:
+            values = json.load(file)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
-def replace(path, text, mode=0o600, sync=True):
-    """Write a file whole or not at all: under a temporary name beside it, synced (unless it can be lost), renamed."""
-    path = Path(str(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(str(temporary), flags, mode), "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), mode)  # whatever the umask
-            file.write(text)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+def as_json(values: Any, sort_keys: bool = False) -> str:
+    """Return the values as indented JSON for people, valid UTF-8 even if names in them are not: bytes are escaped."""
+    text = json.dumps(values, indent=1, ensure_ascii=False, sort_keys=sort_keys)
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
-def clean(path):
-    """Remove what killed writers of a file left half written beside it. The caller holds the lock that they take."""
-    path = Path(str(path))
-    for each in path.parent.glob(f".{path.name}.*"):
-        if each.name[len(path.name) + 2 :].isdigit():
-            with contextlib.suppress(OSError):  # it fails no backup; whatever is wrong is told when the file is written
-                each.unlink()
-
-
-def as_json(values, **options):
-    """The values as indented JSON for people, valid UTF-8 though names in them may not be: those bytes are escaped."""
-    text = json.dumps(values, indent=1, ensure_ascii=False, **options)
-    return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
-
-
-def write(path, values):
-    replace(path, as_json(values, sort_keys=True) + "\n")
+def write(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Replace the file by the values as JSON."""
+    atomic_file.replace(path, as_json(values, sort_keys=True) + "\n")

@@ -7,7 +7,7 @@ job that never runs again goes stale.
 import re
 from pathlib import Path
 
-from . import job_state
+from ..system import atomic_file
 
 PREFIX = "sauvegarde_backup_"
 _METRICS = (
@@ -75,4 +75,4 @@ def path(directory, job):
 
 def write(directory, job, kind, current):
     """Replace a job's file; readable by everyone, as the exporter runs as somebody else."""
-    job_state.replace(path(directory, job), render(job, kind, current), mode=0o644)
+    atomic_file.replace(path(directory, job), render(job, kind, current), mode=0o644)

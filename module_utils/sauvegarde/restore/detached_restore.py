@@ -1,14 +1,11 @@
 """Start a restore that goes on by itself, and ask how it is going: whoever waits for it may go away."""
 
-import contextlib
-import json
-import os
-import sys
 import time
 from pathlib import Path
 
 from ..archive import ids
 from ..errors import Locked, SauvegardeError
+from ..system.detach import start_detached
 from . import restore_run, restore_state
 
 _STARTING = 30.0  # seconds until a run must have written its first state
@@ -39,47 +36,14 @@ def start(spec):
 
 def launch(directory, identifier, fill, spec):
     """Have `fill(spec, identifier)` go on by itself; its first state, with `started_now`, as soon as it wrote one."""
-    told, tell = os.pipe()
-    child = os.fork()
-    if not child:
-        _detach(told, tell, fill, spec, identifier)
-    os.close(tell)
-    os.waitpid(child, 0)
-    with os.fdopen(told, "rb") as answers:
+    with start_detached(lambda: fill(spec, identifier)).errors as errors:
         until = time.monotonic() + _STARTING
         while time.monotonic() < until:
             found = restore_state.load(directory / identifier)
             if found:
                 return dict(found, started_now=True)
             time.sleep(0.1)
-        raise SauvegardeError("The run did not start.", answers.read(65536).decode("utf-8", "replace"))
-
-
-def _detach(told, tell, fill, spec, identifier):
-    """In the child: leave the caller's session and files, and fill the side database. Never returns."""
-    try:
-        os.close(told)
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        os.chdir("/")
-        os.umask(0o077)
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nothing, descriptor)
-        limit = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else 1024
-        os.set_inheritable(tell, False)
-        os.closerange(3, tell)
-        os.closerange(tell + 1, min(limit, 4096))
-        try:
-            fill(spec, identifier)
-        except SauvegardeError as error:
-            os.write(tell, json.dumps(error.as_dict()).encode("utf-8"))
-    except BaseException:  # noqa: BLE001 - whatever it is, the starter is told, and nothing of ours runs on
-        with contextlib.suppress(OSError):
-            os.write(tell, repr(sys.exc_info()[1]).encode("utf-8"))
-    finally:
-        os._exit(0)
+        raise SauvegardeError("The run did not start.", errors.read(65536).decode("utf-8", "replace"))
 
 
 def ask(directory, identifier):

@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import SauvegardeError
-from ..report import job_state
+from . import atomic_file
 from .engine_files import read_folder
 
 PACKAGE = "sauvegarde"
@@ -103,7 +103,7 @@ def install(root: str | Path, command: str | Path, files: dict[str, bytes], note
         path.chmod(0o755 if path.is_dir() else 0o644)
     for path in launchers:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        job_state.replace(path, launcher_text(root, files, note), mode=0o755)
+        atomic_file.replace(path, launcher_text(root, files, note), mode=0o755)
     for other in root.glob(_FOLDER + "*"):
         if other != folder and other not in previous:
             shutil.rmtree(other)

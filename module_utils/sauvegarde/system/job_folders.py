@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import SauvegardeError
 from . import user_groups
-from .run_as import acting_as
+from .run_as import call_as
 
 _PROBE = ".sauvegarde-probe-"
 _NOBODY = 65534  # stands for an account that is still to be made
@@ -79,7 +79,7 @@ def _as(user, function, *arguments):
         except OSError as error:
             return {"errno": error.errno, "text": error.strerror or str(error), "path": error.filename}
 
-    told = acting_as(user, call)
+    told = call_as(user, call)
     if "errno" in told:
         raise OSError(told["errno"], told["text"], told["path"])
     return told["answer"]

@@ -32,8 +32,8 @@ def preflight(job, directory, last):
     if repository:
         folder, user = Path(repository.get("folder", "fixtures")), repository.get("user", "")
         files = [str(folder / each["file"]) for each in sets]
-        git.require_place(repository["path"], files, user)
-        warnings = [_POINTER.format(file) for file in git.kept_by_lfs(repository["path"], files, user)]
+        git.require_committable(repository["path"], files, user)
+        warnings = [_POINTER.format(file) for file in git.stored_by_lfs(repository["path"], files, user)]
     described = sites.describe(where)
     # A set that says too little of its people stops here, before anything is read.
     chosen = [
@@ -88,5 +88,5 @@ def _publish(job, made, notify):
     done = fixture_sets.put(made, path / folder, owner=values.get("user", ""))
     files = [str(Path(each["path"]).relative_to(path)) for each in done]
     result = git.commit(path, files, message, **values)
-    notify("committed", commit=result["committed"], pushed=result["pushed"])
-    return result["committed"]
+    notify("committed", commit=result.committed, pushed=result.pushed)
+    return result.committed

@@ -15,7 +15,7 @@ from ...archive import compression
 from ...django.data_dump import replaced
 from ...errors import SauvegardeError
 from ...system import disk_space, git
-from ...system.run_as import acting_as
+from ...system.run_as import call_as
 from ...targets.sqlite_file import check, connect
 
 ALGORITHM = "md5-sum-sqlite/1"
@@ -41,7 +41,7 @@ def preflight(job, directory, _last):
         raise SauvegardeError(f"Not a SQLite database: {path}", "Its first bytes are not those of the format.")
     repository = job.get("repository")
     if repository:
-        git.require_place(repository["path"], [_published(job)], repository.get("user", ""))
+        git.require_committable(repository["path"], [_published(job)], repository.get("user", ""))
         git.require_lfs(repository["path"], _published(job), repository.get("user", ""))
     disk_space.require_space(directory, 2 * size)
     return {"bytes": size}
@@ -96,10 +96,10 @@ def _publish(job, plain, sums, notify):
     values.pop("file", None)
     with plain.open("rb") as source:
         # As the folder's owner, who could have put a link there to what only root may touch.
-        acting_as(values.get("user", ""), _replace, str(path / file), source, sums)
+        call_as(values.get("user", ""), _replace, str(path / file), source, sums)
     result = git.commit(path, [file], values.pop("message", f"Update {file}"), **values)
-    notify("committed", commit=result["committed"], pushed=result["pushed"])
-    return result["committed"]
+    notify("committed", commit=result.committed, pushed=result.pushed)
+    return result.committed
 
 
 def _replace(path, source, sums):
