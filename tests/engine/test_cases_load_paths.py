@@ -195,7 +195,7 @@ def test_rows_do_not_wait_on_a_full_disk(empty, tmp_path, monkeypatch):
         ready(target)
         free[0] = 0
 
-    monkeypatch.setattr(restore_run.dump_file.disk_space, "free_bytes", lambda _: free[0])
+    monkeypatch.setattr(restore_run.unpacking.disk_space, "free_bytes", lambda _: free[0])
     monkeypatch.setattr(restore_run.disk_guard, "guarded", lambda *_: restore_run.contextlib.ExitStack())
     monkeypatch.setattr(restore_run.dump_load.Target, "ready_for_data", fill_up)
     with pytest.raises(SauvegardeError) as caught:

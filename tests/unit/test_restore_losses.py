@@ -4,7 +4,7 @@ import pytest
 from sauvegarde.errors import Damaged, SauvegardeError
 from sauvegarde.postgres import server_errors
 from sauvegarde.restore import pg_restore_run
-from sauvegarde.restore.dump import dump_file, loss_names
+from sauvegarde.restore.dump import file_type, loss_names
 from sauvegarde.restore.dump.entries import Entry
 from sauvegarde.restore.pg_restore_run import error_lines, errors_by_entry, load_entries
 
@@ -83,12 +83,12 @@ def test_names(entry, name):
     ],
 )
 def test_a_good_file_is_not_called_damaged(why):
-    error = dump_file.damaged("/srv/a.dump", why)
+    error = file_type.damaged("/srv/a.dump", why)
     assert error.exit_code != Damaged.exit_code and error.fix and "another archive" not in str(error)
 
 
 def test_a_file_that_ends_early_is():
-    error = dump_file.damaged("/srv/a.dump", "pg_restore: error: could not read from input file: end of file")
+    error = file_type.damaged("/srv/a.dump", "pg_restore: error: could not read from input file: end of file")
     assert error.exit_code == Damaged.exit_code
 
 

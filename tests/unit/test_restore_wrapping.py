@@ -16,7 +16,7 @@ import zipfile
 
 import pytest
 from sauvegarde.errors import Damaged, SauvegardeError
-from sauvegarde.restore.dump import content_scan, dump_file
+from sauvegarde.restore.dump import content_scan, dump_file, file_type, unpacking
 
 PLAIN = """--
 -- PostgreSQL database dump
@@ -104,23 +104,23 @@ def test_what_is_around_a_dump_is_taken_off(tmp_path, name):
     path.write_bytes(WRAPPED[name]())
     found = dump_file.detect(path)
     assert found.form == "plain" and found.size == path.stat().st_size
-    with dump_file.opened(found) as stream:
+    with dump_file.open_dump(found) as stream:
         assert b"".join(iter(stream.read, b"")) == PLAIN
-    with dump_file.opened(found) as stream:
+    with dump_file.open_dump(found) as stream:
         assert content_scan.scan(stream).rows == {("public", "t"): 1}
 
 
 def test_utf_16_becomes_the_encoding_that_the_dump_says(tmp_path):
     (tmp_path / "file").write_bytes(LATIN.decode("latin-1").encode("utf-16"))
     found = dump_file.detect(tmp_path / "file")
-    with dump_file.opened(found) as stream:
+    with dump_file.open_dump(found) as stream:
         assert b"".join(iter(stream.read, b"")) == LATIN
     assert "UTF-16" in found.notes[0]
 
 
 def test_what_a_shell_says_after_a_dump_is_passed_over(tmp_path):
     (tmp_path / "file").write_bytes(PLAIN + b"logout\nConnection to x closed.\n")
-    with dump_file.opened(dump_file.detect(tmp_path / "file")) as stream:
+    with dump_file.open_dump(dump_file.detect(tmp_path / "file")) as stream:
         assert content_scan.scan(stream).rows == {("public", "t"): 1}
 
 
@@ -156,7 +156,7 @@ NO_DUMPS = {
 def test_what_is_no_dump_is_said_to_be_what_it_is(tmp_path, name):
     data, words = NO_DUMPS[name]
     (tmp_path / "file").write_bytes(data())
-    with pytest.raises(SauvegardeError) as told, dump_file.opened(dump_file.detect(tmp_path / "file")) as stream:
+    with pytest.raises(SauvegardeError) as told, dump_file.open_dump(dump_file.detect(tmp_path / "file")) as stream:
         content_scan.scan(stream)
     assert words in str(told.value) and told.value.fix
     assert "empty" in name or "damaged" not in str(told.value)
@@ -192,7 +192,7 @@ def test_parts_are_read_as_one_file(tmp_path, ends):
         (tmp_path / ("dump.gz" + end)).write_bytes(data[number * size : (number + 1) * size])
     for path in (tmp_path / ("dump.gz" + ends[0]), tmp_path / "dump.gz"):
         found = dump_file.detect(path)
-        with dump_file.opened(found) as stream:
+        with dump_file.open_dump(found) as stream:
             assert b"".join(iter(stream.read, b"")) == PLAIN
         assert "parts" in found.notes[0] and found.size == len(data)
     with pytest.raises(SauvegardeError) as told:
@@ -213,10 +213,10 @@ def test_bytes_that_were_carried_as_text_are_no_damage_of_the_dump(tmp_path, pac
     data = b"\x1f\x8b" if packed else b"PGDMP\x01\x0e"
     data += os.urandom(40000).replace(b"\r", b"")
     (tmp_path / "file").write_bytes(data.replace(b"\n", b"\r\n"))
-    told = dump_file.damaged(tmp_path / "file", "unexpected end")
+    told = file_type.damaged(tmp_path / "file", "unexpected end")
     assert "copied or written as text" in told.why and "binary mode" in told.fix
     (tmp_path / "file").write_bytes(data + b"\r")
-    assert "damaged" in dump_file.damaged(tmp_path / "file", "unexpected end").fix
+    assert "damaged" in file_type.damaged(tmp_path / "file", "unexpected end").fix
 
 
 def test_an_archive_in_tar_reaches_nothing_outside(tmp_path):
@@ -232,16 +232,16 @@ def test_an_archive_in_tar_reaches_nothing_outside(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "file").write_bytes(packed.getvalue())
     (tmp_path / "work").mkdir()
-    ready = dump_file.prepare(dump_file.detect(tmp_path / "in" / "file"), tmp_path / "work")
+    ready = unpacking.prepare(dump_file.detect(tmp_path / "in" / "file"), tmp_path / "work")
     assert ready.form == "directory"
     assert sorted(each.name for each in tmp_path.rglob("*") if not each.is_dir()) == ["1.dat", "file", "toc.dat"]
 
 
 def test_a_bomb_fills_no_disk(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(gzip.compress(b"PGDMP" + b"\0" * (80 << 20), 9))
-    monkeypatch.setattr(dump_file.disk_space, "free_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(unpacking.disk_space, "free_bytes", lambda _: 1 << 20)
     with pytest.raises(SauvegardeError) as told:
-        dump_file.prepare(dump_file.detect(tmp_path / "file"), tmp_path)
+        unpacking.prepare(dump_file.detect(tmp_path / "file"), tmp_path)
     assert "too little space" in str(told.value) and (tmp_path / "dump").stat().st_size < 40 << 20
 
 
@@ -251,7 +251,7 @@ def read_to_its_end(path):
 
     def read():
         try:
-            with dump_file.opened(dump_file.detect(path)) as stream:
+            with dump_file.open_dump(dump_file.detect(path)) as stream:
                 for _ in iter(stream.read, b""):
                     pass
             found[0] = None
@@ -304,11 +304,11 @@ def test_only_a_full_disk_asks_for_space(tmp_path, monkeypatch, number):
         def full(*_):
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(dump_file.wrappers, "extract", full)
+        monkeypatch.setattr(unpacking, "extract_folder", full)
     else:
         data[-8] ^= 1  # of the checksum
         path.write_bytes(data)
     with pytest.raises(SauvegardeError) as caught:
-        dump_file.prepare(found, tmp_path)
+        unpacking.prepare(found, tmp_path)
     assert ("space" in caught.value.fix) == bool(number)
     assert (caught.value.exit_code == Damaged.exit_code) != bool(number)

@@ -31,7 +31,6 @@ from . import (
     load_role,
     materialized_views,
 )
-from .dump import dump_file as sources
 from .dump import entry_dependencies, loss_ledger, oids
 from .dump.entries import ROW_KINDS, TABLE_KINDS, Entry, leading_key, one_line
 from .dump.load_errors import ends_load, server_message
@@ -42,7 +41,7 @@ from .dump.sql_script import (
     Setting,
     Sql,
 )
-from .dump.toc_list import entries_by_listing, entry_of_listing
+from .dump.toc_list import entries_by_listing, entry_number, entry_of_listing, read_list
 from .extension_rows import ExtensionRows
 from .function_search_paths import FunctionPaths
 from .pg_restore_run import load_entries
@@ -377,8 +376,8 @@ class Target:
         first, own, last, late, views = [], [], [], [], []
         known = entries_by_listing(self.contents)
         entries, order = {}, {}
-        for line, names in sources.listing(source, tool, self.contents.encoding):
-            number = line.split(b";")[0].decode("ascii")
+        for listed in read_list(source, tool, self.contents.encoding):
+            line, names, number = listed.line, listed.listed, listed.number
             entries[number] = known.get(names) or entry_of_listing(names)
             order[number] = len(order)
             if names in self._events:
@@ -397,7 +396,7 @@ class Target:
             words = attempt(lines, what, parallel if section in ("data", "post-data") else [], more)
             for helps, paths in self._other_paths():
                 if any(helps(why) for why in words.values()):
-                    failed = [line for line in lines if line.split(b";")[0].decode("ascii") in words]
+                    failed = [line for line in lines if entry_number(line) in words]
                     with paths():
                         words = attempt(failed, what, [], more)
             for number, why in sorted(words.items(), key=lambda each: order[each[0]]):

@@ -12,8 +12,7 @@ from psycopg2 import sql
 from ..archive import archive_reader
 from ..errors import SauvegardeError
 from ..postgres import postgres_server
-from .dump import cluster_dump
-from .dump import dump_file as sources
+from .dump import cluster_dump, dump_file
 from .dump.lexer import statements
 from .dump.sql_text import IDENTIFIER, unquoted
 
@@ -40,7 +39,7 @@ def _bytes(path):
     """(the SQL of the roles, whether it is whole): of a file, packed or not, up to its first database; or of an archive
     of ours of the kind `globals`, in its stored or its plain form."""
     if not path.is_dir():
-        with sources.opened(sources.detect(path)) as stream:
+        with dump_file.open_dump(dump_file.detect(path)) as stream:
             return cluster_dump.globals_of(stream)
     if (path / NAME).exists():
         archive_reader.verify_plain(path)

@@ -9,8 +9,8 @@ from pathlib import Path
 from ..errors import SauvegardeError
 from ..postgres import server_errors
 from ..system import process
-from .dump import dump_file
 from .dump.load_errors import server_message
+from .dump.toc_list import entry_number, write_list
 
 # Errors that end a load: the entry that was loaded did not cause them.
 _ENDS_LOAD = re.compile(
@@ -30,11 +30,6 @@ _IGNORED = re.compile(r"errors ignored on restore: (\d+)")
 _ERROR = re.compile(r"\berror: |\[[a-z][^\]]*\] (?!Error (?:while|from) )")
 
 
-def entry_number(line: bytes) -> str:
-    """Return the id of the entry in a line of the archive's list."""
-    return line.split(b";")[0].decode("ascii")
-
-
 def load_entries(
     command: Sequence[str],
     parallel: Sequence[str],
@@ -52,7 +47,7 @@ def load_entries(
 
     def attempt(lines: Sequence[bytes], *options: str) -> dict[str, str]:
         chosen = Path(folder) / "list"
-        dump_file.write_list(chosen, lines)
+        write_list(chosen, lines)
         # Only --verbose names the entry that an error belongs to.
         argv = [*command, *options, "-v", "-L", str(chosen), path]
         result = process.run(argv, env=env, checked=False, kept=_STDERR_BYTES, sift=error_lines)

@@ -24,8 +24,7 @@ from . import (
     pg_cron,
     predicted_losses,
 )
-from .dump import dump_file as sources
-from .dump import loss_names, oids
+from .dump import loss_names, oids, pg_restore
 
 # Disk space that a restore needs, relative to the size at the source: data, sorts for indexes, and WAL.
 ROOM = 1.3
@@ -120,7 +119,7 @@ def make(server, database, source, wanted, options, contents=None):
     ('refuse' or 'create'), owner, encoding, locale (each '' for the source's own), directory (where the run works),
     rate (bytes a second of an earlier run, 0), accept_losses (names), definitions (the Contents of an archive of ours,
     in whose place `contents` is otherwise, as far as they are known), needs (of entry_dependencies),
-    drops_oids (dump_file.drops_oids).
+    drops_oids (of toc_list).
     Keys: source, target, live, kept, extensions ([{name, source, target}], versions, '' unknown or not available),
     space ([{path, needed, free}], bytes), roles_made, lacks (partial.lacks of a file), properties, expected (seconds),
     lost (seconds between the archive and now, None unknown), obstacles and warnings ([{what, why, fix}]), losses
@@ -179,9 +178,9 @@ def make(server, database, source, wanted, options, contents=None):
         _public(target, wanted, contents, warn)
         if source.manifest is not None:
             tool = source.manifest["tools"]["pg_dump"]
-            if not sources.readers(target["version_num"], version_number(tool)):
+            if not pg_restore.readers(target["version_num"], version_number(tool)):
                 why = f"pg_dump {tool} made it."
-                obstacles.append(sources.unread(source.path, target["version_num"], why).as_dict())
+                obstacles.append(pg_restore.no_reader(source.path, target["version_num"], why).as_dict())
         extensions = _extensions(connection, wanted, stop)
         made = _roles(connection, wanted, properties, options, stop, warn)
         _locale(connection, properties, stop, warn)

@@ -42,8 +42,9 @@ from . import (
     restore_state,
     verification,
 )
-from .dump import dump_file, entry_dependencies, loss_ledger, loss_names
+from .dump import dump_file, entry_dependencies, loss_ledger, loss_names, pg_restore, toc_list, unpacking
 from .dump.content_scan import scan
+from .dump.dump_reading import read_dump
 from .dump.load_errors import server_message
 from .surviving_fingerprint import surviving_fingerprint
 
@@ -157,8 +158,9 @@ def make_plan(spec, said=None):
                 if not damage:
                     options.update(_definitions(found, work, number))
             else:
-                found, ready, tool, contents = dump_file.choose(spec, work, number)
-                options = dict(_options(spec, found), **_told(ready, tool, contents))
+                dump = read_dump(spec["path"], spec["file_database"] or spec["database"], Path(work), number)
+                found, contents = dump.source, dump.contents
+                options = dict(_options(spec, found), **_told(dump.prepared, dump.tool, contents))
         made = restore_plan.make(server, spec["database"], found, restore_plan.need(found, contents), options, contents)
     except SauvegardeError as error:
         made = {"obstacles": [error.as_dict()], "warnings": []}
@@ -172,15 +174,15 @@ def _told(ready, tool, contents):
     if tool is None:
         return {}
     needs = entry_dependencies.dependencies(ready, tool, contents.encoding)
-    return {"needs": needs, "drops_oids": dump_file.drops_oids(ready, tool)}
+    return {"needs": needs, "drops_oids": toc_list.drops_oids(ready, tool)}
 
 
 def _definitions(found, work, number):
     """A plan's options of an archive of ours, from its table of contents alone."""
     try:
-        ready = dump_file.definitions(found, work)
-        tool = dump_file.reader(ready, number)
-        with dump_file.script(ready, tool, "-C", "-s") as stream:
+        ready = unpacking.definitions(found, Path(work))
+        tool = pg_restore.reader(ready, number)
+        with pg_restore.as_sql(ready, tool, "-C", "-s") as stream:
             known = scan(stream)
         return dict(_told(ready, tool, known), definitions=known)
     except SauvegardeError:
@@ -278,7 +280,10 @@ def _fill(spec, run, name):
     run.update(step="read")
     with _maintenance(spec) as connection:
         number = connection.server_version
-    given, ready, tool, contents = dump_file.choose(spec, work, number, lambda done: run.note(bytes_read=done))
+    dump = read_dump(
+        spec["path"], spec["file_database"] or spec["database"], work, number, lambda done: run.note(bytes_read=done)
+    )
+    given, ready, tool, contents = dump.source, dump.prepared, dump.tool, dump.contents
 
     run.update(step="plan")
     wanted = restore_plan.need(given, contents)
@@ -335,8 +340,8 @@ def _fill(spec, run, name):
             if tool is not None and tool.native and not contents.inserted and not contents.oids:
                 target.from_archive(ready, tool, spec["jobs"])
             else:
-                with dump_file.script(ready, tool) as stream:
-                    deferred = deferred_rows.DeferredRows(work, dump_file.enough(ready, work))
+                with pg_restore.as_sql(ready, tool) as stream:
+                    deferred = deferred_rows.DeferredRows(work, unpacking.space_guard(ready, work))
                     target.from_script(stream, deferred, spec["jobs"])
         except BaseException:
             run.watch = None

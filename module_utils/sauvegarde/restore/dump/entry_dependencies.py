@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from . import dump_file
 from .byte_stream import buffered
+from .dump_file import Source
 from .entries import HEADER, Entry, entry_of_header
+from .pg_restore import Reader, as_sql
 from .sql_text import IDENTIFIER, unquoted
 
 _TOC_ENTRY = re.compile(rb"-- TOC entry (\d+) \(class ")
@@ -20,13 +21,13 @@ _NAME = re.compile(rf"(?<![\w.\"])(?:({IDENTIFIER})\.)?({IDENTIFIER})")
 _NO_KEY = re.compile(r'no unique constraint matching given keys for referenced table "(.+?)"')
 
 
-def dependencies(source: dump_file.Source, tool: dump_file.Reader, encoding: str) -> dict[Entry, set[Entry]]:
+def dependencies(source: Source, tool: Reader, encoding: str) -> dict[Entry, set[Entry]]:
     """Return, for each definition of a pg_dump archive, the entries that it depends on by its table of contents."""
     entries: dict[bytes, Entry] = {}
     needs: dict[Entry, list[bytes]] = {}
     number = b""
     numbers: list[bytes] = []
-    with dump_file.script(source, tool, "-s", "-v") as stream, buffered(stream.read) as lines:
+    with as_sql(source, tool, "-s", "-v") as stream, buffered(stream.read) as lines:
         for line in lines:
             if not line.startswith(b"-- "):
                 continue
