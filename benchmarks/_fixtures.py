@@ -29,12 +29,12 @@ OURS = """
 import json, resource, sys
 engine, task, site, path = sys.argv[1:]
 sys.path.insert(0, engine)
-from sauvegarde.django import dump, load
+from sauvegarde.django import data_dump, data_load
 from sauvegarde.django.site import site as described
 if task == "dump":
-    dump.to_file(described(json.loads(site)), {}, path)
+    data_dump.to_file(described(json.loads(site)), {}, path)
 else:
-    load.load(described(json.loads(site)), [path], {})
+    data_load.load(described(json.loads(site)), [path], {})
 print(sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024)
 """
 

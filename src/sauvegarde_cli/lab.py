@@ -25,7 +25,9 @@ from sauvegarde_cli.podman import LabFailed, hosts, remove, require_root, run, t
 from sauvegarde_cli.system import ROOT, CommandFailed, install_packages, tool_environment
 from sauvegarde_cli.terminal import say
 
-RELEASES = ("bullseye", "bookworm", "trixie")
+VERSIONS = yaml.safe_load((ROOT / "roles/postgresql/vars/main/versions.yml").read_text())
+# The releases of the lab, oldest first.
+RELEASES = tuple(name for name, release in VERSIONS["__postgresql_release_table"].items() if release.get("lab"))
 DEFAULT_RELEASE = "bookworm"
 MIRROR_SETTING = "SAUVEGARDE_DEBIAN_MIRROR"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"

@@ -17,8 +17,8 @@ from sauvegarde.targets import side_database
 START = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from sauvegarde.restore import detached
-print(json.dumps(detached.start(json.loads(sys.argv[2]))))
+from sauvegarde.restore import detached_restore
+print(json.dumps(detached_restore.start(json.loads(sys.argv[2]))))
 """
 
 

@@ -60,10 +60,7 @@ def converged(tmp_path_factory):
         "__backup_accounts": {
             "results": [{"ansible_facts": {"getent_passwd": {name: each}}} for name, each in ACCOUNTS.items()]
         },
-        **{
-            name: variables[name]
-            for name in ("__backup_former_jobs", "__backup_former_metrics", "__backup_moved_users")
-        },
+        **{name: variables[name] for name in ("__backup_former_metrics", "__backup_moved_users")},
         "__backup_state": "/var/lib/sauvegarde",
     }
     host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}

@@ -6,12 +6,12 @@ import pytest
 import yaml
 from sauvegarde.postgres import server_versions
 
-ROLE = Path(__file__).resolve().parents[2] / "roles/postgresql/vars/main.yml"
+ROLE = Path(__file__).resolve().parents[2] / "roles/postgresql/vars/main/versions.yml"
 
 
 def test_every_version_that_the_role_installs_has_an_entry():
     names = {server_versions.major(version.version_num) for version in server_versions.MAJOR_VERSIONS}
-    installed = yaml.safe_load(ROLE.read_text(encoding="utf-8"))["__postgresql_versions"]
+    installed = yaml.safe_load(ROLE.read_text(encoding="utf-8"))["__postgresql_version_table"]
     assert set(installed) <= names
 
 

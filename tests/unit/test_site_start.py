@@ -8,9 +8,9 @@ MODULES = Path(__file__).resolve().parents[2] / "module_utils"
 CHILD = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from sauvegarde.django import worker_start
+from sauvegarde.django.worker import site_start
 held = os.open("/dev/null", os.O_RDONLY)
-worker_start._keep_descriptors()
+site_start._keep_descriptors()
 opened = os.open("/dev/null", os.O_RDONLY)
 child = os.fork()
 if child == 0:

@@ -125,7 +125,14 @@ def takeover(tmp_path_factory):
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
     (folder / "play.yml").write_text(
         yaml.safe_dump(
-            [{"hosts": "all", "gather_facts": False, "vars_files": [str(ROLE / "vars/main.yml")], "tasks": tasks}]
+            [
+                {
+                    "hosts": "all",
+                    "gather_facts": False,
+                    "vars_files": [str(path) for path in sorted((ROLE / "vars/main").glob("*.yml"))],
+                    "tasks": tasks,
+                }
+            ]
         )
     )
     facts = {"ansible_facts": {"distribution_release": "bookworm"}}
