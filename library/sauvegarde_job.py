@@ -110,7 +110,7 @@ def main():
                 "Run playbooks/site.yml to bring them together.".format(", ".join(different[:5]))
             )
         if module.check_mode:
-            config.load(wanted["name"])
+            config.load_job(wanted["name"])
             module.exit_json(changed=True, running=False, seconds=0.0)
         module.exit_json(changed=True, **detached_job.start(wanted["name"], wanted["launcher"]))
     except SauvegardeError as error:

@@ -58,7 +58,7 @@ removed:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde import config
+from ansible.module_utils.sauvegarde.backup import job_cleanup
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
@@ -76,7 +76,7 @@ def main():
     )
     given = module.params
     try:
-        result = config.sweep(
+        result = job_cleanup.clean_up(
             given["jobs"],
             given["repositories"],
             given["states"],
@@ -86,9 +86,9 @@ def main():
         )
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    for sentence in result["left"]:
+    for sentence in result.warnings:
         module.warn(sentence)
-    module.exit_json(changed=bool(result["removed"]), removed=result["removed"])
+    module.exit_json(changed=bool(result.removed), removed=result.removed)
 
 
 if __name__ == "__main__":

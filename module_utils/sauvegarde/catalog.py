@@ -201,22 +201,28 @@ def collect(configuration=config.CONFIGURATION, with_offsite=True, root=None, ho
         except Exception as error:  # noqa: BLE001 - what cannot be read hides nothing else
             problems.append(from_exception(error).as_dict())
 
-    for name in config.names(configuration):
+    def add_remote(repository, state):
+        listed = {entry["path"] for entry in entries}
+        settings = dict(repository.as_dict(), private=config.secrets_folder(state))
+        found = remote(settings, repository.manifests)
+        entries.extend(entry for entry in found if entry["path"] not in listed)
+
+    for name in config.job_names(configuration):
         with attempt():
-            jobs.append(config.load(name, configuration))
-            account(jobs[-1]["user"])
-    host = host or next((job["host"] for job in jobs), socket.gethostname())
-    for folder in sorted({job["root"] for job in jobs} | ({root} if root else set())):
+            jobs.append(config.load_job(name, configuration))
+            account(jobs[-1].user)
+    host = host or next((job.host for job in jobs), socket.gethostname())
+    for folder in sorted({str(job.root) for job in jobs} | ({str(root)} if root else set())):
         with attempt():
             entries += local(folder, host)
-    filled = {str(name): job["state"] for job in jobs for name in job["offsite"]}
-    asked = [(config.repository, name) for name in sorted({*filled, *config.repository_names(configuration)})]
-    asked += [(config.forgetting, name) for name in config.forgetting_names(configuration)]
-    for read, name in asked if with_offsite else []:
+    if not with_offsite:
+        return entries, problems
+    states = {name: job.state for job in jobs for name in job.offsite}
+    for name in sorted({*states, *config.repository_names(configuration)}):
         with attempt():
-            listed = {entry["path"] for entry in entries}
-            settings = read(name, configuration)
-            private = config.private(settings.get("state") or filled.get(name, ""))
-            found = remote(dict(settings, private=private), settings.get("manifests"))
-            entries += [entry for entry in found if entry["path"] not in listed]
+            add_remote(config.load_repository(name, configuration), states.get(name, ""))
+    for name in config.hosted_repository_names(configuration):
+        with attempt():
+            hosted = config.load_hosted_repository(name, configuration)
+            add_remote(hosted.repository, hosted.state)
     return entries, problems

@@ -1,245 +1,314 @@
-"""A job as its host knows it: /etc/sauvegarde/jobs/NAME.json, written by the backup role, read by every run.
+"""Read the settings of this host: its jobs, the repositories that they copy to, the repositories that it tidies.
 
-Keys: name, kind, user, host (the inventory's name), root (of the archives), state (folder of its own), timeout
-(seconds, 12 hours by default, 0 for none), nice, allow_failure, retention, before and after (lists of commands),
-metrics (folder, or empty), offsite (names of repositories), replaces (systems whose archives there are this job's, too:
-identity.py) and what the kind needs (kinds/*.py). The address of the
-ping, which is a secret, is in /etc/sauvegarde/pings/NAME. A repository is /etc/sauvegarde/offsite/NAME.json, with all
-that opens it (offsite.py) and `manifests`, a folder of root's for those that it has been asked for (catalog.py).
+The backup role writes them to /etc/sauvegarde, one JSON file each:
 
-All these files are root's alone, who does what they say, and reads them before going on as the job's user.
+    jobs/NAME.json       a job (class Job)
+    pings/NAME           the address of its dead man's switch, which is a secret
+    offsite/NAME.json    a repository with all that opens it (offsite/repository.py)
+    forget/NAME.json     a repository that this host tidies for others (class HostedRepository)
+
+All are owned by root, mode 0600. Root reads them before a run continues as the job's user.
 """
 
+from __future__ import annotations
+
 import contextlib
+import dataclasses
 import json
 import os
-import shutil
-import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from .archive import ids, retention
-from .errors import Locked, SauvegardeError
+from .archive import ids
+from .archive.retention import RetentionPolicy
+from .errors import SauvegardeError
 from .offsite import credentials
+from .offsite.repository import Repository
 from .report import job_state
-from .system import lock
 from .system.run_as import RUN_AS_ROOT, account
 
 CONFIGURATION = "/etc/sauvegarde"
-DEFAULTS = {
-    "timeout": 12 * 3600,  # every job ends by itself
-    "nice": 10,
-    "allow_failure": False,
-    "retention": None,
-    "before": [],
-    "after": [],
-    "metrics": "",
-    "offsite": [],
-    "replaces": [],
-}
-REQUIRED = ("name", "kind", "user", "host", "root", "state")
+ARCHIVES = "/var/backups/sauvegarde"
+STATES = "/var/lib/sauvegarde"
+MANIFESTS = "/var/cache/sauvegarde"
+TIMEOUT = 12 * 3600.0  # seconds after which a job ends that sets no limit of its own
 
 
-def _read(path, what, required):
+@dataclass(frozen=True)
+class Job:
+    """A scheduled backup definition.
+
+    host: the inventory's name. root: the folder of the archives. state: the job's own folder. timeout: seconds, 0 for
+    none. before, after: commands, each a list of words. metrics: the folder of its metrics file; None for none.
+    offsite: names of repositories. replaces: systems whose archives are this job's, too (archive/machine_identity.py).
+    ping: address of a dead man's switch; empty for none. options: what the kind needs (backup/kinds), as in the file.
+    """
+
+    name: str
+    kind: str
+    user: str
+    host: str
+    root: Path
+    state: Path
+    configuration: Path = Path(CONFIGURATION)
+    timeout: float = TIMEOUT
+    nice: int = 10
+    allow_failure: bool = False
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    before: tuple[tuple[str, ...], ...] = ()
+    after: tuple[tuple[str, ...], ...] = ()
+    metrics: Path | None = None
+    offsite: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    ping: str = field(default="", repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], configuration: str | Path = CONFIGURATION, ping: str = "") -> Job:
+        """Return the job of a settings file. Raises SauvegardeError that names a missing or wrong key."""
+        reader = _Reader(f"job {values.get('name')}", values)
+        metrics = reader.get("metrics", str, "")
+        return cls(
+            name=reader.required("name"),
+            kind=reader.required("kind"),
+            user=reader.required("user"),
+            host=reader.required("host"),
+            root=Path(reader.required("root")),
+            state=Path(reader.required("state")),
+            configuration=Path(configuration),
+            timeout=reader.number("timeout", TIMEOUT),
+            nice=int(reader.number("nice", 10)),
+            allow_failure=bool(values.get("allow_failure", False)),
+            retention=RetentionPolicy.from_values(values.get("retention")),
+            before=reader.commands("before"),
+            after=reader.commands("after"),
+            metrics=Path(metrics) if metrics else None,
+            offsite=tuple(map(str, reader.get("offsite", list, []))),
+            replaces=tuple(map(str, reader.get("replaces", list, []))),
+            ping=ping,
+            options={key: value for key, value in values.items() if key not in _JOB_KEYS},
+        )
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the job's archives."""
+        return ids.job_directory(self.root, self.name)
+
+    def kind_values(self) -> dict[str, Any]:
+        """Return what the job's kind takes (backup/kinds): name, kind and the kind's own settings."""
+        return {"name": self.name, "kind": self.kind, **self.options}
+
+    def is_configured(self) -> bool:
+        """Return whether the job is still in the inventory. Its own user can ask this, too."""
+        return os.path.lexists(self.configuration / "jobs" / f"{self.name}.json")
+
+
+_JOB_KEYS = {entry.name for entry in dataclasses.fields(Job)} - {"configuration", "ping", "options"}
+
+
+@dataclass(frozen=True)
+class HostedRepository:
+    """A repository of this host that it tidies by the retention of the hosts that fill it.
+
+    user: owner of its files. state: folder of its lock. policies: {host, job, retention} each.
+    """
+
+    repository: Repository
+    user: str
+    state: Path
+    policies: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> HostedRepository:
+        """Return the hosted repository of a settings file. Raises SauvegardeError that names a wrong key."""
+        reader = _Reader(f"repository to tidy {values.get('name')}", values)
+        own = ("user", "state", "policies")
+        return cls(
+            repository=Repository.from_values({key: value for key, value in values.items() if key not in own}),
+            user=reader.required("user"),
+            state=Path(reader.required("state")),
+            policies=tuple(reader.get("policies", list, [])),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `offsite.restic.forget_for_others` takes."""
+        return dict(self.repository.as_dict(), policies=list(self.policies))
+
+
+class _Reader:
+    """Reads checked values out of a settings file. `subject` names what they belong to, for errors."""
+
+    def __init__(self, subject: str, values: Mapping[str, Any]) -> None:
+        self._subject, self._values = subject, values
+
+    def error(self, key: str, expected: str) -> SauvegardeError:
+        """Return the error about a key. It leaves the value out, which may be a secret."""
+        return SauvegardeError(
+            f"The settings of the {self._subject} are wrong.",
+            f"Missing or wrong: {key}. Expected: {expected}.",
+            "Run the backup role, which writes them.",
+        )
+
+    def required(self, key: str) -> str:
+        value = self._values.get(key)
+        if not value or not isinstance(value, str):
+            raise self.error(key, "a text")
+        return value
+
+    def get(self, key: str, kind: type, default: Any) -> Any:
+        value = self._values.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, kind):
+            raise self.error(key, "a list" if kind is list else "a text")
+        return value
+
+    def number(self, key: str, default: float) -> float:
+        value = self._values.get(key, default)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise self.error(key, "a number") from None
+
+    def commands(self, key: str) -> tuple[tuple[str, ...], ...]:
+        commands = self.get(key, list, [])
+        for words in commands:
+            if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+                raise self.error(key, "commands, each a list of words")
+        return tuple(tuple(words) for words in commands)
+
+
+def _read(path: Path, subject: str) -> dict[str, Any]:
+    """Return the settings in a JSON file whose `name` is that of the file. subject: what they describe."""
     try:
         with path.open(encoding="utf-8") as file:
-            found = json.load(file)
+            values = json.load(file)
     except FileNotFoundError:
-        known = sorted(each.stem for each in path.parent.glob("*.json")) if os.access(str(path.parent), os.R_OK) else []
+        names = sorted(other.stem for other in path.parent.glob("*.json")) if os.access(path.parent, os.R_OK) else []
         raise SauvegardeError(
-            f"There is no {what} named {path.stem} on this host.",
-            "Known: {}.".format(", ".join(known) or "none"),
+            f"There is no {subject} named {path.stem} on this host.",
+            "Known: {}.".format(", ".join(names) or "none"),
             "Add it to the inventory and run the backup role, or name another.",
         ) from None
     except (OSError, ValueError) as error:
         fix = RUN_AS_ROOT if isinstance(error, PermissionError) else ""
-        raise SauvegardeError(f"The settings of the {what} {path.stem} cannot be read.", str(error), fix) from error
-    if not isinstance(found, dict):
-        raise SauvegardeError(f"The settings of the {what} {path.stem} are no mapping: {path}")
-    wrong = [key for key in required if not found.get(key) or not isinstance(found[key], str)]
-    if wrong or found["name"] != path.stem:
-        raise SauvegardeError(
-            f"The settings of the {what} {path.stem} are not whole.",
-            "Missing or wrong: {}.".format(", ".join(wrong) or "name"),
-            "Run the backup role, which writes them.",
-        )
-    return found
+        raise SauvegardeError(f"The settings of the {subject} {path.stem} cannot be read.", str(error), fix) from error
+    if not isinstance(values, dict):
+        raise SauvegardeError(f"The settings of the {subject} {path.stem} are no mapping: {path}")
+    reader = _Reader(f"{subject} {path.stem}", values)
+    if reader.required("name") != path.stem:
+        raise reader.error("name", "the name of the file")
+    return values
 
 
-def load(name, configuration=CONFIGURATION):
-    """The job's settings with every default, checked; `configuration` says where they came from."""
-    path = Path(configuration) / "jobs" / (ids.check_job_name(name) + ".json")
-    job = dict(DEFAULTS, **_read(path, "job", REQUIRED))
-    for key in ("offsite", "replaces"):
-        if not isinstance(job[key], list):
-            raise SauvegardeError(f"The settings of the job {name} are not whole.", f"Wrong: {key}, which is no list.")
-    retention.RetentionPolicy.from_values(job["retention"])
-    job["configuration"] = configuration
+def load_job(name: str, configuration: str | Path = CONFIGURATION) -> Job:
+    """Return a job of this host. Raises SauvegardeError that names what is missing or wrong."""
+    values = _read(Path(configuration) / "jobs" / f"{ids.check_job_name(name)}.json", "job")
     try:
-        job["ping"] = (Path(configuration) / "pings" / name).read_text(encoding="utf-8").strip()
+        ping = (Path(configuration) / "pings" / name).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
-        job["ping"] = ""  # what a ping meets fails no backup
-    return job
+        ping = ""  # a ping never fails a backup
+    return Job.from_values(values, configuration, ping)
 
 
-def _repository_path(name, configuration):
-    return Path(configuration) / "offsite" / (ids.check_job_name(name) + ".json")
+def _repository_path(name: str, configuration: str | Path) -> Path:
+    return Path(configuration) / "offsite" / f"{ids.check_job_name(name)}.json"
 
 
-def repository(name, configuration=CONFIGURATION):
-    """A repository's settings with all that opens it, from the file that only root can read."""
-    found = _read(_repository_path(name, configuration), "repository", ("name", "repository", "password"))
-    return dict({"environment": {}, "ssh_key": "", "ssh_known_hosts": "", "forget": True, "manifests": ""}, **found)
+def load_repository(name: str, configuration: str | Path = CONFIGURATION) -> Repository:
+    """Return a repository that jobs of this host copy to."""
+    values = _read(_repository_path(name, configuration), "repository")
+    reader = _Reader(f"repository {name}", values)
+    for key in ("repository", "password"):
+        reader.required(key)
+    return Repository.from_values(values)
 
 
-def repositories(job):
-    """The job's repositories as offsite takes them, {name: settings}, and `known`: whether any job of this host has
-    copied to it. Where one cannot be had, the error is in its place, which keeps no backup from being made.
+def load_hosted_repository(name: str, configuration: str | Path = CONFIGURATION) -> HostedRepository:
+    """Return a repository that this host tidies for others."""
+    values = _read(Path(configuration) / "forget" / f"{ids.check_job_name(name)}.json", "repository to tidy")
+    reader = _Reader(f"repository to tidy {name}", values)
+    for key in ("repository", "password"):
+        reader.required(key)
+    return HostedRepository.from_values(values)
 
-    To be called before `become`: only root can read all this.
+
+def open_repositories(job: Job) -> dict[str, Repository | SauvegardeError]:
+    """Return the repositories that a job copies to, ready for use: {name: repository}.
+
+    A repository that cannot be used is replaced by the error, which must not keep the backup from being made. Call this
+    before the process becomes the job's user: only root can read the settings.
     """
-    found = {}
-    for name in job["offsite"]:
+    repositories: dict[str, Repository | SauvegardeError] = {}
+    for name in job.offsite:
         try:
-            settings = repository(name, job["configuration"])
-            settings["private"] = private(job["state"], job["name"], job["user"])
-            settings["cache"] = str(Path(job["state"]) / "cache")
-            settings["turn"] = os.open(str(_repository_path(name, job["configuration"])), os.O_RDONLY | os.O_CLOEXEC)
-            settings["known"] = _known(job, name)
-            found[name] = settings
+            lock_file = _repository_path(name, job.configuration)
+            repositories[name] = dataclasses.replace(
+                load_repository(name, job.configuration),
+                secrets_folder=secrets_folder(job.state, job.name, job.user),
+                cache=str(job.state / "cache"),
+                init_lock=os.open(lock_file, os.O_RDONLY | os.O_CLOEXEC),
+                known=_was_copied_to(name, job),
+            )
         except SauvegardeError as error:
-            found[name] = error
+            repositories[name] = error
         except Exception as error:  # noqa: BLE001 - whatever it is, the backup itself needs no repository
-            found[name] = SauvegardeError(f"The repository {name} cannot be used.", f"{type(error).__name__}: {error}")
-    return found
+            why = f"{type(error).__name__}: {error}"
+            repositories[name] = SauvegardeError(f"The repository {name} cannot be used.", why)
+    return repositories
 
 
-def _known(job, repository):
-    folders = {job["state"]}
-    for name in names(job["configuration"]):
-        with contextlib.suppress(Exception):  # another job's settings; its own run tells what is wrong with them
-            folders.add(load(name, job["configuration"])["state"])
+def _was_copied_to(repository: str, job: Job) -> bool:
+    """Return whether the state of any job of this host records a copy to the repository."""
+    folders = {job.state}
+    for name in job_names(job.configuration):
+        with contextlib.suppress(Exception):  # another job's settings: its own run reports what is wrong with them
+            folders.add(load_job(name, job.configuration).state)
     for folder in folders:
-        told = job_state.read(Path(folder) / "state.json")
-        with contextlib.suppress(AttributeError):  # the state is its job's user's, who can write anything there
-            if told.get("offsite", {}).get(repository, {}).get("last_success"):
+        state = job_state.read(folder / "state.json")
+        with contextlib.suppress(AttributeError):  # the state belongs to its job's user, who can write anything there
+            if state.get("offsite", {}).get(repository, {}).get("last_success"):
                 return True
     return False
 
 
-def private(state, name="", user="root"):
-    """Where what opens repositories may lie in files of `user`'s while restic runs (credentials.py).
+def secrets_folder(state: str | Path, name: str = "", user: str = "root") -> str:
+    """Return the folder for files that open repositories while restic runs as `user` (offsite/credentials.py).
 
-    Who is not root has only what that user can read anyway: `state`, a folder of its own, does for it.
+    A process that is not root can read nothing but what its user can: it uses `state`, a folder of its own.
     """
     if os.geteuid() != 0:
         return str(state)
     try:
-        return credentials.place(name, account(user).pw_uid)
+        return str(credentials.place(name, account(user).pw_uid))
     except OSError as error:
-        raise SauvegardeError("What opens the repositories has no place to be in.", str(error)) from error
+        raise SauvegardeError(
+            "The folder for the secrets of the repositories cannot be made.", str(error), RUN_AS_ROOT
+        ) from error
 
 
-def forgetting(name, configuration=CONFIGURATION):
-    """A repository that this host keeps for others, with their retention (offsite.forget_for_others)."""
-    path = Path(configuration) / "forget" / (ids.check_job_name(name) + ".json")
-    return _read(path, "repository to tidy", ("name", "repository", "password", "user", "state"))
-
-
-def _names(configuration, kind):
+def _names(configuration: str | Path, folder: str) -> list[str]:
     try:
-        found = [each.name for each in (Path(configuration) / kind).iterdir()]
+        names = [path.name for path in (Path(configuration) / folder).iterdir()]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise SauvegardeError("What this host has to do cannot be read.", str(error), RUN_AS_ROOT) from error
-    return sorted(name[: -len(".json")] for name in found if name.endswith(".json") and not name.startswith("."))
+        raise SauvegardeError("The settings of this host cannot be read.", str(error), RUN_AS_ROOT) from error
+    return sorted(name[: -len(".json")] for name in names if name.endswith(".json") and not name.startswith("."))
 
 
-def names(configuration=CONFIGURATION):
-    """The jobs of this host."""
+def job_names(configuration: str | Path = CONFIGURATION) -> list[str]:
+    """Return the names of this host's jobs."""
     return _names(configuration, "jobs")
 
 
-def repository_names(configuration=CONFIGURATION):
-    """The repositories that jobs of this host copy to."""
+def repository_names(configuration: str | Path = CONFIGURATION) -> list[str]:
+    """Return the names of the repositories that jobs of this host copy to."""
     return _names(configuration, "offsite")
 
 
-def forgetting_names(configuration=CONFIGURATION):
-    """The repositories that this host keeps for others."""
+def hosted_repository_names(configuration: str | Path = CONFIGURATION) -> list[str]:
+    """Return the names of the repositories that this host tidies for others."""
     return _names(configuration, "forget")
-
-
-def described(job):
-    """Whether the job is still in the inventory; its user can tell, too."""
-    return os.path.lexists(str(Path(job["configuration"]) / "jobs" / (job["name"] + ".json")))
-
-
-def leftovers(described, copied_to, states, manifests, configuration=CONFIGURATION):
-    """What jobs and repositories that are described no more have left, but archives: (names of jobs, folders).
-
-    described: names of folders in `states`. A folder there that is no job's is not among them.
-    """
-    places = {each.name for each in _folders(credentials.RUN)}
-    gone = places.union(each.name for each in _folders(states) if _is_state(each)).difference(described)
-    # The settings of repositories lay in a folder for each user once.
-    caches = [each for each in _folders(manifests) if each.name not in copied_to]
-    return sorted(gone), sorted(map(str, caches + _folders(Path(configuration) / "offsite")))
-
-
-def _folders(path):
-    try:
-        return [each for each in Path(path).iterdir() if ids.is_job_name(each.name) and each.is_dir()]
-    except FileNotFoundError:
-        return []
-
-
-def _is_state(folder):
-    return os.path.lexists(str(folder / "lock")) or not list(folder.iterdir())
-
-
-def discard(name, states, patience=60):
-    """Remove the state of a job that is described no more, and what opened repositories for it; its archives stay.
-
-    Waits `patience` seconds for a run to end, then raises Locked.
-    """
-    folder, until = Path(states) / name, time.monotonic() + patience
-    while True:
-        try:
-            with contextlib.ExitStack() as stack:
-                there = folder.is_dir() and _is_state(folder)
-                if there:
-                    stack.enter_context(lock.hold(folder / "lock", f"The job {name}"))
-                credentials.remove(name)
-                if there:
-                    shutil.rmtree(str(folder))
-                return
-        except Locked:
-            if time.monotonic() >= until:
-                raise
-        time.sleep(0.5)
-
-
-def sweep(described, copied_to, states, manifests, configuration=CONFIGURATION, check=False, patience=60):
-    """Remove what `leftovers` finds; with `check` only say what. Returns {"removed": names of jobs, then paths,
-    "left": sentences about jobs whose run goes on for longer than `patience` seconds}.
-    """
-    gone, folders = leftovers(described, copied_to, states, manifests, configuration)
-    removed, left = [], []
-    try:
-        for name in gone:
-            try:
-                if not check:
-                    discard(name, states, patience)
-                removed.append(name)
-            except Locked as error:
-                left.append(f"What the job {name} has left stays until this is run again. {error}")
-        for folder in folders:
-            if not check:
-                shutil.rmtree(folder)
-            removed.append(folder)
-    except OSError as error:
-        raise SauvegardeError(
-            "What jobs have left cannot be removed.", str(error), "See to it that root can, then run this again."
-        ) from error
-    return {"removed": removed, "left": left}

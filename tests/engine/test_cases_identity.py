@@ -5,7 +5,7 @@ import shutil
 from unittest import mock
 
 import pytest
-from sauvegarde import catalog
+from sauvegarde import catalog, config
 from sauvegarde.archive import machine_identity
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
@@ -34,7 +34,7 @@ class Machine(Host):
             kinds.sqlite, "dump", named
         ):
             made = kinds.back_up(job, str(self.root), now=NIGHT + 86400 * night)["id"]
-            return made, restic.synchronise(self.vault, job, kinds.silent)
+            return made, restic.synchronise(self.vault, config.Job.from_values(job), kinds.silent)
 
     def _of_server(self, part):
         server = {"version": "17.0", "version_num": 170000, "system_identifier": self.server, "standby": False}
@@ -132,7 +132,7 @@ def test_the_repositorys_own_host_counts_each_machines_archives(tmp_path, vault)
     job = host.configure()
     for night, system in ((1, ONE), (2, TWO), (3, ONE)):
         label = kinds.back_up(job, str(host.root), now=NIGHT + 86400 * night)["id"]
-        restic._copy(vault, job, host.directory / label, system, ())
+        restic._copy(vault, config.Job.from_values(job), host.directory / label, system, ())
     entries = catalog.remote(vault)
     assert [each["system"] for each in entries] == [ONE, TWO, ONE]
     with pytest.raises(SauvegardeError, match="Two machines of one name") as caught:
@@ -149,7 +149,7 @@ def test_a_real_cluster_is_named_by_its_system(cluster, database, tmp_path, vaul
     host = Host(tmp_path / "one")
     job = host.configure(kind="pg_dump", database=database, connection=cluster.values)
     made = kinds.back_up(job, str(host.root))
-    restic.synchronise(vault, job, kinds.silent)
+    restic.synchronise(vault, config.Job.from_values(job), kinds.silent)
     ((_, system),) = there(vault)
     assert system == made["source"]["server"]["system_identifier"] and system.isdigit()
     assert [line["system"] for line in catalog.local(host.root, "db1")] == [system]

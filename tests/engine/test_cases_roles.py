@@ -252,18 +252,23 @@ LOCAL = [
 
 def test_a_server_of_this_host_is_one_however_jobs_reach_it(monkeypatch, tmp_path):
     described = {
-        f"job{number}": {"kind": "pg_dump", "database": f"db{number}", "connection": connection}
+        f"job{number}": settings.Job(
+            f"job{number}",
+            "pg_dump",
+            USER,
+            "db1",
+            tmp_path,
+            tmp_path / f"job{number}",
+            options={"database": f"db{number}", "connection": connection},
+        )
         for number, connection in enumerate([*LOCAL, {"port": 5433}, {"host": "db.example.org"}])
     }
-    for name, job in described.items():
-        job.update(configuration=str(tmp_path), state=str(tmp_path / name))
-    monkeypatch.setattr(settings, "names", lambda *_: sorted(described))
-    monkeypatch.setattr(settings, "load", lambda name, *_: described[name])
+    monkeypatch.setattr(settings, "job_names", lambda *_: sorted(described))
+    monkeypatch.setattr(settings, "load_job", lambda name, *_: described[name])
+    covered = uncovered_databases.databases_with_job
     for number in range(len(LOCAL)):
-        assert uncovered_databases.named(described[f"job{number}"]) == [f"db{each}" for each in range(len(LOCAL))]
-    assert uncovered_databases.named(described["job6"]) == ["db6"] and uncovered_databases.named(described["job7"]) == [
-        "db7"
-    ]
+        assert covered(described[f"job{number}"]) == [f"db{each}" for each in range(len(LOCAL))]
+    assert covered(described["job6"]) == ["db6"] and covered(described["job7"]) == ["db7"]
     # What the jobs' last runs found is listed once.
     monkeypatch.setattr(uncovered_databases.job_state, "read", lambda _: {"without_job": ["forgotten", "db3"]})
     assert [each["server"] for each in uncovered_databases.listed() if each["database"] == "forgotten"] == [

@@ -14,6 +14,7 @@ import conftest
 import pytest
 from sauvegarde import catalog, config
 from sauvegarde.archive import archive_reader
+from sauvegarde.backup import job_cleanup
 from sauvegarde.errors import OK, Locked, NoRepository, Partial, SauvegardeError, WrongKey
 from sauvegarde.offsite import credentials, restic
 from sauvegarde.report import job_state
@@ -43,7 +44,8 @@ def host(tmp_path):
 
 
 def write(path, values):
-    path.write_text(json.dumps(values))
+    """Write settings, without what a run adds to them."""
+    path.write_text(json.dumps({key: value for key, value in values.items() if key != "private"}))
 
 
 def another_job(host):
@@ -197,15 +199,15 @@ def test_what_opens_the_repository_is_in_files_only_while_restic_runs(host, vict
 
 def test_a_repository_is_known_by_whoever_has_copied_to_it(host):
     """Root looks, since no job's user sees another's state; what stands there that is no state hides nothing."""
-    job = dict(another_job(host), configuration=str(host.folder / "etc"))
-    assert config.repositories(job)["vault"]["known"] is False
-    (Path(job["state"]) / "state.json").write_text('{"offsite": ["vault"]}')
+    job = config.Job.from_values(another_job(host), host.folder / "etc")
+    assert config.open_repositories(job)["vault"].known is False
+    (job.state / "state.json").write_text('{"offsite": ["vault"]}')
     job_state.write(host.state / "state.json", {"offsite": {"vault": {"last_success": 1.0}}})
     host.state.chmod(0o700)
-    assert config.repositories(job)["vault"]["known"] is True
+    assert config.open_repositories(job)["vault"].known is True
     (host.state / "state.json").unlink()
     os.mkfifo(str(host.state / "state.json"))
-    assert config.repositories(job)["vault"]["known"] is False
+    assert config.open_repositories(job)["vault"].known is False
 
 
 @pytest.mark.parametrize("broken", ["a folder", "no text", "old settings"])
@@ -271,12 +273,12 @@ def test_a_job_that_is_described_no_more_leaves_nothing_but_archives(host, tmp_p
     ask = (["stays"], [], str(states), str(manifests), str(host.folder / "etc"))
     folders = [str(manifests / "vault"), str(host.settings.parent / "postgres")]
     found = ["gone", *sorted(folders)]
-    assert config.sweep(*ask, check=True) == {"removed": found, "left": []}
+    assert job_cleanup.clean_up(*ask, check=True) == job_cleanup.Cleanup(found, [])
     with lock.hold(states / "gone" / "lock", "x"):
-        held = config.sweep(*ask, patience=0)
-    assert held["removed"] == found[1:] and "gone" in held["left"][0] and "is running already" in held["left"][0]
-    assert config.sweep(*ask) == {"removed": ["gone"], "left": []}
-    assert config.sweep(*ask)["removed"] == [] and not list((tmp_path / "run").iterdir())
+        held = job_cleanup.clean_up(*ask, patience=0)
+    assert held.removed == found[1:] and "gone" in held.warnings[0] and "is running already" in held.warnings[0]
+    assert job_cleanup.clean_up(*ask) == job_cleanup.Cleanup(["gone"], [])
+    assert job_cleanup.clean_up(*ask).removed == [] and not list((tmp_path / "run").iterdir())
     assert not list(manifests.iterdir())
     assert sorted(each.name for each in states.iterdir()) == [".ssh", "no-job-s", "stays"]
 

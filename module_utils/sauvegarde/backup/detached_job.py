@@ -53,12 +53,12 @@ def start(
     python: str = PYTHON,
 ) -> dict[str, Any]:
     """Start the job as cron does. Returns {token, running, seconds, step, values}."""
-    job = config.load(name, configuration)
+    job = config.load_job(name, configuration)
     if not Path(command).exists():
         raise SauvegardeError(f"There is no engine on this host: {command}", fix="Run the backup role.")
     started = f"{time.time():.6f}"
     argv = [python, "-I", str(command), "--configuration", configuration, "run", name]
-    detached = start_detached(lambda: _run(argv, job["state"], started))
+    detached = start_detached(lambda: _run(argv, job.state, started))
     detached.errors.close()
     token = _Token(started, detached.pid)
     return {"token": str(token), "running": True, "seconds": 0.0, "step": "start", "values": {}}
@@ -85,12 +85,12 @@ def remove_old_results(state: str | Path) -> None:
 def ask(name: str, token: str, configuration: str = config.CONFIGURATION) -> dict[str, Any]:
     """Return how the run is going: {running: true, step, values, seconds}, or {running: false, exit_code, archive,
     warnings_of_the_run, seconds}. A run that failed raises its error; its result can be read once."""
-    job = config.load(name, configuration)
+    job = config.load_job(name, configuration)
     run = _Token.parse(token)
-    path = run.result_path(job["state"])
+    path = run.result_path(job.state)
     seconds = round(time.time() - float(run.started), 1)
     if Path("/proc", str(run.watcher)).exists() and not path.exists():
-        current = job_state.read(Path(job["state"]) / progress.FILE)
+        current = job_state.read(job.state / progress.FILE)
         return {
             "running": True,
             "step": current.get("step", ""),
@@ -107,7 +107,7 @@ def ask(name: str, token: str, configuration: str = config.CONFIGURATION) -> dic
     path.unlink()
     if result["exit_code"] != OK or result["said"]:
         raise class_of(result["exit_code"])(result["said"])
-    state = job_state.read(Path(job["state"]) / outcome.STATE)
+    state = job_state.read(job.state / outcome.STATE)
     return _ended(state, float(run.started), seconds)
 
 

@@ -7,11 +7,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from .. import catalog, config
 from ..archive import archive_writer, ids, retention
+from ..config import Job
 from ..errors import Damaged, SauvegardeError, from_exception
 from ..offsite import restic
 from ..report import journal
@@ -20,25 +20,23 @@ from ..system.run_as import become
 from . import outcome
 
 
-def hold_job_lock(job: dict[str, Any]) -> contextlib.AbstractContextManager[int]:
+def hold_job_lock(job: Job) -> contextlib.AbstractContextManager[int]:
     """Hold the lock of the job for the block. Raises Locked while another process of it runs."""
-    return lock.hold(Path(job["state"]) / "lock", f"The job {job['name']}")
+    return lock.hold(job.state / "lock", f"The job {job.name}")
 
 
-def prune(
-    job: dict[str, Any], dry_run: bool = False, notify: Callable[..., None] | None = None
-) -> list[retention.Decision]:
+def prune(job: Job, dry_run: bool = False, notify: Callable[..., None] | None = None) -> list[retention.Decision]:
     """Apply a job's retention to its folder; return retention's plan. Raises beside damaged archives and archives from
     the future.
 
     An archive loses its name before it is removed, so that a kill leaves no incomplete one under a good name.
     """
-    directory = ids.job_directory(job["root"], job["name"])
-    entries = catalog.of_job(job["root"], job["name"], job["host"])
+    directory = job.directory
+    entries = catalog.of_job(job.root, job.name, job.host)
     archive_ids = [entry["id"] for entry in entries]
     retention.refuse_damaged(entries, directory)
     retention.refuse_future(archive_ids, directory)
-    plan = retention.plan(archive_ids, retention.RetentionPolicy.from_values(job["retention"]))
+    plan = retention.plan(archive_ids, job.retention)
     for decision in reversed([] if dry_run else plan):
         if not decision.keep:
             if notify is not None:
@@ -61,11 +59,11 @@ class ArchiveCheck:
         return asdict(self)
 
 
-def verify(job: dict[str, Any]) -> list[ArchiveCheck]:
+def verify(job: Job) -> list[ArchiveCheck]:
     """Read every archive of a job completely; damaged ones are set aside by name."""
     from . import kinds
 
-    directory = ids.job_directory(job["root"], job["name"])
+    directory = job.directory
     checks = []
     for identifier in ids.list_ids(directory):
         try:
@@ -82,8 +80,8 @@ def verify_job(name: str, configuration: str) -> tuple[list[ArchiveCheck], Sauve
 
     Returns the checks, and the error if the state could not be written.
     """
-    job = config.load(name, configuration)
-    become(job["user"])
+    job = config.load_job(name, configuration)
+    become(job.user)
     with hold_job_lock(job):
         checks = verify(job)
         state_error = outcome.record_verification(
@@ -110,8 +108,8 @@ def _journal_step(name: str, step: str) -> Iterator[dict[str, Any]]:
 def prune_job(name: str, configuration: str, dry_run: bool = False) -> list[retention.Decision]:
     """Apply the retention of a job outside a run; return retention's plan."""
     with _journal_step(name, "prune") as values:
-        job = config.load(name, configuration)
-        become(job["user"])
+        job = config.load_job(name, configuration)
+        become(job.user)
         with hold_job_lock(job):
             plan = prune(job, dry_run)
         values.update(removed=[decision.id for decision in plan if not decision.keep], dry_run=dry_run or None)
@@ -121,10 +119,11 @@ def prune_job(name: str, configuration: str, dry_run: bool = False) -> list[rete
 def forget_for_others(name: str, configuration: str, dry_run: bool = False) -> list[dict[str, Any]]:
     """Apply the retention of other hosts' jobs to an append-only repository of this host: [{host, job, forgotten}]."""
     with _journal_step(name, "forget") as values:
-        settings = config.forgetting(name, configuration)
-        settings["private"] = config.private(settings["state"], f"forget-{name}", settings["user"])
-        become(settings["user"])
-        with lock.hold(Path(settings["state"]) / "lock", f"The tidying of {name}"):
+        hosted = config.load_hosted_repository(name, configuration)
+        secrets_folder = config.secrets_folder(hosted.state, f"forget-{name}", hosted.user)
+        settings = dict(hosted.as_dict(), private=secrets_folder)
+        become(hosted.user)
+        with lock.hold(hosted.state / "lock", f"The tidying of {name}"):
             done: list[dict[str, Any]] = restic.forget_for_others(settings, lambda *_step, **_values: None, dry_run)
         values.update(forgotten=done, dry_run=dry_run or None)
     return done

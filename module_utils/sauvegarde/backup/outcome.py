@@ -6,11 +6,11 @@ import contextlib
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from .. import VERSION, config
+from .. import VERSION
 from ..archive import ids
+from ..config import Job
 from ..errors import OK, Partial, SauvegardeError
 from ..report import job_state, journal, metrics, ping
 from . import progress
@@ -55,26 +55,26 @@ class Outcome:
         }
 
 
-def archive_ids(job: dict[str, Any]) -> list[str]:
+def archive_ids(job: Job) -> list[str]:
     """Return the ids of the archives in the job's folder, oldest first; none if the folder cannot be read."""
     try:
-        return ids.list_ids(ids.job_directory(job["root"], job["name"]))
+        return ids.list_ids(job.directory)
     except OSError:  # the folder was taken from the job's user, which the run itself reports
         return []
 
 
-def finish(job: dict[str, Any], state: dict[str, Any], report: Report, started: float) -> Outcome:
+def finish(job: Job, state: dict[str, Any], report: Report, started: float) -> Outcome:
     """Record a run's report in the job's state (`state`: what it says so far), then announce it. Returns the outcome.
 
     A state that cannot be written is one more problem, and the run is announced all the same.
     """
     archive_id = report.archive.id if report.archive else ""
-    outcome = Outcome(started, time.time(), archive_id, list(report.problems), report.warnings, job["allow_failure"])
+    outcome = Outcome(started, time.time(), archive_id, list(report.problems), report.warnings, job.allow_failure)
     _update_state(job, state, report, outcome)
     error = _write_state(job, state)
     if error is None:
         with contextlib.suppress(OSError):  # absent, or a disk that _write_state would have reported
-            (Path(job["state"]) / progress.FILE).unlink()
+            (job.state / progress.FILE).unlink()
     else:
         outcome.problems.append(error)
         state["last_run"] = outcome.as_dict()
@@ -82,8 +82,8 @@ def finish(job: dict[str, Any], state: dict[str, Any], report: Report, started: 
     return outcome
 
 
-def _update_state(job: dict[str, Any], state: dict[str, Any], report: Report, outcome: Outcome) -> None:
-    state.update(job=job["name"], kind=job["kind"], host=job["host"], last_run=outcome.as_dict())
+def _update_state(job: Job, state: dict[str, Any], report: Report, outcome: Outcome) -> None:
+    state.update(job=job.name, kind=job.kind, host=job.host, last_run=outcome.as_dict())
     if report.databases_without_job is not None:
         state["without_job"] = report.databases_without_job
     if report.archive:
@@ -95,14 +95,14 @@ def _update_state(job: dict[str, Any], state: dict[str, Any], report: Report, ou
         entry["last_run_success"] = newest_id is not None
         if newest_id is not None:
             entry.update(last_success=outcome.ended, id=newest_id)
-    for repository in set(copies).difference(job["offsite"]):
+    for repository in set(copies).difference(job.offsite):
         del copies[repository]
     state["available"] = len(archive_ids(job))
 
 
-def _write_state(job: dict[str, Any], state: dict[str, Any]) -> SauvegardeError | None:
+def _write_state(job: Job, state: dict[str, Any]) -> SauvegardeError | None:
     """Write the job's state; return the error if that is impossible."""
-    folder = Path(job["state"])
+    folder = job.state
     try:
         job_state.write(folder / STATE, state)
     except OSError as error:
@@ -114,26 +114,26 @@ def _write_state(job: dict[str, Any], state: dict[str, Any]) -> SauvegardeError 
     return None
 
 
-def record_verification(job: dict[str, Any], success: bool, available: int) -> SauvegardeError | None:
+def record_verification(job: Job, success: bool, available: int) -> SauvegardeError | None:
     """Record in state and metrics that the job's archives were verified; `available`: how many of them are good.
 
     Returns the error if the state cannot be written.
     """
-    state = job_state.read(Path(job["state"]) / STATE)
+    state = job_state.read(job.state / STATE)
     state["last_verify"] = {"ended": time.time(), "success": success}
     state["available"] = available
     _write_metrics(job, state)
     return _write_state(job, state)
 
 
-def _announce(job: dict[str, Any], state: dict[str, Any], report: Report, outcome: Outcome) -> None:
+def _announce(job: Job, state: dict[str, Any], report: Report, outcome: Outcome) -> None:
     success = outcome.exit_code == OK
     for warning in outcome.warnings:
-        journal.log(job["name"], "run", "warning", note=warning)
+        journal.log(job.name, "run", "warning", note=warning)
     text = "" if success else _failure_text(job, outcome)
     values = asdict(report.archive) if report.archive else {}
     journal.log(
-        job["name"],
+        job.name,
         "run",
         "ok" if success else "failed",
         seconds=outcome.seconds,
@@ -147,27 +147,27 @@ def _announce(job: dict[str, Any], state: dict[str, Any], report: Report, outcom
         print(text, file=sys.stderr)
 
 
-def _failure_text(job: dict[str, Any], outcome: Outcome) -> str:
-    lines = [f"Sauvegarde: the job {job['name']} on {job['host']} failed (exit code {outcome.exit_code})."]
+def _failure_text(job: Job, outcome: Outcome) -> str:
+    lines = [f"Sauvegarde: the job {job.name} on {job.host} failed (exit code {outcome.exit_code})."]
     if outcome.archive_id:
         lines.append(f"The archive {outcome.archive_id} is good; a later step failed:")
     lines += [str(problem) for problem in outcome.problems]
     return journal.redact("\n".join(lines))
 
 
-def _write_metrics(job: dict[str, Any], state: dict[str, Any]) -> None:
+def _write_metrics(job: Job, state: dict[str, Any]) -> None:
     # A job that was removed from the inventory while it ran has no metrics any more: they would only go stale.
-    if job["metrics"] and config.described(job):
+    if job.metrics and job.is_configured():
         try:
-            metrics.write(job["metrics"], job["name"], job["kind"], state)
+            metrics.write(job.metrics, job.name, job.kind, state)
         except OSError as error:
-            journal.log(job["name"], "metrics", "failed", error=str(error))
+            journal.log(job.name, "metrics", "failed", error=str(error))
 
 
-def send_ping(job: dict[str, Any], event: str, text: str = "") -> None:
+def send_ping(job: Job, event: str, text: str = "") -> None:
     """Ping the job's dead man's switch, if it has one; a failed ping is only logged."""
     # A job that may fail alerts nobody; a start without an end would be an alert, too.
-    if job["ping"] and (event == "success" or not job["allow_failure"]):
-        why = ping.send(job["ping"], event, text)
+    if job.ping and (event == "success" or not job.allow_failure):
+        why = ping.send(job.ping, event, text)
         if why:
-            journal.log(job["name"], "ping", "warning", event=event, error=why)
+            journal.log(job.name, "ping", "warning", event=event, error=why)

@@ -11,18 +11,18 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..archive import ids
+from ..config import Job
 from ..errors import SauvegardeError, from_exception
 from ..offsite import restic
 from . import hooks, kinds, maintenance, uncovered_databases
 from .progress import Progress
+from .run_inputs import RunInputs
 from .stop_signals import StopRequested
 from .worker_report import ArchiveSummary, Report
 
 _LAST_HOOK = 30  # seconds that the hook after the job has when the run was asked to stop
 
 _Value = TypeVar("_Value")
-Repositories = dict[str, Any]  # by name: the repository's settings, or the error that replaces them
 
 
 class Pipeline:
@@ -32,20 +32,20 @@ class Pipeline:
 
     def __init__(
         self,
-        job: dict[str, Any],
-        repositories: Repositories,
+        job: Job,
+        inputs: RunInputs,
         progress: Progress,
         report: Report,
         send: Callable[[], None],
     ) -> None:
-        self._job, self._repositories = job, repositories
+        self._job, self._inputs = job, inputs
         self._progress, self._report, self._send = progress, report, send
 
     def run(self) -> None:
         """Do every step. Raises only if no archive was published."""
         self._publish_archive()
         self._find_uncovered_databases()
-        archive_path = ids.job_directory(self._job["root"], self._job["name"]) / self._archive_id()
+        archive_path = self._job.directory / self._archive_id()
         self._run_hook_after(result="success", archive=str(archive_path))
         self._attempt("retention", self._apply_retention)
         self._copy_offsite()
@@ -56,10 +56,10 @@ class Pipeline:
 
     def _publish_archive(self) -> None:
         try:
-            if self._job["before"]:
+            if self._job.before:
                 self._progress("before")
-                hooks.run(self._job["before"], self._job, "before")
-            manifest = kinds.back_up(self._job, self._job["root"], self._progress)
+                hooks.run(self._job.before, self._job, "before")
+            manifest = kinds.back_up(self._job.kind_values(), self._job.root, self._progress)
         except BaseException as error:
             self._progress.end_step("failed")
             limit = _LAST_HOOK if isinstance(error, StopRequested) else None
@@ -72,10 +72,10 @@ class Pipeline:
 
     def _find_uncovered_databases(self) -> None:
         with contextlib.suppress(Exception):  # not what this run is for
-            self._report.databases_without_job = uncovered_databases.find(self._job, self._job["with_job"])
+            self._report.databases_without_job = uncovered_databases.find(self._job, self._inputs.databases_with_job)
 
     def _run_hook_after(self, seconds: float | None = None, **values: str) -> None:
-        commands = self._job["after"]
+        commands = self._job.after
         if commands:
             self._attempt("after", lambda: hooks.run(commands, self._job, "after", seconds, **values))
             self._send()
@@ -84,21 +84,21 @@ class Pipeline:
         maintenance.prune(self._job, notify=self._progress)
 
     def _copy_offsite(self) -> None:
-        if self._job["offsite"]:
+        if self._job.offsite:
             with contextlib.suppress(SauvegardeError):  # the copies themselves report what is wrong with restic
                 self._report.warnings += restic.warnings()
         self._send()
-        for name in self._job["offsite"]:
+        for name in self._job.offsite:
             result = self._attempt("offsite", functools.partial(self._synchronise, name))
             self._report.offsite[name] = result["id"] if result else None
             self._report.warnings += result["warnings"] if result else []
             self._send()
 
     def _synchronise(self, name: str) -> dict[str, Any]:
-        repository = self._repositories[name]
+        repository = self._inputs.repositories[name]
         if isinstance(repository, SauvegardeError):
             raise repository
-        result: dict[str, Any] = restic.synchronise(repository, self._job, self._progress, repository["known"])
+        result: dict[str, Any] = restic.synchronise(repository.as_dict(), self._job, self._progress, repository.known)
         return result
 
     def _attempt(self, step: str, action: Callable[[], _Value]) -> _Value | None:

@@ -6,10 +6,10 @@ import contextlib
 import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 from .. import VERSION
+from ..config import Job
 from ..report import journal
 from ..system import atomic_file
 
@@ -21,9 +21,9 @@ class Progress:
     """A kind's `notify`: call it with the step that begins (which ends the one before), or with new values of the
     current step."""
 
-    def __init__(self, job: dict[str, Any]) -> None:
+    def __init__(self, job: Job) -> None:
         self._job = job
-        self._path = Path(job["state"]) / FILE
+        self._path = job.state / FILE
         self._run_started = time.time()
         self._step = ""
         self._step_started = 0.0
@@ -31,7 +31,7 @@ class Progress:
 
     def __call__(self, step: str, **values: Any) -> None:
         if step == "cleaned":
-            journal.log(self._job["name"], step, "warning", **values)
+            journal.log(self._job.name, step, "warning", **values)
         elif step in _REPEATED or step == self._step:
             self._values.update(values)
         else:
@@ -43,7 +43,7 @@ class Progress:
         """The current step has ended: write its journal line."""
         if self._step:
             seconds = time.time() - self._step_started
-            journal.log(self._job["name"], self._step, status, seconds=seconds, **dict(self._values, **values))
+            journal.log(self._job.name, self._step, status, seconds=seconds, **dict(self._values, **values))
             self._step = ""
 
     def _write(self) -> None:

@@ -17,11 +17,10 @@ import os
 import select
 import signal
 import time
-from pathlib import Path
-from typing import Any
 
 from .. import VERSION, config
-from ..archive import archive_reader, ids
+from ..archive import archive_reader
+from ..config import Job
 from ..errors import Cancelled, SauvegardeError, TimedOut, from_exception
 from ..offsite import credentials
 from ..report import job_state, journal, metrics
@@ -29,6 +28,7 @@ from ..system import atomic_file
 from ..system.run_as import become
 from . import detached_job, maintenance, outcome, progress, stop_signals, uncovered_databases
 from .outcome import Outcome
+from .run_inputs import RunInputs
 from .stop_signals import StopRequested
 from .worker_report import ArchiveSummary, Report
 
@@ -44,13 +44,12 @@ def run_job(name: str, configuration: str) -> Outcome | None:
     """
     may_fail = False
     try:
-        job = config.load(name, configuration)
-        may_fail = job["allow_failure"]
-        repositories = config.repositories(job)
-        job["with_job"] = uncovered_databases.named(job)
-        become(job["user"])
+        job = config.load_job(name, configuration)
+        may_fail = job.allow_failure
+        inputs = RunInputs(config.open_repositories(job), uncovered_databases.databases_with_job(job))
+        become(job.user)
         with maintenance.hold_job_lock(job):
-            return _supervise(job, repositories)
+            return _supervise(job, inputs)
     except Exception as error:
         problem = from_exception(error)
         journal.log(name, "run", "failed", exit_code=problem.exit_code, error=str(problem))
@@ -59,19 +58,19 @@ def run_job(name: str, configuration: str) -> Outcome | None:
     return None
 
 
-def _supervise(job: dict[str, Any], repositories: dict[str, Any]) -> Outcome:
+def _supervise(job: Job, inputs: RunInputs) -> Outcome:
     """Remove what killed runs left, fork the worker, wait for it, record and announce the outcome."""
     _remove_leftovers(job)
-    state = job_state.read(Path(job["state"]) / outcome.STATE)
+    state = job_state.read(job.state / outcome.STATE)
     started, newest_before = time.time(), max(outcome.archive_ids(job), default="")
-    journal.log(job["name"], "run", "start", kind=job["kind"], version=VERSION)
+    journal.log(job.name, "run", "start", kind=job.kind, version=VERSION)
     read, write = os.pipe()
     parent = os.getpid()
     stop_signals.raise_on(*stop_signals.SIGNALS)
     pid = os.fork()
     if pid == 0:
         os.close(read)
-        _run_worker(job, repositories, write, parent)
+        _run_worker(job, inputs, write, parent)
     _lead_group(pid)
     os.close(write)
     with os.fdopen(read, "rb", buffering=0) as channel:
@@ -82,32 +81,31 @@ def _supervise(job: dict[str, Any], repositories: dict[str, Any]) -> Outcome:
     return outcome.finish(job, state, report, started)
 
 
-def _remove_leftovers(job: dict[str, Any]) -> None:
+def _remove_leftovers(job: Job) -> None:
     """Remove what runs that were killed left behind, and log that there was one."""
-    folder = Path(job["state"])
+    folder = job.state
     for name in (outcome.STATE, progress.FILE):
         atomic_file.remove_temporary(folder / name)
-    detached_job.remove_old_results(job["state"])
+    detached_job.remove_old_results(job.state)
     _remove_secrets(job)
-    if job["metrics"]:
-        atomic_file.remove_temporary(metrics.path(job["metrics"], job["name"]))
+    if job.metrics:
+        atomic_file.remove_temporary(metrics.path(job.metrics, job.name))
     if (folder / progress.FILE).exists():
         step = job_state.read(folder / progress.FILE).get("step", "")
-        journal.log(job["name"], "run", "warning", note="the run before was killed", stopped_at=step)
+        journal.log(job.name, "run", "warning", note="the run before was killed", stopped_at=step)
 
 
-def _remove_secrets(job: dict[str, Any]) -> None:
-    for folder in (job["state"], credentials.RUN / job["name"]):
+def _remove_secrets(job: Job) -> None:
+    for folder in (job.state, credentials.RUN / job.name):
         credentials.clear(folder)
 
 
-def _archive_published_after(job: dict[str, Any], identifier: str) -> ArchiveSummary | None:
+def _archive_published_after(job: Job, identifier: str) -> ArchiveSummary | None:
     """Return the archive newer than `identifier`, if the worker was killed between publishing and reporting it."""
     newest = max(outcome.archive_ids(job), default="")
     if newest > identifier:
         with contextlib.suppress(SauvegardeError):
-            path = ids.job_directory(job["root"], job["name"]) / newest
-            return ArchiveSummary.of_manifest(archive_reader.read_manifest(path))
+            return ArchiveSummary.of_manifest(archive_reader.read_manifest(job.directory / newest))
     return None
 
 
@@ -117,7 +115,7 @@ def _lead_group(pid: int) -> None:
         os.setpgid(pid, 0)
 
 
-def _run_worker(job: dict[str, Any], repositories: dict[str, Any], channel: int, parent: int) -> None:
+def _run_worker(job: Job, inputs: RunInputs, channel: int, parent: int) -> None:
     """The complete life of the worker; never returns."""
     report = Report()
 
@@ -132,11 +130,11 @@ def _run_worker(job: dict[str, Any], repositories: dict[str, Any], channel: int,
         if os.getppid() != parent:
             os._exit(Cancelled.exit_code)
         stop_signals.raise_on(signal.SIGTERM)
-        os.nice(int(job["nice"]))
+        os.nice(job.nice)
         try:
             from .pipeline import Pipeline  # only here: the supervisor stays small
 
-            Pipeline(job, repositories, progress.Progress(job), report, send).run()
+            Pipeline(job, inputs, progress.Progress(job), report, send).run()
         except StopRequested:
             report.stopped = True
         except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor reports it
@@ -150,7 +148,7 @@ def _run_worker(job: dict[str, Any], repositories: dict[str, Any], channel: int,
 class _Worker:
     """The worker as its supervisor sees it: a process, and a pipe with its reports."""
 
-    def __init__(self, job: dict[str, Any], pid: int, channel: int) -> None:
+    def __init__(self, job: Job, pid: int, channel: int) -> None:
         self._job, self._pid, self._channel = job, pid, channel
         self._received = bytearray()
 
@@ -158,7 +156,7 @@ class _Worker:
         """Wait for the end and return the last report. What kept it from being complete is its first problem."""
         error = self._wait_within_limits()
         if error is not None:
-            self._stop(_GRACE + (_GRACE_FOR_HOOK if self._job["after"] else 0))
+            self._stop(_GRACE + (_GRACE_FOR_HOOK if self._job.after else 0))
         _, status = os.waitpid(self._pid, 0)
         report = Report.from_lines(bytes(self._received))
         if report.ended and not report.stopped:
@@ -170,7 +168,7 @@ class _Worker:
 
     def _wait_within_limits(self) -> SauvegardeError | None:
         """Wait until the worker has ended (None), its time is over, or a signal asks the run to stop."""
-        started, timeout = time.monotonic(), float(self._job["timeout"])
+        started, timeout = time.monotonic(), self._job.timeout
         try:
             # Not before the fork: a thread that is about to end, as the ping's, can leave the child a broken C library.
             outcome.send_ping(self._job, "start")

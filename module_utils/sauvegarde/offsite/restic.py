@@ -297,7 +297,7 @@ def _claim(identities, job, directory):
     for label in ids.list_ids(directory):
         with contextlib.suppress(SauvegardeError):  # one that is damaged says so when it is copied
             systems[label] = identities.of(archive_reader.read_manifest(directory / label))
-    identities.own.update(systems.values(), map(str, job.get("replaces") or []))
+    identities.own.update(systems.values(), job.replaces)
     return systems
 
 
@@ -305,7 +305,7 @@ def _own(repository, job, identities, directory):
     """Those of a job's snapshots that are its own, and those of which it is unknown; raises where others are of another
     system.
     """
-    present = _identified(repository, job["host"], job["name"], identities, directory)
+    present = _identified(repository, job.host, job.name, identities, directory)
     for group in machine_identity.groups([line["system"], *line["former"]] for line in present):
         if group & identities.own:
             identities.own |= group
@@ -325,7 +325,7 @@ def _foreign(repository, job, identities, foreign):
     ]
     return SauvegardeError(
         "The repository {} has archives of another system under the name {}, job {}: nothing is copied there, and "
-        "nothing is removed.".format(repository["name"], job["host"], job["name"]),
+        "nothing is removed.".format(repository["name"], job.host, job.name),
         "This system is {}. The other archives are of {}.".format(
             ", ".join(sorted(identities.own)) or identities.machine, ", ".join(told)
         ),
@@ -355,11 +355,11 @@ def _copy(repository, job, path, system="", former=()):
         found = archive_reader.read_manifest(path)
         disk_space.require_space(directory, found.bytes)
         archive_reader.expand(path, stage)
-        tags = [TAG, "job={}".format(job["name"]), f"id={path.name}", "kind={}".format(job["kind"])]
+        tags = [TAG, f"job={job.name}", f"id={path.name}", f"kind={job.kind}"]
         system = system or found.system_identifier
         tags += [f"system={system}"] if system else []
         tags += [f"former={each}" for each in sorted(former)]
-        arguments = ["backup", "--force", "--json", "--host={}".format(job["host"])]
+        arguments = ["backup", "--force", "--json", f"--host={job.host}"]
         for tag in tags:
             arguments += ["--tag", tag]
         # The folder's content stands at the snapshot's root, wherever it lay.
@@ -377,10 +377,10 @@ def synchronise(repository, job, notify, known=False):
 
     Returns {id, copied: labels, added_bytes, forgotten: labels}. Raises on any error; what was copied before it stays.
     """
-    directory = ids.job_directory(job["root"], job["name"])
+    directory = job.directory
     notify("offsite", repository=repository["name"])
     ensure(repository, known)
-    identities = machine_identity.Identities(job["state"])
+    identities = machine_identity.Identities(job.state)
     systems = _claim(identities, job, directory)
     own, unknown = _own(repository, job, identities, directory)
     there = sorted({line["id"] for line in own})
@@ -398,12 +398,12 @@ def synchronise(repository, job, notify, known=False):
         if manifest_text(repository, summary["snapshot_id"]) != kept:
             raise SauvegardeError(f"The offsite copy of {label} does not hold its manifest as it is here.")
     forgotten = []
-    place = _place(repository, job["host"], job["name"])
+    place = _place(repository, job.host, job.name)
     if repository.get("forget", True):
         # Asked for again: another machine may have copied meanwhile.
         own, unknown = _own(repository, job, identities, directory)
         retention.refuse_future(sorted({line["id"] for line in own + unknown}), place)
-        forgotten = _forget(repository, own, job["retention"], notify)
+        forgotten = _forget(repository, own, job.retention, notify)
     retention.refuse_future(sorted({*there, *copied, *(line["id"] for line in unknown)}), place)
     added = sum(summary.get("data_added", 0) for summary in copied.values())
     return {
@@ -419,11 +419,11 @@ def _place(repository, host, job):
     return "the repository {} of {}'s job {}".format(repository["name"], host, job)
 
 
-def _forget(repository, present, policy, notify, dry_run=False):
+def _forget(repository, present, policy: retention.RetentionPolicy, notify, dry_run=False):
     """Forget those of the snapshots of one job and system that the policy lets go. Every snapshot of a label goes with
     it.
     """
-    plan = retention.plan([line["id"] for line in present], retention.RetentionPolicy.from_values(policy))
+    plan = retention.plan([line["id"] for line in present], policy)
     gone = {decision.id for decision in plan if not decision.keep}
     doomed = [line for line in present if line["id"] in gone]
     if doomed and not dry_run:
@@ -450,6 +450,7 @@ def forget_for_others(settings, notify, dry_run=False):
         forgotten = []
         for group in machine_identity.groups([line["system"], *line["former"]] for line in present):
             mine = [each for each in present if each["system"] in group]
-            forgotten += _forget(settings, mine, line.get("retention"), notify, dry_run)
+            policy = retention.RetentionPolicy.from_values(line.get("retention"))
+            forgotten += _forget(settings, mine, policy, notify, dry_run)
         done.append({"host": line["host"], "job": line["job"], "forgotten": sorted(forgotten)})
     return done
