@@ -147,7 +147,7 @@ def test_a_look_waits_for_nobody_and_keeps_to_its_time(cluster, database):
     )
     with contextlib.closing(cluster.connect(database)) as holder:
         postgres_server.execute(holder, "BEGIN; LOCK TABLE p")
-        look = foreign_keys.Look(lambda: cluster.connect(database), 0.2)
+        look = foreign_keys.ForeignKeyCheck(lambda: cluster.connect(database), 0.2)
         look.start()
         look.join(10)
         assert look.result() == {"of": 3, "looked_at": 1, "broken": []}
@@ -175,7 +175,7 @@ def test_the_rest_that_no_dump_holds(cluster, database, repository):
 def test_a_look_that_fails_is_said_and_fails_nothing(cluster, database, repository, monkeypatch):
     monkeypatch.setattr(omissions, "_SLOTS", "SELECT no_such_function()")
     made = kinds.back_up(job(cluster, database), repository)
-    assert "no_such_function" in only(made["warnings"], "Not looked for: Logical replication slots are in no dump")
+    assert "no_such_function" in only(made["warnings"], "Not checked: Logical replication slots are in no dump")
 
 
 def test_topologies_go_on_with_new_numbers(cluster, database, repository, tmp_path):

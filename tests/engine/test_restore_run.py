@@ -119,7 +119,7 @@ def test_an_archive_takes_the_place_of_the_live_database_and_gives_it_back(site,
     assert count(site) == 11, "the live database is not touched before the swap"
     assert done["lost"] is not None and done["steps"][0]["name"] == "start"
     swapped = restores.swap_in(spec, done["id"])
-    assert swapped["kept"] > database_names.before(LIVE, done["id"]), "it is called after its swap"
+    assert swapped["kept"] > database_names.previous_name(LIVE, done["id"]), "it is called after its swap"
     assert count(site) == 3000 and count(site, swapped["kept"]) == 11
     assert properties(site, LIVE) == before
     assert site.execute("SELECT last_value, is_called FROM offers_id_seq", LIVE) == [(98765, True)]

@@ -87,7 +87,7 @@ ID = "20261124T030000Z"
 
 @pytest.mark.parametrize("name", ["elpaso", "-a 'b\" $(c)", LONG, LONG[:-1] + "e", "x__before_" + ID, "a\nb"])
 def test_made_names_fit_and_lead_back(name):
-    for make, kind in ((database_names.side, "restore"), (database_names.before, "before")):
+    for make, kind in ((database_names.side_name, "restore"), (database_names.previous_name, "before")):
         made = make(name, ID)
         assert len(made.encode("utf-8")) <= database_names.LONGEST
         assert database_names.belongs(made, name, kind)
@@ -96,7 +96,7 @@ def test_made_names_fit_and_lead_back(name):
 
 
 def test_two_long_names_stay_two():
-    assert database_names.before(LONG, ID) != database_names.before(LONG[:-1] + "è", ID)
+    assert database_names.previous_name(LONG, ID) != database_names.previous_name(LONG[:-1] + "è", ID)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def find(job: Job, with_job: Iterable[str]) -> list[str] | None:
     return [
         name
         for name, size in rows
-        if name not in covered and not database_names.made(name) and (name != _OWN or size > empty)
+        if name not in covered and not database_names.parse(name) and (name != _OWN or size > empty)
     ]
 
 

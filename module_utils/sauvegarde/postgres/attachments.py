@@ -4,26 +4,34 @@ They follow a rename, so after a swap they belong to the previous database. Dump
 that are restored from a dump are disabled.
 """
 
+from __future__ import annotations
+
 import contextlib
-from typing import List, NamedTuple
+import dataclasses
+from dataclasses import dataclass
 
 from psycopg2 import sql
 
 from . import postgres_server, sql_names
+from .postgres_server import Connection, Server
 
 
-class Attachments(NamedTuple):
-    """Names of the subscriptions and of the logical slots of a database, and whether pg_cron schedules from it."""
+@dataclass(frozen=True)
+class Attachments:
+    """The subscriptions and logical slots of a database, by name, and whether pg_cron schedules from it.
 
-    subscriptions: List[str]
-    enabled: List[str]  # those of the subscriptions that receive changes
-    slots: List[str]
-    active: List[str]  # those of the slots that a receiver is connected to
+    enabled: those of the subscriptions that receive changes. active: those of the slots with a connected receiver.
+    """
+
+    subscriptions: list[str]
+    enabled: list[str]
+    slots: list[str]
+    active: list[str]
     scheduler: bool
 
 
-def read(connection, database):
-    """The Attachments of a database of the server. Subscriptions exist from PostgreSQL 10 on; superusers see them."""
+def read(connection: Connection, database: str) -> Attachments:
+    """Return the Attachments of a database. Subscriptions exist from PostgreSQL 10 on; superusers see them."""
     slots = postgres_server.query(
         connection,
         "SELECT slot_name::text, active FROM pg_catalog.pg_replication_slots WHERE database = %s ORDER BY 1",
@@ -49,10 +57,10 @@ def read(connection, database):
     )
 
 
-def warnings(found, database):
-    """Return a plan's warnings about the effects of a swap on the Attachments of the live database."""
+def warnings(attachments: Attachments, database: str) -> list[dict[str, str]]:
+    """Return a plan's warnings, {what, why, fix}, about the effects of a swap on the live database's Attachments."""
     notes = []
-    for name in found.slots:
+    for name in attachments.slots:
         notes.append(
             {
                 "what": f"The logical replication slot {name} stays with the previous database.",
@@ -63,7 +71,7 @@ def warnings(found, database):
                 " then make a new slot, and copy the data to the receiver again.",
             }
         )
-    for name in found.enabled:
+    for name in attachments.enabled:
         quoted = sql_names.quote(name)
         notes.append(
             {
@@ -74,7 +82,7 @@ def warnings(found, database):
                 " the restored one, or make a new one, in the restored database.",
             }
         )
-    if found.scheduler:
+    if attachments.scheduler:
         notes.append(
             {
                 "what": f"pg_cron runs no job of {database} after the swap until the server restarts.",
@@ -87,13 +95,14 @@ def warnings(found, database):
     return notes
 
 
-def notes(connection, database, kept):
-    """Return sentences on what to do about attachments after a swap; kept: the previous database's name, or None."""
+def notes(connection: Connection, database: str, previous: str | None) -> list[str]:
+    """Return sentences on what to do about attachments after a swap; previous: the previous database's name."""
     lines = []
-    if kept is not None:
-        previous = read(connection, kept)
-        scheduled = previous._replace(scheduler=read(connection, database).scheduler)
-        lines += ["{what} {fix}".format(**note) for note in warnings(scheduled, database)]
+    if previous is not None:
+        # pg_cron's setting names the live database, but its scheduler was connected to the previous one.
+        scheduler = read(connection, database).scheduler
+        attachments = dataclasses.replace(read(connection, previous), scheduler=scheduler)
+        lines += ["{what} {fix}".format(**note) for note in warnings(attachments, database)]
     for name in read(connection, database).subscriptions:
         lines.append(
             f"The restored database has the subscription {name}; it is disabled. To receive changes, run ALTER"
@@ -102,20 +111,20 @@ def notes(connection, database, kept):
     return lines
 
 
-def obstacles(found, name):
+def obstacles(attachments: Attachments, name: str) -> list[tuple[str, str]]:
     """Return (why, fix) pairs of what has to be decided before the database `name` can be dropped."""
-    found_obstacles = []
-    for slot in found.active:
-        found_obstacles.append(
+    reasons = []
+    for slot in attachments.active:
+        reasons.append(
             (
                 f"A receiver is connected to its logical replication slot {slot}.",
                 f"Stop the receiver, run SELECT pg_catalog.pg_drop_replication_slot({sql_names.literal(slot)}),"
                 " and remove the database again.",
             )
         )
-    for subscription in found.subscriptions:
+    for subscription in attachments.subscriptions:
         quoted = sql_names.quote(subscription)
-        found_obstacles.append(
+        reasons.append(
             (
                 f"It has the subscription {subscription}, whose slot may still exist on the publisher.",
                 f"In {name}, run DROP SUBSCRIPTION {quoted}, which drops the slot as well; where the publisher does not"
@@ -123,19 +132,19 @@ def obstacles(found, name):
                 f" ALTER SUBSCRIPTION {quoted} SET (slot_name = NONE). Then remove the database again.",
             )
         )
-    return found_obstacles
+    return reasons
 
 
-def detach(connection, name):
+def detach(connection: Connection, name: str) -> None:
     """Drop the subscriptions of a side database without contacting publishers: their slots serve the live database."""
-    found = read(connection, name)
-    if not found.subscriptions:
+    subscriptions = read(connection, name).subscriptions
+    if not subscriptions:
         return
-    with contextlib.closing(postgres_server.connect(postgres_server.Server.of_connection(connection), name)) as inside:
+    with contextlib.closing(postgres_server.connect(Server.of_connection(connection), name)) as inside:
         postgres_server.execute(
             inside, "SET default_transaction_read_only TO off"
         )  # the database's own setting may be on
-        for subscription in map(sql.Identifier, found.subscriptions):
+        for subscription in map(sql.Identifier, subscriptions):
             postgres_server.execute(inside, sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(subscription))
             postgres_server.execute(
                 inside, sql.SQL("ALTER SUBSCRIPTION {} SET (slot_name = NONE)").format(subscription)

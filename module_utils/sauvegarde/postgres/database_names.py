@@ -1,20 +1,34 @@
-"""Names of the databases that a restore makes and keeps: NAME__restore_ID while it works, NAME__before_ID afterwards.
+"""Name the databases that a restore creates and keeps: NAME__restore_ID for the side database, NAME__before_ID for the
+previous one.
 
-PostgreSQL cuts a name at 63 bytes without a word, so a long name is shortened here, with a hash of the whole one.
+PostgreSQL truncates a name at 63 bytes without an error, so a long name is shortened here, with a hash of the whole.
 """
+
+from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 
 from ..archive import ids
 
-LONGEST = 63
-_MADE = re.compile(r"^(?P<base>.*)__(?P<kind>restore|before)_(?P<id>" + ids.ID_PATTERN + r")$", re.DOTALL)
-_ROOM = LONGEST - len("__restore_20260101T000000Z")
+LONGEST = 63  # bytes
+SIDE, PREVIOUS = "restore", "before"
+_NAME = re.compile(rf"(?P<base>.*)__(?P<kind>{SIDE}|{PREVIOUS})_(?P<identifier>{ids.ID_PATTERN})", re.DOTALL)
+_ROOM = LONGEST - len(f"__{SIDE}_20260101T000000Z")
 
 
-def base(database):
-    """The part of the made names that stands for `database`: the name itself where it fits."""
+@dataclass(frozen=True)
+class DatabaseName:
+    """The parts of a name from here: the base, its kind (SIDE or PREVIOUS) and the id of the restore or swap."""
+
+    base: str
+    kind: str
+    identifier: str
+
+
+def base_name(database: str) -> str:
+    """Return the part of the names that stands for `database`: the name itself if it is short enough."""
     encoded = database.encode("utf-8")
     if len(encoded) <= _ROOM:
         return database
@@ -22,23 +36,23 @@ def base(database):
     return encoded[: _ROOM - len(mark)].decode("utf-8", "ignore") + mark
 
 
-def side(database, identifier):
-    """Where the restore `identifier` of `database` goes before the swap."""
-    return f"{base(database)}__restore_{identifier}"
+def side_name(database: str, identifier: str) -> str:
+    """Return the name of the side database that the restore `identifier` of `database` fills."""
+    return f"{base_name(database)}__{SIDE}_{identifier}"
 
 
-def before(database, identifier):
-    """What `database` is called once the swap `identifier` has put another in its place."""
-    return f"{base(database)}__before_{identifier}"
+def previous_name(database: str, identifier: str) -> str:
+    """Return the name that `database` gets when the swap `identifier` puts another in its place."""
+    return f"{base_name(database)}__{PREVIOUS}_{identifier}"
 
 
-def made(name):
-    """(base, kind, id) of a name made here, None for any other."""
-    found = _MADE.match(name)
-    return (found.group("base"), found.group("kind"), found.group("id")) if found else None
+def parse(name: str) -> DatabaseName | None:
+    """Return the parts of a name from here, None for any other name."""
+    match = _NAME.fullmatch(name)
+    return DatabaseName(**match.groupdict()) if match else None
 
 
-def belongs(name, database, kind):
-    """Whether `name` was made from `database`, as `kind` (restore or before)."""
-    found = made(name)
-    return bool(found) and found[:2] == (base(database), kind)
+def belongs(name: str, database: str, kind: str) -> bool:
+    """Return whether `name` is one of that kind (SIDE or PREVIOUS) for `database`."""
+    parts = parse(name)
+    return parts is not None and (parts.base, parts.kind) == (base_name(database), kind)

@@ -1,54 +1,58 @@
-"""Room on the server's disks while a restore fills them: a server that finds none ends itself, and all it serves.
+"""Stop a restore before it fills the server's disks: a server without disk space ends itself.
 
-So a restore is stopped a little before. What is measured is what anybody may still write, not what the restore took.
+The guard measures what can still be written, not what the restore has written.
 """
+
+from __future__ import annotations
 
 import contextlib
 import os
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import SauvegardeError
 from ..system import disk_space
 
-_TICK = 0.2  # seconds; what is kept free must last longer at any speed that disks have
-_MOST = 512 * 1024 * 1024
+_TICK = 0.2  # seconds; the reserve must last longer at any speed of a disk
+_MOST = 512 * 1024 * 1024  # bytes
 _SHARE = 5
 
 
-def kept_free(path):
-    """Bytes that a restore leaves free on the file system of `path`: half a GiB, at most a fifth of a small one."""
-    status = os.statvfs(str(path))
+def reserve(path: str | Path) -> int:
+    """Return the bytes that a restore leaves free on the file system of `path`: half a GiB, at most a fifth of it."""
+    status = os.statvfs(path)
     return min(_MOST, status.f_blocks * status.f_frsize // _SHARE)
 
 
-def places(data_directory):
-    """Where the server at work writes: its data and its log of changes, which may lie on a disk of its own."""
+def server_directories(data_directory: str | Path) -> list[Path]:
+    """Return where the server writes: its data, and its WAL, which may be on a disk of its own."""
     return [Path(data_directory), Path(data_directory) / "pg_wal"]
 
 
 @contextlib.contextmanager
-def guarded(paths, stop):
-    """Call `stop()` whenever there is too little left at one of the paths during the block; an error of the block's is
-    then told as what it comes from."""
-    scarce, ended = [], threading.Event()
+def guard(paths: Sequence[Path], stop: Callable[[], object]) -> Iterator[None]:
+    """Call `stop()` whenever one of the file systems has less than its reserve during the block. An error that the
+    block then raises becomes a SauvegardeError that names the disk."""
+    full: list[Path] = []
+    ended = threading.Event()
 
-    def watch():
+    def watch() -> None:
         while not ended.wait(_TICK):
             for path in paths:
-                if disk_space.free_bytes(path) < kept_free(path):
-                    scarce[:] = [path]
+                if disk_space.free_bytes(path) < reserve(path):
+                    full[:] = [path]
                     stop()
 
-    watcher = threading.Thread(target=watch, name="room", daemon=True)
+    watcher = threading.Thread(target=watch, name="disk guard", daemon=True)
     watcher.start()
     try:
         yield
     except Exception as error:
-        if scarce:
+        if full:
             raise SauvegardeError(
-                f"The restore was stopped before the disk was full: {scarce[0]}",
-                f"{kept_free(scarce[0]) // 2**20} MiB are for the server, which ends itself without any.\n{error}",
+                f"The restore was stopped before the disk was full: {full[0]}",
+                f"{reserve(full[0]) // 2**20} MiB are for the server, which ends itself without any.\n{error}",
                 "Free space there (kept databases are listed in the plan), or restore elsewhere.",
             ) from error
         raise

@@ -1,20 +1,29 @@
-"""Foreign keys that rows break: a load with disabled triggers leaves such rows, and no restore takes them back.
+"""Find foreign keys that rows violate: a load with disabled triggers leaves such rows, and a restore refuses them.
 
-To look is an anti-join, which reads both tables. So it is done beside pg_dump, smallest tables first, in a share of the
-time that the job takes anyway; what was not looked at is counted and not warned of. CHECK constraints can be broken as
-well, but evaluating them would call the site's functions with the dump role's rights, which pg_dump never does.
+The check is an anti-join, which reads both tables. So it runs beside pg_dump, smallest tables first, in a share of the
+time that the job takes anyway; keys that were not checked are counted, without a warning. CHECK constraints can be
+violated as well, but evaluating them would call the site's functions with the dump role's rights, which pg_dump never
+does.
 """
+
+from __future__ import annotations
 
 import calendar
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import psycopg2
 
+from ..archive.manifest import Manifest
 from . import postgres_server, sql_names
+from .postgres_server import Connection
 
-_GRACE = 0.3  # seconds that the look at small tables may go on after pg_dump has ended
+_GRACE = 0.3  # seconds that the check of small tables may go on after pg_dump has ended
+_QUERY_CANCELED = "57014"
 _LEAST, _MOST, _SHARE = 1.0, 60.0, 0.03  # seconds, and the share of the last job's duration
 
 _KEYS = """
@@ -42,93 +51,110 @@ WHERE k.oid = %s
 """
 
 
-class Look(threading.Thread):
-    """Looks at the foreign keys of a database beside a dump. Start it, then call `result` when the dump has ended.
+@dataclass(frozen=True)
+class _Key:
+    """A foreign key: tables by schema and name, whether they are partitioned, and whether it is MATCH FULL."""
 
-    connect: makes a connection, autocommit. seconds: what the whole look may take.
+    oid: int
+    label: str
+    schema: str
+    table: str
+    is_partitioned: bool
+    parent_schema: str
+    parent: str
+    parent_is_partitioned: bool
+    matches_full: bool
+
+
+class ForeignKeyCheck(threading.Thread):
+    """Check the foreign keys of a database beside a dump. Start it, then call `result` when the dump has ended.
+
+    connect: returns a new connection in autocommit. seconds: the time limit of the whole check.
     """
 
-    def __init__(self, connect, seconds):
+    def __init__(self, connect: Callable[[], Connection], seconds: float) -> None:
         super().__init__(daemon=True)
         self._connect, self._until = connect, time.monotonic() + seconds
-        self._connection, self._over = None, False
-        self._keys, self._looked_at, self._broken = 0, 0, []
+        self._connection: Connection | None = None
+        self._is_over = False
+        self._keys, self._checked = 0, 0
+        self._violated: list[str] = []
 
-    def run(self):
-        with contextlib.suppress(Exception):  # whatever it is, it is counted as not looked at
+    def run(self) -> None:
+        with contextlib.suppress(Exception):  # whatever it is, the keys count as not checked
             self._connection = self._connect()
             with contextlib.closing(self._connection):
-                self._look()
+                self._check_all(self._connection)
 
-    def _look(self):
+    def _check_all(self, connection: Connection) -> None:
         for setting in ("row_security TO off", "lock_timeout TO 100", "max_parallel_workers_per_gather TO 0"):
-            postgres_server.execute(self._connection, f"SET {setting}")
-        keys = postgres_server.query(self._connection, _KEYS)
+            postgres_server.execute(connection, f"SET {setting}")
+        keys = [_Key(*row) for row in postgres_server.query(connection, _KEYS)]
         self._keys = len(keys)
         for key in keys:
-            left = self._until - time.monotonic()
-            if self._over or left <= 0:
+            seconds = self._until - time.monotonic()
+            if self._is_over or seconds <= 0:
                 return
             try:
-                broken = self._is_broken(key, left)
+                is_violated = _is_violated(connection, key, seconds)
             except psycopg2.Error as error:
-                if error.pgcode == "57014":  # no time is left
+                if error.pgcode == _QUERY_CANCELED:  # the time is over
                     return
-                continue  # no right to read it, or somebody holds it: not looked at
+                continue  # no privilege to read it, or another session holds it: not checked
             finally:
                 with contextlib.suppress(psycopg2.Error):
-                    postgres_server.execute(self._connection, "ROLLBACK")
-            self._looked_at += 1
-            if broken:
-                self._broken.append(key[1])
+                    postgres_server.execute(connection, "ROLLBACK")
+            self._checked += 1
+            if is_violated:
+                self._violated.append(key.label)
 
-    def _is_broken(self, key, left):
-        oid, _, schema, name, parted, parent_schema, parent, parent_parted, full = key
-        child = ("" if parted else "ONLY ") + sql_names.quote(schema, name)
-        other = ("" if parent_parted else "ONLY ") + sql_names.quote(parent_schema, parent)
-        pairs = postgres_server.query(self._connection, _COLUMNS, (oid,))
-        own = ["c." + sql_names.quote(pair[0]) for pair in pairs]
-        there = (" OR " if full else " AND ").join(f"{column} IS NOT NULL" for column in own)
-        equal = " AND ".join(
-            f"p.{sql_names.quote(theirs)} OPERATOR({sql_names.quote(of)}.{operator}) c.{sql_names.quote(ours)}"
-            for ours, theirs, of, operator in pairs
-        )
-        postgres_server.execute(self._connection, "BEGIN READ ONLY")
-        postgres_server.execute(self._connection, f"SET LOCAL statement_timeout TO {max(1, int(left * 1000))}")
-        # At once or not at all: it waits for nobody while it holds one of them.
-        postgres_server.execute(self._connection, f"LOCK TABLE {child}, {other} IN ACCESS SHARE MODE NOWAIT")
-        orphan = f"({there}) AND NOT EXISTS (SELECT 1 FROM {other} p WHERE {equal})"
-        return postgres_server.value(self._connection, f"SELECT 1 FROM {child} c WHERE {orphan} LIMIT 1") is not None
-
-    def result(self):
-        """{of, looked_at, broken}: how many foreign keys there are and were looked at, and names of broken ones. What
-        still runs a moment after is cancelled."""
+    def result(self) -> dict[str, Any]:
+        """Return the manifest's {of, looked_at, broken}: the numbers of foreign keys and of checked ones, and the names
+        of violated ones. A check that still runs a moment after is cancelled."""
         if self.is_alive():
             self.join(_GRACE)
-        self._over = True
+        self._is_over = True
         if self.is_alive() and self._connection is not None:
             with contextlib.suppress(psycopg2.Error):
                 self._connection.cancel()
             self.join(_GRACE)
-        return {"of": self._keys, "looked_at": self._looked_at, "broken": list(self._broken)}
+        return {"of": self._keys, "looked_at": self._checked, "broken": list(self._violated)}
 
 
-def budget(last):
-    """Seconds for a look beside the next job. last: the manifest of the last one, or None."""
-    took = 0
+def _is_violated(connection: Connection, key: _Key, seconds: float) -> bool:
+    child = ("" if key.is_partitioned else "ONLY ") + sql_names.quote(key.schema, key.table)
+    parent = ("" if key.parent_is_partitioned else "ONLY ") + sql_names.quote(key.parent_schema, key.parent)
+    pairs = postgres_server.query(connection, _COLUMNS, (key.oid,))
+    columns = ["c." + sql_names.quote(pair[0]) for pair in pairs]
+    has_value = (" OR " if key.matches_full else " AND ").join(f"{column} IS NOT NULL" for column in columns)
+    equal = " AND ".join(
+        f"p.{sql_names.quote(theirs)} OPERATOR({sql_names.quote(schema)}.{operator}) c.{sql_names.quote(ours)}"
+        for ours, theirs, schema, operator in pairs
+    )
+    postgres_server.execute(connection, "BEGIN READ ONLY")
+    postgres_server.execute(connection, f"SET LOCAL statement_timeout TO {max(1, int(seconds * 1000))}")
+    # At once or not at all: the check waits for no lock while it holds another.
+    postgres_server.execute(connection, f"LOCK TABLE {child}, {parent} IN ACCESS SHARE MODE NOWAIT")
+    orphan = f"({has_value}) AND NOT EXISTS (SELECT 1 FROM {parent} p WHERE {equal})"
+    return postgres_server.value(connection, f"SELECT 1 FROM {child} c WHERE {orphan} LIMIT 1") is not None
+
+
+def time_limit(last: Manifest | None) -> float:
+    """Return the seconds for the check beside the next job. last: the job's last manifest."""
+    seconds = 0
     if last is not None:
-        ended, started = (
-            calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) for text in (last.ended, last.started)
+        started, ended = (
+            calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) for text in (last.started, last.ended)
         )
-        took = ended - started
-    return min(_MOST, max(_LEAST, _SHARE * took))
+        seconds = ended - started
+    return min(_MOST, max(_LEAST, _SHARE * seconds))
 
 
-def warnings(found):
-    """What `Look.result` found, as sentences for the manifest."""
-    if not found["broken"]:
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """Return sentences for the manifest about the result of a check."""
+    if not result["broken"]:
         return []
     return [
         "Foreign keys are broken: rows refer to rows that do not exist, and a restore cannot make these constraints"
-        " hold; mend the rows, or accept the loss by name at the restore: {}.".format(", ".join(found["broken"]))
+        " hold; mend the rows, or accept the loss by name at the restore: {}.".format(", ".join(result["broken"]))
     ]

@@ -1,21 +1,25 @@
-"""Read a site's table although the functions of its indexes call others by unqualified names.
+"""Read a site's table whose index functions call other functions by unqualified names.
 
 PostgreSQL inlines SQL functions of index expressions when it plans any query on the table, even `SELECT count(*)`, and
-the names in their bodies are looked up along the search_path of the session that asks. Under a pinned path that fails.
+the names in their bodies are looked up along the search_path of the session that plans. Under a pinned path that fails.
 The result must not depend on the path either: regclass values, among others, print by it. So only the planning is done
 with a path of the site; a cursor keeps the plan, and the rows are read under the pinned path.
 
-The statement itself is parsed under that path, too: pg_catalog comes first in it, and callers name the schemas of what
-they call, so that no function or operator of the site with a better signature is taken instead.
+The statement itself is parsed under the site's path, too: pg_catalog comes first in it, and callers qualify every
+function and operator, so that none of the site's with a better signature is used instead.
 """
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
 import psycopg2
 
 from . import postgres_server, sql_names
+from .postgres_server import Connection
 
-# What no other path helps against: waiting and cancelling (55P03, 57014), deadlocks and conflicts, lack of resources.
+# Errors that no other path prevents: waiting and cancelling (55P03, 57014), deadlocks and conflicts, lack of resources.
 _PATHLESS = re.compile("55P03|57014|40...|53...")
 
 _DEFAULT = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'"
@@ -26,10 +30,10 @@ ORDER BY nspname <> 'public', nspname COLLATE "C"
 """
 
 
-def query(connection, statement, schema):
-    """All rows of a SELECT without parameters on a table in `schema`, as tuples.
+def query(connection: Connection, statement: str, schema: str) -> list[tuple[Any, ...]]:
+    """Return all rows of a SELECT without parameters on a table in `schema`.
 
-    The connection is in a transaction, and its search_path is the one to read under. Locks that the statement took are
+    The connection is in a transaction, and its search_path is the one to read under. The statement's locks are
     released. Raises the server's first error if no path helps.
     """
     try:
@@ -41,18 +45,18 @@ def query(connection, statement, schema):
         first = error
     for path in _paths(connection, schema):
         try:
-            return _planned_with(connection, path, statement)
+            return _query_planned_with(connection, path, statement)
         except psycopg2.Error as error:
             if _is_pathless(connection, error):
                 raise
     raise first
 
 
-def _is_pathless(connection, error):
+def _is_pathless(connection: Connection, error: psycopg2.Error) -> bool:
     return bool(connection.closed or _PATHLESS.match(error.pgcode or ""))
 
 
-def _can_be_planned(connection, statement):
+def _can_be_planned(connection: Connection, statement: str) -> bool:
     try:
         with postgres_server.rolled_back(connection):
             postgres_server.query(connection, "EXPLAIN " + statement)
@@ -63,7 +67,7 @@ def _can_be_planned(connection, statement):
     return True
 
 
-def _planned_with(connection, path, statement):
+def _query_planned_with(connection: Connection, path: str, statement: str) -> list[tuple[Any, ...]]:
     with postgres_server.rolled_back(connection):
         pinned = postgres_server.value(connection, "SELECT pg_catalog.current_setting('search_path')")
         _set(connection, path)
@@ -72,12 +76,12 @@ def _planned_with(connection, path, statement):
         return postgres_server.query(connection, "FETCH ALL FROM sauvegarde_read")
 
 
-def _set(connection, path):
+def _set(connection: Connection, path: str) -> None:
     postgres_server.query(connection, "SELECT pg_catalog.set_config('search_path', %s, true)", (path,))
 
 
-def _paths(connection, schema):
-    """Paths on which the site's functions may work: the site's default, the table's schema before it, all schemas."""
+def _paths(connection: Connection, schema: str) -> list[str]:
+    """Return paths on which the site's functions may work: the default, the table's schema before it, all schemas."""
     default = postgres_server.value(connection, _DEFAULT) or ""
     own = sql_names.quote(schema)
     schemas = [sql_names.quote(name) for (name,) in postgres_server.query(connection, _SCHEMAS)]

@@ -1,16 +1,23 @@
-"""What a database has and no dump of it by this role and this pg_dump will hold: looked for in its catalogs.
+"""Warn of objects of a database that a dump by this role and this pg_dump will not hold.
 
-Stock loses all of this as well, mostly without a word. Each query here reads catalogs only, takes milliseconds, and
-runs in a transaction of its own, so that one which fails spoils nothing.
+The stock tools omit all of this as well, mostly without a message. Each query here reads catalogs only, takes
+milliseconds, and runs in a transaction of its own, so that a failure does not affect the others.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import psycopg2
 
-from . import postgres_server, sql_names
+from . import postgres_server
+from .client_tools import Client
+from .postgres_server import Connection
 
 _SHOWN = 20  # names in one warning
 
-# What of each catalog is the site's.
+# Rows of the catalogs that are the site's.
 _NOT_SYSTEM = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 # Whether pg_user_mappings shows the options of a mapping to this role.
 _SEES_OPTIONS = (
@@ -76,17 +83,22 @@ _UNLOGGED = (
 )
 
 
-def find(connection, dumper):
-    """Sentences about what a dump of the connected database will lack. The connection is in autocommit.
+def find(connection: Connection, dumper: Client) -> list[str]:
+    """Return sentences about what a dump of the connected database will omit. The connection is in autocommit.
 
-    dumper: the postgres.Client of the pg_dump that will make it.
+    dumper: the pg_dump that will make it.
     """
+    return [sentence for query, words in _checks(connection, dumper) for sentence in _check(connection, query, words)]
+
+
+def _checks(connection: Connection, dumper: Client) -> list[tuple[str, str]]:
+    """Return the queries for this server and this pg_dump, each with the sentence for the names that it returns."""
     number = connection.server_version
     may_read = postgres_server.value(
         connection, "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')"
     )
     role = postgres_server.value(connection, "SELECT pg_catalog.quote_ident(current_user)")
-    looks = [
+    checks = [
         (
             _MAPPINGS.format(_HAS_OPTIONS if may_read else "true"),
             f"The options of user mappings (user, password) are not in the archive, since the role {role} may not see"
@@ -105,7 +117,7 @@ def find(connection, dumper):
         (_IN_CATALOG, "What was made in the schema pg_catalog is in no dump; move it to a schema of its own: {}."),
     ]
     if number >= 100000:
-        looks.append(
+        checks.append(
             (
                 _SUBSCRIPTIONS,
                 f"Subscriptions are not in the archive, since the role {role} is no superuser; have a superuser's job"
@@ -113,90 +125,42 @@ def find(connection, dumper):
             )
         )
     if number < 120000:
-        looks.append(
+        checks.append(
             (
                 _WITH_OIDS,
                 "The OIDs of tables WITH OIDS are not in the archive; where they are data, copy them to a column: {}.",
             )
         )
     if dumper.version_num < 100000:
-        looks.append((_POLICY_COMMENTS, f"pg_dump {dumper.version} dumps no comments on policies: {{}}."))
+        checks.append((_POLICY_COMMENTS, f"pg_dump {dumper.version} dumps no comments on policies: {{}}."))
     if postgres_server.value(connection, "SELECT pg_catalog.pg_is_in_recovery()"):
-        looks.append(
+        checks.append(
             (
                 _UNLOGGED,
                 "The rows of unlogged tables are not in the archive, since a standby has none; they are on the primary"
                 " alone: {}.",
             )
         )
-    return [sentence for look, words in looks for sentence in _look(connection, look, words)]
+    return checks
 
 
-def _look(connection, look, words):
+def _check(connection: Connection, query: str, words: str) -> list[str]:
     try:
-        found = [name for (name,) in postgres_server.query(connection, look)]
+        names = [name for (name,) in postgres_server.query(connection, query)]
     except psycopg2.Error as error:
         what = words.split(",")[0].split(";")[0]
-        return [f"Not looked for: {what}. {str(error).strip()}"]
-    if not found:
+        return [f"Not checked: {what}. {str(error).strip()}"]
+    if not names:
         return []
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return [words.format(", ".join(found[:_SHOWN]) + more)]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return [words.format(", ".join(names[:_SHOWN]) + more)]
 
 
-def without_fingerprint(sums):
-    """The warning about what a fingerprint does not cover, as a list of at most one sentence."""
-    missed = ["{} ({})".format(each["object"], " ".join(each["why"].split())) for each in sums.get("unproven", ())]
-    more = f"; and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else ""
+def without_fingerprint(fingerprint: Mapping[str, Any]) -> list[str]:
+    """Return the warning about objects that a fingerprint does not cover: at most one sentence."""
+    objects = [
+        "{} ({})".format(entry["object"], " ".join(entry["why"].split())) for entry in fingerprint.get("unproven", ())
+    ]
+    more = f"; and {len(objects) - _SHOWN} more" if len(objects) > _SHOWN else ""
     sentence = "In the archive, but without a fingerprint to prove a restore by: {}."
-    return [sentence.format("; ".join(missed[:_SHOWN]) + more)] if missed else []
-
-
-def extension_sequences(connection, dumped_too=False):
-    """Sequences behind columns of extensions' tables whose rows dumps hold and whose value they do not (PostGIS
-    topology's): [{sequence, table, column, value}], names quoted; value None where the role may not read it.
-
-    dumped_too: those whose value dumps hold as well.
-    """
-    found = []
-    for schema, name, of_schema, of_name, column, dumped in postgres_server.query(
-        connection,
-        "SELECT sn.nspname::text, s.relname::text, n.nspname::text, c.relname::text, a.attname::text,"
-        " s.oid = ANY (e.extconfig)"
-        " FROM pg_catalog.pg_class s JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace"
-        " JOIN pg_catalog.pg_depend o ON o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objid = s.oid"
-        "  AND o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.deptype IN ('a', 'i')"
-        " JOIN pg_catalog.pg_class c ON c.oid = o.refobjid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = o.refobjsubid"
-        " JOIN pg_catalog.pg_extension e ON c.oid = ANY (e.extconfig)"
-        " WHERE s.relkind = 'S' ORDER BY 1, 2",
-    ):
-        if dumped and not dumped_too:
-            continue
-        sequence = sql_names.quote(schema, name)
-        try:
-            value = postgres_server.value(connection, f"SELECT last_value FROM {sequence}")
-        except psycopg2.Error:
-            value = None
-        of = sql_names.quote(of_schema, of_name)
-        found.append({"sequence": sequence, "table": of, "column": sql_names.quote(column), "value": value})
-    return found
-
-
-def advance_sequences(connection, recorded=(), proven=()):
-    """Set those sequences in a restored database so that what they give next is new: past the greatest value in their
-    columns, and past what they stood at in the source (`recorded`: the manifest's). `proven`: names of sequences that
-    the dump sets and whose values are compared with the source's, which are left as they are."""
-    there = {each["sequence"]: each for each in extension_sequences(connection, dumped_too=True)}
-    stood = {each["sequence"]: each["value"] for each in recorded}
-    for name, each in there.items():
-        if each["value"] is not None and name not in proven:
-            postgres_server.query(connection, advance(dict(each, value=max(each["value"], stood.get(name) or 0))))
-
-
-def advance(sequence):
-    """The statement that does so for one of them: where its table has rows."""
-    table, column, value = sequence["table"], sequence["column"], sequence["value"]
-    greatest = f"pg_catalog.max({column})" if value is None else f"greatest(pg_catalog.max({column}), {value:d})"
-    name = sql_names.literal(sequence["sequence"])
-    return f"SELECT pg_catalog.setval({name}, {greatest}) FROM {table} HAVING pg_catalog.max({column}) IS NOT NULL"
+    return [sentence.format("; ".join(objects[:_SHOWN]) + more)] if objects else []

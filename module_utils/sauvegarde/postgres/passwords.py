@@ -1,4 +1,6 @@
-"""Whether a password is the one that a PostgreSQL server has stored, as md5 or as SCRAM-SHA-256 (RFC 7677)."""
+"""Compare a password with the one that a PostgreSQL server stores, as md5 or as SCRAM-SHA-256 (RFC 7677)."""
+
+from __future__ import annotations
 
 import base64
 import hashlib
@@ -23,10 +25,10 @@ _PROHIBITED = (
 )
 
 
-def matches(stored, password, role):
-    """Whether `stored` (pg_authid.rolpassword, or None) is what the server makes of the role's password.
+def matches(stored: str | None, password: str, role: str) -> bool:
+    """Return whether `stored` (pg_authid.rolpassword, or None) is what the server stores for the role's password.
 
-    A password that is a hash itself, as the server takes it too, is compared as it is.
+    A password that is a hash itself, which the server accepts as well, is compared as it is.
     """
     if stored is None:
         return password == ""
@@ -35,14 +37,14 @@ def matches(stored, password, role):
     scram = _SCRAM.match(stored)
     if scram:
         iterations, salt, server_key = int(scram.group(1)), base64.b64decode(scram.group(2)), scram.group(4)
-        salted = hashlib.pbkdf2_hmac("sha256", prepared(password), salt, iterations)
+        salted = hashlib.pbkdf2_hmac("sha256", prepare(password), salt, iterations)
         return hmac.compare_digest(hmac.new(salted, b"Server Key", "sha256").digest(), base64.b64decode(server_key))
     hashed = hashlib.md5(password.encode("utf-8") + role.encode("utf-8")).hexdigest()
     return hmac.compare_digest(stored, "md5" + hashed)
 
 
-def prepared(password):
-    """The password's bytes after SASLprep (RFC 4013); as they are where it does not allow them, as PostgreSQL does."""
+def prepare(password: str) -> bytes:
+    """Return the password's bytes after SASLprep (RFC 4013), or unchanged if it prohibits them, as PostgreSQL does."""
     raw = password.encode("utf-8")
     if len(raw) == len(password):
         return raw

@@ -16,12 +16,12 @@ from typing import Any, Union
 import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
-from psycopg2.extensions import connection as Connection
 
 from ..errors import LoginRefused, SauvegardeError
 from . import character_sets, server_versions
 from .server_errors import database_error
 
+Connection = psycopg2.extensions.connection
 Statement = Union[str, sql.Composable]
 NO_PASSFILE = "/nonexistent/passfile"  # libpq finds no file there, and so does not read ~/.pgpass
 LOCK_TIMEOUT = 60  # seconds that a session waits for a lock, unless it sets another limit

@@ -458,7 +458,7 @@ def _space(connection, wanted, options, stop):
         while not there.exists():
             there = there.parent
         found = needed.setdefault(there.stat().st_dev, [str(there), 0])
-        found[1] += size + (disk_guard.kept_free(there) if path == folder else 0)
+        found[1] += size + (disk_guard.reserve(there) if path == folder else 0)
     found = [{"path": path, "needed": size, "free": disk_space.free_bytes(path)} for path, size in needed.values()]
     for each in found:
         if each["free"] < each["needed"]:

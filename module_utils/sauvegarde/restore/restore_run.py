@@ -23,7 +23,7 @@ from ..postgres import (
     database_names,
     database_properties,
     disk_guard,
-    omissions,
+    extension_sequences,
     postgres_server,
     sql_names,
 )
@@ -238,7 +238,7 @@ def fill(spec, identifier=None, held=False):
         if not held:
             stack.enter_context(restore_state.hold(directory, spec["database"]))
         identifier = identifier or ids.new_id(directory)
-        name = database_names.side(spec["database"], identifier)
+        name = database_names.side_name(spec["database"], identifier)
         with restore_state.State(
             directory,
             identifier,
@@ -254,8 +254,8 @@ def fill(spec, identifier=None, held=False):
                 run.update(step="clean")
                 run.update(cleaned=recovery.clean(_target(spec), own=identifier))
                 with _maintenance(spec) as connection:
-                    places = disk_guard.places(postgres_server.value(connection, "SHOW data_directory"))
-                with disk_guard.guarded(places, lambda: _end_sessions(spec, name)):
+                    places = disk_guard.server_directories(postgres_server.value(connection, "SHOW data_directory"))
+                with disk_guard.guard(places, lambda: _end_sessions(spec, name)):
                     result = _fill(spec, run, name)
                 run.update(status=restore_state.READY, step="ready", **result)
             except BaseException as error:
@@ -358,7 +358,7 @@ def _fill(spec, run, name):
         lost = target.losses.losses()
         run.update(losses=[loss.as_dict() for loss in lost])
         target.losses.check()
-        omissions.advance_sequences(target.connection, *_sequences(given.manifest, lost))
+        extension_sequences.advance_all(target.connection, *_sequences(given.manifest, lost))
         run.update(step="analyze")
         # vacuumdb, since it analyzes several tables at a time.
         vacuumdb = client_tools.client("vacuumdb", number)
@@ -407,7 +407,7 @@ def _fill(spec, run, name):
 
 
 def _sequences(made, lost):
-    """omissions.advance_sequences' `recorded` and `proven` from a manifest, or from None."""
+    """extension_sequences.advance_all's `recorded` and `proven` from a manifest, or from None."""
     if made is None:
         return (), ()
     sums = surviving_fingerprint(made["fingerprint"] or {}, [loss.object for loss in lost])

@@ -16,9 +16,10 @@ import psycopg2
 from psycopg2 import sql
 
 from ..postgres import database_names, database_properties, postgres_server, server_errors
+from ..postgres.database_names import SIDE
 from ..postgres.postgres_server import Server
 from . import side_database, swap
-from .target import SIDE, Finish, KeptDatabase, LiveDatabase, Reservation, Survey, SwapResult
+from .target import Finish, KeptDatabase, LiveDatabase, Reservation, Survey, SwapResult
 
 # What a site's own migrations do not make, and a swap would lose.
 _OTHER_OBJECTS = """
@@ -98,10 +99,10 @@ class PostgresqlTarget:
             yield connection
 
     def side_name(self, identifier: str) -> str:
-        return database_names.side(self.database, identifier)
+        return database_names.side_name(self.database, identifier)
 
     def previous_name(self, identifier: str) -> str:
-        return database_names.before(self.database, identifier)
+        return database_names.previous_name(self.database, identifier)
 
     def exists(self, name: str) -> bool:
         with self.maintenance() as connection:

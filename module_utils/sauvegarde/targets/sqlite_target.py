@@ -20,12 +20,11 @@ from typing import Any, Callable
 
 from ..errors import Locked, SauvegardeError
 from ..postgres import database_names
+from ..postgres.database_names import PREVIOUS, SIDE
 from ..postgres.postgres_server import Server
 from ..system import file_sync, private_directory
 from . import sqlite_file
 from .target import (
-    PREVIOUS,
-    SIDE,
     Finish,
     KeptDatabase,
     LiveDatabase,
@@ -64,10 +63,10 @@ class SqliteTarget:
         return self.path.with_name(RUNS)
 
     def side_name(self, identifier: str) -> str:
-        return str(self.path.with_name(database_names.side(self.label, identifier)))
+        return str(self.path.with_name(database_names.side_name(self.label, identifier)))
 
     def previous_name(self, identifier: str) -> str:
-        return str(self.path.with_name(database_names.before(self.label, identifier)))
+        return str(self.path.with_name(database_names.previous_name(self.label, identifier)))
 
     def exists(self, name: str) -> bool:
         return Path(name).exists()
@@ -100,7 +99,8 @@ class SqliteTarget:
         found = []
         for file in self._files(PREVIOUS):
             if not (self.path.exists() and file.samefile(self.path)):
-                identifier = (database_names.made(file.name) or ("", "", ""))[2]
+                parts = database_names.parse(file.name)
+                identifier = parts.identifier if parts else ""
                 found.append(KeptDatabase(str(file), PREVIOUS, identifier, file.stat().st_size))
         return sorted(found, key=lambda database: database.id, reverse=True)
 

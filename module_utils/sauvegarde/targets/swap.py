@@ -17,9 +17,10 @@ from psycopg2 import sql
 
 from ..errors import Locked, SauvegardeError
 from ..postgres import attachments, database_names, postgres_server
+from ..postgres.database_names import PREVIOUS, SIDE
 from ..postgres.postgres_server import Server
 from . import side_database, target
-from .target import PREVIOUS, SIDE, KeptDatabase, Session, SwapResult
+from .target import KeptDatabase, Session, SwapResult
 
 # Maximum seconds for which connections are blocked during the swap. Ending sessions takes a tenth of a second; if one
 # does not end, the live database stays where it is.
@@ -33,12 +34,12 @@ def kept(connection: Any, database: str = "") -> list[KeptDatabase]:
     """Return what restores of `database` (of all databases, without a name) left beside it, newest first."""
     found = []
     for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_catalog.pg_database"):
-        base, kind, identifier = database_names.made(name) or ("", "", "")
-        if kind and base in ("" if database else base, database_names.base(database)):
+        parts = database_names.parse(name)
+        if parts and (not database or parts.base == database_names.base_name(database)):
             # Of these alone, since the server looks at all their files; NULL if those of a half-dropped one are gone.
             statement = "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = %s"
             size = postgres_server.value(connection, statement, (name,)) or 0
-            found.append(KeptDatabase(name, kind, identifier, size))
+            found.append(KeptDatabase(name, parts.kind, parts.identifier, size))
     return sorted(found, key=lambda database: database.id, reverse=True)
 
 
@@ -163,7 +164,7 @@ def into_place(server: Server, database: str, incoming: str, identifier: str, fe
     """Swap the side database `incoming` in. identifier: of this swap, for the previous database's name."""
     with contextlib.closing(side_database.maintenance(server)) as connection:
         live = side_database.exists(connection, database)
-    outgoing = database_names.before(database, identifier)
+    outgoing = database_names.previous_name(database, identifier)
     result = exchange(server, database, incoming, outgoing, fence)
     previous = outgoing if live else None
     return replace(result, kept=previous, notes=tuple(_notes(server, database, previous)))
@@ -197,7 +198,7 @@ def choose_previous(server: Server, database: str, name: str = "") -> str:
 def remove(server: Server, database: str, name: str) -> bool:
     """Drop one of the databases that `kept` lists, by its whole name. Returns whether it was there."""
     if not any(database_names.belongs(name, database, kind) for kind in (PREVIOUS, SIDE)):
-        base = database_names.base(database)
+        base = database_names.base_name(database)
         raise SauvegardeError(
             f"{name} is not a database that a restore of {database} left.",
             f"Those are named {base}__before_ID or {base}__restore_ID.",

@@ -14,8 +14,6 @@ from typing import Any, Callable, Protocol
 from ..errors import SauvegardeError
 from ..postgres.postgres_server import Server
 
-PREVIOUS, SIDE = "before", "restore"  # kinds of the databases that restores leave, as their names have them
-
 
 @dataclass(frozen=True)
 class KeptDatabase:

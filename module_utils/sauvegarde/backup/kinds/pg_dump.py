@@ -24,6 +24,7 @@ from ...postgres import (
     character_sets,
     client_tools,
     database_properties,
+    extension_sequences,
     fingerprint,
     foreign_keys,
     omissions,
@@ -32,6 +33,7 @@ from ...postgres import (
     server_versions,
     sql_names,
 )
+from ...postgres.extension_sequences import ExtensionSequence
 from ...system import disk_space, process
 from .. import snapshot_fingerprint
 
@@ -93,11 +95,11 @@ def preflight(job, directory, last):
         facts["encoding"] = postgres_server.encoding_of(connection)
         facts["dumper"] = client_tools.client("pg_dump", facts["server"]["version_num"])
         facts["warnings"] = omissions.find(connection, facts["dumper"])
-        facts["extension_sequences"] = omissions.extension_sequences(connection)
+        facts["extension_sequences"] = extension_sequences.read(connection)
         size = postgres_server.value(connection, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")
     finally:
         connection.close()
-    facts["for_foreign_keys"] = foreign_keys.budget(last if last is not None and last.kind == "pg_dump" else None)
+    facts["for_foreign_keys"] = foreign_keys.time_limit(last if last is not None and last.kind == "pg_dump" else None)
     facts["reader"] = client_tools.client("pg_restore", facts["dumper"].version_num)
     compression.tool_versions()
     if last is not None and last.kind == "pg_dump":
@@ -199,9 +201,9 @@ class _Attempt:
         """Run pg_dump; returns warnings. careful: raise _Changed rather than publish a table of which the snapshot has
         more rows; otherwise that is a warning."""
         self._described = self.beside.submit(_source, self._leader, self._facts)
-        look = foreign_keys.Look(self._connect, self._facts["for_foreign_keys"])
+        check_of_keys = foreign_keys.ForeignKeyCheck(self._connect, self._facts["for_foreign_keys"])
         if not self._crowded:
-            look.start()
+            check_of_keys.start()
         environment = client_tools.environment(self._server, self._database, self._application)
         # It resets the limits of its sessions by itself, but for idle_session_timeout, which counts no transaction and
         # so cannot end them. Connection poolers refuse the parameter that these options go in.
@@ -220,7 +222,7 @@ class _Attempt:
             self._sums.close()  # before anything else: nobody waits for what is held beside a dump that has failed
             raise
         finally:
-            broken = look.result()
+            broken = check_of_keys.result()
         source, self._tables, self._listed = self._described.result()
         self.source = dict(source, foreign_keys=broken)
         check()
@@ -265,7 +267,7 @@ def _source(leader, facts):
     except psycopg2.Error as error:
         raise server_errors.database_error(error, "The database's properties could not be read.") from error
     source.update(server=facts["server"], libraries=facts["libraries"])
-    source["extension_sequences"] = facts["extension_sequences"]
+    source["extension_sequences"] = [sequence.as_dict() for sequence in facts["extension_sequences"]]
     return source, tables, listed
 
 
@@ -475,7 +477,8 @@ def _after(database, source, encoding):
                 f"INSERT INTO {table} (srid, auth_srid, auth_name, srtext, proj4text)"
                 f" VALUES ({row['srid']:d}, {number}, {values});"
             )
-    lines += [omissions.advance(each) + ";" for each in source["extension_sequences"]]
+    sequences = map(ExtensionSequence.from_dict, source["extension_sequences"])
+    lines += [sequence.advance_statement() + ";" for sequence in sequences]
     return "\n".join(lines) + "\n"
 
 

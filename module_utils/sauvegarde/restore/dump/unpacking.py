@@ -68,7 +68,7 @@ def space_guard(source: Source, work: Path) -> Callable[[int], None]:
         if written < checked:
             return
         checked = written + _STEP
-        if disk_space.free_bytes(work) < disk_guard.kept_free(work) + _STEP:
+        if disk_space.free_bytes(work) < disk_guard.reserve(work) + _STEP:
             raise SauvegardeError(
                 f"There is too little space to unpack {source.path}.",
                 f"{written // CHUNK} MiB of it were unpacked in {work}; what is left there is the server's.",
