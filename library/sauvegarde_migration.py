@@ -91,6 +91,7 @@ from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_run
 from ansible.module_utils.sauvegarde.restore import detached_restore
 from ansible.module_utils.sauvegarde.restore import restore_arguments as restore
+from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
 from ansible.module_utils.sauvegarde.system import engine_files
 
 
@@ -104,9 +105,10 @@ def main():
     wanted = module.params
     try:
         if wanted["run"]:
-            module.exit_json(changed=False, **detached_restore.ask(wanted["directory"], wanted["run"]))
+            module.exit_json(changed=False, **detached_restore.state_of(wanted["directory"], wanted["run"]))
         spec = dict(migration_arguments.spec(wanted), path=wanted["path"])
-        found = migration_run.start(spec, wanted, module.check_mode)
+        confirmation = Confirmation.from_parameters(wanted, "migrate")
+        found = migration_run.start(spec, confirmation, module.check_mode)
         module.exit_json(changed=found.pop("started_now", True), **found)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())

@@ -58,6 +58,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_plan, migration_run
 from ansible.module_utils.sauvegarde.restore import restore_arguments as restore
+from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
 from ansible.module_utils.sauvegarde.system import engine_files
 
 
@@ -71,7 +72,7 @@ def main():
         made = migration_run.make_plan(migration_arguments.spec(wanted), wanted["source"])
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    refusal = migration_plan.refusal(made, wanted, wanted["environment_of_host"])
+    refusal = migration_plan.refusal(made, Confirmation.from_parameters(wanted, "migrate"))
     module.exit_json(changed=False, plan=made, lines=migration_plan.lines(made), refusal=refusal)
 
 

@@ -63,7 +63,9 @@ lines:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.report import render
-from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_run
+from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_plan
+from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
+from ansible.module_utils.sauvegarde.restore.request import RestoreRequest
 
 
 def main():
@@ -71,12 +73,14 @@ def main():
     specification = dict(restore_arguments.RESTORE, **{name: {"type": "str", "default": ""} for name in places})
     specification.update(restore_arguments.CONFIRMATION)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
-    wanted = module.params
+    parameters = module.params
     try:
-        plan = restore_run.make_plan(restore_arguments.spec(wanted), said=wanted)
+        request = RestoreRequest.from_values(restore_arguments.request_values(parameters))
+        plan = restore_plan.make_plan(request, Confirmation.from_parameters(parameters)).as_dict()
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    lines = render.of_plan(plan, wanted["host"], wanted["environment_of_host"], *(wanted[name] for name in places))
+    surroundings = [parameters[name] for name in ("host", "environment_of_host", *places)]
+    lines = render.of_plan(plan, *surroundings)
     module.exit_json(changed=False, plan=plan, lines=lines)
 
 

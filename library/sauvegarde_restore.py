@@ -73,26 +73,29 @@ steps:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.report import render
-from ansible.module_utils.sauvegarde.restore import detached_restore, restore_arguments, restore_run
+from ansible.module_utils.sauvegarde.restore import detached_restore, restore_arguments, restore_plan
+from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
+from ansible.module_utils.sauvegarde.restore.request import RestoreRequest
 
 
 def main():
     specification = dict(restore_arguments.RESTORE, run={"type": "str", "default": ""})
     specification.update(restore_arguments.CONFIRMATION)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
-    wanted = module.params
+    parameters = module.params
     try:
-        if wanted["run"]:
-            module.exit_json(changed=False, **detached_restore.ask(wanted["directory"], wanted["run"]))
-        if wanted["mode"] == "swap":
-            restore_run.confirm(wanted["database"], wanted)
+        if parameters["run"]:
+            module.exit_json(changed=False, **detached_restore.state_of(parameters["directory"], parameters["run"]))
+        request = RestoreRequest.from_values(restore_arguments.request_values(parameters))
+        if not request.is_beside:
+            Confirmation.from_parameters(parameters).require(request.database)
         if module.check_mode:
-            made = restore_run.make_plan(restore_arguments.spec(wanted))
-            if made["obstacles"]:
-                module.fail_json(msg="\n".join(render.of_obstacles(made)), plan=made)
-            module.exit_json(changed=True, plan=made)
-        found = detached_restore.start(restore_arguments.spec(wanted))
-        module.exit_json(changed=found.pop("started_now"), **found)
+            plan = restore_plan.make_plan(request).as_dict()
+            if plan["obstacles"]:
+                module.fail_json(msg="\n".join(render.of_obstacles(plan)), plan=plan)
+            module.exit_json(changed=True, plan=plan)
+        state = detached_restore.start(request)
+        module.exit_json(changed=state.pop("started_now"), **state)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
 

@@ -69,7 +69,8 @@ ended:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_run, restore_swap
+from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_swap
+from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
 from ansible.module_utils.sauvegarde.targets.target_choice import choose_target
 
 
@@ -93,7 +94,7 @@ def main():
 def swap(parameters, is_check):
     target = choose_target(parameters["database"], parameters["connection"], parameters["directory"])
     if restore_swap.replaces_live(target, parameters["id"]):
-        restore_run.confirm(parameters["database"], parameters)
+        Confirmation.from_parameters(parameters).require(target.database)
     if parameters["state"] == "before":
         if is_check:
             return {"restored": target.choose_previous(parameters["kept"])}

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from sauvegarde.restore import previous_databases, restore_run, restore_swap
+from sauvegarde.restore import previous_databases, restore_plan, restore_run, restore_swap
+from sauvegarde.restore.request import RestoreRequest
 from sauvegarde.targets.postgresql_target import PostgresqlTarget
 from sauvegarde.targets.target_choice import choose_target
 
@@ -11,18 +12,23 @@ def target(values):
     return choose_target(values["database"], values.get("connection", {}), values.get("directory", "/nonexistent"))
 
 
-def fill(values, identifier=None):
+def request(values):
+    return RestoreRequest.from_values(values)
+
+
+def fill(values, identifier=""):
     """Returns the final state of the run."""
-    return restore_run.fill(values, identifier)
+    return restore_run.fill(request(values), identifier)
 
 
-def plan(values, said=None):
-    return restore_run.make_plan(values, said)
+def plan(values, confirmation=None):
+    """Returns the plan as a module does."""
+    return restore_plan.make_plan(request(values), confirmation).as_dict()
 
 
 def waiting(values):
-    """The state of the run that waits for its swap, or None."""
-    return restore_run.ready(restore_run.settled(values))
+    """Returns the state of the run that waits for its swap, or None."""
+    return restore_run.waiting_run(request(values))
 
 
 def swap_in(values, identifier, **options):

@@ -1,6 +1,7 @@
 """A file that holds less than the live database asks for a word of its own; roles that globals describe."""
 
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 import restores
@@ -172,6 +173,7 @@ def test_only_the_roles_that_a_dump_names_are_made(live, tmp_path, which):
 
 
 def test_a_limit_that_marks_a_dropped_database_is_none():
-    wanted = {"properties": {"connection_limit": -2}}
-    assert restore_plan.adjusted(wanted, {})["connection_limit"] == -1
+    needs = SimpleNamespace(properties={"connection_limit": -2})
+    request = restores.request({"path": "/dump", "database": "d"})
+    assert restore_plan.restored_properties(needs, request)["connection_limit"] == -1
     assert dump_roles.needed(dump_roles.Globals({"a": []}, [("b", "a", "")], []), {"a", "c"}) == {"a"}

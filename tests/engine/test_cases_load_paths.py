@@ -1,5 +1,6 @@
 """Sites with a schema for each tenant, search_paths that need quotes, rows that wait, tables of extensions."""
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -8,14 +9,16 @@ import pytest
 import restores
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.postgres import postgres_server
+from sauvegarde.postgres import disk_guard, postgres_server
 from sauvegarde.restore import (
     check_constraints,
+    deferred_rows,
+    dump_load,
     extension_rows,
     function_search_paths,
-    restore_run,
 )
 from sauvegarde.restore.dump import contents, entries, sql_script
+from sauvegarde.system import disk_space
 from sauvegarde.targets import side_database
 
 FORMS = ("archive", "custom", "plain", "inserts")
@@ -174,11 +177,9 @@ def test_computed_rows_wait_in_the_folder_of_the_run(empty, tmp_path, monkeypatc
     empty.execute(COMPUTED, "paths")
     places = []
     monkeypatch.setattr(
-        restore_run.deferred_rows.tempfile,
+        deferred_rows.tempfile,
         "TemporaryFile",
-        lambda dir=None, real=restore_run.deferred_rows.tempfile.TemporaryFile, **more: (
-            places.append(dir) or real(dir=dir, **more)
-        ),
+        lambda dir=None, real=deferred_rows.tempfile.TemporaryFile, **more: places.append(dir) or real(dir=dir, **more),
     )
     done = filled(empty, tmp_path, form)
     assert str(tmp_path / "state" / done["id"] / "work") in places
@@ -189,25 +190,25 @@ def test_computed_rows_wait_in_the_folder_of_the_run(empty, tmp_path, monkeypatc
 
 def test_rows_do_not_wait_on_a_full_disk(empty, tmp_path, monkeypatch):
     empty.execute(COMPUTED, "paths")
-    ready, free = restore_run.dump_load.Target.ready_for_data, [2**40]
+    ready, free = dump_load.Target.ready_for_data, [2**40]
 
     def fill_up(target):
         ready(target)
         free[0] = 0
 
-    monkeypatch.setattr(restore_run.unpacking.disk_space, "free_bytes", lambda _: free[0])
-    monkeypatch.setattr(restore_run.disk_guard, "guarded", lambda *_: restore_run.contextlib.ExitStack())
-    monkeypatch.setattr(restore_run.dump_load.Target, "ready_for_data", fill_up)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: free[0])
+    monkeypatch.setattr(disk_guard, "guard", lambda *_: contextlib.ExitStack())
+    monkeypatch.setattr(dump_load.Target, "ready_for_data", fill_up)
     with pytest.raises(SauvegardeError) as caught:
         filled(empty, tmp_path, "plain")
     assert caught.value.what.startswith("There is too little space to unpack")
     free[0] = 2**40
-    monkeypatch.setattr(restore_run.dump_load.Target, "ready_for_data", ready)
+    monkeypatch.setattr(dump_load.Target, "ready_for_data", ready)
     full = Path("/dev/full").open("w+b", 0)  # noqa: SIM115 - it is the DeferredRows'
-    monkeypatch.setattr(restore_run.deferred_rows.tempfile, "TemporaryFile", lambda **_: full)
+    monkeypatch.setattr(deferred_rows.tempfile, "TemporaryFile", lambda **_: full)
     piece = sql_script.Sql(entries.Entry("TABLE DATA", "public", "t", ""), b"INSERT")
     with pytest.raises(SauvegardeError) as caught:
-        restore_run.deferred_rows.DeferredRows(tmp_path, lambda _: None).add(piece)
+        deferred_rows.DeferredRows(tmp_path, lambda _: None).add(piece)
     assert "set aside" in caught.value.what and "No space left" in caught.value.why
     full.close()
 

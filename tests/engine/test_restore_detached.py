@@ -18,7 +18,8 @@ START = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from sauvegarde.restore import detached_restore
-print(json.dumps(detached_restore.start(json.loads(sys.argv[2]))))
+from sauvegarde.restore.request import RestoreRequest
+print(json.dumps(detached_restore.start(RestoreRequest.from_values(json.loads(sys.argv[2])))))
 """
 
 
@@ -33,7 +34,7 @@ def start(spec):
 def wait(spec, identifier, ended=(restore_state.READY, restore_state.FAILED, restore_state.KILLED)):
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        found = detached_restore.ask(spec["directory"], identifier)
+        found = detached_restore.state_of(spec["directory"], identifier)
         if found["status"] in ended:
             return found
         time.sleep(0.1)
@@ -86,7 +87,7 @@ def test_it_starts_at_once_however_long_its_clean_up_takes(cluster, spec):
         postgres_server.execute(holder, "BEGIN; LOCK TABLE pg_catalog.pg_database IN SHARE MODE")
         first = start(spec)
         assert first["started_now"] is True and first["step"] in ("start", "clean")
-        conftest.wait_until(lambda: detached_restore.ask(spec["directory"], first["id"])["step"] == "clean")
+        conftest.wait_until(lambda: detached_restore.state_of(spec["directory"], first["id"])["step"] == "clean")
     finally:
         holder.close()
     ready = wait(spec, first["id"])
@@ -98,4 +99,4 @@ def test_a_failure_is_told(cluster, spec, tmp_path):
     found = wait(spec, start(dict(spec, path=str(tmp_path / "empty")))["id"])
     assert found["status"] == restore_state.FAILED and "read to its end" in found["error"]["what"]
     with pytest.raises(SauvegardeError):
-        detached_restore.ask(spec["directory"], "20000101T000000Z")
+        detached_restore.state_of(spec["directory"], "20000101T000000Z")

@@ -10,8 +10,9 @@ from sauvegarde.archive import manifest
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import client_tools
-from sauvegarde.restore import restore_run
+from sauvegarde.restore import restore_plan, side_restore, source_needs
 from sauvegarde.system import disk_space
+from sauvegarde.targets import side_database
 
 
 @pytest.fixture()
@@ -35,12 +36,12 @@ def obstacles(spec):
 
 def changed(monkeypatch, **values):
     """The plan of an archive that says something else."""
-    original = restore_run.restore_plan.need
 
-    def need(*arguments):
-        return dict(original(*arguments), **values)
+    def needs(*arguments):
+        return dataclasses.replace(source_needs.needs_of(*arguments), **values)
 
-    monkeypatch.setattr(restore_run.restore_plan, "need", need)
+    monkeypatch.setattr(restore_plan, "needs_of", needs)
+    monkeypatch.setattr(side_restore, "needs_of", needs)
 
 
 def test_nothing_stops_a_good_one(cluster, database, spec):
@@ -122,7 +123,7 @@ def test_a_locale_is_asked_for_whatever_the_encoding(cluster, spec, monkeypatch)
     """A collation can be made in its database's own encoding only, a database in another."""
     cluster.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
     try:
-        monkeypatch.setattr(restore_run.side_database, "MAINTENANCE", "latin")
+        monkeypatch.setattr(side_database, "MAINTENANCE", "latin")
         assert obstacles(spec) == []
         assert "lacks the locale xx_XX.UTF-8" in obstacles(dict(spec, locale="xx_XX.UTF-8"))[0]
     finally:

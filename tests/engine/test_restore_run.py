@@ -20,11 +20,12 @@ from sauvegarde.backup import kinds
 from sauvegarde.errors import Damaged, Locked, SauvegardeError
 from sauvegarde.postgres import client_tools, database_names, postgres_server, sql_names
 from sauvegarde.restore import (
+    dump_load,
     fetch,
-    restore_plan,
-    restore_run,
     restore_state,
+    side_restore,
 )
+from sauvegarde.restore.confirmation import PHRASE, Confirmation
 from sauvegarde.system import disk_space
 from sauvegarde.targets import side_database, swap
 
@@ -172,13 +173,13 @@ def test_long_names(site, spec):
 
 def test_a_difference_stops_the_swap(site, spec, monkeypatch):
     """One row changed on the way: the proof names its table, the side database goes."""
-    original = restore_run.verification.against_manifest
+    original = side_restore.verification.against_manifest
 
     def tampered(server, name, *more):
         site.execute("UPDATE public.offers SET title = 'x' WHERE id = 7", name)
         return original(server, name, *more)
 
-    monkeypatch.setattr(restore_run.verification, "against_manifest", tampered)
+    monkeypatch.setattr(side_restore.verification, "against_manifest", tampered)
     before = databases(site)
     with pytest.raises(SauvegardeError) as told:
         restores.fill(spec)
@@ -207,6 +208,7 @@ DRIVER = """
 import json, os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from sauvegarde.restore import restore_run, restore_state
+from sauvegarde.restore.request import RestoreRequest
 wanted, stop = json.loads(sys.argv[2]), sys.argv[3]
 original = restore_state.State.update
 def update(self, **values):
@@ -214,7 +216,7 @@ def update(self, **values):
     if values.get("step") == stop:
         os.kill(os.getpid(), signal.SIGKILL)
 restore_state.State.update = update
-restore_run.fill(wanted)
+restore_run.fill(RestoreRequest.from_values(wanted))
 """
 STEPS = ["clean", "read", "plan", "roles", "create", "extensions", "pre-data", "data", "post-data", "analyze", "prove"]
 STEPS.append("properties")
@@ -287,14 +289,14 @@ def test_two_at_once(site, spec, monkeypatch):
 
 
 def test_the_server_restarts_in_the_middle(site, spec, monkeypatch):
-    original = restore_run.dump_load.Target.ready_for_data
+    original = dump_load.Target.ready_for_data
 
     def restart(self):
         site.stop("immediate")
         site.start()
         original(self)
 
-    monkeypatch.setattr(restore_run.dump_load.Target, "ready_for_data", restart)
+    monkeypatch.setattr(dump_load.Target, "ready_for_data", restart)
     with pytest.raises((SauvegardeError, psycopg2.Error)):
         restores.fill(spec)
     monkeypatch.undo()
@@ -464,22 +466,22 @@ def test_killed_before_it_could_say_that_it_has_swapped(site, spec):
 
 
 def test_confirmation():
-    restore_plan.check_confirmation("elpaso@db-prod", "elpaso", "db-prod")
-    restore_plan.check_confirmation("elpaso@db-prod", "elpaso", "db-prod", "production", restore_plan.SECURITY_WORD)
-    restore_plan.check_confirmation("elpaso@db-a, elpaso@db-b", "elpaso", "db-a", targets=2)
-    for said, more in (
+    Confirmation("elpaso@db-prod", "db-prod").require("elpaso")
+    Confirmation("elpaso@db-prod", "db-prod", "production", PHRASE).require("elpaso")
+    Confirmation("elpaso@db-a, elpaso@db-b", "db-a", targets=2).require("elpaso")
+    for names, more in (
         ("", {}),
         ("yes", {}),
         ("elpaso@db-dev", {}),
         ("elpaso", {}),
         ("elpaso@db-prod", {"environment": "production"}),
-        ("elpaso@db-prod", {"environment": "production", "word": "yes"}),
+        ("elpaso@db-prod", {"environment": "production", "phrase": "yes"}),
         ("elpaso@db-prod", {"targets": 2}),
         ("elpaso@db-prod,elpaso@db-prod", {"targets": 2}),
     ):
-        with pytest.raises(SauvegardeError) as told:
-            restore_plan.check_confirmation(said, "elpaso", "db-prod", **more)
-        assert told.value.fix
+        with pytest.raises(SauvegardeError) as caught:
+            Confirmation(names, "db-prod", **more).require("elpaso")
+        assert caught.value.fix
 
 
 def test_archive_must_be_whole_before_it_counts(site, spec, backup):
@@ -522,7 +524,7 @@ def test_a_disk_that_fills_up_while_restoring(site, spec, repository, small, mon
         original(connection, name, wanted)
         postgres_server.execute(connection, f"ALTER DATABASE {sql_names.quote(name)} SET TABLESPACE small")
 
-    monkeypatch.setattr(restore_run.side_database, "create", there)
+    monkeypatch.setattr(side_database, "create", there)
     with pytest.raises(SauvegardeError) as told:
         restores.fill(spec)
     assert "No space left on device" in str(told.value)

@@ -4,7 +4,7 @@ import pytest
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import database_names
 from sauvegarde.report import render
-from sauvegarde.restore import archive_choice, dump_roles, restore_plan
+from sauvegarde.restore import archive_choice, dump_roles, source_needs
 from sauvegarde.targets import side_database
 
 
@@ -103,7 +103,7 @@ def test_two_long_names_stay_two():
     "text, number", [("9.6.10", 90610), ("15.18 (Debian 15.18-0+deb12u1)", 150018), ("17beta1", 170000), ("", 0)]
 )
 def test_version_numbers(text, number):
-    assert restore_plan.version_number(text) == number
+    assert source_needs.version_number(text) == number
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ..django.worker.lossy_values import SQLITE_DIGITS
 from ..errors import SauvegardeError
 from ..postgres.postgres_server import Server
 from ..report import render
-from ..restore import restore_plan
+from ..restore.confirmation import Confirmation
 from ..system.run_as import call_as
 from ..targets.postgresql_target import PostgresqlTarget, SiteAccess
 from ..targets.sqlite_target import SqliteTarget
@@ -278,22 +278,15 @@ def _compare(source, target, stop, warn, unknown):
         )
 
 
-def refusal(plan, said, environment):
+def refusal(plan, confirmation: Confirmation) -> str:
     """Why the migration may not go on: its obstacles, or what a confirmation lacks; "" where it may."""
     if plan["obstacles"]:
         return "\n".join(render.of_obstacles(plan))
     try:
-        confirm(plan["database"], said, environment)
+        confirmation.require(plan["database"])
     except SauvegardeError as error:
         return str(error)
     return ""
-
-
-def confirm(database, said, environment):
-    """Raise unless what is `said` (confirm, host, production, targets) names the target."""
-    restore_plan.check_confirmation(
-        said["confirm"], database, said["host"], environment, said["production"], said["targets"], "migrate"
-    )
 
 
 def lines(plan):

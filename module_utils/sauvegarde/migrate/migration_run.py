@@ -6,7 +6,6 @@ is the restore's own (`restore.restore_swap`), and so is the way back.
 
 import contextlib
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from ..archive import archive_reader, compression, ids
@@ -20,6 +19,8 @@ from ..django import (
 )
 from ..errors import Locked, SauvegardeError
 from ..restore import detached_restore, restore_run, restore_state
+from ..restore.confirmation import Confirmation
+from ..restore.request import RestoreRequest
 from ..system.run_as import call_as
 from . import difference_examples, migration_plan, target_run
 
@@ -71,16 +72,16 @@ def make_plan(spec, source):
     return migration_plan.make(site.site(spec["site"]), spec, source)
 
 
-def start(spec, said, check=False):
+def start(spec, confirmation: Confirmation, check=False):
     """Start a run that goes on by itself, or take over the one that is there for the same archive.
 
-    `said`: what confirms that the target is replaced (plan.confirm's words). Returns its state, with `started_now`;
+    confirmation: that the target is replaced. Returns its state, with `started_now`;
     with `check` {} once it is confirmed.
     """
     spec = settled(spec)
     found = migration_plan.survey(site.site(spec["site"]), spec["labels"], spec["exclude"], include=spec["include"])
     database = found["name"]
-    migration_plan.confirm(database, said, spec["environment_of_host"])
+    confirmation.require(database)
     if check:
         return {}
     site.modules()  # while what they are read from is still there
@@ -91,9 +92,7 @@ def start(spec, said, check=False):
                 return dict(each, started_now=False)
             raise Locked(f"Another migration into {database} is running on this host.", "", "Wait for its end.")
     identifier = ids.new_id(directory)
-    return detached_restore.launch(
-        directory, identifier, lambda given, identifier: fill(given, identifier, found), spec
-    )
+    return detached_restore.launch(directory, identifier, lambda: fill(spec, identifier, found))
 
 
 def fill(spec, identifier, found):
@@ -191,8 +190,7 @@ def _fill(spec, where, found, run):
 
 def _restore_copy(target, archive):
     """Restore the live database's archive into a side database, for the named models to be replaced in."""
-    spec = {"connection": asdict(target.server), "database": target.database, "directory": str(target.directory)}
-    return restore_run.fill(dict(spec, path=archive), held=True)
+    return restore_run.fill(RestoreRequest(target, archive, jobs=archive_reader.default_workers()), is_locked=True)
 
 
 def _with_leftover(error, name, failed):

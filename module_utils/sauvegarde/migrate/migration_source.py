@@ -20,6 +20,7 @@ from ..django import data_dump, masking, masking_report
 from ..errors import SauvegardeError
 from ..postgres import postgres_server, sql_names
 from ..restore import restore_run, restore_state
+from ..restore.request import RestoreRequest
 from ..system import lock
 from ..system.run_as import call_as
 from ..targets import side_database
@@ -331,7 +332,7 @@ def _target(values):
 
 def _restored(values):
     try:
-        found = restore_run.fill(values)
+        found = restore_run.fill(RestoreRequest.from_values(values))
     except BaseException:
         with contextlib.suppress(SauvegardeError, psycopg2.Error):
             _forget_roles(values)

@@ -1,55 +1,59 @@
-"""Start a restore that goes on by itself, and ask how it is going: whoever waits for it may go away."""
+"""Start a restore that goes on by itself, and return its state: the process that waits for it may end."""
+
+from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any, Callable
 
 from ..archive import ids
 from ..errors import Locked, SauvegardeError
 from ..system.detach import start_detached
 from . import restore_run, restore_state
+from .request import RestoreRequest
 
 _STARTING = 30.0  # seconds until a run must have written its first state
 
 
-def start(spec):
-    """Start a run and return its state at once; or the state of the one that is there already for the same source:
-    proven and waiting for its swap, or still running. Keys as State's; `started_now` tells which."""
-    spec = restore_run.settled(spec)
-    directory = restore_state.folder(spec["directory"])
-    waiting = restore_run.ready(spec)
-    if waiting and waiting["mark"] == restore_run.mark(spec):
+def start(request: RestoreRequest) -> dict[str, Any]:
+    """Start a run and return its state at once, with `started_now`.
+
+    If a run of the same source is proven and waits for its swap, or still runs, its state is returned instead. Raises
+    Locked if a run of another source is running.
+    """
+    directory = restore_state.folder(request.target.directory)
+    waiting = restore_run.waiting_run(request)
+    if waiting and waiting["mark"] == request.mark():
         return dict(waiting, started_now=False)
-    newest = next(
-        (each for each in restore_state.runs(directory, spec["database"]) if each["status"] == restore_state.RUNNING),
-        None,
-    )
-    if newest:
-        if newest["mark"] == restore_run.mark(spec):
-            return dict(newest, started_now=False)
+    for run in restore_state.runs(directory, request.database):
+        if run["status"] != restore_state.RUNNING:
+            continue
+        if run["mark"] == request.mark():
+            return dict(run, started_now=False)
         raise Locked(
-            "Another restore of {} is running on this host.".format(spec["database"]),
-            "It restores {}.".format(newest["path"]),
+            f"Another restore of {request.database} is running on this host.",
+            f"It restores {run['path']}.",
             "Wait for its end.",
         )
-    return launch(directory, ids.new_id(directory), restore_run.fill, spec)
+    identifier = ids.new_id(directory)
+    return launch(directory, identifier, lambda: restore_run.fill(request, identifier))
 
 
-def launch(directory, identifier, fill, spec):
-    """Have `fill(spec, identifier)` go on by itself; its first state, with `started_now`, as soon as it wrote one."""
-    with start_detached(lambda: fill(spec, identifier)).errors as errors:
+def launch(directory: Path, identifier: str, fill: Callable[[], object]) -> dict[str, Any]:
+    """Let `fill` go on by itself. Returns the run's first state, with `started_now`, as soon as it is written."""
+    with start_detached(fill).errors as errors:
         until = time.monotonic() + _STARTING
         while time.monotonic() < until:
-            found = restore_state.load(directory / identifier)
-            if found:
-                return dict(found, started_now=True)
+            state = restore_state.load(directory / identifier)
+            if state:
+                return dict(state, started_now=True)
             time.sleep(0.1)
         raise SauvegardeError("The run did not start.", errors.read(65536).decode("utf-8", "replace"))
 
 
-def ask(directory, identifier):
-    """The state of a run; `killed` where it says that it runs and nobody does."""
-    directory = Path(directory)
-    for each in restore_state.runs(directory):
-        if each["id"] == identifier:
-            return each
+def state_of(directory: str | Path, identifier: str) -> dict[str, Any]:
+    """Return the state of a run; `killed` if it says `running` and its process has ended."""
+    for run in restore_state.runs(directory):
+        if run["id"] == identifier:
+            return run
     raise SauvegardeError(f"There is no run {identifier} in {directory}.")

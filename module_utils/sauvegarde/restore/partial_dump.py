@@ -1,17 +1,25 @@
-"""What a file lacks that the live database has: such a file replaces it only on a word of its own.
+"""Find what a dump lacks that the live database has. Such a dump replaces it only if that is confirmed.
 
-Archives of ours are whole by their manifest, and only older; a file may hold one table, or definitions without rows.
+Our own archives are whole by their manifest, and only older; a foreign dump may hold one table, or definitions without
+rows.
 """
 
-import contextlib
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import psycopg2
+from psycopg2 import sql
 
 from ..errors import SauvegardeError
 from ..postgres import postgres_server, sql_names
+from ..targets.postgresql_target import PostgresqlTarget
+from .dump.contents import Contents
 from .dump.entries import TABLE_KINDS, one_line
+from .findings import Findings
 
-WORD = "replace with less"
+WORD = "replace with less"  # the phrase that confirms it
 _SHOWN = 10
 
 _KINDS = (
@@ -57,24 +65,23 @@ _COUNTED = (
 )
 
 
-def lacks(server, database, contents):
-    """{kind: [names, or how many]} of what the live database has and the file's contents do not; {} for nothing.
+def lacks(target: PostgresqlTarget, contents: Contents) -> dict[str, list[str]]:
+    """Return what the live database has and the dump does not: names, or how many, by kind; {} for nothing.
 
-    `rows` are tables that hold some in the live database only. No lock is waited for longer than a moment.
+    `rows` are tables that have some in the live database only. No lock is waited for longer than two seconds.
     """
     found = {}
-    with contextlib.closing(postgres_server.connect(server, database)) as connection:
+    with target.connected() as connection:
         postgres_server.execute(connection, "SET lock_timeout TO '2s'; SET statement_timeout TO '60s'")
         live = [(kind, (schema, name)) for kind, schema, name in postgres_server.query(connection, _RELATIONS)]
         for word, kinds, entries in _KINDS:
-            there = set(contents.names(*entries))
-            found[word] = [_shown(table) for kind, table in live if kind in kinds and _flat(table) not in there]
+            dumped = set(contents.names(*entries))
+            found[word] = [_dotted(table) for kind, table in live if kind in kinds and _key(table) not in dumped]
         tables = set(contents.names("TABLE"))
-        found["rows"] = [
-            _shown(table)
-            for kind, table in live
-            if kind == "r" and _flat(table) in tables and not _has_rows(contents, table) and _holds(connection, table)
+        empty = [
+            table for kind, table in live if kind == "r" and _key(table) in tables and not _dumps_rows(contents, table)
         ]
+        found["rows"] = [_dotted(table) for table in empty if _has_rows(connection, table)]
         for word, statement, entries in _COUNTED:
             count = postgres_server.value(connection, statement)
             if count and not contents.names(*entries):
@@ -82,62 +89,59 @@ def lacks(server, database, contents):
     return {word: names for word, names in found.items() if names}
 
 
-def rows_only(contents):
-    """Whether the dump holds rows of tables and no definitions (pg_dump --data-only, --section=data)."""
-    made = [entry for entry in contents.entries if entry.kind in (*TABLE_KINDS, "EXTENSION", "VIEW", "SEQUENCE")]
-    return bool(contents.names("TABLE DATA")) and not made
+def rows_only(contents: Contents) -> bool:
+    """Return whether the dump has rows of tables and no definitions (pg_dump --data-only, --section=data)."""
+    kinds = (*TABLE_KINDS, "EXTENSION", "VIEW", "SEQUENCE")
+    definitions = [entry for entry in contents.entries if entry.kind in kinds]
+    return bool(contents.names("TABLE DATA")) and not definitions
 
 
-def _flat(table):
-    return tuple(one_line(name) for name in table)
+def _key(table: tuple[str, str]) -> tuple[str, str]:
+    """Return a table's name as the dump's entries have it."""
+    schema, name = table
+    return one_line(schema), one_line(name)
 
 
-def _shown(table):
+def _dotted(table: tuple[str, str]) -> str:
     return ".".join(table)
 
 
-def _has_rows(contents, table):
-    return bool(contents.rows.get(_flat(table))) or _flat(table) in contents.filled
+def _dumps_rows(contents: Contents, table: tuple[str, str]) -> bool:
+    return bool(contents.rows.get(_key(table))) or _key(table) in contents.filled
 
 
-def _holds(connection, table):
-    """Whether the live table has rows; one that is locked is taken to have some."""
+def _has_rows(connection: Any, table: tuple[str, str]) -> bool:
+    """Return whether the live table has rows; one that is locked is assumed to have some."""
+    statement = sql.SQL("SELECT EXISTS (SELECT 1 FROM ONLY {})").format(sql_names.identifier(*table))
     try:
-        return postgres_server.value(
-            connection,
-            postgres_server.sql.SQL("SELECT EXISTS (SELECT 1 FROM ONLY {})").format(sql_names.identifier(*table)),
-        )
+        return bool(postgres_server.value(connection, statement))
     except psycopg2.Error:
         return True
 
 
-def sentence(found):
-    """What is missing, in one sentence a kind."""
-    said = []
+def sentence(found: Mapping[str, Sequence[str]]) -> str:
+    """Return what is missing, in one sentence per kind."""
+    sentences = []
     for word, names in sorted(found.items()):
         shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         head = "It has no rows, where the live database has some, of" if word == "rows" else f"It lacks {word}"
-        said.append(f"{head}: {shown}.")
-    return " ".join(said)
+        sentences.append(f"{head}: {shown}.")
+    return " ".join(sentences)
 
 
-def look(server, database, contents, word):
-    """(what the file lacks, the obstacle that this is, the warning that it is): each {} where it is none.
-
-    word: what was said to accept it.
-    """
+def check(target: PostgresqlTarget, contents: Contents, phrase: str, findings: Findings) -> dict[str, list[str]]:
+    """Return `lacks`. It is a blocker unless `phrase` is WORD, then a note."""
+    database = target.database
     try:
-        found = lacks(server, database, contents)
+        found = lacks(target, contents)
     except (SauvegardeError, psycopg2.Error) as error:
-        return (
-            {},
-            {},
-            {"what": f"Whether the file holds less than {database} is not known.", "why": str(error), "fix": ""},
-        )
-    if not found:
-        return {}, {}, {}
-    told = {"what": f"The file holds less than the live database {database}.", "why": sentence(found), "fix": ""}
-    if word == WORD:
-        return found, {}, told
-    fix = f"Take a whole dump. If this is what is to replace it: -e \"restore_partial='{WORD}'\""
-    return found, dict(told, fix=fix, why=told["why"] + (f" Said: {word!r}." if word else "")), {}
+        findings.note(f"Whether the file holds less than {database} is not known.", str(error))
+        return {}
+    what = f"The file holds less than the live database {database}."
+    if found and phrase == WORD:
+        findings.note(what, sentence(found))
+    elif found:
+        why = sentence(found) + (f" restore_partial is {phrase!r}." if phrase else "")
+        fix = f"Take a whole dump. If this is what is to replace it: -e \"restore_partial='{WORD}'\""
+        findings.block(what, why, fix)
+    return found

@@ -1,6 +1,13 @@
-"""The arguments that the modules share, as plain values: one list, so that no two doors differ."""
+"""Declare the arguments that several modules share, once for all of them."""
 
-CONNECTION = {
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .request import DIRECTORY as DEFAULT_DIRECTORY
+
+CONNECTION: dict[str, Any] = {
     "type": "dict",
     "default": {},
     "options": {
@@ -11,9 +18,13 @@ CONNECTION = {
         "sslmode": {"type": "str", "default": ""},
     },
 }
-DIRECTORY = {"type": "path", "default": "/var/lib/postgresql/sauvegarde"}
-TARGET = {"connection": CONNECTION, "directory": DIRECTORY, "database": {"type": "str", "required": True}}
-RESTORE = dict(
+DIRECTORY: dict[str, Any] = {"type": "path", "default": DEFAULT_DIRECTORY}
+TARGET: dict[str, Any] = {
+    "connection": CONNECTION,
+    "directory": DIRECTORY,
+    "database": {"type": "str", "required": True},
+}
+RESTORE: dict[str, Any] = dict(
     TARGET,
     path={"type": "path", "required": True},
     mode={"type": "str", "choices": ["swap", "beside"], "default": "swap"},
@@ -28,7 +39,7 @@ RESTORE = dict(
     jobs={"type": "int", "default": 0},
     accept_losses={"type": "list", "elements": "str", "default": []},
 )
-CONFIRMATION = {
+CONFIRMATION: dict[str, Any] = {
     "confirm": {"type": "str", "default": ""},
     "host": {"type": "str", "default": ""},
     "environment_of_host": {"type": "str", "default": ""},
@@ -37,6 +48,6 @@ CONFIRMATION = {
 }
 
 
-def spec(parameters):
-    """The restore's specification among a module's parameters."""
+def request_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a RestoreRequest among a module's parameters."""
     return {name: parameters[name] for name in RESTORE}

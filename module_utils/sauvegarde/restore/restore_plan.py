@@ -1,501 +1,432 @@
-"""Plan a restore: report what it would do and all that would stop it, each obstacle with its fix. Changes nothing."""
+"""Plan a restore: report what it would do and all that would stop it, each blocker with its fix. Changes nothing."""
+
+from __future__ import annotations
 
 import calendar
 import contextlib
 import re
 import socket
+import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-
-import psycopg2
-from psycopg2 import sql
+from typing import Any, Callable
 
 from ..errors import SauvegardeError
-from ..postgres import attachments, database_properties, disk_guard, postgres_server, server_versions
-from ..system import disk_space
+from ..postgres import attachments, database_properties, postgres_server
 from ..targets import side_database, swap
-from ..targets.target_choice import label_of
+from ..targets.target import KeptDatabase
 from . import (
     dump_roles,
     load_role,
-    locale_names,
     partial_dump,
     pg_cron,
     predicted_losses,
+    restore_state,
+    target_checks,
 )
-from .dump import loss_names, oids, pg_restore
+from .confirmation import Confirmation
+from .dump import dump_file, entry_dependencies, loss_names, oids, pg_restore, toc_list, unpacking
+from .dump.content_scan import scan
+from .dump.contents import Contents
+from .dump.dump_file import Source
+from .dump.dump_reading import ReadDump, read_dump
+from .dump.entries import Entry
+from .dump.loss_ledger import Loss
+from .dump.pg_restore import Reader
+from .findings import Blocker, Findings, Note
+from .request import RestoreRequest
+from .source_needs import SourceNeeds, needs_of, version_number
 
-# Disk space that a restore needs, relative to the size at the source: data, sorts for indexes, and WAL.
-ROOM = 1.3
-# The size of a database relative to its plain dump, which contains no indexes. An estimate.
-GROWTH = 2.0
-SECURITY_WORD = "overwrite production"
+# Bytes of a finished database that a restore makes in a second, until this host has measured its own.
+_RATE = 40 * 1024 * 1024
 
 
-def need(source, contents=None):
-    """Return what the source requires of a target, as plain values.
+@dataclass(frozen=True)
+class DumpReading:
+    """What was read of a source.
 
-    An archive of ours has them in its manifest; for a foreign one they come from `contents`, as far as it has them.
-    Keys: version_num, version, system_identifier and standby (source server; the last two None where it is unknown),
-    database, bytes (on the target's disk), unpacked (beside it while it runs), rows, tables (that have some), made
-    (ISO, '' unknown), properties (those it knows), extensions {name: {schema, version}}, raster, roles,
-    public_may_create (true where it is unknown).
+    contents: of the whole dump; None in a plan of our own archive, which reads its table of contents only. definitions:
+    what that says, as far as a pg_restore here reads it. dependencies: entry_dependencies.dependencies. drops_oids: the
+    archive has tables WITH OIDS.
     """
-    if source.manifest is not None:
-        manifest = source.manifest
-        told = manifest["source"]
-        return {
-            "version_num": told["server"]["version_num"],
-            "version": told["server"]["version"],
-            "system_identifier": told["server"]["system_identifier"],
-            "standby": told["server"]["standby"],
-            "database": told["database"],
-            "bytes": told["database_bytes"],
-            "unpacked": manifest["bytes"] if source.compression else 0,
-            "rows": sum(each["rows"] for each in manifest["fingerprint"]["tables"].values()),
-            "tables": sum(1 for each in manifest["fingerprint"]["tables"].values() if each["rows"]),
-            "made": manifest["started"],
-            "properties": told["properties"],
-            "extensions": {
-                each["name"]: {"schema": each["schema"], "version": each["version"]} for each in told["extensions"]
-            },
-            "raster": False,
-            "roles": told["roles"],
-            "public_may_create": told.get("public_may_create", True),
-        }
-    return {
-        "version_num": version_number(contents.server),
-        "version": contents.server,
-        "system_identifier": None,
-        "standby": None,
-        "database": source.section,
-        "bytes": int(contents.size * GROWTH),
-        "unpacked": contents.size if source.compression and source.form != "plain" else 0,
-        "rows": sum(contents.rows.values()),
-        "tables": sum(1 for rows in contents.rows.values() if rows) or len(contents.names("TABLE")),
-        "made": "",
-        "properties": side_database.properties_of_dump(contents.database, version_number(contents.tool)),
-        "extensions": {name: {"schema": schema, "version": ""} for name, schema in contents.extensions.items()},
-        "raster": contents.raster,
-        "roles": sorted(contents.roles),
-        "public_may_create": True,
-    }
+
+    source: Source
+    contents: Contents | None = None
+    definitions: Contents | None = None
+    dependencies: Mapping[Entry, set[Entry]] = field(default_factory=dict)
+    drops_oids: bool = False
+
+    @classmethod
+    def of_dump(cls, dump: ReadDump) -> DumpReading:
+        """Return the reading of a dump that was read whole."""
+        return cls(dump.source, dump.contents)._with_list(dump.prepared, dump.tool, dump.contents)
+
+    @classmethod
+    def of_definitions(cls, source: Source, work: Path, version_num: int) -> DumpReading:
+        """Read the table of contents of our own archive, for a target of `version_num`."""
+        try:
+            prepared = unpacking.definitions(source, work)
+            tool = pg_restore.reader(prepared, version_num)
+            with pg_restore.as_sql(prepared, tool, "-C", "-s") as stream:
+                contents = scan(stream)
+            return cls(source, definitions=contents)._with_list(prepared, tool, contents)
+        except SauvegardeError:
+            return cls(source)  # no pg_restore here reads it, which `plan_of` reports as a blocker
+
+    def _with_list(self, prepared: Source, tool: Reader | None, contents: Contents) -> DumpReading:
+        """Return the reading with what only an archive's list says; plain SQL says it itself."""
+        if tool is None:
+            return self
+        dependencies = entry_dependencies.dependencies(prepared, tool, contents.encoding)
+        return replace(self, dependencies=dependencies, drops_oids=toc_list.drops_oids(prepared, tool))
+
+    @property
+    def known(self) -> Contents | None:
+        """The contents, or as much of them as is known."""
+        return self.contents if self.contents is not None else self.definitions
 
 
-def version_number(text):
-    """90610 for '9.6.10', 150018 for '15.18 (Debian …)', 0 where it says nothing."""
-    found = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", text)
-    if not found:
-        return 0
-    first, second, third = (int(part or 0) for part in found.groups())
-    return first * 10000 + (second * 100 + third if first < 10 else second)
+@dataclass(frozen=True)
+class PlanDetails:
+    """What a plan says of a source that could be read.
 
-
-def _parts(version):
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-
-
-def adjusted(wanted, options, live=None):
-    """The properties that the restored database gets: what the caller says, else what the source knows of its own, else
-    those of the database that is replaced (a swap would lose them), else the server's defaults."""
-    found = dict(side_database.DEFAULT_PROPERTIES, role_settings={})
-    found.update(live or {})
-    found.update(wanted["properties"])
-    # Less marks a database whose DROP was cut short; no server takes it.
-    found["connection_limit"] = max(-1, found["connection_limit"])
-    for key in ("owner", "encoding"):
-        if options.get(key):
-            found[key] = options[key]
-    if options.get("locale"):
-        found.update(provider="libc", collate=options["locale"], ctype=options["locale"], locale="", icu_rules=None)
-    return found
-
-
-def make(server, database, source, wanted, options, contents=None):
-    """The plan, as plain values. contents: the dump's, where it was read.
-
-    options: mode ('swap' or 'beside'), given (roles.Globals), globals_roles ('named' or 'all'), missing_roles
-    ('refuse' or 'create'), owner, encoding, locale (each '' for the source's own), directory (where the run works),
-    rate (bytes a second of an earlier run, 0), accept_losses (names), definitions (the Contents of an archive of ours,
-    in whose place `contents` is otherwise, as far as they are known), needs (of entry_dependencies),
-    drops_oids (of toc_list).
-    Keys: source, target, live, kept, extensions ([{name, source, target}], versions, '' unknown or not available),
-    space ([{path, needed, free}], bytes), roles_made, lacks (partial.lacks of a file), properties, expected (seconds),
-    lost (seconds between the archive and now, None unknown), obstacles and warnings ([{what, why, fix}]), losses
-    (loss_ledger.Loss.as_dict). An obstacle that is about an object of the dump names it as `object`; the load
-    goes on past it unless it `stops`.
+    live: size, sessions; None if there is no such database. lacks: what only the live database has, by kind.
+    properties: of the restored database. expected: seconds. lost: seconds between the archive and now, None unknown.
     """
-    obstacles, warnings, lacks = [], [], {}
 
-    def stop(what, why, fix):
-        obstacles.append({"what": what, "why": why, "fix": fix})
+    source: dict[str, Any]
+    target: dict[str, Any]
+    live: dict[str, Any] | None
+    kept: tuple[KeptDatabase, ...]
+    extensions: list[dict[str, str]]
+    space: list[target_checks.Space]
+    roles_made: list[str]
+    lacks: dict[str, list[str]]
+    properties: dict[str, Any]
+    expected: int
+    lost: int | None
+    losses: tuple[Loss, ...]
 
-    def warn(what, why="", fix=""):
-        warnings.append({"what": what, "why": why, "fix": fix})
+    def as_dict(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return dict(
+            values,
+            kept=[database.as_dict() for database in self.kept],
+            space=[asdict(space) for space in self.space],
+            losses=[loss.as_dict() for loss in self.losses],
+        )
 
-    connection = side_database.maintenance(server)
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan: its blockers, its notes and, if the source could be read, its details."""
+
+    blockers: tuple[Blocker, ...]
+    notes: tuple[Note, ...] = ()
+    details: PlanDetails | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as a module's result; one whose source could not be read has its blockers only."""
+        values = self.details.as_dict() if self.details else {}
+        return dict(
+            values,
+            obstacles=[blocker.as_dict() for blocker in self.blockers],
+            warnings=[note.as_dict() for note in self.notes],
+        )
+
+
+def make_plan(request: RestoreRequest, confirmation: Confirmation | None = None) -> Plan:
+    """Return the plan of a restore. Reads the source whole, and writes only below the runs' directory.
+
+    Damage and a missing source are blockers like any other. confirmation: one that was given already is checked, too.
+    """
+    findings = Findings()
+    restore_state.folder(request.target.directory)
     try:
-        target = postgres_server.properties(connection)
-        target.update(host=socket.gethostname(), address=server.address, database=database)
-        _place(connection, server, stop)
-        live = _live(connection, database)
-        kept = [each.as_dict() for each in swap.kept(connection, database)]
-        properties = adjusted(wanted, options, live and live.pop("properties"))
-        given = options["given"]
-        for name, role, statement in given.settings:
-            if name in (database, wanted["database"]):
-                found = re.search(r" SET (.+?) TO (.*);$", statement, re.DOTALL)
-                if found:
-                    of = properties["role_settings"].setdefault(role, {})
-                    setting = found.group(1).strip('"')
-                    of[setting] = side_database.stored(setting, found.group(2))
+        plan = plan_of(request, _read(request, findings))
+    except SauvegardeError as error:
+        plan = Plan((Blocker.from_error(error),))
+    if confirmation is not None and confirmation.names and not request.is_beside:
+        findings.check(confirmation.require, request.database)
+    return replace(plan, blockers=(*findings.blockers, *plan.blockers))
 
-        if target["standby"]:
-            stop(
+
+def _read(request: RestoreRequest, findings: Findings) -> DumpReading:
+    """Return what was read of the source. Damage of our own archive is a blocker."""
+    source, directory = dump_file.detect(request.path), request.target.directory
+    with request.target.maintenance() as connection:
+        version_num = connection.server_version
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".plan-") as work:
+        if source.manifest is None:
+            return DumpReading.of_dump(read_source(request, Path(work), version_num))
+        if not findings.check(dump_file.check, source):
+            return DumpReading(source)
+        return DumpReading.of_definitions(source, Path(work), version_num)
+
+
+def read_source(
+    request: RestoreRequest, work: Path, version_num: int, progress: Callable[[int], object] | None = None
+) -> ReadDump:
+    """Read the source whole, unpacked in the folder `work`. progress: called with the number of bytes read so far."""
+    return read_dump(request.path, request.file_database or request.database, work, version_num, progress)
+
+
+def role_file_of(request: RestoreRequest, source: Source) -> dump_roles.Globals:
+    """Return the roles of the globals file, or of the source itself if it is a whole cluster's."""
+    return dump_roles.read(request.globals or (request.path if source.section else ""))
+
+
+def plan_of(request: RestoreRequest, reading: DumpReading) -> Plan:
+    """Return the plan of a source that was read."""
+    with contextlib.closing(side_database.maintenance(request.target.server)) as connection:
+        return _Planner(request, reading, connection).plan()
+
+
+def restored_properties(
+    needs: SourceNeeds, request: RestoreRequest, live: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the properties that the restored database gets.
+
+    What the request says; else what the source knows of its own; else those of the database that is replaced (a swap
+    would lose them); else the server's defaults.
+    """
+    properties = dict(side_database.DEFAULT_PROPERTIES, role_settings={})
+    properties.update(live or {})
+    properties.update(needs.properties)
+    # A smaller limit marks a database whose DROP was interrupted; no server accepts it.
+    properties["connection_limit"] = max(-1, properties["connection_limit"])
+    for key, value in (("owner", request.owner), ("encoding", request.encoding)):
+        if value:
+            properties[key] = value
+    if request.locale:
+        properties.update(provider="libc", collate=request.locale, ctype=request.locale, locale="", icu_rules=None)
+    return properties
+
+
+class _Planner:
+    """Makes one plan: each method adds what it finds to `findings`."""
+
+    def __init__(self, request: RestoreRequest, reading: DumpReading, connection: Any) -> None:
+        self.request, self.reading, self.connection = request, reading, connection
+        self.source, self.manifest = reading.source, reading.source.manifest
+        self.needs = needs_of(reading.source, reading.contents)
+        self.findings = Findings()
+        self.server = postgres_server.properties(connection)
+        address = request.target.server.address
+        self.server.update(host=socket.gethostname(), address=address, database=request.database)
+        self.role_file = role_file_of(request, reading.source)
+        self.live = self._live_database()
+        live_properties = self.live.pop("properties") if self.live else None
+        self.properties = restored_properties(self.needs, request, live_properties)
+        self._add_role_settings()
+
+    def plan(self) -> Plan:
+        """Return the plan. The order of the checks is that of its blockers and notes."""
+        findings, needs = self.findings, self.needs
+        target_checks.check_host(self.connection, self.request.target.server, findings)
+        self._check_target()
+        target_checks.check_versions(self.server, needs, findings)
+        self._note_backup_warnings()
+        target_checks.note_public(self.server, needs, self.reading.contents, findings)
+        self._check_reader()
+        extensions = target_checks.check_extensions(self.connection, needs, findings)
+        roles = target_checks.plan_roles(
+            self.connection, self.request, needs, self.properties, self.role_file, findings
+        )
+        target_checks.check_locale(self.connection, self.properties, findings)
+        space = target_checks.check_space(self.connection, self.request.target.directory, needs, findings)
+        self._check_swap()
+        self._note_source()
+        lacks = self._check_contents(roles)
+        losses = self._check_losses()
+        for setting in side_database.unknown_settings(self.connection, self.properties):
+            findings.note(
+                f"The setting {setting} is left out.", f"PostgreSQL {self.server['version']} does not know it."
+            )
+        details = PlanDetails(
+            source=self._described_source(),
+            target=self.server,
+            live=self.live,
+            kept=tuple(swap.kept(self.connection, self.request.database)),
+            extensions=extensions,
+            space=space,
+            roles_made=roles,
+            lacks=lacks,
+            properties=self.properties,
+            expected=round(needs.bytes / (_measured_rate(self.request) or _RATE) + 5),
+            lost=age(needs.started),
+            losses=tuple(losses),
+        )
+        return Plan(tuple(findings.blockers), tuple(findings.notes), details)
+
+    def _live_database(self) -> dict[str, Any] | None:
+        database = self.request.database
+        if not side_database.exists(self.connection, database):
+            return None
+        size = postgres_server.value(self.connection, "SELECT pg_catalog.pg_database_size(%s)", (database,))
+        return {
+            "bytes": size,
+            "sessions": [asdict(session) for session in swap.sessions(self.connection, database)],
+            "properties": database_properties.properties(self.connection, database),
+        }
+
+    def _add_role_settings(self) -> None:
+        """Add the settings that the globals file has for roles in this database."""
+        for name, role, statement in self.role_file.settings:
+            found = re.search(r" SET (.+?) TO (.*);$", statement, re.DOTALL)
+            if found and name in (self.request.database, self.needs.database):
+                setting = found.group(1).strip('"')
+                settings = self.properties["role_settings"].setdefault(role, {})
+                settings[setting] = side_database.stored(setting, found.group(2))
+
+    def _check_target(self) -> None:
+        findings, database = self.findings, self.request.database
+        if self.server["standby"]:
+            findings.block(
                 "The target server is a standby.",
                 "A standby accepts no changes except those of its primary.",
                 "Restore on its primary, or promote it.",
             )
         if database in (side_database.MAINTENANCE, "template0", "template1"):
-            stop(f"{database} cannot be replaced.", "PostgreSQL itself needs it.", "Name another target database.")
-        same = wanted["system_identifier"] and wanted["system_identifier"] == target["system_identifier"]
-        if options["mode"] == "beside" and live and same and database == wanted["database"]:
-            stop(
+            findings.block(
+                f"{database} cannot be replaced.", "PostgreSQL itself needs it.", "Name another target database."
+            )
+        if not self.request.is_beside or not self.live:
+            return
+        identifier = self.needs.system_identifier
+        if identifier and identifier == self.server["system_identifier"] and database == self.needs.database:
+            findings.block(
                 f"The target is the archive's own source, {database} on this server.",
                 "A restore beside does not replace a database.",
                 "Name another target database (restore_target_database), or swap instead.",
             )
-        elif options["mode"] == "beside" and live:
-            stop(
+        else:
+            findings.block(
                 f"There already is a database {database}.",
                 "A restore beside creates a new database.",
                 "Name one that does not exist.",
             )
-        _versions(target, wanted, stop)
-        for sentence in source.manifest["warnings"] if source.manifest is not None else ():
-            warn("Warning of the backup: " + sentence)
-        _public(target, wanted, contents, warn)
-        if source.manifest is not None:
-            tool = source.manifest["tools"]["pg_dump"]
-            if not pg_restore.readers(target["version_num"], version_number(tool)):
-                why = f"pg_dump {tool} made it."
-                obstacles.append(pg_restore.no_reader(source.path, target["version_num"], why).as_dict())
-        extensions = _extensions(connection, wanted, stop)
-        made = _roles(connection, wanted, properties, options, stop, warn)
-        _locale(connection, properties, stop, warn)
-        space = _space(connection, wanted, options, stop)
-        for sentence in swap.obstacles(connection, database):
-            stop(f"{database} cannot be swapped.", sentence, "Then run it again.")
-        if live and live["sessions"] and options["mode"] == "swap":
-            warn("{} session(s) on {} will be ended by the swap.".format(len(live["sessions"]), database))
-        if live and options["mode"] == "swap":
-            warnings += attachments.warnings(attachments.read(connection, database), database)
-        if not properties["collate"]:
-            warn(
+
+    def _note_backup_warnings(self) -> None:
+        for sentence in self.manifest.warnings if self.manifest is not None else ():
+            self.findings.note("Warning of the backup: " + sentence)
+
+    def _check_reader(self) -> None:
+        """Require a pg_restore that reads our own archive. Of other dumps it is known: they were read."""
+        if self.manifest is None:
+            return
+        tool, version_num = self.manifest.tools["pg_dump"], self.server["version_num"]
+        if not pg_restore.readers(version_num, version_number(tool)):
+            error = pg_restore.no_reader(self.source.path, version_num, f"pg_dump {tool} made it.")
+            self.findings.blockers.append(Blocker.from_error(error))
+
+    def _check_swap(self) -> None:
+        database = self.request.database
+        for sentence in swap.obstacles(self.connection, database):
+            self.findings.block(f"{database} cannot be swapped.", sentence, "Then run it again.")
+        if not self.live or self.request.is_beside:
+            return
+        if self.live["sessions"]:
+            count = len(self.live["sessions"])
+            self.findings.note(f"{count} session(s) on {database} will be ended by the swap.")
+        for note in attachments.warnings(attachments.read(self.connection, database), database):
+            self.findings.notes.append(Note(**note))
+
+    def _note_source(self) -> None:
+        if not self.properties["collate"]:
+            self.findings.note(
                 "The dump does not know its database's encoding and locale.",
                 "Those of the target server are used.",
                 "To use another locale, set restore_locale.",
             )
-        for each in source.notes:
-            warn(each)
-        if contents is not None:
-            for what, why in oids.warnings(contents, target["version_num"]):
-                warn(what, why)
-            if partial_dump.rows_only(contents):
-                stop(
-                    "The dump holds rows only, and no tables to put them into.",
-                    "It was made with --data-only or --section=data.",
-                    "Take a dump with the definitions; or load this one by hand (psql, pg_restore) into a database that"
-                    " has them, and back that up.",
-                )
-            if source.manifest is None and live and options["mode"] == "swap":
-                lacks, obstacle, warning = partial_dump.look(server, database, contents, options["partial"])
-                obstacles += [obstacle] if obstacle else []
-                warnings += [warning] if warning else []
-            there = set(contents.extensions.values()) - {"public"}
-            superusers = load_role.superusers(connection) | dump_roles.superusers(made, given)
-            way = load_role.choose(contents, there, superusers, properties["owner"])
-            if way.why:
-                warn("It will be loaded as the superuser, not as its owner.", f"{way.why[0].upper()}{way.why[1:]}.")
-            elif way.role not in superusers | {""}:
-                warn(
-                    f"It will be loaded as its owner, {way.role}.",
-                    "If this role lacks a privilege, the superuser loads it.",
-                )
-        if options.get("drops_oids"):
-            warn(
+        for sentence in self.source.notes:
+            self.findings.note(sentence)
+
+    def _check_contents(self, roles: list[str]) -> dict[str, list[str]]:
+        """Check a dump that was read whole. Returns what only the live database has, by kind."""
+        contents = self.reading.contents
+        if contents is None:
+            return {}
+        findings = self.findings
+        for what, why in oids.warnings(contents, self.server["version_num"]):
+            findings.note(what, why)
+        if partial_dump.rows_only(contents):
+            findings.block(
+                "The dump holds rows only, and no tables to put them into.",
+                "It was made with --data-only or --section=data.",
+                "Take a dump with the definitions; or load this one by hand (psql, pg_restore) into a database that"
+                " has them, and back that up.",
+            )
+        lacks: dict[str, list[str]] = {}
+        if self.manifest is None and self.live and not self.request.is_beside:
+            lacks = partial_dump.check(self.request.target, contents, self.request.partial, findings)
+        self._note_load_role(contents, roles)
+        return lacks
+
+    def _note_load_role(self, contents: Contents, roles: list[str]) -> None:
+        schemas = set(contents.extensions.values()) - {"public"}
+        superusers = load_role.superusers(self.connection) | dump_roles.superusers(roles, self.role_file)
+        way = load_role.choose(contents, schemas, superusers, self.properties["owner"])
+        if way.why:
+            reason = f"{way.why[0].upper()}{way.why[1:]}."
+            self.findings.note("It will be loaded as the superuser, not as its owner.", reason)
+        elif way.role not in superusers | {""}:
+            self.findings.note(
+                f"It will be loaded as its owner, {way.role}.",
+                "If this role lacks a privilege, the superuser loads it.",
+            )
+
+    def _check_losses(self) -> list[Loss]:
+        """Return what is known to be lost here; what is not accepted is a blocker."""
+        request, known, findings = self.request, self.reading.known, self.findings
+        if self.reading.drops_oids:
+            findings.note(
                 "Tables WITH OIDS are restored without OIDs.",
                 "PostgreSQL 12 and newer do not support them. If the application refers to rows by OID, restore on"
                 " PostgreSQL 11 or older, copy them into a column of their own, and back that up.",
             )
-        known = contents or options.get("definitions")
-        postponed = ()
-        if pg_cron.is_postponed(connection, options["mode"], database, wanted["extensions"], known):
+        extensions = self.needs.extensions
+        postponed: tuple[str, ...] = ()
+        if pg_cron.is_postponed(self.connection, request.mode, request.database, extensions, known):
             postponed = pg_cron.NAMES
-            warn(**pg_cron.warning(database))
-        foreseen = predicted_losses.predict(
-            connection, wanted["extensions"], known, options.get("needs", {}), options["accept_losses"], postponed
+            findings.note(**pg_cron.warning(request.database))
+        losses: list[Loss] = predicted_losses.predict(
+            self.connection, extensions, known, self.reading.dependencies, request.accept_losses, postponed
         )
-        obstacles += predicted_losses.obstacles(foreseen, known.extensions if known else ())
-        obstacles += loss_names.unknown_names(options["accept_losses"], known) if known else []
-        for setting in side_database.unknown_settings(connection, properties):
-            warn(f"The setting {setting} is left out.", "PostgreSQL {} does not know it.".format(target["version"]))
-    finally:
-        connection.close()
-    lost = age(wanted["made"])
-    return {
-        "source": dict(
-            {key: wanted[key] for key in ("version", "standby", "database", "bytes", "rows", "made")},
-            path=source.path,
-            form=source.form,
-            id=source.manifest["id"] if source.manifest else "",
-            host=source.manifest["host"] if source.manifest else "",
-        ),
-        "target": target,
-        "live": live,
-        "kept": kept,
-        "extensions": extensions,
-        "space": space,
-        "roles_made": made,
-        "lacks": lacks,
-        "properties": properties,
-        "expected": round(wanted["bytes"] / (options.get("rate") or RATE) + 5),
-        "lost": lost,
-        "obstacles": obstacles,
-        "warnings": warnings,
-        "losses": [loss.as_dict() for loss in foreseen],
-    }
+        blockers = predicted_losses.obstacles(losses, known.extensions if known else ())
+        blockers += loss_names.unknown_names(request.accept_losses, known) if known else []
+        findings.blockers += [Blocker.from_dict(blocker) for blocker in blockers]
+        return losses
+
+    def _described_source(self) -> dict[str, Any]:
+        needs, manifest = self.needs, self.manifest
+        return {
+            "version": needs.version,
+            "standby": needs.standby,
+            "database": needs.database,
+            "bytes": needs.bytes,
+            "rows": needs.rows,
+            "made": needs.started,
+            "path": self.source.path,
+            "form": self.source.form,
+            "id": manifest.id if manifest else "",
+            "host": manifest.host if manifest else "",
+        }
 
 
-# Bytes of a finished database that a restore makes in a second, until this host has measured its own.
-RATE = 40 * 1024 * 1024
+def _measured_rate(request: RestoreRequest) -> int:
+    """Return the bytes a second of the newest successful run in this directory; 0 if there is none."""
+    for run in restore_state.runs(request.target.directory):
+        if run.get("rate"):
+            rate: int = run["rate"]
+            return rate
+    return 0
 
 
-def age(moment):
-    """Seconds since an ISO time in UTC, None where there is none."""
+def age(moment: str) -> int | None:
+    """Return the seconds since an ISO time in UTC, None for ''."""
     if not moment:
         return None
     return max(0, int(time.time() - calendar.timegm(time.strptime(moment[:19], "%Y-%m-%dT%H:%M:%S"))))
-
-
-def _live(connection, database):
-    if not side_database.exists(connection, database):
-        return None
-    return {
-        "bytes": postgres_server.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (database,)),
-        "sessions": [asdict(session) for session in swap.sessions(connection, database)],
-        "properties": database_properties.properties(connection, database),
-    }
-
-
-def _place(connection, server, stop):
-    """Stop unless the server runs on this host: the confirmation names this host, and free space is checked here."""
-    address = postgres_server.value(connection, "SELECT pg_catalog.host(pg_catalog.inet_server_addr())")
-    if address is None:
-        return
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with contextlib.closing(socket.socket(family, socket.SOCK_DGRAM)) as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            stop(
-                "The target's server is not on this host.",
-                f"{server.address} is {address}, which is not an address of {socket.gethostname()}.",
-                "Name the host that the server runs on as the target (restore_target).",
-            )
-
-
-def _versions(target, wanted, stop):
-    same = server_versions.major(wanted["version_num"]) == server_versions.major(target["version_num"])
-    if not same and wanted["version_num"] > target["version_num"]:
-        stop(
-            "The target's server is older than the archive's.",
-            "The archive is of PostgreSQL {}, the target runs {}.".format(wanted["version"], target["version"]),
-            "Restore on PostgreSQL {} or newer.".format(server_versions.major(wanted["version_num"])),
-        )
-
-
-def _public(target, wanted, contents, warn):
-    """Say that PUBLIC may no longer create in the schema public, which new databases do not allow from version 15 on:
-    the privileges that came with older ones are in no dump."""
-    if not 0 < wanted["version_num"] < 150000 <= target["version_num"] or not wanted["public_may_create"]:
-        return
-    entries = contents.entries if contents is not None else ()
-    if not any(entry.kind == "ACL" and entry.name in ("public", "SCHEMA public") for entry in entries):
-        warn(
-            "Only the database's owner may create objects in the schema public.",
-            "At the source every role can; new databases of PostgreSQL 15 and newer do not allow it.",
-            "If an application needs it: GRANT CREATE ON SCHEMA public TO its role.",
-        )
-
-
-def _extensions(connection, wanted, stop):
-    """The plan's `extensions`."""
-    available = dict(
-        postgres_server.query(connection, "SELECT name, default_version FROM pg_catalog.pg_available_extensions")
-    )
-    needed = dict(wanted["extensions"])
-    postgis = available.get("postgis", "")
-    source = needed.get("postgis", {}).get("version", "")
-    if postgis and source and _parts(postgis) < _parts(source):
-        stop(
-            "The target's PostGIS is older than the archive's.",
-            f"The archive holds PostGIS {source}, the target has {postgis}.",
-            f"Install PostGIS {'.'.join(map(str, _parts(source)))} or newer on the target.",
-        )
-    split = _parts(postgis) >= (3,) if postgis else False
-    if split and (wanted["raster"] or (source and _parts(source) < (3,))) and "postgis_raster" not in available:
-        stop(
-            "The extension postgis_raster is not available on the target.",
-            "PostGIS 2 held raster itself.",
-            "Install PostGIS's raster package.",
-        )
-    return [
-        {"name": name, "source": needed[name]["version"], "target": available.get(name, "")} for name in sorted(needed)
-    ]
-
-
-def _roles(connection, wanted, properties, options, stop, warn):
-    """Return the names of the roles that the restore will create: those that the archive names, as the globals file
-    describes them or plain ones, and all others of the globals file if the options say so."""
-    there = dump_roles.existing(connection)
-    named = set(wanted["roles"]) | {properties["owner"]} | set(properties["role_settings"])
-    named |= {grant["grantee"] for grant in properties["acl"] or () if grant["grantee"]}
-    given = options["given"]
-    described = dump_roles.needed(given, named)
-    others = [name for name in given.roles if name not in there and name not in described]
-    of_globals = [name for name in given.roles if name not in there and name in described]
-    if options["globals_roles"] == "all":
-        of_globals = [name for name in given.roles if name not in there]
-    elif others:
-        warn(
-            "Roles of the globals file that the archive does not name are not created: "
-            + ", ".join(sorted(others))
-            + ".",
-            "They may include login roles that are members of a role of the archive.",
-            "To create all of them: restore_globals_roles=all.",
-        )
-    missing = sorted(named - there - set(of_globals) - {""})
-    if missing and options["missing_roles"] == "refuse":
-        stop(
-            "Roles are missing on the target: " + ", ".join(missing) + ".",
-            "The archive's objects and grants name them.",
-            "Give the globals file of the source (pg_dumpall --globals-only), make them with the postgresql role,"
-            " or ask for them to be made without login (restore_missing_roles: create).",
-        )
-        return of_globals
-    return of_globals + missing
-
-
-def _locale(connection, properties, stop, warn):
-    """Ask the server for the locale of the database; where it has it under another name only, use that one."""
-    if not properties["collate"] or properties["provider"] == "builtin":
-        return
-    error = _refused_locale(connection, properties)
-    if error is None:
-        return
-    available = locale_names.available(connection)
-    encoding = properties["encoding"] or _own_encoding(connection)
-    renamed = {
-        key: locale_names.find(properties[key], encoding, available) or properties[key]
-        for key in ("collate", "ctype")
-        if properties[key]
-    }
-    changed = sorted({(properties[key], name) for key, name in renamed.items() if properties[key] != name})
-    if changed and _refused_locale(connection, dict(properties, **renamed)) is None:
-        for source, here in changed:
-            warn(f"The locale {source} is called {here} here.", "The restored database gets it by that name.")
-        properties.update(renamed)
-        return
-    names = ", ".join(locale_names.similar(properties["collate"], available)) or "none of that language"
-    stop(
-        "The target lacks the locale {}.".format(properties["collate"]),
-        str(error),
-        "Generate it and restart the server (one generated since its start is unknown to it), or name another locale"
-        f" (restore_locale; the target has {names}), with its encoding where that differs (restore_encoding).",
-    )
-
-
-def _own_encoding(connection):
-    return postgres_server.value(
-        connection,
-        "SELECT pg_catalog.pg_encoding_to_char(encoding) FROM pg_catalog.pg_database"
-        " WHERE datname = pg_catalog.current_database()",
-    )
-
-
-def _refused_locale(connection, properties):
-    """The server's error about a database's locale, or None where it takes it. A locale is asked of the server itself:
-    one generated since it started is unknown to it until it restarts.
-    """
-    if properties["encoding"] in ("", _own_encoding(connection)):
-        probe = "CREATE COLLATION pg_temp.sauvegarde_probe (LC_COLLATE = {}, LC_CTYPE = {})"
-    else:
-        # A collation is of its database's encoding; this asks for the locale alone.
-        probe = "SET LOCAL lc_monetary TO {}; SET LOCAL lc_monetary TO {}"
-    try:
-        postgres_server.execute(connection, "BEGIN")
-        postgres_server.execute(
-            connection,
-            sql.SQL(probe).format(
-                sql.Literal(properties["collate"]), sql.Literal(properties["ctype"] or properties["collate"])
-            ),
-        )
-    except psycopg2.Error as error:
-        return error
-    finally:
-        postgres_server.execute(connection, "ROLLBACK")
-    return None
-
-
-def _space(connection, wanted, options, stop):
-    """The plan's `space`, one of each file system."""
-    needed = {}
-    folder = postgres_server.value(connection, "SHOW data_directory")
-    for path, size in ((folder, int(wanted["bytes"] * ROOM)), (options["directory"], wanted["unpacked"])):
-        there = Path(path)
-        while not there.exists():
-            there = there.parent
-        found = needed.setdefault(there.stat().st_dev, [str(there), 0])
-        found[1] += size + (disk_guard.reserve(there) if path == folder else 0)
-    found = [{"path": path, "needed": size, "free": disk_space.free_bytes(path)} for path, size in needed.values()]
-    for each in found:
-        if each["free"] < each["needed"]:
-            stop(
-                "There is too little space on {path}.".format(**each),
-                "The restore needs about {} MiB, {} MiB are free.".format(
-                    each["needed"] // 2**20 + 1, each["free"] // 2**20
-                ),
-                "Free space there (kept databases are listed in the plan), or restore elsewhere.",
-            )
-    return found
-
-
-def check_confirmation(said, database, host, environment="", word="", targets=1, variable="restore"):
-    """Refuse unless `said` names what will be replaced, `DATABASE@HOST`; over production, `word` must be its own too.
-
-    `targets`: how many the playbook was given at once; each must be named, so only one passes with one name. Of an
-    SQLite file its name counts, without the folder. `variable`: what the playbook's own begin with.
-    """
-    database = label_of(database)
-    expected = f"{database}@{host}"
-    named = [said.strip()] + [each.strip() for each in said.split(",")]  # the name itself may have a comma
-    if expected not in named and any(each.startswith(f"{database}@") for each in named):
-        raise SauvegardeError(
-            f"This is {host}, another host than was confirmed.",
-            f"Said: {said!r}.",
-            f"Look at the plan; if {expected} is what is to be replaced: {variable}_confirm={expected}",
-        )
-    if expected not in named or len(set(named[1:])) < targets:
-        raise SauvegardeError(
-            f"The replacement of {expected} was not confirmed.",
-            f"Said: {said!r}." if said else "Nothing was said.",
-            f"Look at the plan; if that is what is to be replaced: {variable}_confirm={expected}",
-        )
-    if environment == "production" and word != SECURITY_WORD:
-        raise SauvegardeError(
-            f"{host} is production, and replacing its data asks for its own word.",
-            f"Said: {word!r}." if word else "It was not said.",
-            f"-e \"{variable}_production='{SECURITY_WORD}'\"",
-        )

@@ -1,81 +1,86 @@
-"""A restore's state on disk: one folder a run, a JSON file replaced by rename, a kernel lock a database.
+"""Keep the state of restores on disk: one folder per run, a JSON file replaced by rename, a kernel lock per database.
 
-The lock is held by every process of a run and falls with the last of them. A state that says `running` is that of a run
-that was killed where the lock is free, or where whoever took it is gone: a worker of pg_restore's can outlive its run
-by hours.
+Every process of a run holds the lock, so it is released with the last of them. A state that says `running` is that of a
+killed run if the lock is free, or if the process that took it has ended: a worker of pg_restore can outlive its run by
+hours.
 """
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable
 
 from ..archive import ids
 from ..errors import SauvegardeError
-from ..report import job_state as files
-from ..report import render
+from ..report import job_state, render
 from ..system import lock, private_directory
 
 NAME = "state.json"
-HEARTBEAT = 2.0
-_PATIENCE = 100  # tenths of a second: a child that lost its session is soon gone
+HEARTBEAT = 2.0  # seconds
+_PATIENCE = 100  # tenths of a second: a child that lost its session soon ends
 RUNNING, READY, FAILED, KILLED, SWAPPED, BACK = "running", "ready", "failed", "killed", "swapped", "rolled back"
 
 
-def _lock_path(directory, database):
+def _lock_path(directory: str | Path, database: str) -> Path:
     return Path(directory) / (hashlib.sha256(database.encode("utf-8")).hexdigest()[:16] + ".lock")
 
 
 @contextlib.contextmanager
-def hold(directory, database):
-    """Hold the lock of one database's restores for the block; raises Locked where another run has it."""
+def hold(directory: str | Path, database: str) -> Iterator[None]:
+    """Hold the lock of one database's restores during the block. Raises Locked if another run has it."""
     path = _lock_path(directory, database)
     with contextlib.ExitStack() as stack:
-        for tried in range(_PATIENCE):
+        for attempt in range(_PATIENCE):
             try:
                 stack.enter_context(lock.hold(path, f"A restore of {database}"))
                 break
             except SauvegardeError:
-                # Whoever only asks whether a run lives holds it for a moment; an orphan for as long as its session.
-                if tried == _PATIENCE - 1 or (tried > _PATIENCE // 10 and _holder(path)):
+                # A process that asks whether a run lives holds it for a moment; an orphan for as long as its session.
+                if attempt == _PATIENCE - 1 or (attempt > _PATIENCE // 10 and _holder_lives(path)):
                     raise
                 time.sleep(0.1)
         yield
 
 
-def _holder(path):
-    """Whether the process that took the lock is still there, and not only a child that it left."""
-    text = path.read_text("ascii", "replace").strip()
-    return bool(text) and Path("/proc", text).exists()
+def _holder_lives(path: Path) -> bool:
+    """Return whether the process that took the lock still runs, and not only a child of it."""
+    pid = path.read_text("ascii", "replace").strip()
+    return bool(pid) and Path("/proc", pid).exists()
 
 
-def _lives(directory, database):
-    """Whether a run of this database goes on: its lock is held, and not by orphans."""
+def _lives(directory: str | Path, database: str) -> bool:
+    """Return whether a run of this database goes on: its lock is held, and not by orphans."""
     path = _lock_path(directory, database)
     try:
         with lock.hold(path, ""):
             return False
     except SauvegardeError:
-        return _holder(path)
+        return _holder_lives(path)
 
 
-def folder(directory):
-    """The private folder that holds the runs, made where it is missing."""
+def folder(directory: str | Path) -> Path:
+    """Return the private folder of the runs, which is created if it is missing."""
     path = Path(directory)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     private_directory.check_private(path)
     return path
 
 
-def load(path):
-    """The state in a run's folder; {} where it holds none yet."""
-    return files.read(Path(path) / NAME)
+def load(path: str | Path) -> dict[str, Any]:
+    """Return the state in a run's folder; {} if there is none yet."""
+    state: dict[str, Any] = job_state.read(Path(path) / NAME)
+    return state
 
 
-def runs(directory, database=None):
-    """States of all runs here, newest first, `killed` told from `running` by the lock."""
+def runs(directory: str | Path, database: str | None = None) -> list[dict[str, Any]]:
+    """Return the states of all runs here, newest first. The lock distinguishes `killed` from `running`."""
     found = []
     for identifier in sorted(ids.list_ids(directory), reverse=True):
         state = load(Path(directory) / identifier)
@@ -90,30 +95,35 @@ def runs(directory, database=None):
 class State:
     """The state of one run, written at each change and by a heartbeat while the run lives.
 
-    `line` says it for people. `watch`, where set, is called by the heartbeat and returns values to add (bytes, tables).
+    The value `line` describes it to people. watch: called by the heartbeat, if it is set; returns values to add (bytes,
+    tables).
     """
 
-    def __init__(self, directory, identifier, **values):
+    def __init__(self, directory: str | Path, identifier: str, **values: Any) -> None:
         self.path = Path(directory) / identifier
-        self.values = dict(values, id=identifier, status=RUNNING, step="start", steps=[], pid=os.getpid())
+        self.values: dict[str, Any] = dict(
+            values, id=identifier, status=RUNNING, step="start", steps=[], pid=os.getpid()
+        )
         self.values.update(started=time.time(), heartbeat=time.time(), elapsed=0.0)
-        self.watch = None
+        self.watch: Callable[[], dict[str, Any]] | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def __enter__(self):
+    def __enter__(self) -> State:
         self.path.mkdir(mode=0o700)
         self.update()
         self._thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._ended.set()
         self._thread.join()
 
-    def update(self, **values):
-        """Change values and write the file whole. On a full disk only a change of status must be written, or fails."""
+    def update(self, **values: Any) -> None:
+        """Change values and write the whole file. On a full disk this fails only if the status changes."""
         with self._lock:
             now = time.time()
             if values.get("step", self.values["step"]) != self.values["step"] or not self.values["steps"]:
@@ -121,39 +131,39 @@ class State:
             self.values.update(values, heartbeat=now, elapsed=round(now - self.values["started"], 1))
             self.values["line"] = render.of_progress(self.values)
             try:
-                files.write(self.path / NAME, self.values)
+                job_state.write(self.path / NAME, self.values)
             except OSError:
                 if "status" in values:
                     raise
 
-    def note(self, **values):
+    def note(self, **values: Any) -> None:
         """Change values, for the next heartbeat to write."""
         with self._lock:
             self.values.update(values)
 
-    def _beat(self):
+    def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT):
             watch = self.watch
             self.update(**(watch() if watch else {}))
 
 
-def change(directory, identifier, **values):
+def change(directory: str | Path, identifier: str, **values: Any) -> None:
     """Change the state of a run that has ended."""
     path = Path(directory) / identifier / NAME
-    files.write(path, dict(files.read(path), **values))
+    job_state.write(path, dict(job_state.read(path), **values))
 
 
-def swapped(directory, database):
-    """The run whose database is the live one now; {} where none is, or where somebody went back to the one before.
+def swapped(directory: str | Path, database: str) -> dict[str, Any]:
+    """Return the run whose database is the live one now; {} if none is, or if it was rolled back.
 
-    One that was killed while it was swapped in counts: its database may be the live one.
+    One that was killed during its swap counts: its database may be the live one.
     """
     if not Path(directory).is_dir():
         return {}
     found = [
-        each
-        for each in runs(directory, database)
-        if each["status"] == SWAPPED or (each["status"] == READY and each.get("swapped_at"))
+        run
+        for run in runs(directory, database)
+        if run["status"] == SWAPPED or (run["status"] == READY and run.get("swapped_at"))
     ]
-    # Runs of an earlier version do not say when.
-    return max(found, key=lambda each: each.get("swapped_at", each["id"]), default={})
+    # Runs of an earlier version do not record the swap.
+    return max(found, key=lambda run: str(run.get("swapped_at", run["id"])), default={})

@@ -35,7 +35,7 @@ def test_everything_that_stops_it_is_said_at_once(servers):
         "The target's PostGIS is older than the archive's.",
         "EXTENSION hstore cannot be restored on this server.",
         "The target lacks the locale xx_XX.",
-        "This is db13, another host than was confirmed.",
+        "This is db13, but another host was confirmed.",
     ):
         assert words in said.replace("''", "'"), said
     assert said.count("Fix: ") >= 5
@@ -78,7 +78,7 @@ def test_a_server_elsewhere(servers):
 @pytest.mark.parametrize(
     "more, words",
     [
-        ({"restore_confirm": ""}, "Nothing was said."),
+        ({"restore_confirm": ""}, "Nothing was confirmed."),
         ({"restore_confirm": "yes"}, "The replacement of elpaso@db15 was not confirmed."),
         ({"sauvegarde_environment": "production"}, "restore_production='overwrite production'"),
     ],
