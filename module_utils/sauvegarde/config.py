@@ -88,7 +88,7 @@ class Job:
             offsite=tuple(map(str, reader.get("offsite", list, []))),
             replaces=tuple(map(str, reader.get("replaces", list, []))),
             ping=ping,
-            options={key: value for key, value in values.items() if key not in _JOB_KEYS},
+            options={key: value for key, value in values.items() if key not in JOB_KEYS},
         )
 
     @property
@@ -105,7 +105,7 @@ class Job:
         return os.path.lexists(self.configuration / "jobs" / f"{self.name}.json")
 
 
-_JOB_KEYS = {entry.name for entry in dataclasses.fields(Job)} - {"configuration", "ping", "options"}
+JOB_KEYS = {entry.name for entry in dataclasses.fields(Job)} - {"configuration", "ping", "options"}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import conftest
 import pytest
 from sauvegarde.archive import archive_reader, archive_writer, ids, manifest
 from sauvegarde.backup import kinds
+from sauvegarde.backup.kinds import sqlite as sqlite_kind
 from sauvegarde.errors import Damaged, SauvegardeError
 from sauvegarde.postgres import fingerprint
 from sauvegarde.system import disk_space, process
@@ -69,9 +70,9 @@ def test_round_trip(made, source, tmp_path):
     original = sqlite3.connect(str(source))
     try:
         assert list(restored.iterdump()) == list(original.iterdump())
-        assert fingerprint.compare(found["fingerprint"], kinds.sqlite.fingerprint(restored)) == []
+        assert fingerprint.compare(found["fingerprint"], sqlite_kind.fingerprint(restored)) == []
         restored.execute('UPDATE "Table é ""x" SET a = 1 WHERE a = \'1\'')
-        different = fingerprint.compare(found["fingerprint"], kinds.sqlite.fingerprint(restored))
+        different = fingerprint.compare(found["fingerprint"], sqlite_kind.fingerprint(restored))
         assert [each["object"] for each in different] == ['table "Table é ""x"']
     finally:
         restored.close()
@@ -257,6 +258,7 @@ KILLED = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from sauvegarde.backup import kinds
+from sauvegarde.backup.kinds import sqlite as sqlite_kind
 while True:
     kinds.back_up({"name": "demo", "kind": "sqlite", "path": sys.argv[2]}, sys.argv[3])
 """

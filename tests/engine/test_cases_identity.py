@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from unittest import mock
 
 import pytest
 from sauvegarde import catalog, config
 from sauvegarde.archive import machine_identity
 from sauvegarde.backup import kinds
+from sauvegarde.backup.kinds import sqlite
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.offsite import restic
 from sauvegarde.restore import archive_choice
@@ -28,17 +30,17 @@ class Machine(Host):
     def back_up(self, night, **changes):
         """An archive with the label of that night, and the run's copy of it. Returns (label, synchronise's answer)."""
         job = self.configure(**dict({"retention": {"last": 2}}, **changes))
-        dump = kinds.sqlite.dump
+        dump = sqlite.dump
         named = (lambda *given: self._of_server(dump(*given))) if self.server else dump
         with mock.patch.object(machine_identity, "machine", lambda: self.identifier), mock.patch.object(
-            kinds.sqlite, "dump", named
+            sqlite, "dump", named
         ):
             made = kinds.back_up(job, str(self.root), now=NIGHT + 86400 * night)["id"]
             return made, restic.synchronise(self.vault, config.Job.from_values(job), kinds.silent)
 
     def _of_server(self, part):
         server = {"version": "17.0", "version_num": 170000, "system_identifier": self.server, "standby": False}
-        return dict(part, source=dict(part["source"], server=server))
+        return replace(part, source=dict(part.source, server=server))
 
 
 @pytest.fixture()

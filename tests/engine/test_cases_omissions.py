@@ -2,10 +2,11 @@
 
 import contextlib
 import stat
+from dataclasses import replace
 
 import pytest
 import restores
-from sauvegarde.backup import kinds
+from sauvegarde.backup import kinds, manual_restore
 from sauvegarde.postgres import client_tools, foreign_keys, omissions, postgres_server
 
 ROLES = ("app_of_omissions", "dumper_of_omissions")
@@ -75,7 +76,7 @@ def test_what_pg_dump_says_is_kept(cluster, database, repository, tmp_path, monk
     monkeypatch.setattr(
         postgres_server,
         "client",
-        lambda tool, number: real._replace(path=str(said)) if tool == "pg_dump" else of(tool, number),
+        lambda tool, number: replace(real, path=str(said)) if tool == "pg_dump" else of(tool, number),
     )
     made = kinds.back_up(job(cluster, database), repository)
     assert made["warnings"] == ["pg_dump: warning: odd", "pg_dump: more"]
@@ -188,7 +189,7 @@ def test_topologies_go_on_with_new_numbers(cluster, database, repository, tmp_pa
     made = kinds.back_up(job(cluster, database), repository)
     for found in made["source"]["extension_sequences"]:  # newer versions of PostGIS have dumps hold the value
         assert found["sequence"] == '"topology"."topology_id_seq"' and found["value"] == 1
-        after = kinds.pg_dump._after(database, made["source"], "UTF8")
+        after = manual_restore.after_sql(database, made["source"], "UTF8")
         setval = 'pg_catalog.setval(\'"topology"."topology_id_seq"\', greatest(pg_catalog.max("id"), 1))'
         assert f"SELECT {setval}" in after
     cluster.run("pg_dump", "-Fp", "-f", tmp_path / "plain.sql", database=database)

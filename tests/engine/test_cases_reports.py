@@ -17,8 +17,8 @@ import pytest
 import restores
 from sauvegarde import catalog
 from sauvegarde.archive import manifest
-from sauvegarde.backup import kinds, uncovered_databases, worker_report
-from sauvegarde.postgres import client_tools, fingerprint, postgres_server, sql_names
+from sauvegarde.backup import kinds, manual_restore, uncovered_databases, worker_report
+from sauvegarde.postgres import client_tools, database_properties, fingerprint, postgres_server, sql_names
 from sauvegarde.report import metrics, render
 from sauvegarde.restore import dump_roles as restore_roles
 from sauvegarde.system import process
@@ -285,7 +285,7 @@ def run_lines(cluster, lines, folder):
 
 def source_of(cluster, database):
     with contextlib.closing(cluster.connect(database)) as connection:
-        return kinds.pg_dump.database_properties.describe(connection)
+        return database_properties.describe(connection)
 
 
 @pytest.mark.skipif(not BY_96.exists(), reason="the dump by 9.6 is not here (SAUVEGARDE_SHARED)")
@@ -296,8 +296,8 @@ def test_commands_for_a_dump_by_96(cluster, database, tmp_path, form):
     (folder / "dump").mkdir(parents=True)
     source = source_of(cluster, database)
     source["extension_sequences"] = []
-    lines = kinds.pg_dump.by_hand(dict(source, database="by_hand"), client_tools.Client("", 90624, "9.6.24"))[form]
-    after = kinds.pg_dump._after("by_hand", dict(source, database="by_hand"), "UTF8")
+    lines = manual_restore.commands(dict(source, database="by_hand"), client_tools.Client("", 90624, "9.6.24"))[form]
+    after = manual_restore.after_sql("by_hand", dict(source, database="by_hand"), "UTF8")
     (folder / "after.sql").write_text(after)
     if form == "plain":
         (folder / "dump").rmdir()
@@ -328,8 +328,8 @@ def test_commands_leave_out_nothing_else(cluster, database, repository, tmp_path
     made = kinds.back_up(job(cluster, database), repository)
     source = dict(made["source"], database="by_hand")
     folder = repository / "demo" / made["id"]
-    lines = kinds.pg_dump.by_hand(source, client_tools.Client("", number, str(number)))["local"]
-    after = kinds.pg_dump._after("by_hand", source, "UTF8")
+    lines = manual_restore.commands(source, client_tools.Client("", number, str(number)))["local"]
+    after = manual_restore.after_sql("by_hand", source, "UTF8")
     copy = tmp_path / "copy"
     shutil.copytree(str(folder), str(copy))
     (copy / "after.sql").write_text(after)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import conftest
@@ -63,7 +64,7 @@ def fake(monkeypatch, tmp_path, tool, body):
         path = tmp_path / tool
         path.write_text(f"#!/bin/bash\nREAL={found.path}\n{body}\n")
         path.chmod(0o755)
-        return found._replace(path=str(path))
+        return replace(found, path=str(path))
 
     monkeypatch.setattr(client_tools, "client", client)
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import conftest
 import psycopg2
@@ -271,14 +272,14 @@ def test_a_role_is_altered_while_the_globals_are_dumped(cluster, several, reposi
         lines.append(f"[ $(wc -l < {count}) -gt {times} ] || {cluster.binaries}/psql -Xqc {limit}")
         path.write_text("\n".join(["#!/bin/bash", *lines, ""]))
         path.chmod(0o755)
-        return found._replace(path=str(path))
+        return replace(found, path=str(path))
 
     monkeypatch.setattr(client_tools, "client", client)
     job = {"name": "demo", "kind": "globals", "connection": cluster.values}
     if times > 1:
         with pytest.raises(postgres_server.SauvegardeError, match="changed whenever") as caught:
             kinds.back_up(job, repository)
-        assert caught.value.why == "Not what they were before: roles."
+        assert caught.value.why == "Changed meanwhile: roles."
         assert not list((repository / "demo").iterdir())
         return
     manifest = kinds.back_up(job, repository)
@@ -297,10 +298,10 @@ def test_globals_cut_off(cluster, repository, monkeypatch, tmp_path):
         path = tmp_path / name
         path.write_text(f'#!/bin/bash\n{found.path} "$@" | head -c 300\n')
         path.chmod(0o755)
-        return found._replace(path=str(path))
+        return replace(found, path=str(path))
 
     monkeypatch.setattr(client_tools, "client", client)
-    with pytest.raises(postgres_server.SauvegardeError, match="cut off"):
+    with pytest.raises(postgres_server.SauvegardeError, match="cut short"):
         kinds.back_up({"name": "demo", "kind": "globals", "connection": cluster.values}, repository)
     assert not list((repository / "demo").iterdir())
 

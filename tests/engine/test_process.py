@@ -88,24 +88,6 @@ def test_a_group_ends_as_a_whole(tmp_path):
     assert gone(int(note.read_text()))
 
 
-def test_a_pipeline_fails_with_its_first_member():
-    first = shell("echo half; echo 'dump broke' >&2; exit 1", stdout=process.PIPE)
-    second = shell("cat", stdin=first.stdout)
-    first.stdout.close()
-    with pytest.raises(SauvegardeError, match="status 1") as caught:
-        process.finish_all([first, second])
-    assert "dump broke" in caught.value.why
-
-
-def test_a_reader_that_goes_first_is_named():
-    first = shell("exec yes", stdout=process.PIPE)
-    second = shell("head -c 10 >/dev/null; echo 'disk full' >&2; exit 4", stdin=first.stdout)
-    first.stdout.close()
-    with pytest.raises(SauvegardeError, match="status 4") as caught:
-        process.finish_all([first, second])
-    assert "disk full" in caught.value.why
-
-
 def test_children_die_with_a_killed_runner(tmp_path):
     if not process._with_parent():
         pytest.skip("this util-linux's setpriv has no --pdeathsig (before 2.33)")

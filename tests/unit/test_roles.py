@@ -4,7 +4,8 @@ import re
 
 import pytest
 import yaml
-from sauvegarde.backup.kinds import KINDS
+from sauvegarde import config
+from sauvegarde.backup import kinds
 
 from sauvegarde_cli.system import ROOT
 
@@ -88,9 +89,42 @@ def test_booleans_are_taken_as_ansible_users_type_them(role):
     assert bare == []
 
 
+def job_options():
+    return options(ROOT / "roles/backup")["backup_jobs"]["options"]
+
+
 def test_the_kinds_of_backup_jobs_are_the_engines():
     variables = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text())
-    assert sorted(variables["__backup_kinds"]) == sorted(KINDS)
+    assert sorted(variables["__backup_kinds"]) == sorted(kinds.kinds())
+
+
+def test_every_setting_of_a_kind_is_an_option_of_backup_jobs():
+    """And an option is a setting of a kind or of every job, or the role leaves it out of the job's file."""
+    internal = {"archive"}  # migrations set it
+    declared = {key for declaration in kinds.declarations().values() for key in declaration.options}
+    assert declared - internal <= set(job_options())
+    assert set(job_options()) <= declared | config.JOB_KEYS | {"level", "schedule", "ping_url"}
+
+
+@pytest.mark.parametrize("kind", sorted(kinds.kinds()))
+def test_the_role_refuses_a_job_without_what_its_kind_requires(kind):
+    text = (ROOT / "roles/backup/tasks/preflight.yml").read_text()
+    for key in kinds.declarations()[kind].required:
+        (condition,) = [line for line in text.splitlines() if f"item.{key} | default" in line]
+        assert kind in condition
+
+
+@pytest.mark.parametrize("kind", sorted(kinds.kinds()))
+def test_the_role_installs_what_a_publishing_kind_needs(kind):
+    """git for every job with a repository, what else a kind needs by its name."""
+    packages = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text())["__backup_packages"]
+    for package in kinds.declarations()[kind].packages:
+        assert f"'{package}'" in packages
+
+
+@pytest.mark.parametrize("kind", sorted(kinds.kinds()))
+def test_the_playbook_that_restores_a_kind_exists(kind):
+    assert (ROOT / kinds.declarations()[kind].restored_by).is_file()
 
 
 def undescribed(specs, prefix=""):

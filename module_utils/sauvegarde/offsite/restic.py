@@ -20,6 +20,7 @@ import shlex
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from urllib.parse import unquote
 
 from ..archive import archive_reader, ids, machine_identity, manifest, retention
@@ -151,7 +152,7 @@ def _patiently(argv, environment, cwd):
             child.kill()
         result = child.wait()
         out.seek(0)
-        return result._replace(stdout=out.read())
+        return replace(result, stdout=out.read())
 
 
 def version():

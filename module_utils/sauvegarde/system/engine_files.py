@@ -12,6 +12,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import io
+import pkgutil
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -49,6 +50,14 @@ def engine_files() -> dict[str, bytes]:
             "Call it in a play of this project, whose ansible.cfg names plugins/action.",
         )
     return read_folder(_FOLDER)
+
+
+def module_names(package: str) -> list[str]:
+    """Return the names of the modules in a package of the engine, given as a path: `backup/kinds`."""
+    if _received:
+        paths = [Path(name) for name in _received if name.startswith(package + "/")]
+        return sorted(path.stem for path in paths if str(path.parent) == package and path.stem != "__init__")
+    return sorted(module.name for module in pkgutil.iter_modules([str(_FOLDER / package)]))
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:

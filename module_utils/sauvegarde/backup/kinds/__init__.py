@@ -1,61 +1,79 @@
-"""The kinds of job: one file each, and its line in KINDS.
+"""The kinds of job, one file each, found by listing this package. backup/kind.py says what a kind is."""
 
-A kind is a module with
-    preflight(job, directory, last) -> facts   finds all that would stop the dump, before anything is written;
-                                               directory: where the archive will go; last: the last manifest, or None
-    dump(job, stage, facts, notify) -> part    fills the stage; part: the manifest's source, tools, fingerprint,
-                                               restore_by_hand and warnings
-and, where its format has a reader of its own,
-    read(path, manifest)                       reads a published archive whole with it, checksums included
-
-job is a dictionary of plain values: `name`, `kind`, and what the kind's own docstring names.
-notify(step, **values) is told what is going on, and how far it is.
-"""
+from __future__ import annotations
 
 import errno
+import functools
+import importlib
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
 
 import psycopg2
 
 from ...archive import archive_reader, archive_writer, compression, ids
+from ...archive.manifest import Manifest
+from ...config import JOB_KEYS
 from ...errors import SauvegardeError
 from ...postgres import server_errors
-from ...system import disk_space, private_directory
-from . import (
-    dumpdata,
-    fixtures,
-    pg_dump,
-    sqlite,
-)
-from . import globals as globals_kind
+from ...system import disk_space, engine_files, private_directory
+from ..kind import Declaration, Kind, Notify
 
-KINDS = {
-    "pg_dump": pg_dump,
-    "globals": globals_kind,
-    "sqlite": sqlite,
-    "dumpdata": dumpdata,
-    "fixtures": fixtures,
-}
+_LEVEL = "level"  # the setting of every kind: zstd's level
 
 
-def silent(_step, **_values):
-    """A notify that says nothing."""
+@functools.lru_cache(maxsize=None)
+def kinds() -> dict[str, Kind]:
+    """Return every kind by its name, that of its file."""
+    names = engine_files.module_names("backup/kinds")
+    return {name: cast(Kind, importlib.import_module(f"{__name__}.{name}")) for name in names}
 
 
-def find(name):
-    """The kind of that name."""
-    if name not in KINDS:
-        raise SauvegardeError(f"There is no kind of job {name!r}.", fix=f"Use one of {', '.join(sorted(KINDS))}.")
-    return KINDS[name]
+def declarations() -> dict[str, Declaration]:
+    """Return what every kind declares."""
+    return {name: Declaration.of(kind) for name, kind in kinds().items()}
 
 
-def back_up(job, root, notify=silent, now=None):
-    """Run one job to a published archive under ROOT/JOB and return its manifest; on any error nothing is published.
+def find(name: str) -> Kind:
+    """Return a kind. Raises SauvegardeError if there is none of that name."""
+    if name not in kinds():
+        raise SauvegardeError(f"There is no kind of job {name!r}.", fix=f"Use one of {', '.join(sorted(kinds()))}.")
+    return kinds()[name]
 
-    The caller holds the job's lock: what an earlier, killed run left behind is removed first.
-    now: seconds since the epoch, for the label; the clock by default.
-    """
+
+def options_of(job: Mapping[str, Any]) -> Any:
+    """Return the options of a job's kind (its class Options). Raises SauvegardeError that names a missing, wrong or
+    unknown key. Settings of other kinds are ignored."""
     kind = find(job["kind"])
+    declared = declarations()
+    known = {*JOB_KEYS, _LEVEL}.union(*(each.options for each in declared.values()))
+    unknown = sorted(set(job).difference(known))
+    missing = [key for key in declared[job["kind"]].required if job.get(key) in (None, "", {})]
+    if unknown or missing:
+        raise SauvegardeError(
+            f"The settings of the job {job['name']} are wrong.",
+            f"Missing: {', '.join(missing) or 'none'}. Unknown: {', '.join(unknown) or 'none'}.",
+            f"A job of kind {job['kind']} may have {', '.join(declared[job['kind']].options)}.",
+        )
+    values = {key: job[key] for key in declared[job["kind"]].options if job.get(key) is not None}
+    try:
+        return kind.Options.from_values(values)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SauvegardeError(f"The settings of the job {job['name']} are wrong.", str(error)) from error
+
+
+def silent(_step: str, **_values: Any) -> None:
+    """A `notify` that reports nothing."""
+
+
+def back_up(job: Mapping[str, Any], root: str | Path, notify: Notify = silent, now: float | None = None) -> Manifest:
+    """Run one job to a published archive below ROOT/JOB and return its manifest; on any error nothing is published.
+
+    The caller holds the job's lock: what an earlier, killed run left is removed first.
+    job: name, kind and the kind's settings. now: seconds since the epoch, for the id; the clock by default.
+    """
+    kind, options = find(job["kind"]), options_of(job)
     directory = ids.job_directory(root, job["name"])
     mask = os.umask(0o077)
     try:
@@ -63,12 +81,13 @@ def back_up(job, root, notify=silent, now=None):
         for name in archive_writer.remove_partial(directory):
             notify("cleaned", name=name)
         notify("preflight")
-        facts = kind.preflight(job, directory, last_manifest(directory))
-        with archive_writer.Stage(root, job["name"], job["kind"], job.get("level", compression.LEVEL), now) as stage:
+        facts = kind.preflight(options, directory, last_manifest(directory))
+        level = int(job.get(_LEVEL) or compression.LEVEL)
+        with archive_writer.Stage(root, job["name"], job["kind"], level, now) as stage:
             notify("dump", id=stage.id)
-            part = kind.dump(job, stage, facts, notify)
+            part = kind.dump(options, stage, facts, notify)
             notify("publish", id=stage.id)
-            manifest = stage.publish(part)
+            manifest = stage.publish(part.as_dict())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_space.disk_full_error(directory, error) from error
@@ -81,23 +100,23 @@ def back_up(job, root, notify=silent, now=None):
     return manifest
 
 
-def last_manifest(directory):
-    """The newest manifest of a job's folder that can be read, or None."""
+def last_manifest(directory: Path) -> Manifest | None:
+    """Return the newest manifest of a job's folder that can be read."""
     for identifier in reversed(ids.list_ids(directory)):
         try:
             return archive_reader.read_manifest(directory / identifier)
         except SauvegardeError:
-            continue  # whoever lists the archives says so; here an older one serves as well
+            continue  # the catalog reports it; an older one serves as well here
     return None
 
 
-def verify(path):
-    """Read a published archive whole: every checksum, and the kind's own reader where it has one. Returns the manifest;
-    raises Damaged."""
+def verify(path: str | Path) -> Manifest:
+    """Read a published archive completely: every checksum, and the kind's own reader if it has one. Returns the
+    manifest; raises Damaged."""
     manifest = archive_reader.read_manifest(path)
-    reader = getattr(find(manifest.kind), "read", None)
-    if reader is None:
+    read = getattr(find(manifest.kind), "read", None)
+    if read is None:
         archive_reader.read_all(path, manifest.files)
     else:
-        reader(path, manifest)
+        read(path, manifest)
     return manifest

@@ -1,84 +1,115 @@
-"""The `dumpdata` kind: a Django site's data as one fixture, as stock `dumpdata` writes it.
+"""The `dumpdata` kind: a Django site's data as one fixture, as stock `dumpdata` writes it."""
 
-job: site (see django.site.Site), and `dumpdata`: the options of the dump (see django.dump.DEFAULTS); a key for masking
-comes as `key_file`, a file with its hexadecimal digits. `archive`: {"files": an archive's fixtures, which are read in
-place of the site's database, "masked": whether they already were}.
-"""
+from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ...archive import archive_reader, compression
-from ...django import data_dump as dumping
-from ...django import fixture_fingerprint
+from ...archive.archive_writer import Stage
+from ...archive.manifest import ArchiveFile, Manifest
+from ...django import data_dump, fixture_fingerprint
 from ...django import site as sites
 from ...errors import Damaged, SauvegardeError
 from ...system import disk_space
+from ..kind import Notify, Part
 
-_LEAST = 64 * 1024 * 1024  # bytes asked for where there is no last archive to go by
-
-
-def preflight(job, directory, last):
-    """The site answers in its own environment, the archive has room. Migrations that are not applied only warn."""
-    where = sites.site(job.get("site") or {})
-    options = dumping.options(_options(job))
-    described = sites.describe(where, asked=not job.get("archive"))
-    disk_space.require_space(directory, int(last.stored_bytes * 1.2) if last else _LEAST)
-    return {"site": where, "options": options, "described": described}
+PACKAGES = ()
+RESTORED_BY = "playbooks/migrate.yml"
+_FIRST_BYTES = 64 * 1024 * 1024  # space required where there is no earlier archive to estimate by
 
 
-def _options(job):
-    options = dict(job.get("dumpdata") or {})
-    key_file = options.pop("key_file", None)
-    if key_file:
-        try:
-            options["key"] = Path(key_file).read_text(encoding="ascii").strip()
-        except OSError as error:
-            raise SauvegardeError(f"The key of the masking cannot be read: {key_file}", str(error)) from error
-    return options
+@dataclass(frozen=True)
+class Options:
+    """site: see django.site.Site. dumpdata: the options of the dump (django.data_dump.DEFAULTS); a masking key comes as
+    `key_file`, a file with its hexadecimal digits.
+
+    archive: {"files": the fixtures of an archive, which are read in place of the site's database, "masked": whether
+    they already were}. Migrations set it.
+    """
+
+    site: Mapping[str, Any]
+    dumpdata: Mapping[str, Any] = field(default_factory=dict)
+    archive: Mapping[str, Any] | None = None
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Options:
+        return cls(values["site"], values.get("dumpdata") or {}, values.get("archive"))
+
+    def dump_options(self) -> dict[str, Any]:
+        """Return the complete options of the dump, with the key that is read from its file."""
+        options = dict(self.dumpdata)
+        key_file = options.pop("key_file", None)
+        if key_file:
+            try:
+                options["key"] = Path(key_file).read_text(encoding="ascii").strip()
+            except OSError as error:
+                raise SauvegardeError(f"The key of the masking cannot be read: {key_file}", str(error)) from error
+        complete: dict[str, Any] = data_dump.options(options)
+        return complete
 
 
-def dump(job, stage, facts, notify):
-    """One fixture, parsed and counted while it is written."""
-    where, options, described = facts["site"], facts["options"], facts["described"]
-    name = "data." + options["format"]
+@dataclass(frozen=True)
+class Facts:
+    """What the preflight found: the site, the complete options, and the site's description of itself."""
+
+    site: sites.Site
+    options: Mapping[str, Any]
+    description: Mapping[str, Any]
+
+
+def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts:
+    """Start the site in its own environment and check the space. Migrations that are not applied only warn."""
+    site = sites.site(options.site)
+    dump_options = options.dump_options()
+    description = sites.describe(site, asked=not options.archive)
+    disk_space.require_space(directory, int(last.stored_bytes * 1.2) if last else _FIRST_BYTES)
+    return Facts(site, dump_options, description)
+
+
+def dump(options: Options, stage: Stage, facts: Facts, notify: Notify) -> Part:
+    """Write one fixture, parsed and counted on its way."""
+    site, description, archive = facts.site, facts.description, options.archive
+    name = f"data.{facts.options['format']}"
+
+    def report(event: Mapping[str, Any]) -> None:
+        notify("model", **event)
+
     with stage.writer(name) as target:
-
-        def told(event):
-            notify("model", **event)
-
-        given = job.get("archive")
-        if given:
-            result = dumping.converted(where, given["files"], options, target.write, told)
+        if archive:
+            result = data_dump.converted(site, archive["files"], facts.options, target.write, report)
         else:
-            result = dumping.stream(where, options, target.write, told)
+            result = data_dump.stream(site, facts.options, target.write, report)
     warnings = list(result["warnings"])
-    if described["unapplied"]:
-        warnings.append("Migrations are not applied: {}.".format(", ".join(described["unapplied"])))
-    return {
-        "source": {
-            "site": where.path,
-            "settings": where.settings,
-            "database": described["database"],
-            "options": {key: value for key, value in options.items() if key not in ("key", "policy")},
-            "masked": result["masked"] or bool(given and given["masked"]),
+    if description["unapplied"]:
+        warnings.append("Migrations are not applied: {}.".format(", ".join(description["unapplied"])))
+    return Part(
+        source={
+            "site": site.path,
+            "settings": site.settings,
+            "database": description["database"],
+            "options": {key: value for key, value in facts.options.items() if key not in ("key", "policy")},
+            "masked": result["masked"] or bool(archive and archive["masked"]),
             "masking": result.get("masking"),
             "counts": result["counts"],
             "stock": result["stock"],
             "many": result["many"],
             "file": name,
         },
-        "tools": dict(compression.tool_versions(), django=described["django"], site_python=described["python"]),
-        "fingerprint": result["fingerprint"],
-        "restore_by_hand": by_hand(where, [name]),
-        "warnings": warnings,
-    }
+        tools=dict(compression.tool_versions(), django=description["django"], site_python=description["python"]),
+        fingerprint=result["fingerprint"],
+        restore_by_hand=commands_by_hand(site, [name]),
+        warnings=warnings,
+    )
 
 
-def by_hand(where, names):
-    """The stock commands that load the files, in an archive's folder."""
-    manage = f"{shlex.quote(where.python)} {shlex.quote(str(Path(where.path) / 'manage.py'))} loaddata "
+def commands_by_hand(site: sites.Site, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the stock commands that load the files, in an archive's folder."""
+    manage = f"{shlex.quote(site.python)} {shlex.quote(str(Path(site.path) / 'manage.py'))} loaddata "
     manage += " ".join(f'"$PWD/{name}"' for name in names)
     return {
         "local": ["zstd -dq -- " + " ".join(shlex.quote(name + ".zst") for name in names), manage],
@@ -86,23 +117,23 @@ def by_hand(where, names):
     }
 
 
-def read(path, manifest):
-    """Parse every file and compare what is in it with the fingerprint, checksums included."""
-    found = {}
+def read(path: str | Path, manifest: Manifest) -> None:
+    """Parse every file and compare its content with the fingerprint, checksums included. Raises Damaged."""
+    tables: dict[str, Any] = {}
 
     @contextlib.contextmanager
-    def sink(file):
+    def sink(file: ArchiveFile) -> Iterator[Callable[[bytes], object]]:
         form = "jsonl" if file.path.endswith(".jsonl") else "json"
-        with dumping.Check(form) as check:
+        with data_dump.Check(form) as check:
             check.many.update(manifest.source["many"])
             yield check.feed
-            found.update(check.end().result()["tables"])
+            tables.update(check.end().result()["tables"])
 
     archive_reader.stream(path, manifest.files, sink)
-    differences = fixture_fingerprint.compare(manifest.fingerprint, {"tables": found})
+    differences = fixture_fingerprint.compare(manifest.fingerprint, {"tables": tables})
     if differences:
         raise Damaged(
             f"The archive is damaged: {path}",
-            "\n".join(each["sentence"] for each in differences),
+            "\n".join(difference["sentence"] for difference in differences),
             "Use another archive, or the offsite copy of this one.",
         )

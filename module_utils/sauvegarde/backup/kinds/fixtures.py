@@ -1,92 +1,132 @@
-"""The `fixtures` kind: a Django site's fixture sets, one file each, and on request into the site's git repository.
+"""The `fixtures` kind: a Django site's fixture sets, one file each, and on request into a git repository."""
 
-job: site (see django.site.Site); sets (see django.sets, by default the seven of the seed's site); `people`: keep where
-the sets may hold people's data (see django.privacy); and `repository`,
-where the files are to be committed: path, folder (inside it), user, name, email, message, push.
-"""
+from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...archive import compression
+from ...archive.archive_writer import Stage
+from ...archive.manifest import Manifest
 from ...django import fixture_sets, set_privacy
 from ...django import site as sites
 from ...errors import SauvegardeError
 from ...system import disk_space, git
+from ..kind import GitRepository, Notify, Part
 from . import dumpdata
 
+PACKAGES = ("git",)
+RESTORED_BY = "playbooks/fixtures.yml"
 read = dumpdata.read
-_POINTER = "{}: Git LFS keeps it (.gitattributes), so that git shows a pointer instead of its changes."
+_FIRST_BYTES = 16 * 1024 * 1024  # space required where there is no earlier archive to estimate by
+_POINTER = "{}: Git LFS stores it (.gitattributes), so that git shows a pointer instead of its changes."
 
 
-def preflight(job, directory, last):
-    """The site answers, the sets are right, the repository is one."""
-    where = sites.site(job.get("site") or {})
-    sets = fixture_sets.checked(job.get("sets") or fixture_sets.SETS, job.get("people") or set_privacy.PRIVATE)
-    repository = job.get("repository")
-    if repository and not (Path(repository["path"]) / ".git").exists():
-        raise SauvegardeError(
-            "There is no git repository for the fixtures: {}".format(repository["path"]),
-            fix="Clone the site's repository there, or correct the job's “repository”.",
-        )
-    warnings = []
-    if repository:
-        folder, user = Path(repository.get("folder", "fixtures")), repository.get("user", "")
-        files = [str(folder / each["file"]) for each in sets]
-        git.require_committable(repository["path"], files, user)
-        warnings = [_POINTER.format(file) for file in git.stored_by_lfs(repository["path"], files, user)]
-    described = sites.describe(where)
-    # A set that says too little of its people stops here, before anything is read.
+@dataclass(frozen=True)
+class Options:
+    """site: see django.site.Site. sets: see django.fixture_sets; by default its SETS. people: `keep` where the sets may
+    hold people's data (django.set_privacy). repository: where the files are committed."""
+
+    site: Mapping[str, Any]
+    sets: Sequence[Mapping[str, Any]] = ()
+    people: str = ""
+    repository: GitRepository | None = None
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Options:
+        repository = GitRepository.from_values(values.get("repository"))
+        return cls(values["site"], values.get("sets") or (), values.get("people") or "", repository)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the preflight found: the site, its description of itself, the complete sets, warnings."""
+
+    site: sites.Site
+    description: Mapping[str, Any]
+    sets: Sequence[Mapping[str, Any]]
+    warnings: list[str]
+
+
+def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts:
+    """Start the site, check the sets, the space, and that the repository can take the files."""
+    site = sites.site(options.site)
+    sets = fixture_sets.checked(options.sets or fixture_sets.SETS, options.people or set_privacy.PRIVATE)
+    warnings = _check_repository(options.repository, sets)
+    description = sites.describe(site)
+    # A set that does not say enough about its people stops here, before anything is read.
     chosen = [
         label
-        for label in described["models"]
-        if any(set_privacy.names(name, label) for each in sets for name in each["models"])
+        for label in description["models"]
+        if any(set_privacy.names(name, label) for fixture_set in sets for name in fixture_set["models"])
     ]
-    set_privacy.actions(described["models"], sets, chosen)
-    disk_space.require_space(directory, int(last.stored_bytes * 1.2) if last else 16 * 1024 * 1024)
-    return {"site": where, "sets": sets, "described": described, "warnings": warnings}
+    set_privacy.actions(description["models"], sets, chosen)
+    disk_space.require_space(directory, int(last.stored_bytes * 1.2) if last else _FIRST_BYTES)
+    return Facts(site, description, sets, warnings)
 
 
-def dump(job, stage, facts, notify):
-    """Each set's file into the archive, and into the repository where it changed."""
-    where, described = facts["site"], facts["described"]
-    tables, many = {}, {}
-    made = fixture_sets.read(where, facts["sets"])
-    for each in made:
-        notify("set", name=each["name"], objects=each["objects"])
-        tables.update(each["fingerprint"]["tables"])
-        many.update(each["many"])
-        with stage.writer(each["file"]) as target:
-            target.write(each["text"].encode("utf-8"))
-    emptied = fixture_sets.private_sentences(made)
+def _check_repository(repository: GitRepository | None, sets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Raise unless the repository can take the files of the sets; return warnings."""
+    if repository is None:
+        return []
+    if not (Path(repository.path) / ".git").exists():
+        raise SauvegardeError(
+            f"There is no git repository for the fixtures: {repository.path}",
+            fix="Clone the site's repository there, or correct the job's “repository”.",
+        )
+    files = [str(Path(repository.folder) / fixture_set["file"]) for fixture_set in sets]
+    git.require_committable(repository.path, files, repository.user)
+    return [_POINTER.format(file) for file in git.stored_by_lfs(repository.path, files, repository.user)]
+
+
+def dump(options: Options, stage: Stage, facts: Facts, notify: Notify) -> Part:
+    """Write each set's file into the archive, and into the repository where it changed."""
+    tables: dict[str, Any] = {}
+    many: dict[str, Any] = {}
+    results = fixture_sets.read(facts.site, facts.sets)
+    for result in results:
+        notify("set", name=result["name"], objects=result["objects"])
+        tables.update(result["fingerprint"]["tables"])
+        many.update(result["many"])
+        with stage.writer(result["file"]) as target:
+            target.write(result["text"].encode("utf-8"))
+    emptied = fixture_sets.private_sentences(results)
     if emptied:
         notify("private", fields=emptied)
-    committed = _publish(job, made, notify)
-    return {
-        "source": {
-            "site": where.path,
-            "settings": where.settings,
-            "database": described["database"],
-            "sets": facts["sets"],
+    description = facts.description
+    return Part(
+        source={
+            "site": facts.site.path,
+            "settings": facts.site.settings,
+            "database": description["database"],
+            "sets": facts.sets,
             "many": many,
-            "private": {model: rules for each in made for model, rules in each["private"].items()},
-            "commit": committed,
+            "private": {model: rules for result in results for model, rules in result["private"].items()},
+            "commit": _publish(options.repository, results, notify),
         },
-        "tools": dict(compression.tool_versions(), django=described["django"], site_python=described["python"]),
-        "fingerprint": {"algorithm": fixture_sets.ALGORITHM, "tables": tables},
-        "restore_by_hand": dumpdata.by_hand(where, [each["file"] for each in facts["sets"]]),
-        "warnings": facts["warnings"] + fixture_sets.doubts(made),
-    }
+        tools=dict(compression.tool_versions(), django=description["django"], site_python=description["python"]),
+        fingerprint={"algorithm": fixture_sets.ALGORITHM, "tables": tables},
+        restore_by_hand=dumpdata.commands_by_hand(facts.site, [fixture_set["file"] for fixture_set in facts.sets]),
+        warnings=facts.warnings + fixture_sets.doubts(results),
+    )
 
 
-def _publish(job, made, notify):
-    """Commit just what was archived; returns the new commit, or None where nothing changed."""
-    values = dict(job.get("repository") or {})
-    if not values:
+def _publish(repository: GitRepository | None, results: Sequence[Mapping[str, Any]], notify: Notify) -> str | None:
+    """Commit exactly what was archived; return the new commit, or None where nothing changed."""
+    if repository is None:
         return None
-    path, folder = Path(values.pop("path")), values.pop("folder", "fixtures")
-    message = values.pop("message", "Update the fixtures")
-    done = fixture_sets.put(made, path / folder, owner=values.get("user", ""))
-    files = [str(Path(each["path"]).relative_to(path)) for each in done]
-    result = git.commit(path, files, message, **values)
+    path = Path(repository.path)
+    written = fixture_sets.put(results, path / repository.folder, owner=repository.user)
+    result = git.commit(
+        path,
+        [Path(file["path"]).relative_to(path) for file in written],
+        repository.message or "Update the fixtures",
+        push=repository.push,
+        user=repository.user,
+        name=repository.name,
+        email=repository.email,
+    )
     notify("committed", commit=result.committed, pushed=result.pushed)
     return result.committed

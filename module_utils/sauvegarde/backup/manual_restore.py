@@ -1,0 +1,93 @@
+"""State how a pg_dump archive is restored with stock tools: the shell commands, and the SQL that pg_restore lacks."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ..postgres import character_sets, client_tools, database_properties, server_versions, sql_names
+from ..postgres.client_tools import Client
+from ..postgres.extension_sequences import ExtensionSequence
+from .dump_reader import FOLDER
+
+AFTER = "after.sql"
+
+
+def after_sql(database: str, source: Mapping[str, Any], encoding: str) -> str:
+    """Return SQL to run in the restored database, for what pg_restore may not restore: the database's own properties
+    (before version 11), edited rows of spatial_ref_sys, and sequences of extensions (never)."""
+    lines = ["-- What pg_restore does not restore. Run as a superuser, connected to the restored database."]
+    lines.append(f"SET client_encoding TO '{encoding if character_sets.codec(encoding) else 'UTF8'}';")
+    lines += [statement + ";" for statement in database_properties.statements(database, source["properties"])]
+    changed = source["spatial_ref_sys"]["changed"]
+    if changed:
+        schema = next(extension["schema"] for extension in source["extensions"] if extension["name"] == "postgis")
+        table = sql_names.quote(schema, "spatial_ref_sys")
+        for row in changed:
+            values = ", ".join(sql_names.literal(row[key]) for key in ("auth_name", "srtext", "proj4text"))
+            number = "NULL" if row["auth_srid"] is None else f"{row['auth_srid']:d}"
+            lines.append(f"DELETE FROM {table} WHERE srid = {row['srid']:d};")
+            lines.append(
+                f"INSERT INTO {table} (srid, auth_srid, auth_name, srtext, proj4text)"
+                f" VALUES ({row['srid']:d}, {number}, {values});"
+            )
+    sequences = map(ExtensionSequence.from_dict, source["extension_sequences"])
+    lines += [sequence.advance_statement() + ";" for sequence in sequences]
+    return "\n".join(lines) + "\n"
+
+
+def commands(source: Mapping[str, Any], dumper: Client) -> dict[str, list[str]]:
+    """Return the shell lines that restore the archive with stock tools, for its local and its plain form.
+
+    The database is made by createdb rather than by `pg_restore --create`, whose statements an older server may not
+    understand.
+    """
+    target = shlex.quote(client_tools.conninfo(source["database"]))
+    create = _createdb(source)
+    head = [
+        f"# As a superuser (postgres), with psql and pg_restore {server_versions.major(dumper.version_num)} or later,",
+        "# on a cluster that has the roles of the manifest (source.roles) and no database of this name.",
+    ]
+    # Before 11, pg_dump wrote a CREATE SCHEMA public that later versions of pg_restore run: the list leaves it out.
+    lists = dumper.version_num < 110000 and source["public_oid"] is not None
+    without = f'pg_restore --list {{}} | grep -v "^[0-9]*; 2615 {source["public_oid"]} SCHEMA - public " > "$work/list"'
+    restore = f"pg_restore --exit-on-error --jobs=2 --dbname={target}" + (' --use-list="$work/list"' if lists else "")
+    psql = f"psql -X -q -v ON_ERROR_STOP=1 -d {target}"
+    return {
+        "local": [
+            *head,
+            "work=$(mktemp -d)",
+            f'for file in {FOLDER}/*.zst; do zstd -dq "$file" -o "$work/$(basename "$file" .zst)"; done',
+            create,
+            *([without.format('"$work"')] if lists else []),
+            f'{restore} "$work"',
+            f"zstd -dcq {AFTER}.zst | {psql}",
+            'rm -r "$work"',
+        ],
+        "plain": [
+            *head,
+            create,
+            *(["work=$(mktemp -d)", without.format(FOLDER)] if lists else []),
+            f"{restore} {FOLDER}",
+            f"{psql} -f {AFTER}",
+            *(['rm -r "$work"'] if lists else []),
+        ],
+    }
+
+
+def _createdb(source: Mapping[str, Any]) -> str:
+    values = source["properties"]
+    words = [
+        "createdb",
+        "--template=template0",
+        f"--encoding={values['encoding']}",
+        f"--lc-collate={values['collate']}",
+        f"--lc-ctype={values['ctype']}",
+    ]
+    if values["provider"] != "libc":
+        option = "icu-locale" if values["provider"] == "icu" else "builtin-locale"
+        words += [f"--locale-provider={values['provider']}", f"--{option}={values['locale']}"]
+    if values.get("icu_rules"):
+        words.append(f"--icu-rules={values['icu_rules']}")
+    return " ".join(shlex.quote(word) for word in [*words, "--", source["database"]])
