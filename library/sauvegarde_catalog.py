@@ -53,12 +53,18 @@ problems:
   returned: always
   type: list
   elements: dict
+debug:
+  description: The engine's debug lines.
+  returned: with -vv
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde import catalog
 from ansible.module_utils.sauvegarde.backup import uncovered_databases
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.report import journal
 
 
 def main():
@@ -71,6 +77,7 @@ def main():
         supports_check_mode=True,
     )
     wanted = module.params
+    debug = journal.collect_debug(module._verbosity)
     try:
         archives, problems = catalog.collect(with_offsite=wanted["offsite"], root=wanted["root"], host=wanted["host"])
         without = uncovered_databases.listed()
@@ -78,7 +85,8 @@ def main():
         module.fail_json(msg=str(error), **error.as_dict())
     for problem in problems:
         module.warn("\n".join(filter(None, [problem["what"], problem["why"], problem["fix"]])))
-    module.exit_json(changed=False, archives=archives, databases_without_job=without, problems=problems)
+    more = {"debug": debug} if debug else {}
+    module.exit_json(changed=False, archives=archives, databases_without_job=without, problems=problems, **more)
 
 
 if __name__ == "__main__":

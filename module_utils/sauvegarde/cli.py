@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--configuration", default=config.CONFIGURATION, help="folder of the settings (%(default)s)")
+    parser.add_argument("--verbose", action="store_true", help="print debug lines on standard error")
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for name, function, text in (
@@ -109,6 +110,8 @@ def main(words: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     os.umask(0o077)
     arguments = _parser().parse_args(words)
+    if arguments.verbose:
+        journal.show_debug()
     try:
         code: int = arguments.function(arguments)
         return code

@@ -88,7 +88,7 @@ def metrics() -> str:
         "Each job writes a file for node_exporter's textfile collector; all metrics are gauges.",
     ]
     lines += ["", "| metric | meaning |", "|---|---|"]
-    lines += [f"| `{engine.PREFIX}{name}` | {_cell(text)} |" for name, text in engine._METRICS]
+    lines += [f"| `{engine.PREFIX}{metric.name}` | {_cell(metric.help)} |" for metric in engine.METRICS]
     return "\n".join(lines) + "\n"
 
 

@@ -188,7 +188,9 @@ def test_where_nobody_can_make_it_that_is_said_before(place, user):
     base = owned(place / "archives", "root")
     before = base.stat().st_mtime_ns
     said = texts(base, jobs(user))
-    assert f"The folder {base}/job0 cannot be {user}'s." in said and "root_squash" in said and f"uid={user}" in said
+    assert (
+        f"The folder {base}/job0 cannot belong to {user}." in said and "root_squash" in said and f"uid={user}" in said
+    )
     assert "Operation not permitted" in said
     assert list(base.iterdir()) == [] and base.stat().st_mtime_ns == before
 

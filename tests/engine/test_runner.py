@@ -112,6 +112,12 @@ def test_a_good_run_says_nothing_and_leaves_everything(host):
             assert stat.S_IMODE((Path(folder) / name).stat().st_mode) == 0o600
 
 
+def test_a_verbose_run_prints_what_it_does(host):
+    code, out, err = host.run("--verbose", "run", "demo")
+    assert (code, out) == (OK, "") and "DEBUG   worker " in err and "INFO    job=demo step=run status=ok" in err
+    assert any("started: " in line and "zstd" in line for line in err.splitlines())
+
+
 def test_a_failed_run_keeps_what_there_was(host):
     host.run()
     good = host.told()

@@ -1,6 +1,7 @@
 """State, metrics, ping and journal: what a run tells, to whom, and what it must not tell."""
 
 import http.server
+import logging
 import socket
 import stat
 import threading
@@ -13,6 +14,7 @@ from sauvegarde.report import (
     metrics,
     ping,
 )
+from sauvegarde.system import process
 
 GOOD = {
     "last_run": {"ended": 1000.5, "exit_code": 0},
@@ -169,3 +171,34 @@ def test_no_journal_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "SOCKET", str(tmp_path / "none"))
     monkeypatch.setattr(journal, "SYSLOG", str(tmp_path / "none"))
     journal.log("offers", "dump", "ok")
+
+
+@pytest.fixture
+def fresh_logger():
+    """The engine's logger as a process finds it."""
+    logger = logging.getLogger(journal.LOGGER)
+    before = (list(logger.handlers), logger.level, logger.propagate)
+    yield logger
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+def test_debug_lines_are_printed_on_request_and_not_in_the_journal(system_journal, fresh_logger, capsys):
+    fresh_logger.debug("nobody asked for this")
+    journal.show_debug()
+    fresh_logger.debug("open %s", "https://me:c4nary@example.org/x")
+    fresh_logger.warning("two\nlines")
+    printed = capsys.readouterr().err
+    assert printed == "DEBUG   open https://me:***@example.org/x\nWARNING two\nlines\n"
+    assert system_journal.recv(65536) == b"MESSAGE=two\\nlines\nPRIORITY=4\nSYSLOG_IDENTIFIER=sauvegarde\n"
+
+
+@pytest.mark.parametrize(("verbosity", "count"), [(0, 0), (1, 0), (2, 1), (4, 1)])
+def test_modules_collect_debug_lines_by_their_verbosity(fresh_logger, verbosity, count):
+    lines = journal.collect_debug(verbosity)
+    process.run(["/bin/true"], stdout=process.DEVNULL)
+    assert len([line for line in lines if line.startswith("DEBUG process ") and "started: /bin/true" in line]) == count
+
+
+def test_every_metric_is_one_entry():
+    assert len({metric.name for metric in metrics.METRICS}) == len(metrics.METRICS)
+    assert metrics.render("x", "globals", {}) == "\n", "a job that never ran has none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from ..report import journal
 from ..system import atomic_file
 
 FILE = "progress.json"
+_logger = logging.getLogger(journal.LOGGER)
 _REPEATED = ("dumping",)  # reported many times during a step: progress within it, not steps of their own
 
 
@@ -30,6 +32,7 @@ class Progress:
         self._values: dict[str, Any] = {}
 
     def __call__(self, step: str, **values: Any) -> None:
+        _logger.debug("%s %s", step, values)
         if step == "cleaned":
             journal.log(self._job.name, step, "warning", **values)
         elif step in _REPEATED or step == self._step:

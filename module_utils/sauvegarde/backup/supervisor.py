@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import select
 import signal
@@ -32,6 +33,7 @@ from .run_inputs import RunInputs
 from .stop_signals import StopRequested
 from .worker_report import ArchiveSummary, Report
 
+_logger = logging.getLogger(journal.LOGGER)
 _PR_SET_PDEATHSIG = 1
 _GRACE = 15  # seconds for a worker that must stop to clean up
 _GRACE_FOR_HOOK = 30  # additional seconds for the hook after the job
@@ -71,6 +73,7 @@ def _supervise(job: Job, inputs: RunInputs) -> Outcome:
     if pid == 0:
         os.close(read)
         _run_worker(job, inputs, write, parent)
+    _logger.debug("worker %d started", pid)
     _lead_group(pid)
     os.close(write)
     with os.fdopen(read, "rb", buffering=0) as channel:

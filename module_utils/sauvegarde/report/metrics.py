@@ -1,78 +1,141 @@
 """Metrics for Prometheus, as a file that node_exporter's textfile collector reads: one file a job.
 
-They are drawn from the job's state, so a failed run says that it failed and keeps the time of the last success, and a
-job that never runs again goes stale.
+They are computed from the job's state, so a failed run reports its failure and keeps the time of the last success, and
+a job that never runs again goes stale. A new metric is one entry in METRICS.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Union
 
 from ..system import atomic_file
 
 PREFIX = "sauvegarde_backup_"
-_METRICS = (
-    ("last_run_timestamp_seconds", "End of the last run."),
-    ("last_run_success", "1 if the last run did all it had to, 0 if not."),
-    ("last_run_exit_code", "Exit code of the last run."),
-    ("last_success_timestamp_seconds", "End of the last run that published an archive."),
-    ("last_duration_seconds", "Duration of the last run that published an archive."),
-    ("last_size_bytes", "Stored size of the last archive published."),
-    ("last_warnings", "Warnings in the manifest of the last archive published."),
-    ("last_unproven", "Objects in the last archive published that its fingerprint does not cover."),
-    ("databases_without_job", "Databases on the job's server that no job of this host names."),
-    ("available", "Archives kept on the host."),
-    ("last_verify_success", "1 if the last reading back of archives found them whole, 0 if not."),
-    ("last_verify_timestamp_seconds", "End of the last reading back of archives."),
-    ("offsite_last_success_timestamp_seconds", "End of the last complete copy to the repository."),
+Number = Union[int, float]
+State = Mapping[str, Any]
+
+
+def _at(*keys: str) -> Callable[[State], Any]:
+    """Return a function that looks up a value in a job's state; None where a key is absent."""
+
+    def look_up(state: State) -> Any:
+        value: Any = state
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    return look_up
+
+
+def _succeeded(exit_code: Number | None) -> bool | None:
+    return None if exit_code is None else exit_code == 0
+
+
+def _count(values: list[Any] | None) -> int | None:
+    return None if values is None else len(values)
+
+
+def _last_copies(state: State) -> dict[str, Any]:
+    return {name: copies.get("last_success") for name, copies in sorted(state.get("offsite", {}).items())}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A gauge. value: from the job's state (report/job_state.py), None where there is nothing to report.
+
+    label: if the metric has one more label than every metric, its name; `value` then returns {label's value: number}.
+    """
+
+    name: str
+    help: str
+    value: Callable[[State], Any]
+    label: str = ""
+
+    def samples(self, state: State) -> list[tuple[dict[str, str], Number]]:
+        """Return (labels, number) for each value that there is."""
+        value = self.value(state)
+        values = value if self.label else {"": value}
+        return [
+            ({self.label: name} if self.label else {}, int(number) if isinstance(number, bool) else number)
+            for name, number in values.items()
+            if number is not None
+        ]
+
+
+METRICS = (
+    Metric("last_run_timestamp_seconds", "End of the last run.", _at("last_run", "ended")),
+    Metric(
+        "last_run_success",
+        "Whether the last run succeeded (1) or not (0).",
+        lambda state: _succeeded(_at("last_run", "exit_code")(state)),
+    ),
+    Metric("last_run_exit_code", "Exit code of the last run.", _at("last_run", "exit_code")),
+    Metric(
+        "last_success_timestamp_seconds",
+        "End of the last run that published an archive.",
+        _at("last_success", "ended"),
+    ),
+    Metric(
+        "last_duration_seconds", "Duration of the last run that published an archive.", _at("last_success", "seconds")
+    ),
+    Metric("last_size_bytes", "Stored size of the last archive published.", _at("last_success", "stored_bytes")),
+    Metric("last_warnings", "Warnings in the manifest of the last archive published.", _at("last_success", "warnings")),
+    Metric(
+        "last_unproven",
+        "Objects in the last archive published that its fingerprint does not cover.",
+        _at("last_success", "unproven"),
+    ),
+    Metric(
+        "databases_without_job",
+        "Databases on the job's server that no job of this host names.",
+        lambda state: _count(state.get("without_job")),
+    ),
+    Metric("available", "Archives on the host.", _at("available")),
+    Metric(
+        "last_verify_success",
+        "Whether the last verification of archives succeeded (1) or not (0).",
+        _at("last_verify", "success"),
+    ),
+    Metric("last_verify_timestamp_seconds", "End of the last verification of archives.", _at("last_verify", "ended")),
+    Metric(
+        "offsite_last_success_timestamp_seconds",
+        "End of the last complete copy to the repository.",
+        _last_copies,
+        label="repository",
+    ),
 )
 
 
-def _label(text):
+def _escape(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f]", " ", text).replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _samples(current):
-    run, success = current.get("last_run", {}), current.get("last_success", {})
-    verify = current.get("last_verify", {})
-    yield "last_run_timestamp_seconds", {}, run.get("ended")
-    yield "last_run_success", {}, None if "exit_code" not in run else int(run["exit_code"] == 0)
-    yield "last_run_exit_code", {}, run.get("exit_code")
-    yield "last_success_timestamp_seconds", {}, success.get("ended")
-    yield "last_duration_seconds", {}, success.get("seconds")
-    yield "last_size_bytes", {}, success.get("stored_bytes")
-    yield "last_warnings", {}, success.get("warnings")
-    yield "last_unproven", {}, success.get("unproven")
-    without = current.get("without_job")
-    yield "databases_without_job", {}, None if without is None else len(without)
-    yield "available", {}, current.get("available")
-    yield "last_verify_success", {}, None if "success" not in verify else int(verify["success"])
-    yield "last_verify_timestamp_seconds", {}, verify.get("ended")
-    for repository, told in sorted(current.get("offsite", {}).items()):
-        yield "offsite_last_success_timestamp_seconds", {"repository": repository}, told.get("last_success")
-
-
-def render(job, kind, current):
-    """The text for a job's state (as state.py has it). `backup_job`, since Prometheus keeps `job` for itself."""
-    samples = list(_samples(current))
+def render(job: str, kind: str, state: State) -> str:
+    """Return the text for a job's state. The label is `backup_job`, since Prometheus reserves `job`."""
     lines = []
-    for name, text in _METRICS:
-        values = [(labels, value) for sample, labels, value in samples if sample == name and value is not None]
-        if not values:
-            continue
-        lines += [f"# HELP {PREFIX}{name} {text}", f"# TYPE {PREFIX}{name} gauge"]
-        for labels, value in values:
-            labels = dict(labels, backup_job=job, kind=kind)
-            inside = ",".join(f'{key}="{_label(labels[key])}"' for key in sorted(labels))
-            number = repr(round(value, 3)) if isinstance(value, float) else str(value)
-            lines.append(f"{PREFIX}{name}{{{inside}}} {number}")
+    for metric in METRICS:
+        samples = metric.samples(state)
+        if samples:
+            name = PREFIX + metric.name
+            lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} gauge"]
+            lines += [_sample(name, dict(labels, backup_job=job, kind=kind), number) for labels, number in samples]
     return "\n".join(lines) + "\n"
 
 
-def path(directory, job):
-    """Where a job's metrics are; a job's name is safe in a file name."""
-    return Path(str(directory)) / f"sauvegarde_{job}.prom"
+def _sample(name: str, labels: Mapping[str, str], number: Number) -> str:
+    inside = ",".join(f'{key}="{_escape(labels[key])}"' for key in sorted(labels))
+    return f"{name}{{{inside}}} {repr(round(number, 3)) if isinstance(number, float) else number}"
 
 
-def write(directory, job, kind, current):
-    """Replace a job's file; readable by everyone, as the exporter runs as somebody else."""
-    atomic_file.replace(path(directory, job), render(job, kind, current), mode=0o644)
+def path(directory: str | Path, job: str) -> Path:
+    """Return the path of a job's metrics; a job's name is safe in a file name."""
+    return Path(directory) / f"sauvegarde_{job}.prom"
+
+
+def write(directory: str | Path, job: str, kind: str, state: State) -> None:
+    """Replace a job's file; readable by everyone, since the exporter runs as another user."""
+    atomic_file.replace(path(directory, job), render(job, kind, state), mode=0o644)

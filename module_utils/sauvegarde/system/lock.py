@@ -1,28 +1,32 @@
-"""One run of a job at a time: a kernel lock, held by every process of the run and gone when the last of them is.
+"""One run of a job at a time: a kernel lock, held by every process of the run until the last of them has ended.
 
-There is nothing to clean after a kill, and a child that outlives its parent still keeps the next run out.
+There is nothing to remove after a kill, and a child that outlives its parent still keeps the next run out.
 """
+
+from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 from ..errors import Locked, SauvegardeError
 from . import process
 
 
 @contextlib.contextmanager
-def hold(path, what):
+def hold(path: str | Path, subject: str) -> Iterator[int]:
     """Hold the lock file `path` for the block, and in every child started meanwhile until that child ends.
 
-    Raises Locked when somebody else has it. `what` names the thing locked, for the error.
+    Raises Locked if another process has it. subject: what is locked, for the error.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        descriptor = os.open(str(path), flags, 0o600)
+        descriptor = os.open(path, flags, 0o600)
     except OSError as error:
         raise SauvegardeError(
-            f"{what} cannot take its lock: {path}",
+            f"{subject} cannot take its lock: {path}",
             str(error),
             "Let the backup role make its folder; look at who owns it, and at the file system.",
         ) from error
@@ -32,11 +36,11 @@ def hold(path, what):
         except BlockingIOError:
             holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
             raise Locked(
-                f"{what} is running already.",
+                f"{subject} is running already.",
                 f"Process {holder or 'unknown'}, or a child that it left, holds {path}.",
                 "Wait for its end; if it hangs, end it (fuser -v FILE names the holders) or give the job a timeout.",
             ) from None
-        with contextlib.suppress(OSError):  # a full disk; the holder's number only helps who reads an error
+        with contextlib.suppress(OSError):  # a full disk; the holder's number is only for error messages
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         process.inherit(descriptor)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import logging
 import os
 import shlex
 import shutil
@@ -36,6 +37,7 @@ _STDERR_KEPT = 64 * 1024
 _CHUNK = 1024 * 1024
 _PIPE_BYTES = 1024 * 1024
 _F_SETPIPE_SZ = 1031  # Linux; not named in fcntl before Python 3.10
+_logger = logging.getLogger("sauvegarde")
 _inherited: set[int] = set()
 _death_prefix: list[list[str]] = []
 
@@ -143,6 +145,7 @@ class Process:
             self._stderr.close()
             raise SauvegardeError(f"{argv[0]} could not be started.", str(error)) from error
         self.pid = self._popen.pid
+        _logger.debug("process %d started: %s", self.pid, _command_line(self.argv))
 
     @property
     def stdin(self) -> IO[bytes]:
@@ -181,7 +184,10 @@ class Process:
         except BaseException:
             self.kill()
             raise
-        return Result(self.argv, self._popen.returncode, b"", self.errors(), time.monotonic() - self._started)
+        seconds = time.monotonic() - self._started
+        status = self._popen.returncode
+        _logger.debug("process %d (%s) ended with status %d after %.3f s", self.pid, self.name, status, seconds)
+        return Result(self.argv, status, b"", self.errors(), seconds)
 
     def finish(self, timeout: float | None = None, what: str = "") -> Result:
         """Wait for the end; raise with the program's own words unless its status is 0."""
@@ -242,9 +248,10 @@ def start(argv: Sequence[str], **options: Any) -> Process:
     return Process(argv, **options)
 
 
-def _shown(word: str) -> str:
-    """Return the word as text: a name in another encoding can be passed to a program, but not written to a log."""
-    return word.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _command_line(argv: Sequence[str]) -> str:
+    """Return a command as text: a name in another encoding can be passed to a program, but not written to a log."""
+    line = " ".join(shlex.quote(word) for word in argv)
+    return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def check(result: Result, what: str = "") -> None:
@@ -256,8 +263,7 @@ def check(result: Result, what: str = "") -> None:
         how = f"{name} was ended by signal {signal.Signals(-result.status).name}"
     else:
         how = f"{name} ended with status {result.status}"
-    command = " ".join(shlex.quote(_shown(word)) for word in result.argv)
-    raise SauvegardeError(what or f"{how}.", f"{how} (command: {command})\n{result.stderr}")
+    raise SauvegardeError(what or f"{how}.", f"{how} (command: {_command_line(result.argv)})\n{result.stderr}")
 
 
 def warnings(tool: str, stderr: str) -> list[str]:

@@ -134,7 +134,7 @@ def test_what_cannot_be_is_refused_before(variables, says):
 def test_a_folder_of_archives_that_nobody_can_write_in_is_refused_before(servers):
     run = play("--limit=standby", "--tags=backup", variables={**AS_OPS, "backup_directory": "/mnt/nas/of_root"})
     assert run.code == 2 and run.changed() == {"standby": 0}, run.output
-    assert "The folder /mnt/nas/of_root/shop cannot be archivist's." in run.text and "root_squash" in run.text
+    assert "The folder /mnt/nas/of_root/shop cannot belong to archivist." in run.text and "root_squash" in run.text
     assert servers["standby"].host.check_output("sudo ls -A /mnt/nas/of_root") == ""
 
 
