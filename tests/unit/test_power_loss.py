@@ -18,9 +18,7 @@ from pathlib import Path
 import pytest
 
 ENGINE = Path(__file__).resolve().parents[2] / "module_utils"
-COMMAND = (
-    f"import sys; sys.path.insert(0, {str(ENGINE)!r}); from sauvegarde.backup.pipeline import main; sys.exit(main())"
-)
+COMMAND = f"import sys; sys.path.insert(0, {str(ENGINE)!r}); from sauvegarde.cli import main; sys.exit(main())"
 NO_SYNC = "import os; os.fsync = os.fdatasync = lambda file: None; os.sync = lambda: None; "
 # Nothing is written before it must be: not every few seconds, and not because a file is renamed over another.
 OPTIONS = "loop,commit=300,noauto_da_alloc,data=writeback"

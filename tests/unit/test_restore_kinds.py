@@ -51,4 +51,4 @@ def test_another_kind_is_refused_by_name(tmp_path, kind, form):
 
 
 def test_all_other_kinds_are_tried():
-    assert {*OTHERS, "pg_dump"} == set(kinds.KINDS)
+    assert {*OTHERS, "pg_dump"} == set(kinds.kinds())
