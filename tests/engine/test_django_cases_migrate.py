@@ -125,7 +125,7 @@ def test_rows_travel_that_default_managers_hide_and_views_stay(small, one, clust
     assert "Rows that a default manager hides come along: a.customer 2, a.tag 1." in notes
     assert "a.customertotal is left out: it is a view." in notes
     assert "a.form is left out: it is unmanaged, and without a table of its own." in notes
-    assert not any(line.startswith("Stops:") for line in told)
+    assert not any(line.startswith("BLOCKED:") for line in told)
 
 
 def test_hidden_rows_stay_if_asked_and_what_refers_to_them_is_named(small, one, cluster, tmp_path, monkeypatch):
@@ -170,7 +170,7 @@ def test_a_folder_that_others_may_write_into_is_in_the_plan(small, one, tmp_path
     try:
         spec = migration_run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"})
         (stop,) = [
-            line for line in migration_plan.lines(migration_run.make_plan(spec, {})) if line.startswith("Stops:")
+            line for line in migration_plan.lines(migration_run.make_plan(spec, {})) if line.startswith("BLOCKED:")
         ]
     finally:
         small.folder.chmod(0o700)

@@ -102,13 +102,13 @@ def test_what_only_one_side_knows_is_left_out_and_all_else_is_proven(sites, chan
     where = sites.new("sqlite", filled=True)
     made = sent(where, tmp_path)
     told = migration_plan.lines(migration_run.make_plan(specification(changed, tmp_path), look(where)))
-    assert any(line.startswith("Stops:") and "field reference.place.inhabitants" in line for line in told)
+    assert any(line.startswith("BLOCKED:") and "field reference.place.inhabitants" in line for line in told)
     assert any("The source does not know reference.trade: colour" in line for line in told)
     assert any("the source's lacks: reference.0002_changed" in line for line in told)
     with pytest.raises(SauvegardeError, match="cannot be loaded"):
         fill(changed, made, tmp_path)
     told = migration_plan.lines(migration_run.make_plan(specification(changed, tmp_path, unknown="skip"), look(where)))
-    assert not any(line.startswith("Stops:") for line in told)
+    assert not any(line.startswith("BLOCKED:") for line in told)
     done, side = fill(changed, made, tmp_path, unknown="skip")
     assert done["proof"]["left_out"] == {"reference.place": ["inhabitants"], "reference.trade": ["colour"]}
     assert "reference.place: only one side knows inhabitants" in done["notes"]
@@ -160,11 +160,11 @@ def test_the_plan_says_when_code_and_data_disagree(sites, tmp_path):
     lacks = "The target's live database lacks migrations; the new one gets them: people.0001_initial"
     assert any(lacks in line for line in told)
     assert any("The source's code has migrations that the target's lacks: jobs.0001_initial" in line for line in told)
-    assert any(line.startswith("Stops:") and "model jobs.place" in line for line in told)
+    assert any(line.startswith("BLOCKED:") and "model jobs.place" in line for line in told)
     told = migration_plan.lines(
         migration_run.make_plan(specification(target, tmp_path, labels=["auth.Permission"]), look(where))
     )
-    assert any(line.startswith("Stops:  Nothing would be moved.") for line in told)
+    assert any(line.startswith("BLOCKED: Nothing would be moved.") for line in told)
     with pytest.raises(SauvegardeError, match="too_long: burn"):
         migration_run.make_plan(specification(target, tmp_path, policy={"too_long": "burn"}), look(where))
     # On the source's side it stops.

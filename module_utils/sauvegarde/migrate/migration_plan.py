@@ -308,4 +308,4 @@ def lines(plan):
         told += render.of_kept(plan["kept"])
     for each in plan["warnings"]:
         told.append("Note:   " + " ".join(filter(None, [each["what"], each["why"]])))
-    return told + ["Stops:  " + text for text in render.of_obstacles(plan)]
+    return told + render.blocked_lines(plan)

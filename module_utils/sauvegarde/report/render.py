@@ -1,155 +1,167 @@
-"""A plan and a run's progress, for people."""
+"""Render plans, results and progress of restores as lines for people.
 
+Plans and states arrive as the JSON that modules return: see restore_plan.Plan.as_dict and restore_state.
+"""
 
-def size(count):
-    """Bytes in the unit that a person would use."""
-    number = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024 or unit == "GiB":
-            return "{:.{}f} {}".format(number, 0 if unit == "B" else 1, unit)
-        number /= 1024
-    return ""
+from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-def duration(seconds):
-    """90 → '1 min 30 s'; at most two units."""
-    seconds = int(seconds)
-    parts = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "min"), (seconds % 60, "s")]
-    shown = [f"{number} {unit}" for number, unit in parts if number]
-    return " ".join(shown[:2]) or "0 s"
-
-
-def of_obstacles(plan):
-    """One paragraph an obstacle, its fix at the end."""
-    lines = []
-    for each in plan["obstacles"]:
-        lines.append(
-            "\n".join(filter(None, [each["what"], each["why"].strip(), each["fix"] and "Fix: " + each["fix"]]))
-        )
-    return lines
-
-
-_COUNTED = (
+JSON = Mapping[str, Any]
+_COUNTS = (
     "rows", "tables", "views", "materialized_views", "sequences", "indexes", "constraints", "triggers", "large_objects"
 )  # fmt: skip
-_KEPT = {"before": "Kept:", "restore": "Side:"}
+_LABELS = {"before": "Previous:", "restore": "Side:"}  # of databases that restores and swaps keep
+_SERVERS_OWN = "the server's own"
 
 
-def of_kept(kept):
-    """The lines of what restores and swaps left beside a database (swap.kept's or files.kept's)."""
-    return ["{}   {} ({})".format(_KEPT[each["kind"]], each["name"], size(each["bytes"])) for each in kept]
+def size(count: float) -> str:
+    """Return bytes in the unit that a person would use."""
+    number = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.{0 if unit == 'B' else 1}f} {unit}"
+        number /= 1024
+    return f"{number:.1f} GiB"
 
 
-def _place(host, environment, standby, address=""):
-    """' on db1 (production, standby) at 192.0.2.1'; '' where nothing is known, no address that is the name itself."""
-    known = [environment, {True: "standby", False: "primary", None: ""}[standby]]
-    about = ", ".join(filter(None, known))
+def duration(seconds: float) -> str:
+    """Return 90 as '1 min 30 s'; at most two units."""
+    seconds = int(seconds)
+    parts = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "min"), (seconds % 60, "s")]
+    texts = [f"{number} {unit}" for number, unit in parts if number]
+    return " ".join(texts[:2]) or "0 s"
+
+
+def of_obstacles(plan: JSON) -> list[str]:
+    """Return one paragraph a blocker of the plan, its fix at the end."""
+    return [
+        "\n".join(filter(None, [blocker["what"], blocker["why"].strip(), blocker["fix"] and f"Fix: {blocker['fix']}"]))
+        for blocker in plan["obstacles"]
+    ]
+
+
+def blocked_lines(plan: JSON) -> list[str]:
+    """Return the last lines of a plan: what keeps it from being carried out."""
+    return [f"BLOCKED: {text}" for text in of_obstacles(plan)]
+
+
+def of_kept(kept: Iterable[JSON]) -> list[str]:
+    """Return a line for each database that restores and swaps left beside a database."""
+    return [f"{_LABELS[each['kind']]:<7} {each['name']} ({size(each['bytes'])})" for each in kept]
+
+
+def _place(host: str, environment: str, standby: bool | None, address: str = "") -> str:
+    """Return ' on db1 (production, standby) at 192.0.2.1'; '' where nothing is known, no address that is the name."""
+    role = {True: "standby", False: "primary", None: ""}[standby]
+    about = ", ".join(filter(None, (environment, role)))
     at = address if address != host else ""
     return (f" on {host}" if host else "") + (f" ({about})" if about else "") + (f" at {at}" if at else "")
 
 
-def _change(extension):
-    """'postgis 3.1.1 → 3.3.2'."""
-    return "{name} {source} → {target}".format(**dict(extension, target=extension["target"] or "not available"))
-
-
-def of_plan(plan, host="", environment="", environment_of_source="", address="", address_of_source=""):
-    """The plan as lines; a plan that could not be made has its obstacles only.
+def of_plan(
+    plan: JSON,
+    host: str = "",
+    environment: str = "",
+    environment_of_source: str = "",
+    address: str = "",
+    address_of_source: str = "",
+) -> list[str]:
+    """Return the plan as lines; a plan that could not be made has its blockers only.
 
     host: the target's name in the inventory; environment and address: its own and the source's, as the inventory says.
     """
     lines = []
     if "target" in plan:
-        source, target, live, properties = plan["source"], plan["target"], plan["live"], plan["properties"]
-        lines.append(
-            "Source: {} {}{}{}, PostgreSQL {}, {}".format(
-                source["form"],
-                source["id"] or source["path"],
-                " of " + source["database"] if source["database"] else "",
-                _place(source["host"], environment_of_source, source["standby"], address_of_source),
-                source["version"] or "unknown",
-                size(source["bytes"]),
-            )
-        )
-        if plan["lost"] is not None:
-            lines.append("Age:    {}; what was written since is not in it".format(duration(plan["lost"])))
-        else:
-            lines.append("Age:    unknown, the dump does not say it; what was written since is not in it")
-        lines.append(
-            "Target: {}{}, {}, PostgreSQL {}".format(
-                target["database"],
-                _place(host or target["host"], environment, target["standby"], address),
-                target["address"],
-                target["version"],
-            )
-        )
-        if live:
-            lines.append("Live:   {}, {} session(s)".format(size(live["bytes"]), len(live["sessions"])))
-        else:
-            lines.append("Live:   there is no such database yet")
-        lines += of_kept(plan["kept"])
-        if plan["extensions"]:
-            lines.append("Brings: " + ", ".join(map(_change, plan["extensions"])))
-        as_the_server = "the server's own"
-        lines.append(
-            "Locale: {}, {}; owner {}".format(
-                properties["encoding"] or as_the_server,
-                properties["locale"] or properties["collate"] or as_the_server,
-                properties["owner"] or as_the_server,
-            )
-        )
-        if plan["roles_made"]:
-            lines.append("Roles:  made: " + ", ".join(plan["roles_made"]))
-        for each in plan["space"]:
-            lines.append("Space:  {} of {} free on {}".format(size(each["needed"]), size(each["free"]), each["path"]))
-        lines.append("Takes:  about {}".format(duration(plan["expected"])))
+        target = plan["target"]
+        place = _place(host or target["host"], environment, target["standby"], address)
+        lines += [
+            _source_line(plan["source"], environment_of_source, address_of_source),
+            _age_line(plan["lost"]),
+            f"Target: {target['database']}{place}, {target['address']}, PostgreSQL {target['version']}",
+            *_details(plan),
+        ]
     lines += of_losses(plan.get("losses", ()))
-    for each in plan["warnings"]:
-        lines.append("Note:   " + " ".join(filter(None, [each["what"], each["why"], each["fix"]])))
-    return lines + ["Stops:  " + text for text in of_obstacles(plan)]
+    for note in plan["warnings"]:
+        lines.append("Note:   " + " ".join(filter(None, [note["what"], note["why"], note["fix"]])))
+    return lines + blocked_lines(plan)
 
 
-def of_losses(losses):
-    """One line for each accepted loss, of a plan or a run."""
-    return [
-        "Lost:   {}{}: {}".format(
-            each["object"], " (kept {})".format(each["kept"]) if each["kept"] else "", each["why"].splitlines()[0]
-        )
-        for each in losses
-        if each["accepted"]
-    ]
+def _source_line(source: JSON, environment: str, address: str) -> str:
+    database = f" of {source['database']}" if source["database"] else ""
+    place = _place(source["host"], environment, source["standby"], address)
+    version = source["version"] or "unknown"
+    name = source["id"] or source["path"]
+    return f"Source: {source['form']} {name}{database}{place}, PostgreSQL {version}, {size(source['bytes'])}"
 
 
-def of_swap(run, result):
-    """How a restore ended: its run's last state, and what the swap came to (swap.into_place's result)."""
-    lines = []
-    if "proof" in run:  # a migration has its own words for that
-        proof = run["proof"]
-        counted = ", ".join("{} {}".format(proof[key], key.replace("_", " ")) for key in _COUNTED if proof.get(key))
-        lines.append("Proven: {} by {}, in {}".format(counted, proof["by"], duration(run["seconds"])))
-        lines += of_losses(run.get("losses", ()))
-        lines += ["Unproven: {object}, {why}".format(**each) for each in proof.get("unproven", ())]
-        lines += ["Note:   " + each for each in run["notes"]]
-    if run.get("mode") == "beside":
-        lines.append("Beside: {} is there; nothing else was touched".format(run["database"]))
-    else:
-        before = "{} is what was live".format(result["kept"]) if result["kept"] else "there was none before"
-        lines.append(
-            "Live:   {}, after {} s and {} session(s) ended; {}".format(
-                run["database"], result["seconds"], result["ended"], before
-            )
-        )
-        lines += ["Note:   " + each for each in result.get("notes", ())]
+def _age_line(seconds: float | None) -> str:
+    age = "unknown, the dump does not say it" if seconds is None else duration(seconds)
+    return f"Age:    {age}; what was written since is not in it"
+
+
+def _details(plan: JSON) -> list[str]:
+    live, properties = plan["live"], plan["properties"]
+    lines = ["Live:   there is no such database yet"]
+    if live:
+        lines = [f"Live:   {size(live['bytes'])}, {len(live['sessions'])} session(s)"]
+    lines += of_kept(plan["kept"])
+    if plan["extensions"]:
+        changes = [
+            f"{each['name']} {each['source']} → {each['target'] or 'not available'}" for each in plan["extensions"]
+        ]
+        lines.append("Extensions: " + ", ".join(changes))
+    encoding = properties["encoding"] or _SERVERS_OWN
+    locale = properties["locale"] or properties["collate"] or _SERVERS_OWN
+    lines.append(f"Locale: {encoding}, {locale}; owner {properties['owner'] or _SERVERS_OWN}")
+    if plan["roles_made"]:
+        lines.append("Roles:  made: " + ", ".join(plan["roles_made"]))
+    for each in plan["space"]:
+        lines.append(f"Space:  {size(each['needed'])} of {size(each['free'])} free on {each['path']}")
+    lines.append(f"Estimate: {duration(plan['expected'])}")
     return lines
 
 
-def of_progress(state):
-    """One line about a run."""
-    parts = ["{}: {}".format(state["database"], state["step"])]
+def of_losses(losses: Iterable[JSON]) -> list[str]:
+    """Return one line for each accepted loss, of a plan or a run."""
+    return [
+        "Lost:   {}{}: {}".format(
+            loss["object"], f" (kept {loss['kept']})" if loss["kept"] else "", loss["why"].splitlines()[0]
+        )
+        for loss in losses
+        if loss["accepted"]
+    ]
+
+
+def of_swap(run: JSON, result: JSON) -> list[str]:
+    """Return how a restore ended. run: its last state; result: what its swap returned."""
+    lines = []
+    if "proof" in run:  # a migration reports its own
+        proof = run["proof"]
+        counts = ", ".join(f"{proof[key]} {key.replace('_', ' ')}" for key in _COUNTS if proof.get(key))
+        lines.append(f"Proven: {counts} by {proof['by']}, in {duration(run['seconds'])}")
+        lines += of_losses(run.get("losses", ()))
+        lines += [f"Unproven: {each['object']}, {each['why']}" for each in proof.get("unproven", ())]
+        lines += [f"Note:   {note}" for note in run["notes"]]
+    if run.get("mode") == "beside":
+        lines.append(f"Restored as: {run['database']}; nothing else was changed")
+    else:
+        previous = f"the previous database is {result['kept']}" if result["kept"] else "there was no previous database"
+        lines.append(
+            f"Live:   {run['database']}, after {result['seconds']} s and {result['ended']} session(s) ended; {previous}"
+        )
+        lines += [f"Note:   {note}" for note in result.get("notes", ())]
+    return lines
+
+
+def of_progress(state: JSON) -> str:
+    """Return one line about a run."""
+    parts = [f"{state['database']}: {state['step']}"]
     if state.get("bytes") and state.get("bytes_total"):
-        parts.append("{} of about {}".format(size(state["bytes"]), size(state["bytes_total"])))
+        parts.append(f"{size(state['bytes'])} of about {size(state['bytes_total'])}")
     if state.get("tables") is not None and state.get("tables_total"):
-        parts.append("{} of {} tables".format(min(state["tables"], state["tables_total"]), state["tables_total"]))
+        parts.append(f"{min(state['tables'], state['tables_total'])} of {state['tables_total']} tables")
     expected, elapsed = state.get("expected") or 0, state["elapsed"]
     parts.append(duration(elapsed) + (f" of about {duration(expected)}" if expected > elapsed else ""))
     return " · ".join(parts)

@@ -178,7 +178,7 @@ def test_so_does_the_copy_of_a_file_whose_site_has_lost_it(dev, prod, archived, 
     assert left_behind(prod) == "/var/lib/sauvegarde/fetched-1"
     prod.root("rmdir /var/lib/sauvegarde/fetched-1")
     planned = migrate("prod", "dev", "--tags", "plan", confirm=False, **said)
-    assert planned.code == 0 and "copy.sqlite3 on dev" in planned.text and "Stops:" not in planned.text
+    assert planned.code == 0 and "copy.sqlite3 on dev" in planned.text and "BLOCKED:" not in planned.text
     assert left_behind(prod) == ""
     run = migrate("prod", "dev", confirm=False, **said)
     assert run.code == 0, run.output

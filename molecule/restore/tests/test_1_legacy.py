@@ -87,6 +87,6 @@ def test_a_plan_alone_changes_nothing(targets, legacy):
     assert done.code == 0, done.output
     assert done.text.count("Roles are missing on the target: geotribu, lecture.") == 3, done.output
     assert done.text.count("The target lacks the locale xx_XX.UTF-8.") == 3
-    for words in ("Takes:", "Space:", "postgis → 3.", "legacy on db17 (primary)"):
+    for words in ("Estimate:", "Space:", "postgis → 3.", "legacy on db17 (primary)"):
         assert words in done.text
     assert on_all(databases, targets) == before

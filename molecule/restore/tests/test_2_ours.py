@@ -84,7 +84,7 @@ def test_beside_itself(servers, archives):
     assert done.code == 0, done.output
     assert content(server, "hier") == content(server)
     assert server.sql("SELECT oid FROM pg_database WHERE datname = 'elpaso'") == before
-    assert "Beside: hier is there" in done.text and "rollback" not in done.text
+    assert "Restored as: hier;" in done.text and "rollback" not in done.text
     again = restore("db13", "elpaso", restore_source_host="db13", restore_mode="beside")
     assert again.code != 0
     assert "The target is the archive's own source, elpaso on this server." in again.text
@@ -103,14 +103,14 @@ def test_over_itself_and_back_and_cleaned_up(servers):
     assert "Target: elpaso on db15 (production, primary) at " in done.text
     assert any("since" in line for line in live) and not any("since" in line for line in content(server))
     (kept,) = [name for name in databases(server) if name.startswith("elpaso__")]
-    assert f"{kept} is what was live" in done.text
+    assert f"the previous database is {kept}" in done.text
 
     listed = play(playbook="playbooks/list.yml", variables={"list_format": "json"})
     assert listed.code == 0 and kept in listed.output
     shown = play(playbook="playbooks/list.yml")
     assert any(kept in line and "db15" in line and " MB" in line for line in shown.output.splitlines()), shown.output
     plan = restore("db15", "elpaso", "--tags=plan", restore_source_host="db15")
-    assert f"Kept: {kept} (" in plan.text and "MiB" in plan.text
+    assert f"Previous: {kept} (" in plan.text and "MiB" in plan.text
 
     said = {"restore_target": "db15", "restore_database": "elpaso", "restore_confirm": "elpaso@db15"}
     refused = play(variables=dict(said, restore_confirm="yes"), playbook="playbooks/rollback.yml")

@@ -227,7 +227,7 @@ def test_the_disk_fills_up_while_it_restores(small, leave):
 def test_too_little_space_is_said_before(small, leave):
     leave(20 << 20)
     done = restore("db15", "endormi", restore_path=DUMP, **SMALL)
-    assert done.code != 0 and "Stops: There is too little space on /mnt/small" in done.text, done.output
+    assert done.code != 0 and "BLOCKED: There is too little space on /mnt/small" in done.text, done.output
     assert "The restore needs about " in done.text and "__restore_" not in " ".join(databases(small))
 
 

@@ -107,7 +107,7 @@ def test_more_than_one_that_are_not_each_named():
 DAMAGES = {
     "one bit": (
         "f=$(ls $PWD/dump/*.zst | head -n 1); printf '\\377' | dd of=$f bs=1 seek=30 conv=notrunc status=none",
-        "Stops: The archive is damaged: /var/lib/postgresql/sauvegarde/carried/db15-elpaso-{}",
+        "BLOCKED: The archive is damaged: /var/lib/postgresql/sauvegarde/carried/db15-elpaso-{}",
     ),
     "no manifest": ("rm manifest.json", "Damaged: elpaso {}"),
 }
