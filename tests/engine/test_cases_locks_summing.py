@@ -6,8 +6,7 @@ import time
 
 import pytest
 from conftest import wait_until
-from sauvegarde.backup import kinds, snapshot_fingerprint
-from sauvegarde.backup.kinds import pg_dump
+from sauvegarde.backup import dump_attempts, kinds, snapshot_fingerprint
 from sauvegarde.postgres import fingerprint, postgres_server, sql_names
 from test_cases_locks import job, restored
 
@@ -241,7 +240,7 @@ def test_a_cancelling_that_is_lost_is_repeated(cluster, database, before_sum, mo
 
 def test_the_last_attempt_says_what_has_changed(cluster, database, repository, monkeypatch):
     cluster.execute(TABLES, database)
-    monkeypatch.setattr(pg_dump, "_ATTEMPTS", 1)
+    monkeypatch.setattr(dump_attempts, "_ATTEMPTS", 1)
     monkeypatch.setattr(snapshot_fingerprint.Summing, "stale", lambda _: ['"public"."z"'])
     found = kinds.back_up(job(cluster, database), repository)
     assert [each for each in found["warnings"] if 'The table "public"."z" was changed' in each]

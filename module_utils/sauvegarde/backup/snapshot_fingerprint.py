@@ -1,31 +1,37 @@
 """Take the fingerprint of a dump in its snapshot, beside pg_dump, without ever waiting for a lock on a table.
 
-TRUNCATE and rewriting ALTER TABLEs are not hidden by a snapshot, so each table must be held from pg_dump's first lock
-until it is summed. Waiting for a lock that is behind somebody's ACCESS EXCLUSIVE would be a deadlock that the server
-does not see: that one waits for pg_dump, and pg_dump's job for us. So:
+A snapshot does not hide TRUNCATE and rewriting ALTER TABLEs, so each table must be locked from pg_dump's first lock
+until it is summed. Waiting behind another session's ACCESS EXCLUSIVE would be a deadlock that the server does not see:
+that session waits for pg_dump, and pg_dump's job for this one. So:
 
-- As soon as pg_dump holds a table, a session of ours locks it with NOWAIT; the session that holds a table sums it.
+- As soon as pg_dump has locked a table, a session of the job locks it with NOWAIT; the session that holds it sums it.
 - Each lock is taken in a savepoint inside the one before, and returning to it after the sum releases the lock: the last
   one taken first, so large tables are locked first. Small tables are summed and released while pg_dump still runs,
   large ones when it has ended, since both would compete for the processors.
-- When pg_dump has ended, nobody is to wait for us: a session that holds what somebody wants to himself is cancelled,
-  and returns to the savepoint below (holding.py).
-- Many small tables are locked one at a time, as there may be more tables than the server's lock table has room for.
-- A table that could not be locked or was given away is tried again at the end, when nothing else is held. It counts if
-  it is still the same file; otherwise the archive says that this table is unproven.
-- So it says of all that is left when a session is lost or cannot be had: the dump itself is good.
+- When pg_dump has ended, no session may have to wait for the job: a session that holds a table which another wants to
+  lock exclusively is cancelled, and returns to the savepoint below (table_locks.py).
+- Many small tables are locked one at a time: the server's lock table may be too small for all of them.
+- A table that could not be locked or was released unsummed is tried again at the end, when nothing else is held. It
+  counts if it is still the same file; otherwise the archive names it as unproven.
+- If a session is lost or cannot be opened, all tables that are not summed yet are unproven: the dump itself is good.
 """
+
+from __future__ import annotations
 
 import contextlib
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import psycopg2
+from psycopg2.extensions import connection as Connection
 
 from ..errors import SauvegardeError
 from ..postgres import fingerprint, postgres_server
+from ..postgres.fingerprint import Sums, Table
 from .table_locks import (
     NO_ROOM,
     PASSING,
@@ -36,7 +42,7 @@ from .table_locks import (
 _FEW_PAGES = 128  # a table of at most 1 MB is always small
 _SHARE = 200  # so is one with at most this fraction of all pages
 _HELD_AHEAD = 500  # small tables that are locked before it is their turn
-_PATIENCE = 10  # seconds spent in vain, for all the tables that are tried again
+_PATIENCE = 10  # seconds without success, for all the tables that are tried again
 _PAUSE = 0.1  # seconds after each of them
 
 _CHANGED = "It was truncated, rewritten or replaced before its rows could be summed."
@@ -57,36 +63,49 @@ class Summing:
     """The sums of one dump, taken in a thread from the start of the block.
 
     with Summing(connect, snapshot, workers, application) as sums:
-        pg_dump runs, under the application name `application`; where sums.stale() says so, it is to start anew
+        pg_dump runs, under the application name `application`; if sums.stale() names tables, it has to start again
         sums.dumped()
-        found = sums.result(tables)
+        fingerprint = sums.result(tables)
 
-    impatient: go on although another session waits for ACCESS EXCLUSIVE on a table that pg_dump has locked and this job
-    has not.
-    late: open no session before pg_dump has ended, where the server has too few for both.
+    impatient: continue although another session waits for ACCESS EXCLUSIVE on a table that pg_dump has locked and this
+    job has not.
+    late: open no session before pg_dump has ended, for a server that has too few for both.
     Leaving the block early stops everything.
     """
 
-    def __init__(self, connect, snapshot, workers, application, impatient=False, late=False):
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        snapshot: str,
+        workers: int,
+        application: str,
+        impatient: bool = False,
+        late: bool = False,
+    ) -> None:
         self._connect, self._snapshot = connect, snapshot
         self._workers, self._application = workers, application
         self._impatient, self._late = impatient, late
-        self._connections, self._sums = [], fingerprint.Sums()
-        self._rest, self._missed = deque(), deque()
+        self._connections: list[Connection] = []
+        self._sums = Sums()
+        self._rest: deque[Table | None] = deque()
+        self._missed: deque[Table | None] = deque()
         self._ended, self._stop, self._compared = threading.Event(), threading.Event(), threading.Event()
-        self._stale, self._unheld, self._cause = [], set(), None
+        self._stale: list[str] = []
+        self._unheld: set[Table | None] = set()
+        self._cause: BaseException | None = None
         self._pool = ThreadPoolExecutor(1)
         self._watch = Watch(connect, self._ended, self._stop, self._connections)
+        self._done: Future[None]
 
-    def __enter__(self):
+    def __enter__(self) -> Summing:
         self._watch.start()
-        self._done = self._pool.submit(self._guarded, self._all)
+        self._done = self._pool.submit(self._guarded, self._sum_all)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Stop everything and release every lock. May be called again."""
         self._stop.set()
         self._ended.set()
@@ -99,20 +118,20 @@ class Summing:
             connection.close()
         self._watch.end()
 
-    def stale(self):
-        """Names of tables that somebody has truncated, rewritten, dropped or asked for to himself since the snapshot:
-        the dump may lack rows of theirs that the snapshot has, or they could not be summed."""
+    def stale(self) -> list[str]:
+        """Return the names of tables that were truncated, rewritten or dropped since the snapshot, or that another
+        session waits to lock exclusively: the dump may lack rows that the snapshot has, or they cannot be summed."""
         return list(self._stale)
 
-    def dumped(self):
-        """pg_dump has ended with success. From here on `stale` is final."""
+    def dumped(self) -> None:
+        """pg_dump has succeeded. From here on `stale` is final."""
         self._ended.set()
         self._compared.wait()
 
-    def result(self, tables):
-        """Wait for the end; returns {tables, large_objects, unproven}, see fingerprint.Sums.
+    def result(self, tables: Sequence[Table]) -> dict[str, Any]:
+        """Wait for the end; return {tables, large_objects, unproven}, see fingerprint.Sums.
 
-        tables: those that there are; what could not be summed because a session failed is unproven.
+        tables: all of the database. What could not be summed because a session failed is unproven.
         """
         try:
             self._done.result()
@@ -121,15 +140,16 @@ class Summing:
         for table in [None, *tables]:
             if not self._sums.has(table):
                 why = "A session to sum it could not be opened, or was lost."
-                self._sums.miss(table, f"{why} {_words(self._cause)}".strip())
-        return self._sums.result()
+                self._sums.miss(table, f"{why} {_first_words(self._cause)}".strip())
+        result: dict[str, Any] = self._sums.result()
+        return result
 
     # The thread
 
-    def _guarded(self, work, *arguments):
-        """Whatever fails stops all, here as in the holders' threads."""
+    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do the work; any failure stops everything, here as in the holders' threads."""
         try:
-            return work(*arguments)
+            work(*arguments)
         except BaseException as error:
             if not self._stop.is_set():
                 self._cause = self._cause or error
@@ -139,7 +159,7 @@ class Summing:
             self._compared.set()
             raise
 
-    def _all(self):
+    def _sum_all(self) -> None:
         if self._late:
             self._ended.wait()
             if self._stop.is_set():
@@ -164,27 +184,27 @@ class Summing:
                 other.result()
         self._try_again(holders[0])
 
-    def _others(self, count):
-        """That many more holders, or as many as can be had."""
-        found = []
+    def _others(self, count: int) -> list[Holder]:
+        """Return that many more holders, or as many as the server has sessions for."""
+        holders: list[Holder] = []
         with contextlib.suppress(psycopg2.Error, SauvegardeError):
-            while len(found) < count and not self._stop.is_set():
-                found.append(Holder(self._session()))
-        return found
+            while len(holders) < count and not self._stop.is_set():
+                holders.append(Holder(self._session()))
+        return holders
 
-    def _session(self):
+    def _session(self) -> Connection:
         connection = self._connect()
         self._connections.append(connection)
         fingerprint.pin(connection)
         postgres_server.join_snapshot(connection, self._snapshot)
         return connection
 
-    def _hold(self, watch, holders, large, small):
+    def _hold(self, watch: Connection, holders: list[Holder], large: list[Table], small: list[Table]) -> None:
         """Lock tables as soon as pg_dump has, until it has all that it wants: large ones, and the first small ones."""
         load = dict.fromkeys(holders[1:] or holders, 0)
-        waiting = deque()
+        waiting: deque[tuple[Holder | None, Table]] = deque()
         for table in large:  # largest first, each to the holder with the least to do
-            holder = min(load, key=load.get)
+            holder = min(load, key=load.__getitem__)
             load[holder] += table.pages
             waiting.append((holder, table))
         waiting.extend((holders[0], table) for table in small[:_HELD_AHEAD])
@@ -193,28 +213,28 @@ class Summing:
         while waiting and not self._stop.is_set():
             sessions, copying, held = self._progress(watch)
             complete = sessions > 1 or copying or self._ended.is_set()
-            left = deque()
-            for holder, table in waiting:
+            remaining: deque[tuple[Holder | None, Table]] = deque()
+            for owner, table in waiting:
                 if not complete and table.oid not in held:
-                    left.append((holder, table))
-                elif holder is not None and not holder.lock(table):
+                    remaining.append((owner, table))
+                elif owner is not None and not owner.lock(table):
                     self._missed.append(table)
-                    if holder.code == "55P03" and not self._impatient:  # lock_not_available: somebody wants it
+                    if owner.code == "55P03" and not self._impatient:  # lock_not_available: another session wants it
                         self._stale.append(table.key)  # pg_dump's workers would fail on it, too
-            waiting = left
+            waiting = remaining
             if waiting:
                 self._stop.wait(pause)
                 pause = min(0.1, pause * 1.05)
 
-    def _progress(self, watch):
-        """Number of pg_dump's sessions, whether rows are being copied, OIDs of the tables that it holds."""
+    def _progress(self, watch: Connection) -> tuple[int, bool, set[int]]:
+        """Return the number of pg_dump's sessions, whether rows are being copied, OIDs of the tables that it holds."""
         postgres_server.query(watch, "SELECT pg_stat_clear_snapshot()")
         sessions, copying, held = postgres_server.query(watch, _PROGRESS, (self._application,))[0]
         return sessions, copying, set(held or ())
 
-    def _compare_files(self, connection, tables):
-        """Find the tables whose rows of the snapshot are no longer there. pg_dump holds all of them by now, or has
-        ended already: then it is unknown whether it saw them before or after the change."""
+    def _compare_files(self, connection: Connection, tables: Sequence[Table]) -> None:
+        """Find the tables whose rows of the snapshot no longer exist. pg_dump holds all of them by now, or has ended
+        already: then it is unknown whether it saw them before or after the change."""
         now = dict(postgres_server.query(connection, _FILES, ([table.oid for table in tables],)))
         held = self._progress(connection)[2]
         for table in tables:
@@ -225,8 +245,8 @@ class Summing:
                 table.filenode = now[table.oid]
         self._compared.set()
 
-    def _work_beside(self, holder):
-        """The work of a holder of large tables. What a lost session held is tried again."""
+    def _work_beside(self, holder: Holder) -> None:
+        """Do the work of a holder of large tables. What a lost session held is tried again."""
         self._ended.wait()
         try:
             self._work(holder)
@@ -236,8 +256,8 @@ class Summing:
             self._cause = self._cause or error
             self._missed.extend(holder.held)
 
-    def _work(self, holder):
-        """Sum what the holder holds, then what is left of the small tables."""
+    def _work(self, holder: Holder) -> None:
+        """Sum what the holder holds, then the remaining small tables."""
         while not self._stop.is_set():
             self._missed.extend(holder.give_way())
             if not holder.held:
@@ -256,18 +276,18 @@ class Summing:
             else:
                 self._missed.extend(holder.sum_last(self._sums))
 
-    def _try_again(self, holder):
-        """The tables that somebody else wanted for himself, now that nothing is held, one at a time."""
-        vain = 0
+    def _try_again(self, holder: Holder) -> None:
+        """Sum the tables that another session wanted, now that nothing is held, one at a time."""
+        without_success = 0.0
         while not self._stop.is_set():
             self._missed.extend([] if self._missed else self._sums.take_uneven())
             if not self._missed:
                 return
-            table, began = self._missed.popleft(), time.monotonic()
-            if self._sums.has(table) or self._once_more(holder, table):
+            table, started = self._missed.popleft(), time.monotonic()
+            if self._sums.has(table) or self._try_once(holder, table):
                 continue
-            vain += time.monotonic() - began + _PAUSE
-            if holder.code in PASSING and vain < _PATIENCE:
+            without_success += time.monotonic() - started + _PAUSE
+            if holder.code in PASSING and without_success < _PATIENCE:
                 self._missed.append(table)
                 self._stop.wait(_PAUSE)
             elif holder.code == NO_ROOM:
@@ -275,8 +295,8 @@ class Summing:
             else:
                 self._sums.miss(table, f"It could not be locked for long enough to read it. {holder.why}")
 
-    def _once_more(self, holder, table):
-        """Returns whether something is known about the table now."""
+    def _try_once(self, holder: Holder, table: Table | None) -> bool:
+        """Return whether the table is summed, or known to be unproven, now."""
         if not holder.lock(table, wait=True):
             return False
         if table in self._unheld or not _is_same(holder.connection, table):
@@ -286,38 +306,39 @@ class Summing:
 
 
 class NoSums:
-    """In the place of Summing where the dump's snapshot cannot be shared: every table is unproven."""
+    """In the place of Summing if the dump's snapshot cannot be shared: every table is unproven."""
 
-    def __init__(self, why):
+    def __init__(self, why: str) -> None:
         self._why = why
 
-    def stale(self):
+    def stale(self) -> list[str]:
         return []
 
-    def dumped(self):
+    def dumped(self) -> None:
         pass
 
-    def close(self):
+    def close(self) -> None:
         pass
 
-    def result(self, tables):
-        found = fingerprint.Sums()
+    def result(self, tables: Sequence[Table]) -> dict[str, Any]:
+        sums = Sums()
         for table in [None, *tables]:
-            found.miss(table, self._why)
-        return found.result()
+            sums.miss(table, self._why)
+        result: dict[str, Any] = sums.result()
+        return result
 
 
-def _is_same(connection, table):
-    """Whether the name still means the table of the snapshot, in the file it had then. Both functions look at the
-    catalogs as they are now. Large objects (None) are what the snapshot says."""
+def _is_same(connection: Connection, table: Table | None) -> bool:
+    """Return whether the name still means the table of the snapshot, in the file it had then. Both functions look at
+    the catalogs as they are now. Large objects (None) are what the snapshot has."""
     if table is None:
         return True
     statement = "SELECT to_regclass(%s)::oid::int8, pg_relation_filenode(%s::oid)::int8"
     return postgres_server.query(connection, statement, (table.key, table.oid)) == [(table.oid, table.filenode)]
 
 
-def _words(error):
-    """The server's first words about it: a lost session makes more errors than one."""
-    while isinstance(getattr(error, "__context__", None), psycopg2.Error):
+def _first_words(error: BaseException | None) -> str:
+    """Return the server's first words: a lost session makes more errors than one."""
+    while error is not None and isinstance(error.__context__, psycopg2.Error):
         error = error.__context__
     return str(getattr(error, "why", "") or error or "").strip()

@@ -1,20 +1,25 @@
-"""Sessions that hold tables in a snapshot, and give back at once what somebody wants to himself."""
+"""Hold tables in a snapshot, and release at once what another session wants to lock exclusively."""
+
+from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable, Iterator, Sequence, Set
 
 import psycopg2
+from psycopg2.extensions import connection as Connection
 
 from ..errors import SauvegardeError
 from ..postgres import fingerprint, postgres_server
+from ..postgres.fingerprint import Sums, Table
 
-PASSING = ("55P03", "40P01", "57014")  # lock_not_available, deadlock_detected, query_canceled: it may do a moment later
+PASSING = ("55P03", "40P01", "57014")  # lock_not_available, deadlock_detected, query_canceled: worth another try
 NO_ROOM = "53200"  # out of (shared) memory: pg_dump's locks may fill the server's lock table until it has ended
-_EACH = 0.3  # seconds between two looks at who waits
+_INTERVAL = 0.3  # seconds between two looks at who waits
 _BRIEFLY = "'100ms'"  # for the locks on indexes that planning takes; shorter than deadlock_timeout
 _WAIT = "'1s'"  # for a table, where nothing is held
 
-# Tables that somebody waits to have to himself, or an index of theirs, and whether it is only that.
+# Tables (OID) that a session waits to lock exclusively, and whether it waits only for an index of theirs.
 _WANTED = """
 SELECT DISTINCT coalesce(i.indrelid, l.relation)::int8, i.indexrelid IS NOT NULL
 FROM pg_locks l LEFT JOIN pg_index i ON i.indexrelid = l.relation
@@ -25,16 +30,23 @@ WHERE l.locktype = 'relation' AND NOT l.granted AND l.mode = 'AccessExclusiveLoc
 
 class Holder:
     """A session in the snapshot, and the tables that it has locked, the last one last. None among them stands for the
-    large objects, which need no lock."""
+    large objects, which need no lock.
 
-    def __init__(self, connection):
-        self.connection, self.held = connection, []
-        self.code, self.why = None, ""  # of what could not be had last: SQLSTATE, the server's words
-        self._mutex, self._summing, self._wanted = threading.Lock(), False, set()
+    code, why: SQLSTATE and the server's words for the last lock or sum that was refused.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.held: list[Table | None] = []
+        self.code: str | None = None
+        self.why = ""
+        self._mutex = threading.Lock()
+        self._summing = False
+        self._wanted: Set[int] = set()
         postgres_server.execute(connection, f"SET LOCAL lock_timeout TO {_BRIEFLY}")
 
-    def lock(self, table, wait=False):
-        """Lock a table; returns whether that was possible. Without `wait` the answer comes at once."""
+    def lock(self, table: Table | None, wait: bool = False) -> bool:
+        """Lock a table; return whether that was possible. Without `wait` the answer comes at once."""
         number = len(self.held)
         statements = [f"SAVEPOINT held_{number}"]
         if table is not None:
@@ -52,41 +64,41 @@ class Holder:
         self.held.append(table)
         return True
 
-    def sum_last(self, sums):
-        """Sum the table that was locked last and release it. Returns the tables that had to be released without that,
-        since somebody wants one of them, or the server has no room for another lock."""
+    def sum_last(self, sums: Sums) -> list[Table | None]:
+        """Sum the table that was locked last and release it. Return the tables that had to be released unsummed, since
+        another session wants one of them, or the server has no memory for another lock."""
         try:
-            with self._may_be_cancelled():
+            with self._cancellable():
                 fingerprint.enter(sums, self.connection, self.held[-1], (*PASSING, NO_ROOM))
         except psycopg2.Error as error:
             if self.connection.closed or error.pgcode not in (*PASSING, NO_ROOM):
                 raise
             self._note(error)
-            return self._give_back()
+            return self._release_wanted()
         self.release()
         return []
 
-    def release(self):
+    def release(self) -> Table | None:
         """Release the table that was locked last, and return it."""
         table = self.held.pop()
         self._back_to(len(self.held))
         return table
 
-    def want(self, oids):
-        """Called by other threads: somebody wants the tables with these OIDs. Where this session has one, what it sums
-        is cancelled."""
+    def request(self, oids: Set[int]) -> None:
+        """Called by other threads: another session wants the tables with these OIDs. If this session holds one, its
+        sum is cancelled."""
         with self._mutex:
             self._wanted = oids & {table.oid for table in list(self.held) if table is not None}
             if self._wanted and self._summing:
                 fingerprint.cancel([self.connection])
 
-    def give_way(self):
-        """Between two sums: release what is wanted, and what was locked after it; returns those tables."""
+    def give_way(self) -> list[Table | None]:
+        """Between two sums: release what is wanted, and what was locked after it; return those tables."""
         with self._mutex:
             wanted = self._wanted & {table.oid for table in self.held if table is not None}
-        return self._give_back() if wanted else []
+        return self._release_wanted() if wanted else []
 
-    def _give_back(self):
+    def _release_wanted(self) -> list[Table | None]:
         with self._mutex:
             wanted, self._wanted = self._wanted, set()
         numbers = [n for n, table in enumerate(self.held) if table is not None and table.oid in wanted]
@@ -96,17 +108,17 @@ class Holder:
         self._back_to(number)
         return released
 
-    def _back_to(self, number):
+    def _back_to(self, number: int) -> None:
         postgres_server.execute(
             self.connection, f"ROLLBACK TO SAVEPOINT held_{number}; RELEASE SAVEPOINT held_{number}"
         )
 
-    def _note(self, error):
+    def _note(self, error: psycopg2.Error) -> None:
         self.code, self.why = error.pgcode, str(error).strip()
 
     @contextlib.contextmanager
-    def _may_be_cancelled(self):
-        """Only in this block, so that no cancelling hits a statement that sets or releases a savepoint."""
+    def _cancellable(self) -> Iterator[None]:
+        """Only in this block can the session be cancelled: never while it sets or releases a savepoint."""
         with self._mutex:
             self._summing = True
         try:
@@ -117,18 +129,25 @@ class Holder:
 
 
 class Watch(threading.Thread):
-    """Tell `holders` which of their tables are wanted: those of whose indexes one is, and from the event `ended` on all
-    others too, which pg_dump holds until then. From `stop` on, cancel whatever runs on `connections`, again and again,
-    since a cancelling between two statements is lost."""
+    """Tell `holders` which of their tables other sessions want: those with a wanted index; after the event `ended` all
+    others too, which pg_dump holds until then. After `stop`, cancel whatever runs on `connections`, repeatedly, since a
+    request to cancel between two statements is lost."""
 
-    def __init__(self, connect, ended, stop, connections):
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        ended: threading.Event,
+        stop: threading.Event,
+        connections: Sequence[Connection],
+    ) -> None:
         super().__init__(daemon=True)
-        self.holders = []
+        self.holders: Sequence[Holder] = []
         self._connect, self._ended, self._stop_all, self._connections = connect, ended, stop, connections
-        self._over, self._connection = threading.Event(), None
+        self._over = threading.Event()
+        self._connection: Connection | None = None
 
-    def run(self):
-        while not self._over.wait(_EACH):
+    def run(self) -> None:
+        while not self._over.wait(_INTERVAL):
             if self._stop_all.is_set():
                 fingerprint.cancel(list(self._connections))
             elif self.holders:
@@ -136,16 +155,17 @@ class Watch(threading.Thread):
                 with contextlib.suppress(psycopg2.Error, SauvegardeError):
                     self._look()
 
-    def _look(self):
+    def _look(self) -> None:
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
             fingerprint.pin(self._connection)
         ended = self._ended.is_set()
         wanted = {oid for oid, index in postgres_server.query(self._connection, _WANTED) if index or ended}
         for holder in list(self.holders):
-            holder.want(wanted)
+            holder.request(wanted)
 
-    def end(self):
+    def end(self) -> None:
+        """Stop watching, and close the session."""
         self._over.set()
         self.join()
         if self._connection is not None:
