@@ -106,7 +106,7 @@ def main():
     try:
         if wanted["run"]:
             module.exit_json(changed=False, **detached_restore.state_of(wanted["directory"], wanted["run"]))
-        spec = dict(migration_arguments.spec(wanted), path=wanted["path"])
+        spec = dict(migration_arguments.spec(wanted), path=wanted["path"], plan_mark=wanted["plan_mark"])
         confirmation = Confirmation.from_parameters(wanted, "migrate")
         found = migration_run.start(spec, confirmation, module.check_mode)
         module.exit_json(changed=found.pop("started_now", True), **found)

@@ -40,7 +40,8 @@ RETURN = r"""
 plan:
   description:
     - C(source), C(target), C(database), C(label) (what a confirmation names), C(live) (null where there is none),
-      C(kept) (of earlier swaps, with sizes), C(obstacles) and C(warnings), each with C(what), C(why), C(fix).
+      C(kept) (of earlier swaps, with sizes), C(obstacles) and C(warnings), each with C(what), C(why), C(fix), and
+      C(mark), which stands for all that was confirmed (O(plan_mark)).
   returned: always
   type: dict
 lines:
@@ -59,6 +60,7 @@ from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_plan, migration_run
 from ansible.module_utils.sauvegarde.restore import restore_arguments as restore
 from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
+from ansible.module_utils.sauvegarde.restore.plan_mark import PlanMark
 from ansible.module_utils.sauvegarde.system import engine_files
 
 
@@ -72,7 +74,9 @@ def main():
         made = migration_run.make_plan(migration_arguments.spec(wanted), wanted["source"])
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    refusal = migration_plan.refusal(made, Confirmation.from_parameters(wanted, "migrate"))
+    mark = wanted["plan_mark"]
+    confirmed = PlanMark.from_text(mark) if mark else None
+    refusal = migration_plan.refusal(made, Confirmation.from_parameters(wanted, "migrate"), confirmed)
     module.exit_json(changed=False, plan=made, lines=migration_plan.lines(made), refusal=refusal)
 
 

@@ -85,6 +85,10 @@ options:
     description: Name of the target's host, for the report.
     type: str
     default: ""
+  plan_mark:
+    description: The mark of the plan that was confirmed. If the source is another one now, nothing is dumped.
+    type: str
+    default: ""
   decided:
     description: Who decided about the policy, for the report, in place of its own C(decided).
     type: dict
@@ -175,6 +179,7 @@ def main():
             seen = migration_source.look(where, *given, about, exclude, include)
             module.exit_json(changed=wanted["state"] == "dumped", source=seen)
         options = migration_source.options(*given, exclude, wanted["hidden"], include)
+        migration_source.require_confirmed(about, masked, wanted["plan_mark"])
         made = migration_source.make(where, wanted["directory"], options, about)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())

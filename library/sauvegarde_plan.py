@@ -50,7 +50,8 @@ plan:
       has, by kind), C(expected) (seconds), C(lost) (seconds between the archive and now, whose changes the
       restore gives up; null where it is unknown), C(obstacles) and C(warnings), each with C(what), C(why),
       C(fix), and C(losses) (objects that are known not to be restored here, each with C(object), C(why), C(fix),
-      C(accepted) and C(depends)).
+      C(accepted) and C(depends)), and C(mark), which stands for all that was confirmed (O(plan_mark)); empty where the
+      source could not be read.
   returned: always
   type: dict
 lines:

@@ -71,6 +71,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_swap
 from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
+from ansible.module_utils.sauvegarde.restore.plan_mark import PlanMark
 from ansible.module_utils.sauvegarde.targets.target_choice import choose_target
 
 
@@ -99,9 +100,13 @@ def swap(parameters, is_check):
         if is_check:
             return {"restored": target.choose_previous(parameters["kept"])}
         return restore_swap.roll_back(target, parameters["kept"]).as_dict()
+    confirmed = PlanMark.from_text(parameters["plan_mark"]) if parameters["plan_mark"] else None
     if is_check:
-        return {"side": restore_swap.proven_run(target, parameters["id"])["side"]}
-    return restore_swap.swap_in(target, parameters["id"])
+        run = restore_swap.proven_run(target, parameters["id"])
+        if confirmed:
+            restore_swap.require_confirmed(target, run, confirmed)
+        return {"side": run["side"]}
+    return restore_swap.swap_in(target, parameters["id"], confirmed=confirmed)
 
 
 if __name__ == "__main__":

@@ -132,4 +132,11 @@ options:
     description: Number of hosts that the play was given; each must be named in O(confirm).
     type: int
     default: 1
+  plan_mark:
+    description:
+      - The mark of the plan that was confirmed, as M(sauvegarde_plan) and M(sauvegarde_migration_plan) return it. If
+        the archive, the options, the target, its live database or what stops the restore is another one now, nothing
+        is done.
+    type: str
+    default: ""
 """

@@ -108,20 +108,20 @@ def test_a_swap_killed_between_link_and_rename_is_repeated(live, target):
 
 def test_the_first_swap_has_no_previous_database(tmp_path):
     live = SqliteTarget(str(tmp_path / "db"))
-    assert live.identity() == ""
+    assert live.live_facts() == {}
     make(live.side_name(ID), "new")
     assert live.swap_in(live.side_name(ID), ID).kept is None
-    assert content(live.path) == "new" and live.identity()
+    assert content(live.path) == "new" and live.live_facts()
     with pytest.raises(SauvegardeError, match="nothing to go back to"):
         live.choose_previous()
 
 
-def test_the_identity_follows_the_file_through_a_swap_and_back(target):
-    before = target.identity()
+def test_the_live_facts_follow_the_file_through_a_swap_and_back(target):
+    before = target.live_facts()
     target.swap_in(target.side_name(ID), ID)
-    assert target.identity() not in ("", before)
+    assert target.live_facts() not in ({}, before)
     target.roll_back(LATER)
-    assert target.identity() == before
+    assert target.live_facts() == before
 
 
 def test_rollback_and_cleanup_of_a_file(live):

@@ -36,6 +36,7 @@ SOURCE = dict(
     decided={"type": "dict", "default": {}, "options": {name: {"type": "str", "default": ""} for name in DECIDED}},
     directory={"type": "path", "default": "/var/lib/sauvegarde/migrations"},
     archive={"type": "path", "default": ""},
+    plan_mark={"type": "str", "default": ""},
     keeper={"type": "str", "default": ""},
     server_directory=restore.DIRECTORY,
     connection=restore.CONNECTION,

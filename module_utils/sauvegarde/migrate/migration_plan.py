@@ -12,6 +12,8 @@ from ..errors import SauvegardeError
 from ..postgres.postgres_server import Server
 from ..report import render
 from ..restore.confirmation import Confirmation
+from ..restore.host_environment import PRODUCTION
+from ..restore.plan_mark import PlanMark, digest
 from ..system.run_as import call_as
 from ..targets.postgresql_target import PostgresqlTarget, SiteAccess
 from ..targets.sqlite_target import SqliteTarget
@@ -117,14 +119,14 @@ def make(where, spec, source):
         for sentence in source["warnings"]:
             warn(sentence)
         _compare(source, found, stop, warn, spec["unknown"])
-        if source["is_masked"] and spec["environment_of_host"] == "production":
+        if source["is_masked"] and spec["environment_of_host"] == PRODUCTION:
             say = warn if spec["labels"] else stop
             say(
                 "The source's own data were masked when they came: invented people would replace production's.",
                 "",
                 "Name the models to move (migrate_labels, migrate_sets), none of them masked.",
             )
-        if not source["masked"] and spec["environment_of_host"] != "production":
+        if not source["masked"] and spec["environment_of_host"] != PRODUCTION:
             warn("Nothing is masked: personal data leave their host.")
     return {
         "source": {key: source.get(key, "") for key in ("host", "vendor", "django", "masked", "archive")},
@@ -140,6 +142,7 @@ def make(where, spec, source):
         "live": asdict(live) if live else None,
         "kept": [each.as_dict() for each in seen.kept],
         "models": len(found["selected"]),
+        "mark": str(_mark(found, source, spec, target, owner, obstacles)),
         "obstacles": obstacles,
         "warnings": warnings,
     }
@@ -278,12 +281,37 @@ def _compare(source, target, stop, warn, unknown):
         )
 
 
-def refusal(plan, confirmation: Confirmation) -> str:
-    """Why the migration may not go on: its obstacles, or what a confirmation lacks; "" where it may."""
+def source_digest(host: str, archive: str, masked: bool) -> str:
+    """Return the part of a plan's mark that is about the source. archive: 'JOB ID of HOST', '' for the live site."""
+    return digest([host, archive, masked])
+
+
+def target_digest(found, spec, system: str) -> str:
+    """Return the part of a plan's mark that is about the target and what is moved. system: system identifier."""
+    options = [spec[name] for name in ("labels", "exclude", "include", "hidden", "policy", "unknown")]
+    return digest([socket.gethostname(), found["vendor"], found["name"], system, options])
+
+
+def _mark(found, source, spec, target: Target, owner: str, obstacles) -> PlanMark:
+    return PlanMark(
+        source=source_digest(source.get("host", ""), source.get("archive", ""), bool(source.get("masked"))),
+        target=target_digest(found, spec, call_as(owner, target.system_identifier)),
+        live=digest(call_as(owner, target.live_facts)),
+        blockers=digest([obstacle["what"] for obstacle in obstacles]),
+    )
+
+
+def refusal(plan, confirmation: Confirmation, confirmed: PlanMark | None = None) -> str:
+    """Return why the migration may not go on: its obstacles, or what a confirmation lacks; "" if it may.
+
+    confirmed: the mark of the plan that was confirmed, if that was an earlier one.
+    """
     if plan["obstacles"]:
         return "\n".join(render.of_obstacles(plan))
     try:
         confirmation.require(plan["database"])
+        if confirmed is not None:
+            confirmed.require(PlanMark.from_text(plan["mark"]))
     except SauvegardeError as error:
         return str(error)
     return ""
@@ -308,4 +336,4 @@ def lines(plan):
         told += render.of_kept(plan["kept"])
     for each in plan["warnings"]:
         told.append("Note:   " + " ".join(filter(None, [each["what"], each["why"]])))
-    return told + render.blocked_lines(plan)
+    return told + render.mark_lines(plan, "migrate") + render.blocked_lines(plan)

@@ -6,6 +6,7 @@ is the restore's own (`restore.restore_swap`), and so is the way back.
 
 import contextlib
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from ..archive import archive_reader, compression, ids
@@ -20,6 +21,7 @@ from ..django import (
 from ..errors import Locked, SauvegardeError
 from ..restore import detached_restore, restore_run, restore_state
 from ..restore.confirmation import Confirmation
+from ..restore.plan_mark import PlanMark, digest
 from ..restore.request import RestoreRequest
 from ..system.run_as import call_as
 from . import difference_examples, migration_plan, target_run
@@ -39,6 +41,7 @@ DEFAULTS = {
     "unknown": "stop",
     "environment_of_host": "",
     "mark": None,
+    "plan_mark": "",
 }
 
 
@@ -51,7 +54,8 @@ def settled(spec):
     [] for the whole site. exclude: models and applications that stay out. include: models that come along though they
     stay out by default (search indexes, unmanaged models). hidden: whether the source was asked for rows
     that a default manager hides (travel) or not (stay). policy: what to do about values that the target does not take
-    (load.POLICIES). unknown: 'stop' or 'skip' what the target's code does not know.
+    (load.POLICIES). unknown: 'stop' or 'skip' what the target's code does not know. plan_mark: of the plan that was
+    confirmed, '' for whatever the plan is.
     """
     unknown = sorted(set(spec) - set(DEFAULTS))
     if unknown:
@@ -82,6 +86,7 @@ def start(spec, confirmation: Confirmation, check=False):
     found = migration_plan.survey(site.site(spec["site"]), spec["labels"], spec["exclude"], include=spec["include"])
     database = found["name"]
     confirmation.require(database)
+    _require_confirmed(found, spec)
     if check:
         return {}
     site.modules()  # while what they are read from is still there
@@ -93,6 +98,20 @@ def start(spec, confirmation: Confirmation, check=False):
             raise Locked(f"Another migration into {database} is running on this host.", "", "Wait for its end.")
     identifier = ids.new_id(directory)
     return detached_restore.launch(directory, identifier, lambda: fill(spec, identifier, found))
+
+
+def _require_confirmed(found, spec):
+    """Raise SauvegardeError if the target or its live database is not that of the plan that was confirmed.
+
+    The source compares its own part where it dumps (migration_source.require_confirmed).
+    """
+    if not spec["plan_mark"]:
+        return
+    confirmed = PlanMark.from_text(spec["plan_mark"])
+    target, owner = migration_plan.target_of(found, site.site(spec["site"]).user, spec)
+    system = call_as(owner, target.system_identifier)
+    live = digest(call_as(owner, target.live_facts))
+    confirmed.require(replace(confirmed, target=migration_plan.target_digest(found, spec, system), live=live))
 
 
 def fill(spec, identifier, found):
@@ -164,7 +183,8 @@ def _fill(spec, where, found, run):
             _whole(keep(target.differences, name, found["tables"], _rows(found, manifest, proven)))
             run.update(step="properties")
             finished = keep(target_run.finish, target, name)
-            keep(target_run.record_end, target, reserved["id"], restore_state.READY, manifest["source"]["masked"])
+            masked = manifest["source"]["masked"]
+            keep(target_run.record_end, target, reserved["id"], restore_state.READY, masked, spec["plan_mark"])
         except BaseException as error:
             try:
                 keep(target.drop, name)

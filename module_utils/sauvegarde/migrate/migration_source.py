@@ -9,6 +9,7 @@ import pwd
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
@@ -20,6 +21,8 @@ from ..django import data_dump, masking, masking_report
 from ..errors import SauvegardeError
 from ..postgres import postgres_server, sql_names
 from ..restore import restore_run, restore_state
+from ..restore.host_environment import PRODUCTION, REPOSITORY
+from ..restore.plan_mark import PlanMark
 from ..restore.request import RestoreRequest
 from ..system import lock
 from ..system.run_as import call_as
@@ -28,13 +31,12 @@ from ..targets.postgresql_target import PostgresqlTarget
 from . import migration_plan, target_run
 
 JOB = "outgoing"
-PRODUCTION = "production"
 # Where archives are opened: not memory, and not the backups' own folder. What a killed run left there is cleared.
 _PLACE, _PREFIX = "/var/tmp", "sauvegarde-opened-"
 # Where playbooks have archives of repositories brought, a folder a run, which the run removes unless it is killed.
 _FETCHED, _OLD = "fetched-*", 86400
 # Hosts that may see what is masked: production's own, and the one that keeps its repository.
-SEEING = (PRODUCTION, "repository")
+SEEING = (PRODUCTION, REPOSITORY)
 
 
 def is_masked(choice, target_environment):
@@ -79,7 +81,7 @@ def look(where, policy, key, labels, masked, about, exclude=(), include=()):
             given = read(about["path"])
             if found["hiding"] and given["kind"] not in _ENGINES and not _holds_all(given):
                 found["warnings"].append(_SHOWN.format(", ".join(found["hiding"])))
-            found["archive"] = f"{given.job} {given.id} of {given.host}"
+            found["archive"] = _named(given)
             obstacles += _of_archive(where, found, given, labels, about)
             if given["kind"] in _ENGINES:
                 found["warnings"].append(_UNSEEN)
@@ -190,6 +192,20 @@ def check(policy, key, found):
             "The key of the masking is not hexadecimal.", fix="Give migrate_key 32 hexadecimal digits or more."
         ) from error
     masking.Masking(policy, found["models"], secret, found["selected"])
+
+
+def _named(given):
+    return f"{given.job} {given.id} of {given.host}"
+
+
+def require_confirmed(about, masked, plan_mark):
+    """Raise SauvegardeError if what would leave is not what the plan of this mark says. plan_mark: '' for any."""
+    if not plan_mark:
+        return
+    confirmed = PlanMark.from_text(plan_mark)
+    archive = _named(read(about["path"])) if about["path"] else ""
+    source = migration_plan.source_digest(os.uname().nodename, archive, masked)
+    confirmed.require(replace(confirmed, source=source))
 
 
 def make(where, root, values, about, progress=kinds.silent):

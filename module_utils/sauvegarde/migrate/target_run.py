@@ -44,10 +44,12 @@ def reserve(target: Target, path: str, mark: Any) -> dict[str, str]:
         return asdict(Reservation(identifier, side))
 
 
-def record_end(target: Target, identifier: str, status: str, masked: bool = False) -> None:
-    """Record how the run ended: a `ready` one can be swapped in."""
-    directory = target.runs_directory
-    restore_state.change(directory, identifier, status=status, step=status, migration=True, masked=masked)
+def record_end(target: Target, identifier: str, status: str, masked: bool = False, plan_mark: str = "") -> None:
+    """Record how the run ended: a `ready` one can be swapped in. plan_mark: of the plan that was confirmed, if any."""
+    values = {"status": status, "step": status, "migration": True, "masked": masked}
+    if plan_mark:
+        values["plan_mark"] = plan_mark
+    restore_state.change(target.runs_directory, identifier, **values)
 
 
 def is_masked(target: Target) -> bool:

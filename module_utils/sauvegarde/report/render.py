@@ -47,6 +47,13 @@ def blocked_lines(plan: JSON) -> list[str]:
     return [f"BLOCKED: {text}" for text in of_obstacles(plan)]
 
 
+def mark_lines(plan: JSON, prefix: str) -> list[str]:
+    """Return the line with a plan's mark, if it has one. prefix: of the playbook's variables."""
+    if not plan.get("mark"):
+        return []
+    return ["Mark:   {0} (-e {1}_plan_mark={0} carries out this plan and no other)".format(plan["mark"], prefix)]
+
+
 def of_kept(kept: Iterable[JSON]) -> list[str]:
     """Return a line for each database that restores and swaps left beside a database."""
     return [f"{_LABELS[each['kind']]:<7} {each['name']} ({size(each['bytes'])})" for each in kept]
@@ -85,7 +92,7 @@ def of_plan(
     lines += of_losses(plan.get("losses", ()))
     for note in plan["warnings"]:
         lines.append("Note:   " + " ".join(filter(None, [note["what"], note["why"], note["fix"]])))
-    return lines + blocked_lines(plan)
+    return lines + mark_lines(plan, "restore") + blocked_lines(plan)
 
 
 def _source_line(source: JSON, environment: str, address: str) -> str:

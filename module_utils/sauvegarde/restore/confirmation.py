@@ -8,9 +8,9 @@ from typing import Any
 
 from ..errors import SauvegardeError
 from ..targets.target_choice import label_of
+from .host_environment import PRODUCTION
 
 PHRASE = "overwrite production"
-PRODUCTION = "production"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ..errors import SauvegardeError
 from ..postgres.postgres_server import Server
 from ..targets.postgresql_target import PostgresqlTarget
 from .dump import loss_names
+from .plan_mark import PlanMark
 
 SWAP, BESIDE = "swap", "beside"
 DIRECTORY = "/var/lib/postgresql/sauvegarde"  # default of the private folder of a server's runs
@@ -33,6 +34,7 @@ _DEFAULTS: dict[str, Any] = {
     "jobs": 0,
     "partial": "",
     "accept_losses": (),
+    "plan_mark": "",
 }
 _CHOICES = {"mode": (SWAP, BESIDE), "globals_roles": ("named", "all"), "missing_roles": ("refuse", "create")}
 # Values that make two restores of the same source different ones.
@@ -51,6 +53,7 @@ class RestoreRequest:
     `refuse` or `create` those that are not described. owner, encoding, locale: instead of the source's. jobs: tables
     and indexes at a time. partial: partial_dump.WORD if the source may hold less than the live database.
     accept_losses: names of objects (loss_names.loss_name) that may be missing afterwards if they cannot be restored.
+    confirmed: the mark of the plan that was confirmed, None to carry out whatever the plan is.
     """
 
     target: PostgresqlTarget
@@ -66,6 +69,7 @@ class RestoreRequest:
     jobs: int = 1
     partial: str = ""
     accept_losses: tuple[str, ...] = ()
+    confirmed: PlanMark | None = None
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> RestoreRequest:
@@ -86,7 +90,8 @@ class RestoreRequest:
         target = PostgresqlTarget(settings.pop("database"), server, Path(settings.pop("directory")))
         settings["jobs"] = int(settings["jobs"]) or archive_reader.default_workers()
         settings["accept_losses"] = tuple(loss_names.accepted_names(settings["accept_losses"]))
-        return cls(target, **settings)
+        text = settings.pop("plan_mark")
+        return cls(target, **settings, confirmed=PlanMark.from_text(text) if text else None)
 
     @property
     def database(self) -> str:
@@ -105,6 +110,10 @@ class RestoreRequest:
         values: list[Any] = [getattr(self, name) for name in _COMPARED]
         values.append(sorted(self.accept_losses))
         return [*values, *content_mark(self.path)]
+
+    def source_facts(self) -> list[Any]:
+        """Return what a plan's mark holds fast about the source: `mark`, and the same of the globals."""
+        return [self.mark() if Path(self.path).exists() else None, content_mark(self.globals) if self.globals else None]
 
 
 def content_mark(path: str) -> list[Any]:

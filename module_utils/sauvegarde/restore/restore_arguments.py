@@ -45,9 +45,10 @@ CONFIRMATION: dict[str, Any] = {
     "environment_of_host": {"type": "str", "default": ""},
     "production": {"type": "str", "default": ""},
     "targets": {"type": "int", "default": 1},
+    "plan_mark": {"type": "str", "default": ""},
 }
 
 
 def request_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a RestoreRequest among a module's parameters."""
-    return {name: parameters[name] for name in RESTORE}
+    return {name: parameters[name] for name in (*RESTORE, "plan_mark")}

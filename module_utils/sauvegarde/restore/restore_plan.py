@@ -36,6 +36,7 @@ from .dump.entries import Entry
 from .dump.loss_ledger import Loss
 from .dump.pg_restore import Reader
 from .findings import Blocker, Findings, Note
+from .plan_mark import PlanMark, digest
 from .request import RestoreRequest
 from .source_needs import SourceNeeds, needs_of, version_number
 
@@ -121,17 +122,24 @@ class PlanDetails:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan: its blockers, its notes and, if the source could be read, its details."""
+    """A plan: its blockers, its notes and, if the source could be read, its details and its mark."""
 
     blockers: tuple[Blocker, ...]
     notes: tuple[Note, ...] = ()
     details: PlanDetails | None = None
+    mark: PlanMark | None = None
+
+    def require_confirmed(self, request: RestoreRequest) -> None:
+        """Raise SauvegardeError if the request was confirmed for another plan than this one."""
+        if request.confirmed is not None and self.mark is not None:
+            request.confirmed.require(self.mark)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as a module's result; one whose source could not be read has its blockers only."""
         values = self.details.as_dict() if self.details else {}
         return dict(
             values,
+            mark=str(self.mark or ""),
             obstacles=[blocker.as_dict() for blocker in self.blockers],
             warnings=[note.as_dict() for note in self.notes],
         )
@@ -150,6 +158,7 @@ def make_plan(request: RestoreRequest, confirmation: Confirmation | None = None)
         plan = Plan((Blocker.from_error(error),))
     if confirmation is not None and confirmation.names and not request.is_beside:
         findings.check(confirmation.require, request.database)
+    findings.check(plan.require_confirmed, request)
     return replace(plan, blockers=(*findings.blockers, *plan.blockers))
 
 
@@ -259,7 +268,18 @@ class _Planner:
             lost=age(needs.started),
             losses=tuple(losses),
         )
-        return Plan(tuple(findings.blockers), tuple(findings.notes), details)
+        return Plan(tuple(findings.blockers), tuple(findings.notes), details, self._mark(details))
+
+    def _mark(self, details: PlanDetails) -> PlanMark:
+        server = [self.server[name] for name in ("system_identifier", "host", "address", "database")]
+        blockers = [[blocker.what, blocker.object] for blocker in self.findings.blockers]
+        losses = [[loss.object, loss.accepted] for loss in details.losses]
+        return PlanMark(
+            source=digest([self.request.source_facts(), details.source["id"]]),
+            target=digest(server),
+            live=digest(self.request.target.live_facts()),
+            blockers=digest([blockers, losses, details.lacks]),
+        )
 
     def _live_database(self) -> dict[str, Any] | None:
         database = self.request.database

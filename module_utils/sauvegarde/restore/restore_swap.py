@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..report import render
 from ..targets.target import SwapResult, Target
 from . import fetch, pg_cron, recovery, restore_state
 from .dump import split_files
+from .plan_mark import PlanMark, digest
 
 CARRIED = "carried"  # in the runs' folder: where playbooks put what they bring from elsewhere
 _FORGOTTEN = 86400  # seconds after which a copy that no restore came for is removed
@@ -57,15 +59,27 @@ def proven_run(target: Target, identifier: str) -> dict[str, Any]:
     return run
 
 
-def swap_in(target: Target, identifier: str, fence: float | None = None) -> dict[str, Any]:
+def require_confirmed(target: Target, run: dict[str, Any], confirmed: PlanMark) -> None:
+    """Raise SauvegardeError if the run is of another plan than the confirmed one, or the live database another one."""
+    now = replace(confirmed, live=digest(target.live_facts()))
+    if run.get("plan_mark"):
+        now = replace(PlanMark.from_text(run["plan_mark"]), live=now.live)
+    confirmed.require(now)
+
+
+def swap_in(
+    target: Target, identifier: str, fence: float | None = None, confirmed: PlanMark | None = None
+) -> dict[str, Any]:
     """Swap in the proven side database of a run; with mode `beside` it gets its own name.
 
-    Returns SwapResult.as_dict, with `host` and `lines` (for people).
+    confirmed: the plan that was confirmed. Returns SwapResult.as_dict, with `host` and `lines` (for people).
     """
     directory = target.runs_directory
     with hold(target):
         recovery.settle_swaps(target)
         run = proven_run(target, identifier)
+        if confirmed is not None:
+            require_confirmed(target, run, confirmed)
         swap_id = _new_swap_id(target)
         restore_state.change(directory, identifier, swapped_at=swap_id, swap={"kept": target.previous_name(swap_id)})
         try:

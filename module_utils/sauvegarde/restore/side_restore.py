@@ -105,6 +105,8 @@ class SideRestore:
         blockers = [blocker for blocker in self.plan.blockers if blocker.prevents_start]
         if blockers:
             raise _not_started(blockers)
+        self.plan.require_confirmed(self.request)
+        self.run.update(plan_mark=str(self.plan.mark))
         assert self.plan.details is not None
         self.details: PlanDetails = self.plan.details
         self.properties = self.details.properties

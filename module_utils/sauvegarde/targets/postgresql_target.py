@@ -112,9 +112,13 @@ class PostgresqlTarget:
         with self.maintenance() as connection:
             return side_database.exists(connection, name) and not side_database.is_half_dropped(connection, name)
 
-    def identity(self) -> str:
+    def live_facts(self) -> dict[str, Any]:
+        """Return the database's OID, which it keeps through renames, and its properties."""
         with self.maintenance() as connection:
-            return side_database.identity(connection, self.database)
+            oid = side_database.oid(connection, self.database)
+            if oid is None:
+                return {}
+            return {"oid": oid, "properties": database_properties.properties(connection, self.database)}
 
     def side_databases(self) -> list[str]:
         return [database.name for database in self.kept() if database.kind == SIDE]

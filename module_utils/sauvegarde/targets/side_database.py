@@ -122,10 +122,12 @@ def exists(connection: Any, name: str) -> bool:
     return bool(postgres_server.value(connection, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (name,)))
 
 
-def identity(connection: Any, name: str) -> str:
-    """Return a database's OID, which stays its own through renames; '' where there is none of this name."""
-    oid = postgres_server.value(connection, "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (name,))
-    return "" if oid is None else str(oid)
+def oid(connection: Any, name: str) -> int | None:
+    """Return a database's OID, None if there is none of this name."""
+    found: int | None = postgres_server.value(
+        connection, "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (name,)
+    )
+    return found
 
 
 def is_half_dropped(connection: Any, name: str) -> bool:

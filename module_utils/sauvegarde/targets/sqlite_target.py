@@ -74,12 +74,12 @@ class SqliteTarget:
     def is_whole(self, name: str) -> bool:
         return self.exists(name)
 
-    def identity(self) -> str:
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            return ""
-        return f"{status.st_dev}:{status.st_ino}"
+    def live_facts(self) -> dict[str, Any]:
+        """Return the file's device and inode: a swap gives another file its name."""
+        if not self.path.exists():
+            return {}
+        status = self.path.stat()
+        return {"device": status.st_dev, "inode": status.st_ino}
 
     def _files(self, kind: str) -> list[Path]:
         """Return the files of one kind beside the live one, without SQLite's companions."""

@@ -150,8 +150,8 @@ class Target(Protocol):
     def is_whole(self, name: str) -> bool:
         """Return whether there is one of this name that can be used."""
 
-    def identity(self) -> str:
-        """Return what tells the live database from any other that may get its name; '' where there is none."""
+    def live_facts(self) -> dict[str, Any]:
+        """Return what a plan holds fast about the live database: its identity and properties; {} if there is none."""
 
     def side_databases(self) -> list[str]:
         """Return the names of the side databases that are there, whole or not."""

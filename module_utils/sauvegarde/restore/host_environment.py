@@ -1,0 +1,18 @@
+"""Decide which environment a host belongs to: the one rule for what counts as production."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+PRODUCTION, REPOSITORY, DEVELOPMENT = "production", "repository", "development"
+
+
+def host_environment(stated: str, groups: Collection[str]) -> str:
+    """Return a host's environment, '' if nothing says it.
+
+    stated: its variable sauvegarde_environment, which may be any word. groups: the inventory groups that it is a member
+    of; without a stated environment, those called production, repository and development count, in this order.
+    """
+    if stated:
+        return stated
+    return next((name for name in (PRODUCTION, REPOSITORY, DEVELOPMENT) if name in groups), "")
