@@ -89,6 +89,7 @@ steps:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_run
+from ansible.module_utils.sauvegarde.migrate.migration_request import MigrationRequest
 from ansible.module_utils.sauvegarde.restore import detached_restore
 from ansible.module_utils.sauvegarde.restore import restore_arguments as restore
 from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
@@ -106,9 +107,10 @@ def main():
     try:
         if wanted["run"]:
             module.exit_json(changed=False, **detached_restore.state_of(wanted["directory"], wanted["run"]))
-        spec = dict(migration_arguments.spec(wanted), path=wanted["path"], plan_mark=wanted["plan_mark"])
+        values = dict(migration_arguments.request_values(wanted), path=wanted["path"], plan_mark=wanted["plan_mark"])
+        request = MigrationRequest.from_values(values)
         confirmation = Confirmation.from_parameters(wanted, "migrate")
-        found = migration_run.start(spec, confirmation, module.check_mode)
+        found = migration_run.start(request, confirmation, module.check_mode)
         module.exit_json(changed=found.pop("started_now", True), **found)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())

@@ -58,6 +58,7 @@ refusal:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_plan, migration_run
+from ansible.module_utils.sauvegarde.migrate.migration_request import MigrationRequest
 from ansible.module_utils.sauvegarde.restore import restore_arguments as restore
 from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
 from ansible.module_utils.sauvegarde.restore.plan_mark import PlanMark
@@ -71,13 +72,14 @@ def main():
     engine_files.receive(module.params.pop("engine"))
     wanted = module.params
     try:
-        made = migration_run.make_plan(migration_arguments.spec(wanted), wanted["source"])
+        request = MigrationRequest.from_values(migration_arguments.request_values(wanted))
+        plan = migration_run.make_plan(request, wanted["source"])
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     mark = wanted["plan_mark"]
     confirmed = PlanMark.from_text(mark) if mark else None
-    refusal = migration_plan.refusal(made, Confirmation.from_parameters(wanted, "migrate"), confirmed)
-    module.exit_json(changed=False, plan=made, lines=migration_plan.lines(made), refusal=refusal)
+    refusal = migration_plan.refusal(plan, Confirmation.from_parameters(wanted, "migrate"), confirmed)
+    module.exit_json(changed=False, plan=plan.as_dict(), lines=migration_plan.lines(plan), refusal=refusal)
 
 
 if __name__ == "__main__":

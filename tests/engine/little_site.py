@@ -7,6 +7,8 @@ from sample_site import interpreter, manage
 from sauvegarde.archive import ids
 from sauvegarde.django import site
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
+from sauvegarde.migrate.migration_request import MigrationRequest
+from sauvegarde.restore import restore_state
 
 MODELS = """
 from django.db import models
@@ -128,7 +130,5 @@ def migrate(one, two, folder, path="", **values):
     )
     spec = {"site": two._asdict(), "directory": str(folder / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=told["connection"], server_directory=told["server_directory"], **values)
-    spec = migration_run.settled(spec)
-    return migration_run.fill(
-        spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
-    )
+    spec = MigrationRequest.from_values(spec)
+    return migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), migration_plan.survey(two))

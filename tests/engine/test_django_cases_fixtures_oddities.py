@@ -10,6 +10,8 @@ from sauvegarde.archive import ids
 from sauvegarde.django import data_load
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
+from sauvegarde.migrate.migration_request import MigrationRequest
+from sauvegarde.restore import restore_state
 from small_site import Small
 
 MODELS = """
@@ -134,14 +136,14 @@ def test_a_migration_names_them_before_anything_is_written(small, tmp_path, to):
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"))
 
     def fill(spec):
-        label = ids.new_id(migration_run.restore_state.folder(spec["directory"]))
+        label = ids.new_id(restore_state.folder(spec.directory))
         return migration_run.fill(spec, label, migration_plan.survey(two))
 
     with pytest.raises(SauvegardeError, match="nothing was written") as caught:
-        fill(migration_run.settled(spec))
+        fill(MigrationRequest.from_values(spec))
     assert "a.rows 3 number:" in caught.value.why and "many" in caught.value.why
     assert '{"invalid": {"a.rows.number": "drop"}}' in caught.value.fix
-    done = fill(migration_run.settled(dict(spec, policy={"invalid": {"a.rows.number": "drop"}})))
+    done = fill(MigrationRequest.from_values(dict(spec, policy={"invalid": {"a.rows.number": "drop"}})))
     assert done["proof"]["models"]["a.rows"]["rows"] == 1 and done["proof"]["mended"] == {"a.rows": 1}
 
 

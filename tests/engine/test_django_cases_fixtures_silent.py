@@ -6,6 +6,8 @@ from sauvegarde.archive import ids
 from sauvegarde.django import data_load
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
+from sauvegarde.migrate.migration_request import MigrationRequest
+from sauvegarde.restore import restore_state
 from small_site import Small
 
 MODELS = """
@@ -45,8 +47,10 @@ def test_a_profile_that_a_listener_makes_does_not_stop_a_migration(cluster, tmp_
     found = migration_plan.survey(two)
     assert found["listeners"] == {"a.models.make_profile": 1}
     made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
-    spec = migration_run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"]})
-    done = migration_run.fill(spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), found)
+    spec = MigrationRequest.from_values(
+        {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"]}
+    )
+    done = migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), found)
     assert done["proof"]["models"]["a.profile"]["rows"] == 2
     # Into a live database it is as with stock, which stops there.
     path = tmp_path / "data.json"

@@ -9,6 +9,8 @@ from sauvegarde.migrate import (
     migration_run,
     migration_source,
 )
+from sauvegarde.migrate.migration_request import MigrationRequest
+from sauvegarde.restore import restore_state
 from sauvegarde.targets.sqlite_target import SqliteTarget
 from small_site import Small
 
@@ -101,12 +103,12 @@ def migrate(cluster, one, two, tmp_path, labels=(), exclude=(), hidden="travel")
     )
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=cluster.values, server_directory=str(tmp_path / "server"), labels=list(labels))
-    spec = migration_run.settled(dict(spec, exclude=list(exclude), hidden=hidden))
+    spec = MigrationRequest.from_values(dict(spec, exclude=list(exclude), hidden=hidden))
     told = migration_plan.lines(
         migration_run.make_plan(spec, migration_source.look(one, None, "", list(labels), False, ABOUT, exclude))
     )
     found = migration_plan.survey(two, labels, exclude)
-    done = migration_run.fill(spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), found)
+    done = migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), found)
     return told, done, two._replace(name=done["side"])
 
 
@@ -156,7 +158,9 @@ def test_models_can_be_excluded(small, one, cluster, tmp_path):
     assert any("Excluded (migrate_exclude): a.log, auth.group, auth.permission, auth.user." in line for line in told)
     told = migration_plan.lines(
         migration_run.make_plan(
-            migration_run.settled({"site": side._asdict(), "directory": str(tmp_path / "in"), "exclude": ["a.Order"]}),
+            MigrationRequest.from_values(
+                {"site": side._asdict(), "directory": str(tmp_path / "in"), "exclude": ["a.Order"]}
+            ),
             migration_source.look(one, None, "", [], False, ABOUT, ["a.Order"]),
         )
     )
@@ -168,7 +172,9 @@ def test_a_folder_that_others_may_write_into_is_in_the_plan(small, one, tmp_path
     two = small.new("sqlite")
     small.folder.chmod(0o777)
     try:
-        spec = migration_run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"})
+        spec = MigrationRequest.from_values(
+            {"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"}
+        )
         (stop,) = [
             line for line in migration_plan.lines(migration_run.make_plan(spec, {})) if line.startswith("BLOCKED:")
         ]

@@ -4,6 +4,8 @@ import pytest
 from sample_site import ENVIRONMENTS, interpreter, shell, text_of
 from sauvegarde.archive import ids
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
+from sauvegarde.migrate.migration_request import MigrationRequest
+from sauvegarde.restore import restore_state
 from small_site import Small
 
 MODELS = """
@@ -73,10 +75,10 @@ def small(cluster, tmp_path_factory):
 def migrate(cluster, one, two, tmp_path):
     made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
-    spec = migration_run.settled(dict(spec, connection=cluster.values, server_directory=str(tmp_path / "server")))
-    return migration_run.fill(
-        spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
+    spec = MigrationRequest.from_values(
+        dict(spec, connection=cluster.values, server_directory=str(tmp_path / "server"))
     )
+    return migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), migration_plan.survey(two))
 
 
 @pytest.mark.parametrize(("kind", "to"), [("pg", "pg"), ("sqlite", "pg"), ("sqlite", "sqlite")])

@@ -9,6 +9,8 @@ from sauvegarde.archive import ids
 from sauvegarde.django import data_load, site
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
+from sauvegarde.migrate.migration_request import MigrationRequest
+from sauvegarde.restore import restore_state
 from small_site import Small
 
 MODELS = """
@@ -123,12 +125,12 @@ def prepared(small, one, two, tmp_path, labels=()):
     made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", labels, False), ABOUT)
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"), labels=list(labels))
-    spec = migration_run.settled(spec)
+    spec = MigrationRequest.from_values(spec)
     return spec, migration_plan.survey(two, labels), migration_plan.lines(migration_run.make_plan(spec, {}))
 
 
 def filled(spec, found):
-    return migration_run.fill(spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), found)
+    return migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), found)
 
 
 @pytest.mark.parametrize("to", ["pg", "sqlite"])

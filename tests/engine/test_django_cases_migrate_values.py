@@ -11,7 +11,9 @@ from sample_site import ENVIRONMENTS, interpreter, shell, text_of, write
 from sauvegarde.archive import ids
 from sauvegarde.django import data_load, fixture_fingerprint, site
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.migrate import migration_plan, migration_run, migration_source
+from sauvegarde.migrate import migration_plan, migration_proof, migration_run, migration_source
+from sauvegarde.migrate.migration_request import MigrationRequest
+from sauvegarde.restore import restore_state
 from small_site import Small
 
 MODELS = """
@@ -76,11 +78,9 @@ def migrate(small, one, two, tmp_path, **values):
     made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"), **values)
-    spec = migration_run.settled(spec)
+    spec = MigrationRequest.from_values(spec)
     told = migration_plan.lines(migration_run.make_plan(spec, migration_source.look(one, None, "", [], False, ABOUT)))
-    done = migration_run.fill(
-        spec, ids.new_id(migration_run.restore_state.folder(spec["directory"])), migration_plan.survey(two)
-    )
+    done = migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), migration_plan.survey(two))
     return "\n".join(told), done, two._replace(name=done["side"])
 
 
@@ -117,7 +117,7 @@ def test_what_sqlite_does_not_keep_is_named_before_anything_is_written(small, tm
     one, two = small.new("pg"), small.new("sqlite")
     shell(one, HEAD + LOSSY)
     proved = []
-    monkeypatch.setattr(migration_run, "prove", lambda *_: proved.append(1))
+    monkeypatch.setattr(migration_proof, "prove", lambda *_: proved.append(1))
     with pytest.raises(SauvegardeError, match="4 problems; nothing was written") as caught:
         migrate(small, one, two, tmp_path)
     assert caught.value.why.splitlines() == NAMED and not proved
@@ -163,7 +163,7 @@ def test_a_change_beside_what_was_accepted_is_found(small, tmp_path, monkeypatch
 
 def test_the_plan_says_which_fields_may_lose_digits(small, tmp_path):
     one, two = small.new("pg"), small.new("sqlite")
-    spec = migration_run.settled({"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"})
+    spec = MigrationRequest.from_values({"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"})
     told = "\n".join(
         migration_plan.lines(migration_run.make_plan(spec, migration_source.look(one, None, "", [], False, ABOUT)))
     )

@@ -11,6 +11,7 @@ from sauvegarde import errors
 from sauvegarde.django import data_dump, data_load
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import migration_plan
+from sauvegarde.migrate.migration_request import DatabaseAccess
 
 OPTIONS = """
 import json
@@ -137,7 +138,7 @@ def test_a_side_database_without_a_table_or_with_other_rows_is_never_ready(clust
         two = folder.new(kind)
         fill(cluster, two, "live")
         found = migration_plan.survey(two)
-        target, _ = migration_plan.target_of(found, "", about(two, tmp_path))
+        target, _ = migration_plan.target_of(found, "", DatabaseAccess.from_values(about(two, tmp_path)))
         side = folder.new(kind)
         fill(cluster, side, "source")
         expected = {"a_note": 1, "a_setting": 1, "auth_group": 0}

@@ -16,9 +16,11 @@ from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import (
     migration_arguments,
     migration_plan,
+    migration_proof,
     migration_run,
     migration_source,
 )
+from sauvegarde.migrate.migration_request import MigrationRequest
 from sauvegarde.restore import restore_state
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -87,14 +89,14 @@ def look(where, about=LIVE, labels=()):
 
 
 def specification(where, tmp_path, **values):
-    return dict({"site": where._asdict(), "directory": str(tmp_path / "in")}, **values)
+    return MigrationRequest.from_values(dict({"site": where._asdict(), "directory": str(tmp_path / "in")}, **values))
 
 
 def fill(where, made, tmp_path, **values):
     """(the run's final state, the site on its side database)."""
-    spec = migration_run.settled(specification(where, tmp_path, path=made["path"], **values))
-    identifier = ids.new_id(migration_run.restore_state.folder(spec["directory"]))
-    done = migration_run.fill(spec, identifier, migration_plan.survey(where, spec["labels"]))
+    spec = specification(where, tmp_path, path=made["path"], **values)
+    identifier = ids.new_id(restore_state.folder(spec.directory))
+    done = migration_run.fill(spec, identifier, migration_plan.survey(where, spec.labels))
     return done, where._replace(name=done["side"])
 
 
@@ -117,10 +119,10 @@ def test_what_only_one_side_knows_is_left_out_and_all_else_is_proven(sites, chan
     assert objects(side, "reference.place") == objects(where, "reference.place", "inhabitants")
     # The proof is one of all that is left.
     manifest = kinds.verify(made["path"])
-    spec = migration_run.settled(specification(changed, tmp_path, path=made["path"]))
+    spec = specification(changed, tmp_path, path=made["path"])
     change(side, "UPDATE reference_place SET code = '999' WHERE rowid = 3")
     with pytest.raises(SauvegardeError) as caught:
-        migration_run.prove(spec, side, migration_plan.survey(side), manifest, {})
+        migration_proof.prove(spec, side, migration_plan.survey(side), manifest, {})
     first, second = caught.value.why.splitlines()
     assert first == "reference.place: 120 rows, but not the same content."
     assert second.startswith("reference.place ") and 'code: sent "' in second and second.endswith('arrived "999"')
@@ -140,15 +142,15 @@ def test_what_a_policy_mends_is_listed_and_all_else_is_proven(sites, tmp_path):
     assert trades["Long"] == "six c"
     assert objects(side, "offers.offer") == [e for e in objects(where, "offers.offer") if e["pk"] != 5]
     manifest = kinds.verify(made["path"])
-    spec = migration_run.settled(specification(target, tmp_path, path=made["path"]))
+    spec = specification(target, tmp_path, path=made["path"])
     touched = {"reference.trade": ["Long"], "offers.offer": [5]}
     assert (
-        migration_run.prove(spec, side, migration_plan.survey(side), manifest, touched)["mended"]
+        migration_proof.prove(spec, side, migration_plan.survey(side), manifest, touched)["mended"]
         == done["proof"]["mended"]
     )
     change(side, "DELETE FROM offers_offer WHERE id = 6")
     with pytest.raises(SauvegardeError) as caught:
-        migration_run.prove(spec, side, migration_plan.survey(side), manifest, touched)
+        migration_proof.prove(spec, side, migration_plan.survey(side), manifest, touched)
     assert caught.value.why == "offers.offer: 119 rows expected, 118 found."
 
 
@@ -370,7 +372,7 @@ def test_from_postgresql_to_postgresql(sites, cluster, tmp_path):
     shutil.chown(str(folder), cluster.user)
     values = {"server_directory": str(folder), "connection": cluster.values, "keeper": cluster.user}
     made = sent(where, tmp_path)
-    told = migration_run.make_plan(specification(target, tmp_path, **values), look(where))
+    told = migration_run.make_plan(specification(target, tmp_path, **values), look(where)).as_dict()
     assert told["obstacles"] == [] and told["database"] == live
     done, side = fill(target, made, tmp_path, **values)
     assert done["proof"]["models"] == made["manifest"]["fingerprint"]["tables"]

@@ -17,7 +17,9 @@ from sauvegarde.django import (
     site,
 )
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
+from sauvegarde.migrate.migration_request import MigrationRequest
 from sauvegarde.postgres import sql_names
+from sauvegarde.restore import restore_state
 
 pytestmark = pytest.mark.skipif(
     "5.2:psycopg2" not in ENVIRONMENTS, reason="the packages are pinned for Django 5.2 with psycopg2"
@@ -111,10 +113,10 @@ def migrate(packages, one, kind, tmp_path, include=()):
     )
     spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "include": list(include)}
     spec.update(connection=packages.cluster.values, server_directory=str(tmp_path / "server"), keeper="root")
-    spec = migration_run.settled(spec)
+    spec = MigrationRequest.from_values(spec)
     seen = migration_source.look(one, None, "", [], False, ABOUT, include=include)
     lines = migration_plan.lines(migration_run.make_plan(spec, seen))
-    identifier = ids.new_id(migration_run.restore_state.folder(spec["directory"]))
+    identifier = ids.new_id(restore_state.folder(spec.directory))
     done = migration_run.fill(spec, identifier, migration_plan.survey(two, include=include))
     return lines, packages.on(two, done["side"])
 

@@ -1,24 +1,30 @@
-"""The arguments that the migration's modules share, as plain values."""
+"""Declare the arguments that the migration's modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from ..django import fixture_sets
 from ..django import site_arguments as django
 from ..errors import SauvegardeError
 from ..restore import restore_arguments as restore
+from .migration_request import DIRECTORY
 
 DECIDED = ("by", "date", "note")
-LABELS = {
+LABELS: dict[str, Any] = {
     "labels": {"type": "list", "elements": "str", "default": []},
     "sets": {"type": "list", "elements": "str", "default": []},
     "fixture_sets": {"type": "list", "elements": "dict", "default": []},
 }
-CHOICE = {
+CHOICE: dict[str, Any] = {
     "exclude": {"type": "list", "elements": "str", "default": []},
     "include": {"type": "list", "elements": "str", "default": []},
     "hidden": {"type": "str", "choices": ["travel", "stay"], "default": "travel"},
 }
-TARGET = dict(
+TARGET: dict[str, Any] = dict(
     dict(django.SITE, **LABELS, **CHOICE),
-    directory={"type": "path", "default": "/var/lib/sauvegarde/migrations"},
+    directory={"type": "path", "default": DIRECTORY},
     server_directory=restore.DIRECTORY,
     connection=restore.CONNECTION,
     keeper={"type": "str", "default": ""},
@@ -26,7 +32,7 @@ TARGET = dict(
     unknown={"type": "str", "choices": ["stop", "skip"], "default": "stop"},
     environment_of_host={"type": "str", "default": ""},
 )
-SOURCE = dict(
+SOURCE: dict[str, Any] = dict(
     dict(django.SITE, **LABELS, **CHOICE),
     policy={"type": "dict", "default": {}},
     key={"type": "str", "default": "", "no_log": True},
@@ -34,7 +40,7 @@ SOURCE = dict(
     target_environment={"type": "str", "default": ""},
     target={"type": "str", "default": ""},
     decided={"type": "dict", "default": {}, "options": {name: {"type": "str", "default": ""} for name in DECIDED}},
-    directory={"type": "path", "default": "/var/lib/sauvegarde/migrations"},
+    directory={"type": "path", "default": DIRECTORY},
     archive={"type": "path", "default": ""},
     plan_mark={"type": "str", "default": ""},
     keeper={"type": "str", "default": ""},
@@ -44,11 +50,10 @@ SOURCE = dict(
 )
 
 
-def about(parameters):
-    """What surrounds the source among a module's parameters, as `source.make` and `source.look` want it."""
+def about(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what migration_source.make and look need to know of the source, among a module's parameters."""
     return {
         "path": parameters["archive"],
-        "mark": None,
         "keeper": parameters["keeper"],
         "connection": parameters["connection"],
         "server_directory": parameters["server_directory"],
@@ -56,8 +61,8 @@ def about(parameters):
     }
 
 
-def labels(parameters):
-    """The applications and models to move, those of the named fixture sets included; [] for the whole site."""
+def labels(parameters: Mapping[str, Any]) -> list[str]:
+    """Return the applications and models to move, those of the named fixture sets included; [] for the whole site."""
     known = {
         each["name"]: each["models"] for each in fixture_sets.checked(parameters["fixture_sets"] or fixture_sets.SETS)
     }
@@ -72,7 +77,7 @@ def labels(parameters):
     return [] if "*" in found else found  # the whole site, as for sets.export
 
 
-def spec(parameters):
-    """The migration's specification among a module's parameters."""
+def request_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a MigrationRequest among a module's parameters."""
     found = {name: parameters[name] for name in TARGET if name not in LABELS}
     return dict(found, labels=labels(parameters))

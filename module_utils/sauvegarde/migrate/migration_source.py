@@ -1,7 +1,9 @@
-"""What leaves a source: an archive of the kind `dumpdata`, masked where the target is not production.
+"""Dump what leaves a source: an archive of the kind `dumpdata`, masked unless the target is production.
 
 It is made on the source's own host, from the live site or from an archive that is opened there, and nowhere else.
 """
+
+from __future__ import annotations
 
 import contextlib
 import os
@@ -9,15 +11,19 @@ import pwd
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Optional
 
 import psycopg2
 
 from ..archive import archive_reader, compression, ids, manifest
+from ..archive.manifest import Manifest
 from ..backup import kinds
 from ..backup.kinds import sqlite
 from ..django import data_dump, masking, masking_report
+from ..django.site import Site
 from ..errors import SauvegardeError
 from ..postgres import postgres_server, sql_names
 from ..restore import restore_run, restore_state
@@ -29,8 +35,12 @@ from ..system.run_as import call_as
 from ..targets import side_database
 from ..targets.postgresql_target import PostgresqlTarget
 from . import migration_plan, target_run
+from .migration_plan import SiteSurvey
+from .migration_request import DatabaseAccess
 
 JOB = "outgoing"
+Policy = Optional[Mapping[str, Any]]  # the masking policy
+_Opened = tuple[Site, Optional[list[str]]]  # the site on the opened archive; files that are read through its models
 # Where archives are opened: not memory, and not the backups' own folder. What a killed run left there is cleared.
 _PLACE, _PREFIX = "/var/tmp", "sauvegarde-opened-"
 # Where playbooks have archives of repositories brought, a folder a run, which the run removes unless it is killed.
@@ -39,14 +49,22 @@ _FETCHED, _OLD = "fetched-*", 86400
 SEEING = (PRODUCTION, REPOSITORY)
 
 
-def is_masked(choice, target_environment):
+def is_masked(choice: str, target_environment: str) -> bool:
     """Whether the data are masked. `choice`: auto, always or never; auto masks unless the target is production."""
     return choice == "always" or (choice == "auto" and target_environment != PRODUCTION)
 
 
-def options(policy, key, labels, masked, exclude=(), hidden="travel", include=()):
+def options(
+    policy: Policy,
+    key: str,
+    labels: Iterable[str],
+    masked: bool,
+    exclude: Iterable[str] = (),
+    hidden: str = "travel",
+    include: Iterable[str] = (),
+) -> dict[str, Any]:
     """The options of the dump (`dump.DEFAULTS`)."""
-    values = {
+    values: dict[str, Any] = {
         "labels": list(labels),
         "exclude": [*data_dump.EXCLUDE, *exclude],
         "include": list(include),
@@ -60,14 +78,25 @@ def options(policy, key, labels, masked, exclude=(), hidden="travel", include=()
     return values
 
 
-def look(where, policy, key, labels, masked, about, exclude=(), include=()):
+def look(
+    where: Site,
+    policy: Policy,
+    key: str,
+    labels: Sequence[str],
+    masked: bool,
+    about: Mapping[str, Any],
+    exclude: Iterable[str] = (),
+    include: Iterable[str] = (),
+) -> dict[str, Any]:
     """The source in plain values: the site's survey (`worker_migrate.survey`), whether what leaves is `masked`, whether
     what is there `is_masked` already, `warnings` and `obstacles`. Changes nothing.
 
     `about`: as `make` has it, with `environment`, this host's.
     """
     found = migration_plan.survey(where, labels, exclude, not about["path"], include)
-    obstacles, given, found["warnings"] = [], None, []
+    obstacles: list[SauvegardeError] = []
+    given: Manifest | None = None
+    found["warnings"] = []
     if about["path"]:
         if masked and about["environment"] not in SEEING:
             obstacles.append(
@@ -97,13 +126,13 @@ def look(where, policy, key, labels, masked, about, exclude=(), include=()):
             obstacles.append(error)
     found["is_masked"] = bool(given and given["source"].get("masked"))
     if found["applied"] is not None and not found["is_masked"]:
-        target, keeper = migration_plan.target_of(found, where.user, about)
+        target, keeper = migration_plan.target_of(found, where.user, DatabaseAccess.from_values(about))
         with contextlib.suppress(SauvegardeError):  # nobody keeps it here, so no migration came here either
             found["is_masked"] = call_as(keeper, target_run.is_masked, target)
     return dict(found, host=os.uname().nodename, masked=masked, obstacles=[each.as_dict() for each in obstacles])
 
 
-def _of_site(found, fix):
+def _of_site(found: SiteSurvey, fix: str) -> list[SauvegardeError]:
     """What keeps a database's data from leaving; `fix` is what to do about migrations that it lacks."""
     if found["applied"] is None:
         why = found["refused"] or "{} does not exist.".format(found["name"])
@@ -116,11 +145,11 @@ def _of_site(found, fix):
     return [SauvegardeError(what, ", ".join(missing), fix)]
 
 
-def _holds_all(given):
+def _holds_all(given: Manifest) -> bool:
     return bool(given["source"].get("options", {}).get("all"))
 
 
-def _ahead(found):
+def _ahead(found: SiteSurvey) -> list[str]:
     """A warning where the database seems newer than the code, which then does not see all that is in it.
 
     A database remembers the migrations of applications that are gone, and squashed ones, which the code names for a
@@ -134,7 +163,9 @@ def _ahead(found):
     return [what.format(", ".join(more))] if more else []
 
 
-def _of_archive(where, found, given, labels, about):
+def _of_archive(
+    where: Site, found: SiteSurvey, given: Manifest, labels: Sequence[str], about: Mapping[str, Any]
+) -> list[SauvegardeError]:
     """What keeps an archive's data from leaving, as far as its manifest tells. Whether the site's own database is there
     does not matter."""
     if given["kind"] in _ENGINES:
@@ -148,12 +179,12 @@ def _of_archive(where, found, given, labels, about):
                     "Take a migrate_source whose site is on that engine, or an archive of the kind dumpdata.",
                 )
             ]
-        target, keeper = migration_plan.target_of(found, where.user, about)
+        target, keeper = migration_plan.target_of(found, where.user, DatabaseAccess.from_values(about))
         return [
             SauvegardeError("The archive cannot be opened here.", sentence, "Mend that on the source.")
             for sentence in call_as(keeper, target.obstacles_to_open)
         ]
-    obstacles = []
+    obstacles: list[SauvegardeError] = []
     held, options = given["source"]["many"], given["source"].get("options", {})
     unknown = sorted(set(given["fingerprint"]["tables"]) - set(found["models"]))
     if unknown and not labels:
@@ -177,7 +208,7 @@ def _of_archive(where, found, given, labels, about):
     return obstacles
 
 
-def check(policy, key, found):
+def check(policy: Policy, key: str, found: SiteSurvey) -> None:
     """Raise where the policy does not fit the models that would leave."""
     if not policy:
         raise SauvegardeError(
@@ -194,11 +225,11 @@ def check(policy, key, found):
     masking.Masking(policy, found["models"], secret, found["selected"])
 
 
-def _named(given):
+def _named(given: Manifest) -> str:
     return f"{given.job} {given.id} of {given.host}"
 
 
-def require_confirmed(about, masked, plan_mark):
+def require_confirmed(about: Mapping[str, Any], masked: bool, plan_mark: str) -> None:
     """Raise SauvegardeError if what would leave is not what the plan of this mark says. plan_mark: '' for any."""
     if not plan_mark:
         return
@@ -208,7 +239,13 @@ def require_confirmed(about, masked, plan_mark):
     confirmed.require(replace(confirmed, source=source))
 
 
-def make(where, root, values, about, progress=kinds.silent):
+def make(
+    where: Site,
+    root: str | Path,
+    values: Mapping[str, Any],
+    about: Mapping[str, Any],
+    progress: Callable[..., Any] = kinds.silent,
+) -> dict[str, Any]:
     """Dump the live site, or an archive that is opened here, into ROOT/outgoing/ID, the only archive there.
 
     `values`: as `options` gives them. `about`: {"path": of the archive, '' for the live site, "keeper": OS user of the
@@ -217,13 +254,14 @@ def make(where, root, values, about, progress=kinds.silent):
     """
     root = restore_state.folder(root)
     folder = restore_state.folder(root / JOB)
-    job, warnings = {"name": JOB, "kind": "dumpdata", "dumpdata": values}, []
+    job: dict[str, Any] = {"name": JOB, "kind": "dumpdata", "dumpdata": dict(values)}
+    warnings: list[str] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock.hold(root / (JOB + ".lock"), "A migration out of this host"))
         old = [each for each in root.parent.glob(_FETCHED) if _is_old(each)]
         left = [*(folder / each for each in ids.list_ids(folder)), *Path(_PLACE).glob(_PREFIX + "*")]
         for each in left + old:
-            shutil.rmtree(str(each))
+            shutil.rmtree(each)
         if about["path"]:
             given = read(about["path"])
             where, files = stack.enter_context(_OPENED[given["kind"]](where, given, about))
@@ -239,10 +277,10 @@ def make(where, root, values, about, progress=kinds.silent):
                 warnings = _ahead(found)
         job["site"] = where._asdict()
         made = kinds.back_up(job, root, progress)
-    return {"path": str(folder / made["id"]), "manifest": made, "warnings": warnings}
+    return {"path": str(folder / made.id), "manifest": made, "warnings": warnings}
 
 
-def report(made, wanted):
+def report(made: Manifest, wanted: Mapping[str, Any]) -> str:
     """The report of a masked dump (`masking_report.render`) of the manifest `made`; "" where nothing was masked.
 
     `wanted`: the policy, and "archive", "target", "target_environment" and "decided" of the report.
@@ -263,13 +301,13 @@ def report(made, wanted):
     return masking_report.render(facts, wanted["policy"], about)
 
 
-def _is_old(path):
+def _is_old(path: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):  # its own run removes it just now
         return path.stat().st_mtime < time.time() - _OLD
     return False
 
 
-def read(path):
+def read(path: str | Path) -> Manifest:
     """The manifest of an archive that data can be migrated from."""
     found = manifest.load(Path(str(path)) / manifest.NAME)
     if found["kind"] not in _OPENED:
@@ -281,20 +319,20 @@ def read(path):
 
 
 @contextlib.contextmanager
-def _private(user):
+def _private(user: str) -> Iterator[tuple[str, Callable[[], None]]]:
     """A folder of the user's for the block, that nobody else sees into."""
     account = pwd.getpwnam(user)
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_PLACE) as folder:
         yield folder, lambda: _give(folder, account)
 
 
-def _give(folder, account):
+def _give(folder: str, account: pwd.struct_passwd) -> None:
     for path in [Path(folder), *Path(folder).rglob("*")]:
         os.chown(str(path), account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
 @contextlib.contextmanager
-def _fixtures(where, given, about):
+def _fixtures(where: Site, given: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
     """Fixtures, checked: read through the site's models."""
     path = Path(about["path"])
     names = [each["path"] for each in given["files"]]
@@ -307,7 +345,7 @@ def _fixtures(where, given, about):
 
 
 @contextlib.contextmanager
-def _sqlite(where, given, about):
+def _sqlite(where: Site, given: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
     """A copy of an SQLite file: the site on that file."""
     with _private(where.user or "root") as (folder, give):
         plain = Path(folder) / "archive"
@@ -321,7 +359,7 @@ def _sqlite(where, given, about):
 
 
 @contextlib.contextmanager
-def _database(where, given, about):
+def _database(where: Site, given: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
     """A database's dump: restored beside the live one on this host's server, and dropped again."""
     keeper = about["keeper"] or "postgres"
     with _private(keeper) as (folder, give):
@@ -340,13 +378,13 @@ def _database(where, given, about):
             call_as(keeper, _forget, values, restored)
 
 
-def _target(values):
+def _target(values: Mapping[str, Any]) -> PostgresqlTarget:
     """The side database's target."""
     server = postgres_server.Server.from_values(values["connection"])
     return PostgresqlTarget(values["database"], server, Path(values["directory"]))
 
 
-def _restored(values):
+def _restored(values: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found = restore_run.fill(RestoreRequest.from_values(values))
     except BaseException:
@@ -358,7 +396,7 @@ def _restored(values):
     return found
 
 
-def _forget(values, restored):
+def _forget(values: Mapping[str, Any], restored: Mapping[str, Any]) -> None:
     with contextlib.closing(
         side_database.maintenance(postgres_server.Server.from_values(values["connection"]))
     ) as connection:
@@ -366,7 +404,7 @@ def _forget(values, restored):
     _forget_roles(values)
 
 
-def _forget_roles(values):
+def _forget_roles(values: Mapping[str, Any]) -> None:
     """Drop the roles that were made for this dump's opening, and for those before that failed or were killed: their
     databases are gone."""
     with contextlib.closing(
