@@ -1,12 +1,12 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE)
-"""List the databases that restores left beside the live ones, or remove one by its whole name."""
+"""List previous and side databases, or remove one by its whole name."""
 
 DOCUMENTATION = r"""
 module: sauvegarde_kept
-short_description: List the databases that restores left, or remove one
+short_description: List previous and side databases, or remove one
 description:
-  - Those are the databases that swaps put aside, and proven ones that wait for their swap.
+  - A previous database was live before a swap; a side database is proven and waits for its swap.
   - Run it as the OS user of the server.
 author: Sauvegarde
 extends_documentation_fragment:
@@ -41,14 +41,14 @@ EXAMPLES = r"""
 RETURN = r"""
 kept:
   description:
-    - What is left, newest first, each with C(name), C(kind) (V(before) a swap, or V(restore), waiting for one), C(id)
-      and C(bytes).
+    - The previous and side databases, newest first, each with C(name), C(kind) (V(before) a swap, or V(restore),
+      waiting for one), C(id) and C(bytes).
   returned: always
   type: list
   elements: dict
 lost:
   description:
-    - What live databases were restored without, because it was accepted (C(restore_accept_losses)), each with
+    - The accepted losses of live databases (C(restore_accept_losses)), each with
       C(database), C(id) (of the run) and C(objects).
   returned: always
   type: list

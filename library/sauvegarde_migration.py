@@ -6,10 +6,10 @@ DOCUMENTATION = r"""
 module: sauvegarde_migration
 short_description: Fill a side database with another site's data and prove it
 description:
-  - Starts a migration that goes on by itself, as far as its safe point. The live database goes into an archive first; a
+  - Starts a detached migration, which ends at its safe point. The live database goes into an archive first; a
     side database (a side file with SQLite) gets its schema from the site's own migrations and the data from the
     archive, and is compared with it. The live one is not touched; M(sauvegarde_swap) puts the new one in its place.
-  - An action plugin of the same name waits for the end and shows how far it is.
+  - An action plugin of the same name waits for its end and prints the progress.
   - Run it as root.
 author: Sauvegarde
 extends_documentation_fragment:
@@ -24,7 +24,7 @@ options:
     type: path
     required: true
   run:
-    description: Id of a run, to be told its state only. The action plugin gives it.
+    description: Id of a run, to return only its state. Set by the action plugin.
     type: str
     default: ""
 attributes:
@@ -103,15 +103,17 @@ def main():
     specification.update(migration_arguments.TARGET, **engine_files.ARGUMENT)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     engine_files.receive(module.params.pop("engine"))
-    wanted = module.params
+    parameters = module.params
     try:
-        if wanted["run"]:
-            module.exit_json(changed=False, **detached_restore.state_of(wanted["directory"], wanted["run"]))
-        values = dict(migration_arguments.request_values(wanted), path=wanted["path"], plan_mark=wanted["plan_mark"])
+        if parameters["run"]:
+            module.exit_json(changed=False, **detached_restore.state_of(parameters["directory"], parameters["run"]))
+        values = dict(
+            migration_arguments.request_values(parameters), path=parameters["path"], plan_mark=parameters["plan_mark"]
+        )
         request = MigrationRequest.from_values(values)
-        confirmation = Confirmation.from_parameters(wanted, "migrate")
-        found = migration_run.start(request, confirmation, module.check_mode)
-        module.exit_json(changed=found.pop("started_now", True), **found)
+        confirmation = Confirmation.from_parameters(parameters, "migrate")
+        state = migration_run.start(request, confirmation, module.check_mode)
+        module.exit_json(changed=state.pop("started_now", True), **state)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
 

@@ -1,12 +1,12 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE)
-"""Say what a migration would do, and everything that would stop it."""
+"""Plan a migration: what it would do, and everything that would stop it."""
 
 DOCUMENTATION = r"""
 module: sauvegarde_migration_plan
-short_description: Say what a migration would do, and everything that would stop it
+short_description: Plan a migration, with everything that would stop it
 description:
-  - Compares the source's code and data with the target's, and asks the target's database; changes nothing.
+  - Compares the source's code and data with the target's, and queries the target's database; changes nothing.
   - Run it as root.
 author: Sauvegarde
 extends_documentation_fragment:
@@ -70,15 +70,15 @@ def main():
     specification.update(migration_arguments.TARGET, **engine_files.ARGUMENT)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     engine_files.receive(module.params.pop("engine"))
-    wanted = module.params
+    parameters = module.params
     try:
-        request = MigrationRequest.from_values(migration_arguments.request_values(wanted))
-        plan = migration_run.make_plan(request, wanted["source"])
+        request = MigrationRequest.from_values(migration_arguments.request_values(parameters))
+        plan = migration_run.make_plan(request, parameters["source"])
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    mark = wanted["plan_mark"]
+    mark = parameters["plan_mark"]
     confirmed = PlanMark.from_text(mark) if mark else None
-    refusal = migration_plan.refusal(plan, Confirmation.from_parameters(wanted, "migrate"), confirmed)
+    refusal = migration_plan.refusal(plan, Confirmation.from_parameters(parameters, "migrate"), confirmed)
     module.exit_json(changed=False, plan=plan.as_dict(), lines=migration_plan.lines(plan), refusal=refusal)
 
 

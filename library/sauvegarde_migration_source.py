@@ -1,10 +1,10 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE)
-"""Make what leaves a site for another one."""
+"""Dump a site's data for another site."""
 
 DOCUMENTATION = r"""
 module: sauvegarde_migration_source
-short_description: Make what leaves a site for another one, masked where it must be
+short_description: Dump a site's data for another site, masked where that is required
 description:
   - Dumps the site from one snapshot into an archive of its own, masked on this host unless the target is production.
   - Run it as root, so that the site's code can run as the site's own user.
@@ -15,7 +15,7 @@ extends_documentation_fragment:
   - sauvegarde_migrate
 options:
   state:
-    description: V(described) only says what the source is and what would stop it; V(dumped) makes the archive.
+    description: V(described) only describes the source and what would stop it; V(dumped) writes the archive.
     type: str
     choices: [described, dumped]
     default: dumped
@@ -41,7 +41,7 @@ options:
     type: path
     default: ""
   keeper:
-    description: OS user who keeps the database; without it V(postgres), or the site's own user with SQLite.
+    description: OS user that owns the database; V(postgres) without it, or the site's own user with SQLite.
     type: str
     default: ""
   server_directory:
@@ -168,19 +168,19 @@ def main():
         supports_check_mode=True,
     )
     engine_files.receive(module.params.pop("engine"))
-    wanted = module.params
-    masked = migration_source.is_masked(wanted["masking"], wanted["target_environment"])
-    about = migration_arguments.about(wanted)
+    parameters = module.params
+    masked = migration_source.is_masked(parameters["masking"], parameters["target_environment"])
+    about = migration_arguments.about(parameters)
     try:
-        given = (wanted["policy"], wanted["key"], migration_arguments.labels(wanted), masked)
-        exclude, include = wanted["exclude"], wanted["include"]
-        where = django.described(wanted)
-        if module.check_mode or wanted["state"] == "described":
-            seen = migration_source.look(where, *given, about, exclude, include)
-            module.exit_json(changed=wanted["state"] == "dumped", source=seen)
-        options = migration_source.options(*given, exclude, wanted["hidden"], include)
-        migration_source.require_confirmed(about, masked, wanted["plan_mark"])
-        made = migration_source.make(where, wanted["directory"], options, about)
+        choice = (parameters["policy"], parameters["key"], migration_arguments.labels(parameters), masked)
+        exclude, include = parameters["exclude"], parameters["include"]
+        where = django.described(parameters)
+        if module.check_mode or parameters["state"] == "described":
+            seen = migration_source.look(where, *choice, about, exclude, include)
+            module.exit_json(changed=parameters["state"] == "dumped", source=seen)
+        options = migration_source.options(*choice, exclude, parameters["hidden"], include)
+        migration_source.require_confirmed(about, masked, parameters["plan_mark"])
+        made = migration_source.make(where, parameters["directory"], options, about)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     manifest = made["manifest"]
@@ -189,10 +189,10 @@ def main():
     module.exit_json(
         changed=True,
         path=made["path"],
-        id=manifest["id"],
-        masked=manifest["source"]["masked"],
-        report=migration_source.report(manifest, wanted),
-        fingerprint=manifest["fingerprint"],
+        id=manifest.id,
+        masked=manifest.source["masked"],
+        report=migration_source.report(manifest, parameters),
+        fingerprint=manifest.fingerprint,
     )
 
 

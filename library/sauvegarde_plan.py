@@ -1,13 +1,13 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE)
-"""Say what a restore would do, and everything that would stop it."""
+"""Plan a restore: what it would do, and everything that would stop it."""
 
 DOCUMENTATION = r"""
 module: sauvegarde_plan
-short_description: Say what a restore would do, and everything that would stop it
+short_description: Plan a restore, with everything that would stop it
 description:
-  - Reads the source whole and asks the target's server; changes nothing.
-  - A confirmation that was given is looked at, too; none is needed for a plan.
+  - Reads the whole source and queries the target's server; changes nothing.
+  - A confirmation is checked if there is one; a plan needs none.
   - Run it as the OS user of the server.
 author: Sauvegarde
 extends_documentation_fragment:
@@ -20,7 +20,7 @@ options:
     type: str
     default: ""
   address:
-    description: Of this host, as the inventory says it; for RV(lines).
+    description: Address of this host in the inventory; for RV(lines).
     type: str
     default: ""
   address_of_source:
@@ -45,7 +45,7 @@ EXAMPLES = r"""
 RETURN = r"""
 plan:
   description:
-    - C(source), C(target), C(live) (null where there is none), C(kept) (what earlier restores left, with sizes),
+    - C(source), C(target), C(live) (null where there is none), C(kept) (previous and side databases, with sizes),
       C(extensions), C(space), C(roles_made), C(properties), C(lacks) (of a file: what only the live database
       has, by kind), C(expected) (seconds), C(lost) (seconds between the archive and now, whose changes the
       restore gives up; null where it is unknown), C(obstacles) and C(warnings), each with C(what), C(why),

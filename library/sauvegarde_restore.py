@@ -6,10 +6,10 @@ DOCUMENTATION = r"""
 module: sauvegarde_restore
 short_description: Restore an archive into a side database and prove it
 description:
-  - Starts a restore that goes on by itself, as far as its safe point, a side database that was proven equal to its
-    archive. The live database is not touched; M(sauvegarde_swap) puts the new one in its place.
-  - An action plugin of the same name waits for the end and shows how far it is.
-  - A run for the same source that is proven already, or still running, is taken over.
+  - Starts a detached restore. It ends at its safe point, a side database that is proven equal to its archive. The live
+    database is not touched; M(sauvegarde_swap) puts the new one in its place.
+  - An action plugin of the same name waits for its end and prints the progress.
+  - If a run for the same source is proven already, or still running, its state is returned.
   - Run it as the OS user of the server.
 author: Sauvegarde
 extends_documentation_fragment:
@@ -18,7 +18,7 @@ extends_documentation_fragment:
   - sauvegarde_restore.confirmation
 options:
   run:
-    description: Id of a run, to be told its state only. The action plugin gives it.
+    description: Id of a run, to return only its state. Set by the action plugin.
     type: str
     default: ""
 attributes:

@@ -8,8 +8,7 @@ short_description: Carry an archive between a host and the controller
 description:
   - Goes through Ansible's own connection, piece by piece, so that hosts need no trust in one another and a privileged
     user's files stay that user's.
-  - Files that are whole already are left alone, one that was cut is continued. What arrived is proven by the restore,
-    which checks every checksum before use.
+  - Complete files are skipped, a partial file is continued. The restore checks every checksum before use.
 author: Sauvegarde
 options:
   src:
@@ -36,8 +35,8 @@ attributes:
 EXAMPLES = r"""
 - name: Bring the archive to the controller
   sauvegarde_transfer:
-    src: "{{ found.archive.path }}"
-    dest: "{{ playbook_dir }}/../.restore/{{ found.archive.id }}"
+    src: "{{ chosen.archive.path }}"
+    dest: "{{ playbook_dir }}/../.restore/{{ chosen.archive.id }}"
   become: true
 """
 

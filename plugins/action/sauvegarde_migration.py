@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""Wait for a migration that goes on by itself, as for a restore."""
+"""Wait for a detached migration, as for a restore."""
 
 from ansible.plugins.loader import action_loader
 

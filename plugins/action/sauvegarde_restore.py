@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""Wait for a restore that goes on by itself, and show how far it is.
+"""Wait for a detached restore, and print its progress.
 
-The connection may break meanwhile: the restore does not notice, and asking goes on once the host answers again. Asking
-is a thread's, so that a line is printed in time though a dead link keeps it waiting.
+The connection may break meanwhile: the restore goes on, and its state is read again once the host answers. A thread of
+its own reads it, so that a line is printed in time even while a dead link blocks that thread.
 """
 
 import contextvars
@@ -67,7 +67,7 @@ class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
         return state
 
     def _answer(self, asking, path):
-        """The run's state, as soon as the host tells it; a line every few seconds until then."""
+        """Return the run's state as soon as the host answers, and print a line every few seconds until then."""
         started = time.monotonic()
         answer = None
         while True:

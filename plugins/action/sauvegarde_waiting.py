@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE)
 """The base of the action plugins that wait: run a module that may take long, and print a line every few seconds until
-it answers. A dead link and a large archive look alike to whoever waits in silence.
+it answers. Without output a dead link and a large archive look alike.
 
 It has no module of its own. The others find it by Ansible's loader of plugins, as Ansible finds them: what lies beside
 playbooks, and in no collection, can be imported in no other way.

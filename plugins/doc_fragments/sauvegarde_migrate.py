@@ -75,13 +75,13 @@ options:
         type: str
         default: ""
   keeper:
-    description: OS user who keeps the target's database; without it V(postgres), or the site's own user with SQLite.
+    description: OS user that owns the target's database; V(postgres) without it, or the site's own user with SQLite.
     type: str
     default: ""
   policy:
     description:
       - What to do about values that the target does not take, as in M(sauvegarde_loaddata); what it does not name stops
-        the migration. Objects that it mends are listed, and all others proven.
+        the migration. Objects that it changes are listed, and all others proven.
     type: dict
     default: {}
   unknown:

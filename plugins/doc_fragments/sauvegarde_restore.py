@@ -60,16 +60,16 @@ options:
   file_database:
     description:
       - Which database of a file that C(pg_dumpall) wrote; the name of O(database) by default. Roles come from the file,
-        too, unless O(globals) is given.
+        too, unless there are O(globals).
       - Or which of several dumps of C(pg_dump) in one file; C(#2) is the second where they have no names.
     type: str
     default: ""
   globals:
-    description: A file of C(pg_dumpall), from which missing roles are made; packed or not, also of a whole cluster.
+    description: A file of C(pg_dumpall), from which missing roles are created; packed or not, also of a whole cluster.
     type: path
     default: ""
   globals_roles:
-    description: Which roles of O(globals) are made where they are missing, those that the archive names or V(all).
+    description: Which missing roles of O(globals) are created, those that the archive names or V(all).
     type: str
     choices: [named, all]
     default: named
@@ -129,7 +129,7 @@ options:
     type: str
     default: ""
   targets:
-    description: Number of hosts that the play was given; each must be named in O(confirm).
+    description: Number of hosts of the play; each must be named in O(confirm).
     type: int
     default: 1
   plan_mark:
