@@ -43,12 +43,9 @@ class Options:
     def dump_options(self) -> dict[str, Any]:
         """Return the complete options of the dump, with the key that is read from its file."""
         options = dict(self.dumpdata)
-        key_file = options.pop("key_file", None)
-        if key_file:
-            try:
-                options["key"] = Path(key_file).read_text(encoding="ascii").strip()
-            except OSError as error:
-                raise SauvegardeError(f"The key of the masking cannot be read: {key_file}", str(error)) from error
+        key = read_key(options.pop("key_file", None))
+        if key:
+            options["key"] = key
         complete: dict[str, Any] = data_dump.options(options)
         return complete
 
@@ -60,6 +57,20 @@ class Facts:
     site: sites.Site
     options: Mapping[str, Any]
     description: Mapping[str, Any]
+
+
+def read_key(path: str | None) -> str:
+    """Return the hexadecimal digits of a job's `key_file`; "" without one. Raises SauvegardeError."""
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SauvegardeError(
+            f"The key of the masking cannot be read: {path}",
+            str(error),
+            "Write it there as hexadecimal digits, for the job's user to read.",
+        ) from error
 
 
 def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts:

@@ -27,26 +27,31 @@ _POINTER = "{}: Git LFS stores it (.gitattributes), so that git shows a pointer 
 @dataclass(frozen=True)
 class Options:
     """site: see django.site.Site. sets: see django.fixture_sets; by default its SETS. people: `keep` where the sets may
-    hold people's data (django.set_privacy). repository: where the files are committed."""
+    hold people's data (django.set_privacy). key_file: a file with the masking's key (hexadecimal), for sets with masks.
+    repository: where the files are committed."""
 
     site: Mapping[str, Any]
     sets: Sequence[Mapping[str, Any]] = ()
     people: str = ""
+    key_file: str | None = None
     repository: GitRepository | None = None
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Options:
         repository = GitRepository.from_values(values.get("repository"))
-        return cls(values["site"], values.get("sets") or (), values.get("people") or "", repository)
+        return cls(
+            values["site"], values.get("sets") or (), values.get("people") or "", values.get("key_file"), repository
+        )
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the preflight found: the site, its description of itself, the complete sets, warnings."""
+    """What the preflight found: the site, its description of itself, the complete sets, the masking key, warnings."""
 
     site: sites.Site
     description: Mapping[str, Any]
     sets: Sequence[Mapping[str, Any]]
+    key: str
     warnings: list[str]
 
 
@@ -54,6 +59,8 @@ def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts
     """Start the site, check the sets, the space, and that the repository can take the files."""
     site = sites.site(options.site)
     sets = fixture_sets.checked(options.sets or fixture_sets.SETS, options.people or set_privacy.PRIVATE)
+    key = dumpdata.read_key(options.key_file)
+    set_privacy.require_key(sets, key)
     warnings = _check_repository(options.repository, sets)
     description = sites.describe(site)
     # A set that does not say enough about its people stops here, before anything is read.
@@ -64,7 +71,7 @@ def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts
     ]
     set_privacy.actions(description["models"], sets, chosen)
     disk_space.require_space(directory, int(last.stored_bytes * 1.2) if last else _FIRST_BYTES)
-    return Facts(site, description, sets, warnings)
+    return Facts(site, description, sets, key, warnings)
 
 
 def _check_repository(repository: GitRepository | None, sets: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -85,7 +92,7 @@ def dump(options: Options, stage: Stage, facts: Facts, notify: Notify) -> Part:
     """Write each set's file into the archive, and into the repository where it changed."""
     tables: dict[str, Any] = {}
     many: dict[str, Any] = {}
-    results = fixture_sets.read(facts.site, facts.sets)
+    results = fixture_sets.read(facts.site, facts.sets, key=facts.key)
     for result in results:
         notify("set", name=result["name"], objects=result["objects"])
         tables.update(result["fingerprint"]["tables"])
