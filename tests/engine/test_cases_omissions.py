@@ -74,7 +74,7 @@ def test_what_pg_dump_says_is_kept(cluster, database, repository, tmp_path, monk
     said.chmod(said.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     of = client_tools.client
     monkeypatch.setattr(
-        postgres_server,
+        client_tools,
         "client",
         lambda tool, number: replace(real, path=str(said)) if tool == "pg_dump" else of(tool, number),
     )

@@ -16,7 +16,6 @@ import conftest
 import pytest
 import restores
 from sauvegarde import catalog
-from sauvegarde.archive import manifest
 from sauvegarde.backup import kinds, manual_restore, uncovered_databases, worker_report
 from sauvegarde.postgres import client_tools, database_properties, fingerprint, postgres_server, sql_names
 from sauvegarde.report import metrics, render
@@ -83,7 +82,7 @@ def test_unlogged_tables_on_a_standby(cluster, database, repository, tmp_path):
     [unproven] = made["fingerprint"]["unproven"]
     assert unproven["object"] == "TABLE public.cache"
     assert sorted(made["fingerprint"]["tables"]) == ['"public"."child"', '"public"."t"']
-    assert manifest.proven(made) == "rows of 2 of 3 tables"
+    assert made.proof_scope == "rows of 2 of 3 tables"
     said = " ".join(made["warnings"])
     assert "unlogged tables are not in the archive" in said and "without a fingerprint" in said, made["warnings"]
 
