@@ -136,6 +136,7 @@ readers:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.offsite.repository import Repository
 from ansible.module_utils.sauvegarde.restore import fetch
 
 
@@ -182,8 +183,8 @@ def main():
     choice = [wanted[name] for name in ("database", "point", "job", "source_host", "kinds")]
     try:
         if wanted["repository"]:
-            opened = dict(wanted["repository"], **wanted["secrets"])
-            found = fetch.from_restic(opened, wanted["directory"], *choice, check=module.check_mode)
+            repository = Repository.from_values({**wanted["repository"], **wanted["secrets"]})
+            found = fetch.from_restic(repository, wanted["directory"], *choice, check=module.check_mode)
         else:
             found = fetch.from_host(wanted["root"], *choice)
         for each in found["passed"]:

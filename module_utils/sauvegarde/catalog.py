@@ -9,6 +9,7 @@ left on a server are listed too, with where "server" and verified null: nothing 
 """
 
 import contextlib
+import dataclasses
 import os
 import pwd
 import socket
@@ -126,16 +127,15 @@ def remote(repository, cache=None):
     again when it is lost.
     """
     entries = []
-    snapshots = restic.snapshots(repository)
-    _forget(cache, {snapshot["snapshot"] for snapshot in snapshots})
+    snapshots = restic.newest_snapshots(repository)
+    _forget(cache, {snapshot.name for snapshot in snapshots})
     for snapshot in snapshots:
-        kept = Path(str(cache)) / (snapshot["snapshot"] + ".json") if cache else None
+        kept = Path(str(cache)) / (snapshot.name + ".json") if cache else None
         try:
             found = _manifest(repository, snapshot, kept)
-            place = (snapshot["host"], repository["name"], snapshot["snapshot"])
-            entries.append(entry(found, *place, system=snapshot["system"]))
+            entries.append(entry(found, snapshot.host, repository.name, snapshot.name, system=snapshot.system))
         except SauvegardeError as error:
-            line = (snapshot["job"], snapshot["id"], snapshot["host"], repository["name"], snapshot["snapshot"])
+            line = (snapshot.job, snapshot.id, snapshot.host, repository.name, snapshot.name)
             entries.append(_broken(*line, why=str(error)))
     return entries
 
@@ -152,8 +152,8 @@ def _manifest(repository, snapshot, kept):
     if kept is not None:
         with contextlib.suppress(SauvegardeError):  # not there yet, or damaged: asked for anew
             return manifest.load(kept)
-    text = restic.manifest_text(repository, snapshot["snapshot"])
-    found = manifest.loads(text, "snapshot {} of {}".format(snapshot["snapshot"], repository["name"]))
+    text = restic.manifest_text(repository, snapshot.name)
+    found = manifest.loads(text, f"snapshot {snapshot.name} of {repository.name}")
     if kept is not None:
         with contextlib.suppress(OSError):
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -203,8 +203,8 @@ def collect(configuration=config.CONFIGURATION, with_offsite=True, root=None, ho
 
     def add_remote(repository, state):
         listed = {entry["path"] for entry in entries}
-        settings = dict(repository.as_dict(), private=config.secrets_folder(state))
-        found = remote(settings, repository.manifests)
+        ready = dataclasses.replace(repository, secrets_folder=config.secrets_folder(state))
+        found = remote(ready, repository.manifests)
         entries.extend(entry for entry in found if entry["path"] not in listed)
 
     for name in config.job_names(configuration):

@@ -132,10 +132,6 @@ class HostedRepository:
             policies=tuple(reader.get("policies", list, [])),
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return what `offsite.restic.forget_for_others` takes."""
-        return dict(self.repository.as_dict(), policies=list(self.policies))
-
 
 class _Reader:
     """Reads checked values out of a settings file. `subject` names what they belong to, for errors."""

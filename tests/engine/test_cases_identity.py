@@ -1,5 +1,6 @@
 """Two machines of one inventory name and one repository: neither forgets or hides what belongs to the other."""
 
+import dataclasses
 import json
 import shutil
 from dataclasses import replace
@@ -11,7 +12,8 @@ from sauvegarde.archive import machine_identity
 from sauvegarde.backup import kinds
 from sauvegarde.backup.kinds import sqlite
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.offsite import restic
+from sauvegarde.offsite import offsite_copy, restic, snapshot_systems
+from sauvegarde.offsite.repository import Repository
 from sauvegarde.restore import archive_choice
 from test_runner import Host
 
@@ -36,7 +38,7 @@ class Machine(Host):
             sqlite, "dump", named
         ):
             made = kinds.back_up(job, str(self.root), now=NIGHT + 86400 * night)["id"]
-            return made, restic.synchronise(self.vault, config.Job.from_values(job), kinds.silent)
+            return made, offsite_copy.synchronize(self.vault, config.Job.from_values(job), kinds.silent)
 
     def _of_server(self, part):
         server = {"version": "17.0", "version_num": 170000, "system_identifier": self.server, "standby": False}
@@ -47,7 +49,8 @@ class Machine(Host):
 def vault(tmp_path):
     (tmp_path / "private").mkdir()
     values = {"name": "vault", "repository": str(tmp_path / "vault"), "password": "x"}
-    return dict(values, private=str(tmp_path / "private"), cache=str(tmp_path / "cache"))
+    folders = {"secrets_folder": str(tmp_path / "private"), "cache": str(tmp_path / "cache")}
+    return dataclasses.replace(Repository.from_values(values), **folders)
 
 
 def pair(tmp_path, vault, servers):
@@ -59,18 +62,18 @@ def pair(tmp_path, vault, servers):
 
 def untagged(vault):
     """Take the tags from all snapshots that those of versions before did not have."""
-    restic.restic(
+    restic.run(
         vault, ["tag", *(word for each in _tags(vault) for word in ("--remove", each)), "--tag", "sauvegarde"], "x"
     )
 
 
 def _tags(vault):
-    lines = json.loads(restic.restic(vault, ["snapshots", "--json", "--no-lock"], "x").text)
+    lines = json.loads(restic.run(vault, ["snapshots", "--json", "--no-lock"], "x").text)
     return sorted({tag for line in lines for tag in line["tags"] if tag.startswith(("system=", "former="))})
 
 
 def there(vault):
-    return [(line["id"], line["system"]) for line in restic.snapshots(vault)]
+    return [(snapshot.id, snapshot.system) for snapshot in restic.newest_snapshots(vault)]
 
 
 def test_another_cluster_under_the_name_is_refused_by_name(tmp_path, vault):
@@ -88,7 +91,7 @@ def test_another_cluster_under_the_name_is_refused_by_name(tmp_path, vault):
         assert f'replaces: ["{mine}"]' in error.fix and "another name" in error.fix
     assert there(vault) == [(label, "")], "nothing is copied, nothing forgotten"
     label, done = first.back_up(6, retention={"last": 1})
-    assert there(vault) == [(label, mine)] and done["warnings"] == [], "the first one goes on as before"
+    assert there(vault) == [(label, mine)] and done.warnings == [], "the first one goes on as before"
     label, _ = second.back_up(7, replaces=[mine], retention={"last": 1})
     assert there(vault) == [(label, other)], "in the other's place its retention holds for both"
 
@@ -103,12 +106,12 @@ def test_machines_without_a_server_are_told_apart_and_unknown_copies_stay(tmp_pa
     untagged(vault)
     later, done = second.back_up(2, retention={"last": 1})
     assert there(vault)[0] == (label, "") and there(vault)[-1] == (later, TWO)
-    assert "restic forget" in done["warnings"][0]
+    assert "restic forget" in done.warnings[0]
     # Its own machine knows it by the manifest in its folder.
     known = machine_identity.Identities(first.state)
     known.machine = ONE
-    present = restic._identified(vault, "db1", "demo", known, first.directory)
-    assert sorted({line["system"] for line in present}) == [ONE, TWO]
+    present = snapshot_systems.identify(vault, "db1", "demo", known, first.directory)
+    assert sorted({snapshot.system for snapshot in present}) == [ONE, TWO]
 
 
 def test_a_cluster_that_was_upgraded_goes_on(tmp_path, vault):
@@ -117,7 +120,7 @@ def test_a_cluster_that_was_upgraded_goes_on(tmp_path, vault):
     host.back_up(1)
     host.server = "7300000000000000002"
     label, done = host.back_up(2, retention={"last": 1})
-    assert there(vault) == [(label, host.server)] and len(done["forgotten"]) == 1
+    assert there(vault) == [(label, host.server)] and len(done.forgotten) == 1
     # Of a new machine nobody knows whether it took the other's place.
     (host.state / machine_identity.FILE).unlink()
     shutil.rmtree(str(host.directory))
@@ -134,7 +137,7 @@ def test_the_repositorys_own_host_counts_each_machines_archives(tmp_path, vault)
     job = host.configure()
     for night, system in ((1, ONE), (2, TWO), (3, ONE)):
         label = kinds.back_up(job, str(host.root), now=NIGHT + 86400 * night)["id"]
-        restic._copy(vault, config.Job.from_values(job), host.directory / label, system, ())
+        offsite_copy.copy_archive(vault, config.Job.from_values(job), host.directory / label, system, ())
     entries = catalog.remote(vault)
     assert [each["system"] for each in entries] == [ONE, TWO, ONE]
     with pytest.raises(SauvegardeError, match="Two machines of one name") as caught:
@@ -142,8 +145,8 @@ def test_the_repositorys_own_host_counts_each_machines_archives(tmp_path, vault)
     assert ONE in caught.value.why and TWO in caught.value.why
     chosen = archive_choice.one(entries, str(host.database), entries[1]["id"], kinds=("sqlite",))
     assert chosen["system"] == TWO
-    settings = dict(vault, policies=[{"host": "db1", "job": "demo", "retention": {"last": 1}}])
-    (done,) = restic.forget_for_others(settings, kinds.silent)
+    policies = [{"host": "db1", "job": "demo", "retention": {"last": 1}}]
+    (done,) = offsite_copy.forget_for_others(vault, policies, kinds.silent)
     assert len(done["forgotten"]) == 1 and [system for _, system in there(vault)] == [TWO, ONE]
 
 
@@ -151,7 +154,7 @@ def test_a_real_cluster_is_named_by_its_system(cluster, database, tmp_path, vaul
     host = Host(tmp_path / "one")
     job = host.configure(kind="pg_dump", database=database, connection=cluster.values)
     made = kinds.back_up(job, str(host.root))
-    restic.synchronise(vault, config.Job.from_values(job), kinds.silent)
+    offsite_copy.synchronize(vault, config.Job.from_values(job), kinds.silent)
     ((_, system),) = there(vault)
     assert system == made["source"]["server"]["system_identifier"] and system.isdigit()
     assert [line["system"] for line in catalog.local(host.root, "db1")] == [system]

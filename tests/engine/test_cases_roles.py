@@ -13,6 +13,7 @@ from sauvegarde import config as settings
 from sauvegarde.archive import ids
 from sauvegarde.backup import uncovered_databases
 from sauvegarde.offsite import restic
+from sauvegarde.offsite.repository import Repository
 from sauvegarde.postgres import passwords
 from sauvegarde.system import job_folders, process
 
@@ -296,11 +297,11 @@ def test_a_server_of_this_host_is_one_however_jobs_reach_it(monkeypatch, tmp_pat
 def test_a_check_that_fails_says_what_it_found(monkeypatch, tmp_path, stderr, says, not_says):
     monkeypatch.setattr(process, "find", lambda _name: "restic")
     result = process.Result(["restic"], 1, b"", stderr, 0.0)
-    monkeypatch.setattr(restic, "_patiently", lambda *_arguments: result)
+    monkeypatch.setattr(restic, "_run_once", lambda *_arguments: result)
     monkeypatch.setattr(process, "run", lambda *_arguments, **_how: result)
     monkeypatch.setattr(restic, "_PATIENCE", 0)
-    vault = {"name": "vault", "repository": "/srv/vault", "password": "canary", "private": str(tmp_path)}
+    vault = Repository("vault", "/srv/vault", "canary", secrets_folder=str(tmp_path))
     with pytest.raises(restic.SauvegardeError) as raised:
-        restic.restic(vault, ["check"], "The repository could not be checked; nothing is removed from it.", wait=0)
+        restic.run(vault, ["check"], "The repository could not be checked; nothing is removed from it.", wait=0)
     said = str(raised.value)
     assert says in said and not_says not in said.replace(stderr, "")

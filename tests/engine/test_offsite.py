@@ -1,6 +1,7 @@
 """The offsite copy with the real restic: copied, checked, forgotten, and listed from the repository alone."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +17,8 @@ from sauvegarde import catalog, config
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import job_cleanup
 from sauvegarde.errors import OK, Locked, NoRepository, Partial, SauvegardeError, WrongKey
-from sauvegarde.offsite import credentials, restic
+from sauvegarde.offsite import credentials, offsite_copy, restic
+from sauvegarde.offsite.repository import Repository
 from sauvegarde.report import job_state
 from sauvegarde.system import lock
 from test_runner import USER, Host, _children
@@ -32,11 +34,11 @@ def host(tmp_path):
     found = Host(tmp_path, JOB)
     folder = tmp_path / "etc" / "offsite"
     folder.mkdir()
-    found.vault = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD}
-    found.vault["private"] = str(tmp_path / "private")
+    found.values = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD}
     (tmp_path / "private").mkdir()
+    found.vault = dataclasses.replace(Repository.from_values(found.values), secrets_folder=str(tmp_path / "private"))
     found.settings = folder / "vault.json"
-    write(found.settings, found.vault)
+    write(found.settings, found.values)
     found.configure(offsite=["vault"])
     yield found
     for each in (JOB, OTHER):
@@ -44,8 +46,7 @@ def host(tmp_path):
 
 
 def write(path, values):
-    """Write settings, without what a run adds to them."""
-    path.write_text(json.dumps({key: value for key, value in values.items() if key != "private"}))
+    path.write_text(json.dumps(values))
 
 
 def another_job(host):
@@ -64,12 +65,12 @@ def told(_step, **_values):
 def test_copied_checked_and_restored_by_restic_alone(host, tmp_path):
     assert host.run() == (OK, "", "")
     (label,) = host.labels()
-    (snapshot,) = restic.snapshots(host.vault)
+    (snapshot,) = restic.newest_snapshots(host.vault)
     assert (snapshot["host"], snapshot["job"], snapshot["id"]) == ("db1", JOB, label)
     assert host.told()["offsite"]["vault"]["id"] == label
     assert "offsite_last_success_timestamp_seconds" in host.samples()
     back = tmp_path / "back"
-    restic.restic(host.vault, ["restore", snapshot["snapshot"], "--target", str(back)], "x")
+    restic.run(host.vault, ["restore", snapshot.name, "--target", str(back)], "x")
     assert archive_reader.verify_plain(back)["id"] == label
     assert not list(host.directory.glob(".*")), "the uncompressed form is gone"
 
@@ -87,32 +88,34 @@ def test_the_catalog_is_rebuilt_from_the_repository_alone(host, tmp_path):
     first, second = sorted((tmp_path / "manifests").iterdir())
     first.write_text("{half")
     assert catalog.remote(host.vault, tmp_path / "manifests") == there, "which decides nothing"
-    restic.restic(host.vault, ["forget", second.stem], "x")
+    restic.run(host.vault, ["forget", second.stem], "x")
     assert [line["path"] for line in catalog.remote(host.vault, tmp_path / "manifests")] == [first.stem]
     assert list((tmp_path / "manifests").iterdir()) == [first], "nor outlives what it is of"
 
 
 def test_what_was_missed_is_caught_up_and_forgotten_by_the_same_retention(host):
-    write(host.settings, dict(host.vault, repository="/proc/nowhere"))
+    write(host.settings, dict(host.values, repository="/proc/nowhere"))
     host.configure(offsite=["vault"], retention={"last": 2})
     code, _, err = host.run()
     assert code == Partial.exit_code and "vault" in err and len(host.labels()) == 1
     assert "offsite_last_success_timestamp_seconds" not in host.samples()
-    write(host.settings, host.vault)
+    write(host.settings, host.values)
     for _ in range(3):
         assert host.run()[0] == OK
-    assert [line["id"] for line in restic.snapshots(host.vault)] == host.labels() and len(host.labels()) == 2
+    assert [snapshot.id for snapshot in restic.newest_snapshots(host.vault)] == host.labels() and len(
+        host.labels()
+    ) == 2
 
 
 def test_a_wrong_key_and_a_repository_that_is_gone(host):
     assert host.run()[0] == OK
-    write(host.settings, dict(host.vault, password="another"))
+    write(host.settings, dict(host.values, password="another"))
     code, _, err = host.run()
     assert code == Partial.exit_code and "wrong password" in err and "another" not in err.replace("another user", "")
     with pytest.raises(SauvegardeError) as caught:
-        restic.check(dict(host.vault, password="another"))
+        restic.check(dataclasses.replace(host.vault, password="another"))
     assert caught.value.exit_code == WrongKey.exit_code
-    write(host.settings, host.vault)
+    write(host.settings, host.values)
     (host.folder / "vault").rename(host.folder / "unmounted")
     code, _, err = host.run()
     assert code == Partial.exit_code and not (host.folder / "vault").exists(), (
@@ -134,21 +137,21 @@ def test_two_new_jobs_at_once_make_one_repository(host):
     both = [host.start("run", name) for name in (JOB, OTHER)]
     assert [each.communicate(timeout=300)[1] for each in both] == ["", ""]
     assert [each.returncode for each in both] == [OK, OK]
-    assert len(restic.restic(host.vault, ["list", "keys", "--no-lock"], "x").text.split()) == 1
-    assert {line["job"] for line in restic.snapshots(host.vault)} == {JOB, OTHER}
+    assert len(restic.run(host.vault, ["list", "keys", "--no-lock"], "x").text.split()) == 1
+    assert {snapshot.job for snapshot in restic.newest_snapshots(host.vault)} == {JOB, OTHER}
 
 
 def test_another_host_makes_the_repository_in_the_same_moment(host, monkeypatch):
-    original = restic.restic
+    original = restic.run
 
     def slower(repository, arguments, *more, **options):
         if arguments == ["init"]:
             original(repository, arguments, "x")
         return original(repository, arguments, *more, **options)
 
-    monkeypatch.setattr(restic, "restic", slower)
+    monkeypatch.setattr(restic, "run", slower)
     restic.ensure(host.vault, known=False)
-    assert restic.snapshots(host.vault) == []
+    assert restic.newest_snapshots(host.vault) == []
 
 
 def private_files(host):
@@ -216,7 +219,7 @@ def test_a_repository_that_cannot_be_read_keeps_no_backup_from_being_made(host, 
     if broken == "a folder":
         host.settings.mkdir()
     elif broken == "no text":
-        write(host.settings, dict(host.vault, repository=7))
+        write(host.settings, dict(host.values, repository=7))
     else:
         write(host.settings, {"name": "vault", "repository": "x", "password_file": "/nowhere"})
     code, _, err = host.run()
@@ -237,28 +240,24 @@ def test_a_place_is_taken_from_nobody_who_uses_it(tmp_path, monkeypatch):
     monkeypatch.setattr(credentials, "RUN", tmp_path / "run")
     place = Path(credentials.place(JOB, 65534))
     assert (place.stat().st_uid, place.stat().st_mode & 0o777) == (65534, 0o700)
-    with credentials.revealed(dict(host_vault(place), password=PASSWORD)) as opened:
+    with credentials.secret_files(Repository("vault", "/nowhere", PASSWORD, secrets_folder=str(place))) as files:
         for take in (lambda: credentials.place(JOB, 0), lambda: credentials.remove(JOB)):
-            with pytest.raises(SauvegardeError, match="for a run that goes on") as caught:
+            with pytest.raises(SauvegardeError, match="A run that has not ended") as caught:
                 take()
             assert caught.value.exit_code == Locked.exit_code
-        assert credentials.place(JOB, 65534) == str(place) and Path(opened["password_file"]).exists()
+        assert credentials.place(JOB, 65534) == str(place) and Path(files.password).exists()
     (place / ".secrets-killed").mkdir()
     assert Path(credentials.place(JOB, 0)).stat().st_uid == 0 and list(place.iterdir()) == []
     credentials.remove(JOB)
     assert list((tmp_path / "run").iterdir()) == []
     # Two that begin at once wait for each other.
-    with credentials._alone():
+    with credentials._exclusive():
         second = threading.Thread(target=credentials.place, args=(JOB, 0))
         second.start()
         second.join(0.2)
         assert second.is_alive() and not place.exists()
     second.join(60)
     assert place.is_dir()
-
-
-def host_vault(place):
-    return {"name": "vault", "repository": "/nowhere", "private": str(place)}
 
 
 @pytest.mark.skipif(USER != "root", reason="only root makes places")
@@ -296,47 +295,48 @@ def test_nothing_is_forgotten_in_a_damaged_repository(host):
     code, _, err = host.run()
     assert code == Partial.exit_code and "nothing is removed" in err.lower()
     # What was in it before is still listed, even though it cannot be read any more.
-    text = restic.restic(host.vault, ["snapshots", "--json", "--no-lock"], "x").text
+    text = restic.run(host.vault, ["snapshots", "--json", "--no-lock"], "x").text
     assert text.count('"short_id"') >= 2
 
 
 def test_tidied_by_the_repositorys_own_host(host):
     """Where the repository is append-only its host applies the policies; jobs without one stay whole."""
-    write(host.settings, dict(host.vault, forget=False))
+    write(host.settings, dict(host.values, forget=False))
     host.configure(offsite=["vault"], retention={"last": 1})
     for _ in range(3):
         assert host.run()[0] == OK
-    assert len(host.labels()) == 1 and len(restic.snapshots(host.vault)) == 3
-    settings = dict(host.vault, user=USER, state=str(host.state), policies=[])
-    assert restic.forget_for_others(settings, told) == [] and len(restic.snapshots(host.vault)) == 3
-    settings["policies"] = [{"host": "db1", "job": JOB, "retention": {"last": 1}}]
-    assert [len(line["forgotten"]) for line in restic.forget_for_others(settings, told, dry_run=True)] == [2]
-    assert len(restic.snapshots(host.vault)) == 3
+    assert len(host.labels()) == 1 and len(restic.newest_snapshots(host.vault)) == 3
+    assert offsite_copy.forget_for_others(host.vault, [], told) == [] and len(restic.newest_snapshots(host.vault)) == 3
+    policies = [{"host": "db1", "job": JOB, "retention": {"last": 1}}]
+    done = offsite_copy.forget_for_others(host.vault, policies, told, dry_run=True)
+    assert [len(line["forgotten"]) for line in done] == [2]
+    assert len(restic.newest_snapshots(host.vault)) == 3
     (host.folder / "etc" / "forget").mkdir()
+    settings = dict(host.values, user=USER, state=str(host.state), policies=policies)
     write(host.folder / "etc" / "forget" / "vault.json", settings)
     assert host.run("forget", "vault") == (OK, "", "")
-    assert [line["id"] for line in restic.snapshots(host.vault)] == host.labels()
+    assert [snapshot.id for snapshot in restic.newest_snapshots(host.vault)] == host.labels()
 
 
 @pytest.mark.parametrize("forget", [True, False])
 def test_archives_from_the_future_stop_the_forgetting_and_nothing_else(host, forget):
     """They are said where the repository is append-only, too; that one's own host refuses to tidy it."""
-    write(host.settings, dict(host.vault, forget=forget))
+    write(host.settings, dict(host.values, forget=forget))
     host.configure(offsite=["vault"], retention={"last": 1})
     assert host.run()[0] == OK
     empty = host.folder / "empty"
     empty.mkdir()
     (empty / "bait").write_text("x")
     tags = ["--tag", "sauvegarde", "--tag", f"job={JOB}", "--tag", "id=29990101T000000Z"]
-    restic.restic(host.vault, ["backup", "--host=db1", *tags, "."], "x", cwd=str(empty))
+    restic.run(host.vault, ["backup", "--host=db1", *tags, "."], "x", cwd=str(empty))
     for count in (3, 4):
         code, _, err = host.run()
         assert code == Partial.exit_code and "from the future" in err and "29990101T000000Z" in err
-        there = [line["id"] for line in restic.snapshots(host.vault)]
+        there = [snapshot.id for snapshot in restic.newest_snapshots(host.vault)]
         assert len(there) == count and there[-2] == host.labels()[-1], "the new archive is copied"
-    settings = dict(host.vault, policies=[{"host": "db1", "job": JOB, "retention": {"last": 1}}])
+    policies = [{"host": "db1", "job": JOB, "retention": {"last": 1}}]
     with pytest.raises(SauvegardeError, match="from the future"):
-        restic.forget_for_others(settings, told)
+        offsite_copy.forget_for_others(host.vault, policies, told)
 
 
 def test_the_clock_went_forward_once(host):
@@ -349,7 +349,7 @@ def test_the_clock_went_forward_once(host):
         code, _, err = host.run()
         assert code == Partial.exit_code and "from the future" in err
     assert len(host.labels()) == 4
-    copies = [line["id"] for line in restic._tagged(host.vault, "db1", JOB)]
+    copies = [snapshot.id for snapshot in restic.all_snapshots(host.vault, "db1", JOB)]
     assert sorted(copies) == host.labels()
 
 
@@ -365,7 +365,7 @@ def folder_size(path):
 
 
 def test_the_address_of_an_sftp_repository_becomes_a_command(tmp_path):
-    vault = {"name": "v", "ssh_key": "/k", "ssh_known_hosts": "/h"}
+    files = credentials.SecretFiles("/p", "/k", "/h")
     for place, words in (
         ("sftp:me@vault:/srv/x", "-l me vault -s sftp"),
         ("sftp://me@vault:2222//srv/x", "-l me -p 2222 vault -s sftp"),
@@ -373,9 +373,11 @@ def test_the_address_of_an_sftp_repository_becomes_a_command(tmp_path):
         ("sftp:me@example.org@vault:/srv/x", "-l me@example.org vault -s sftp"),
         ("sftp://me%40example.org@vault//srv/x", "-l me@example.org vault -s sftp"),
     ):
-        (option,) = [each for each in restic._options(dict(vault, repository=place)) if each.startswith("sftp.")]
+        (option,) = [
+            each for each in restic._options(Repository("v", place, PASSWORD), files) if each.startswith("sftp.")
+        ]
         assert option.endswith(words) and "StrictHostKeyChecking=yes" in option and "-i /k" in option
-    assert restic._options(dict(vault, repository="/srv/x")) == ["--no-cache"]
+    assert restic._options(Repository("v", "/srv/x", PASSWORD), files) == ["--no-cache"]
 
 
 def test_an_old_restic_is_said(monkeypatch):
@@ -389,14 +391,14 @@ def test_the_list_shows_both_places_and_says_what_it_could_not_read(host):
     assert host.run()[0] == OK
     code, out, _ = host.run("list", "--offsite")
     assert code == OK and [line["where"] for line in json.loads(out)["archives"]] == ["local", "vault"]
-    write(host.settings, dict(host.vault, password="another"))
+    write(host.settings, dict(host.values, password="another"))
     code, out, _ = host.run("list", "--offsite")
     assert code == Partial.exit_code and json.loads(out)["problems"][0]["exit_code"] == WrongKey.exit_code
     assert [line["where"] for line in json.loads(out)["archives"]] == ["local"]
     assert catalog.collect(str(host.folder / "etc"), with_offsite=False)[1] == []
     # What is broken is told, one problem each, and hides nothing else.
     kept = host.folder / "manifests"
-    write(host.settings, dict(host.vault, manifests=str(kept)))
+    write(host.settings, dict(host.values, manifests=str(kept)))
     write(host.folder / "etc" / "jobs" / f"{OTHER}.json", dict(host.configure(offsite=["vault"]), name=OTHER, root=7))
     (host.folder / "etc" / "jobs" / "broken.json").write_text("[")
     host.configure(offsite=["vault", 7], user="nobody-s-any-more")

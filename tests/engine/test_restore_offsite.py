@@ -1,6 +1,7 @@
 """An archive straight from a restic repository, on a host that knows nothing but the repository's own secrets."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import conftest
 import pytest
@@ -15,7 +17,8 @@ import restores
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError, WrongKey
-from sauvegarde.offsite import restic
+from sauvegarde.offsite import offsite_copy, restic
+from sauvegarde.offsite.repository import Repository
 from sauvegarde.postgres import postgres_server
 from sauvegarde.restore import fetch, restore_state
 from sauvegarde.system import disk_space
@@ -30,16 +33,17 @@ def vault(cluster, database, repository, tmp_path):
     """A repository with an archive of the database and one of the roles; the host that made them is gone."""
     cluster.execute("CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 5000) i", database)
     cluster.execute("CREATE ROLE only_there LOGIN PASSWORD 'canary'; ALTER TABLE t OWNER TO only_there", database)
-    there = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD, "private": str(tmp_path)}
+    there = Repository("vault", str(tmp_path / "vault"), PASSWORD)
+    opened = dataclasses.replace(there, secrets_folder=str(tmp_path))
     (repository / "roles").mkdir(mode=0o700)
-    restic.ensure(there, False)
+    restic.ensure(opened)
     for name, kind in (("demo", "pg_dump"), ("roles", "globals")):
         job = {"name": name, "kind": kind, "connection": cluster.values, "database": database, "host": "dead"}
         path = repository / name / kinds.back_up(job, repository)["id"]
-        restic._copy(there, job, path)
+        offsite_copy.copy_archive(opened, SimpleNamespace(**job), path)
     shutil.rmtree(str(repository))
     cluster.execute("DROP TABLE t; DROP ROLE only_there", database)
-    yield {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD}
+    yield there
     connection = cluster.connect()
     side_database.drop(connection, "back")
     postgres_server.execute(connection, "DROP ROLE IF EXISTS only_there")
@@ -83,16 +87,17 @@ def test_a_fetch_that_was_cut_starts_over(database, vault, tmp_path):
 FETCH = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
+from sauvegarde.offsite.repository import Repository
 from sauvegarde.restore import fetch
-pack, arguments = json.loads(sys.argv[2])
-original = fetch.offsite.restic
-def restic(repository, command, what):
+pack, repository, directory, database = json.loads(sys.argv[2])
+original = fetch.restic.run
+def run(repository, command, what):
     if command[0] == "restore":
         os.rename(pack, pack + ".aside")
         os.mkfifo(pack)
     return original(repository, command, what)
-fetch.offsite.restic = restic
-fetch.from_restic(*arguments)
+fetch.restic.run = run
+fetch.from_restic(Repository(*repository), directory, database)
 """
 
 
@@ -108,8 +113,8 @@ def children(pid):
 def test_a_fetch_that_is_killed_leaves_nothing_that_looks_whole(database, vault, tmp_path):
     """Fault 28: what restic reads has no end, as over a link that was cut, until restic or its starter is killed."""
     directory = tmp_path / "restores"
-    pack = max(Path(vault["repository"], "data").glob("*/*"), key=lambda each: each.stat().st_size)
-    values = json.dumps([str(pack), [vault, str(directory), database]])
+    pack = max(Path(vault.address, "data").glob("*/*"), key=lambda each: each.stat().st_size)
+    values = json.dumps([str(pack), [vault.name, vault.address, vault.password], str(directory), database])
 
     def read():
         """Whether restic has come to the pack."""
@@ -146,7 +151,7 @@ def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_pat
     (tmp_path / "repository" / "demo").mkdir(mode=0o700, parents=True)
     job = {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database, "host": "dead"}
     path = tmp_path / "repository" / "demo" / kinds.back_up(job, tmp_path / "repository")["id"]
-    restic._copy(dict(vault, private=str(tmp_path)), job, path)
+    offsite_copy.copy_archive(dataclasses.replace(vault, secrets_folder=str(tmp_path)), SimpleNamespace(**job), path)
     with conftest.small_disk(tmp_path / "small", "24m") as small:
         directory = small / "restores"
         with pytest.raises(SauvegardeError, match="space"):
@@ -160,6 +165,6 @@ def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_pat
 
 def test_a_wrong_password_is_said_and_kept_nowhere(database, vault, tmp_path):
     with pytest.raises(SauvegardeError) as told:
-        fetch.from_restic(dict(vault, password="another-canary"), tmp_path / "restores", database)
+        fetch.from_restic(dataclasses.replace(vault, password="another-canary"), tmp_path / "restores", database)
     assert told.value.exit_code == WrongKey.exit_code and "canary" not in str(told.value)
     assert list((tmp_path / "restores").iterdir()) == []

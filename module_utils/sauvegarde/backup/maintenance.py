@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from .. import catalog, config
 from ..archive import archive_writer, ids, retention
 from ..config import Job
 from ..errors import Damaged, SauvegardeError, from_exception
-from ..offsite import restic
+from ..offsite import offsite_copy
 from ..report import journal
 from ..system import lock
 from ..system.run_as import become
@@ -121,9 +122,9 @@ def forget_for_others(name: str, configuration: str, dry_run: bool = False) -> l
     with _journal_step(name, "forget") as values:
         hosted = config.load_hosted_repository(name, configuration)
         secrets_folder = config.secrets_folder(hosted.state, f"forget-{name}", hosted.user)
-        settings = dict(hosted.as_dict(), private=secrets_folder)
+        repository = dataclasses.replace(hosted.repository, secrets_folder=secrets_folder)
         become(hosted.user)
         with lock.hold(hosted.state / "lock", f"The tidying of {name}"):
-            done: list[dict[str, Any]] = restic.forget_for_others(settings, lambda *_step, **_values: None, dry_run)
+            done = offsite_copy.forget_for_others(repository, hosted.policies, lambda *_, **_values: None, dry_run)
         values.update(forgotten=done, dry_run=dry_run or None)
     return done

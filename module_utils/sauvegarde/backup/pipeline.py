@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..config import Job
 from ..errors import SauvegardeError, from_exception
-from ..offsite import restic
+from ..offsite import offsite_copy, restic
+from ..offsite.offsite_copy import CopyResult
 from . import hooks, kinds, maintenance, uncovered_databases
 from .progress import Progress
 from .run_inputs import RunInputs
@@ -89,17 +90,16 @@ class Pipeline:
                 self._report.warnings += restic.warnings()
         self._send()
         for name in self._job.offsite:
-            result = self._attempt("offsite", functools.partial(self._synchronise, name))
-            self._report.offsite[name] = result["id"] if result else None
-            self._report.warnings += result["warnings"] if result else []
+            result = self._attempt("offsite", functools.partial(self._synchronize, name))
+            self._report.offsite[name] = result.id if result else None
+            self._report.warnings += result.warnings if result else []
             self._send()
 
-    def _synchronise(self, name: str) -> dict[str, Any]:
+    def _synchronize(self, name: str) -> CopyResult:
         repository = self._inputs.repositories[name]
         if isinstance(repository, SauvegardeError):
             raise repository
-        result: dict[str, Any] = restic.synchronise(repository.as_dict(), self._job, self._progress, repository.known)
-        return result
+        return offsite_copy.synchronize(repository, self._job, self._progress)
 
     def _attempt(self, step: str, action: Callable[[], _Value]) -> _Value | None:
         """Do a step whose failure, whatever it is, is only reported. Returns the action's result, None if it failed."""

@@ -1,130 +1,144 @@
-"""What opens an offsite repository: as text in memory, and in files only while restic runs.
+"""Keep the secrets that open offsite repositories: as text in memory, and in files only while restic runs.
 
-Root alone can read it from the host's settings, and does so before it becomes the job's user. restic and ssh want
-files: those stand in a private folder for one call of restic, on a file system in memory where root has made it. A
-kernel lock tells a folder that is in use from one that a kill has left, which the next user of the place clears.
+Root alone can read them from the host's settings, and does so before the process becomes the job's user. restic and ssh
+need files: those exist in a private folder for one call of restic, on a file system in memory where root created it. A
+kernel lock distinguishes a folder that is in use from one that a killed process left, which the next user of the place
+removes.
 """
+
+from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Locked, SauvegardeError
 from ..system import atomic_file
+from .repository import Repository
 
 RUN = Path("/run/sauvegarde")
-_TEXTS = {"password": "password_file", "ssh_key": "ssh_key", "ssh_known_hosts": "ssh_known_hosts"}
-_MARK = ".secrets-"  # no name of a job begins so
+_MARK = ".secrets-"  # a job's name cannot start like this
 
 
 @contextlib.contextmanager
-def _alone():
-    """One after the other for whoever makes or removes places. Only root can, who alone can read this folder."""
-    mask = os.umask(0)  # at no moment closed to the users of other jobs, who look for their own folders
+def _exclusive() -> Iterator[None]:
+    """Serialize creating and removing places. Only root can do either, and only root can read this folder."""
+    mask = os.umask(0)  # at no moment closed to the users of other jobs, who open their own folders
     try:
         RUN.mkdir(mode=0o711, exist_ok=True)
     finally:
         os.umask(mask)
-    descriptor = _locked(RUN, fcntl.LOCK_EX)
+    descriptor = _lock(RUN, fcntl.LOCK_EX)
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-def place(name="", owner=0):
-    """A folder of the user `owner` (uid) alone, called `name`, below /run/sauvegarde. Only root can make it.
+def place(name: str = "", owner: int = 0) -> str:
+    """Create /run/sauvegarde/NAME for the user `owner` (uid) alone, if necessary, and return its path. For root.
 
-    One that another user has, since the job was that one's before, is replaced, unless a run still uses it.
+    One that belongs to another user, because the job had another user before, is replaced. Raises Locked if a run still
+    uses that one.
     """
     path = RUN / name
-    with _alone():
-        if os.path.lexists(str(path)) and path.lstat().st_uid != owner:
+    with _exclusive():
+        if os.path.lexists(path) and path.lstat().st_uid != owner:
             _remove(path)
         if not path.is_dir():
             path.mkdir(mode=0o700)
-            os.chown(str(path), owner, -1)
+            os.chown(path, owner, -1)
     return str(path)
 
 
-def remove(name):
-    """Remove a place, if there is one that no run uses. Only root can."""
-    with _alone():
-        if os.path.lexists(str(RUN / name)):
+def remove(name: str) -> None:
+    """Remove a place, if it exists. For root. Raises Locked if a run uses it."""
+    with _exclusive():
+        if os.path.lexists(RUN / name):
             _remove(RUN / name)
 
 
-def _remove(path):
+def _remove(path: Path) -> None:
     try:
-        descriptor = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _in_use(path) from None
+        raise _in_use_error(path) from None
     try:
         clear(path)
-        if any(each.name.startswith(_MARK) for each in path.iterdir()):
-            raise _in_use(path)
-        shutil.rmtree(str(path))
+        if any(entry.name.startswith(_MARK) for entry in path.iterdir()):
+            raise _in_use_error(path)
+        shutil.rmtree(path)
     finally:
         os.close(descriptor)
 
 
-def _in_use(path):
+def _in_use_error(path: Path) -> Locked:
     return Locked(
-        f"What opens the repositories lies in {path} for a run that goes on.",
-        fix="Wait for its end, then do this again.",
+        f"A run that has not ended keeps the secrets of its repositories in {path}.",
+        fix="Wait until it has ended, then run this again.",
     )
 
 
-def _locked(folder, how):
-    descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _lock(folder: str | Path, operation: int) -> int:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, how)
+        fcntl.flock(descriptor, operation)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def clear(where):
-    """Remove what killed users of the place have left in it."""
-    left = []
-    with contextlib.suppress(OSError):  # not there; whoever puts something there tells what is wrong
-        left = [each for each in Path(where).iterdir() if each.name.startswith(_MARK)]
-    for each in left:
-        with contextlib.suppress(OSError):  # in use, or just gone
-            descriptor = _locked(each, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def clear(folder: str | Path) -> None:
+    """Remove the files of secrets that killed processes left in a place."""
+    remains: list[Path] = []
+    with contextlib.suppress(OSError):  # it does not exist; creating files there reports what is wrong
+        remains = [entry for entry in Path(folder).iterdir() if entry.name.startswith(_MARK)]
+    for entry in remains:
+        with contextlib.suppress(OSError):  # in use, or removed just now
+            descriptor = _lock(entry, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
-                shutil.rmtree(str(each))
+                shutil.rmtree(entry)
             finally:
                 os.close(descriptor)
 
 
+@dataclass(frozen=True)
+class SecretFiles:
+    """Paths of the files that open a repository; empty for a secret that it does not have."""
+
+    password: str
+    ssh_key: str = ""
+    ssh_known_hosts: str = ""
+
+
 @contextlib.contextmanager
-def revealed(repository):
-    """The repository with paths of private files in the place of its texts (`password_file` for the password), for the
-    block. They lie in a folder of their own in its `private`.
-    """
-    found = dict(repository)
+def secret_files(repository: Repository) -> Iterator[SecretFiles]:
+    """Write the files that open a repository to a folder of their own in its secrets_folder, for the block."""
     with contextlib.ExitStack() as stack:
         try:
-            where = _locked(repository["private"], fcntl.LOCK_EX)  # nobody clears what is not locked yet
+            lock = _lock(repository.secrets_folder, fcntl.LOCK_EX)  # nobody removes a folder before it is locked
             try:
-                clear(repository["private"])
-                folder = Path(tempfile.mkdtemp(prefix=_MARK, dir=repository["private"]))
-                stack.callback(os.close, _locked(folder, fcntl.LOCK_EX))
-                stack.callback(shutil.rmtree, str(folder))
+                clear(repository.secrets_folder)
+                folder = Path(tempfile.mkdtemp(prefix=_MARK, dir=repository.secrets_folder))
+                stack.callback(os.close, _lock(folder, fcntl.LOCK_EX))
+                stack.callback(shutil.rmtree, folder)
             finally:
-                os.close(where)
-            for name, key in _TEXTS.items():
-                text = found.pop(name, "")
+                os.close(lock)
+            paths = {}
+            for name in ("password", "ssh_key", "ssh_known_hosts"):
+                text = getattr(repository, name)
                 if text or name == "password":
                     atomic_file.replace(folder / name, text.strip() + "\n", sync=False)
-                    found[key] = str(folder / name)
+                    paths[name] = str(folder / name)
+            files = SecretFiles(**paths)
         except OSError as error:
             raise SauvegardeError(
-                "What opens the repository {} cannot be given to restic.".format(repository["name"]), str(error)
+                f"The files that open the repository {repository.name} cannot be written.", str(error)
             ) from error
-        yield found
+        yield files

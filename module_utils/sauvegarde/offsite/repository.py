@@ -57,21 +57,3 @@ class Repository:
             forget=values.get("forget", True),
             manifests=values.get("manifests") or "",
         )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what `offsite.restic` takes."""
-        values: dict[str, Any] = {
-            "name": self.name,
-            "repository": self.address,
-            "password": self.password,
-            "environment": dict(self.environment),
-            "ssh_key": self.ssh_key,
-            "ssh_known_hosts": self.ssh_known_hosts,
-            "forget": self.forget,
-            "private": self.secrets_folder,
-        }
-        if self.cache:
-            values["cache"] = self.cache
-        if self.init_lock is not None:
-            values["turn"] = self.init_lock
-        return values

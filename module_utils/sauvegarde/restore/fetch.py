@@ -1,5 +1,6 @@
 """Find an archive on this host, or bring it here straight from a restic repository, the source's host being dead."""
 
+import dataclasses
 import re
 import shutil
 import socket
@@ -43,10 +44,10 @@ def from_host(root, database, point="latest", job="", host="", kinds=("pg_dump",
 def from_restic(repository, directory, database, point="latest", job="", host="", kinds=("pg_dump",), check=False):
     """The same from a restic repository; what was chosen lies below the run's directory then, every file checked.
 
-    repository: as offsite's: all that a new host needs is what was kept elsewhere. A fetch that was cut starts over;
+    All that a new host needs is what was kept elsewhere of the repository. A fetch that was cut starts over;
     one that was whole is used again.
     """
-    repository = dict(repository, private=str(restore_state.folder(directory)))
+    repository = dataclasses.replace(repository, secrets_folder=str(restore_state.folder(directory)))
     found = _chosen(catalog.remote(repository), database, point, job, host, kinds)
     if not check:
         place = restore_state.folder(directory) / PLACE
@@ -70,8 +71,7 @@ def _bring(repository, place, entry, name):
     shutil.rmtree(str(partial), ignore_errors=True)
     disk_space.require_space(place, entry["bytes"])
     try:
-        arguments = ["restore", entry["path"], "--target", str(partial)]
-        restic.restic(repository, arguments, "The archive {} could not be fetched.".format(entry["id"]))
+        restic.restore(repository, entry["path"], partial, "The archive {} could not be fetched.".format(entry["id"]))
         archive_reader.verify_plain(partial)
     except BaseException:
         shutil.rmtree(str(partial), ignore_errors=True)
