@@ -86,7 +86,8 @@ def main():
     for problem in problems:
         module.warn("\n".join(filter(None, [problem["what"], problem["why"], problem["fix"]])))
     more = {"debug": debug} if debug else {}
-    module.exit_json(changed=False, archives=archives, databases_without_job=without, problems=problems, **more)
+    entries = [entry.as_dict() for entry in archives]
+    module.exit_json(changed=False, archives=entries, databases_without_job=without, problems=problems, **more)
 
 
 if __name__ == "__main__":

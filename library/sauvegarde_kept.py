@@ -85,7 +85,12 @@ def main():
         lost = previous_databases.losses_of_live(parameters["directory"], parameters["database"])
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    module.exit_json(changed=changed, kept=kept, lost=lost, archives=catalog.kept(kept, parameters["host"]))
+    module.exit_json(
+        changed=changed,
+        kept=kept,
+        lost=lost,
+        archives=[entry.as_dict() for entry in catalog.kept(kept, parameters["host"])],
+    )
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ def _forget(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     archives, problems = catalog.collect(arguments.configuration, arguments.offsite)
     databases = uncovered_databases.listed(arguments.configuration)
-    print(job_state.as_json({"archives": archives, "databases_without_job": databases, "problems": problems}))
+    values = {"databases_without_job": databases, "problems": problems}
+    print(job_state.as_json({"archives": [entry.as_dict() for entry in archives], **values}))
     return Partial.exit_code if problems else OK
 
 

@@ -138,7 +138,7 @@ def test_the_repositorys_own_host_counts_each_machines_archives(tmp_path, vault)
     for night, system in ((1, ONE), (2, TWO), (3, ONE)):
         label = kinds.back_up(job, str(host.root), now=NIGHT + 86400 * night)["id"]
         offsite_copy.copy_archive(vault, config.Job.from_values(job), host.directory / label, system, ())
-    entries = catalog.remote(vault)
+    entries = [entry.as_dict() for entry in catalog.remote(vault)]
     assert [each["system"] for each in entries] == [ONE, TWO, ONE]
     with pytest.raises(SauvegardeError, match="Two machines of one name") as caught:
         archive_choice.one(entries, str(host.database), kinds=("sqlite",))
@@ -157,4 +157,4 @@ def test_a_real_cluster_is_named_by_its_system(cluster, database, tmp_path, vaul
     offsite_copy.synchronize(vault, config.Job.from_values(job), kinds.silent)
     ((_, system),) = there(vault)
     assert system == made["source"]["server"]["system_identifier"] and system.isdigit()
-    assert [line["system"] for line in catalog.local(host.root, "db1")] == [system]
+    assert [entry.system for entry in catalog.local(host.root, "db1")] == [system]

@@ -86,9 +86,9 @@ def test_unlogged_tables_on_a_standby(cluster, database, repository, tmp_path):
     said = " ".join(made["warnings"])
     assert "unlogged tables are not in the archive" in said and "without a fingerprint" in said, made["warnings"]
 
-    [entry] = [each for each in catalog.of_job(repository, "demo", "db1") if each["kind"] == "pg_dump"]
-    assert entry["proven"] == "rows of 2 of 3 tables" and entry["warnings"] == made["warnings"]
-    assert [each["object"] for each in entry["unproven"]] == ["TABLE public.cache"]
+    [entry] = [each for each in catalog.of_job(repository, "demo", "db1") if each.kind == "pg_dump"]
+    assert entry.proven == "rows of 2 of 3 tables" and entry.warnings == made.warnings
+    assert [each["object"] for each in entry.unproven] == ["TABLE public.cache"]
     summary = worker_report.ArchiveSummary.of_manifest(made)
     text = metrics.render("demo", "pg_dump", {"last_success": dict(asdict(summary), ended=1.0)})
     assert 'last_unproven{backup_job="demo",kind="pg_dump"} 1' in text

@@ -234,8 +234,8 @@ def test_archives_that_root_may_not_read_are_listed_as_their_owner(place, monkey
 
     monkeypatch.setattr(ids, "list_ids", squashed)
     owned(place / "job0" / "20260101T000000Z", USER, 0o700)
-    (line,) = catalog.local(place, "here")
-    assert (line["id"], line["verified"]) == ("20260101T000000Z", False)
+    (entry,) = catalog.local(place, "here")
+    assert (entry.id, entry.verified) == ("20260101T000000Z", False)
     assert catalog.reader(place, "job0") == USER
     monkeypatch.undo()
     assert catalog.reader(place, "job0") == "root"

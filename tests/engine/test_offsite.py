@@ -66,7 +66,7 @@ def test_copied_checked_and_restored_by_restic_alone(host, tmp_path):
     assert host.run() == (OK, "", "")
     (label,) = host.labels()
     (snapshot,) = restic.newest_snapshots(host.vault)
-    assert (snapshot["host"], snapshot["job"], snapshot["id"]) == ("db1", JOB, label)
+    assert (snapshot.host, snapshot.job, snapshot.id) == ("db1", JOB, label)
     assert host.told()["offsite"]["vault"]["id"] == label
     assert "offsite_last_success_timestamp_seconds" in host.samples()
     back = tmp_path / "back"
@@ -82,14 +82,16 @@ def test_the_catalog_is_rebuilt_from_the_repository_alone(host, tmp_path):
     shutil.rmtree(str(host.root))
     there = catalog.remote(host.vault, tmp_path / "manifests")
     keys = ("host", "job", "id", "kind", "source", "bytes", "verified")
-    assert [[line[key] for key in keys] for line in there] == [[line[key] for key in keys] for line in here]
-    assert [line["where"] for line in there] == ["vault", "vault"]
+    assert [[getattr(entry, key) for key in keys] for entry in there] == [
+        [getattr(entry, key) for key in keys] for entry in here
+    ]
+    assert [entry.where for entry in there] == ["vault", "vault"]
     assert catalog.remote(host.vault, tmp_path / "manifests") == there, "from the cache"
     first, second = sorted((tmp_path / "manifests").iterdir())
     first.write_text("{half")
     assert catalog.remote(host.vault, tmp_path / "manifests") == there, "which decides nothing"
     restic.run(host.vault, ["forget", second.stem], "x")
-    assert [line["path"] for line in catalog.remote(host.vault, tmp_path / "manifests")] == [first.stem]
+    assert [entry.path for entry in catalog.remote(host.vault, tmp_path / "manifests")] == [first.stem]
     assert list((tmp_path / "manifests").iterdir()) == [first], "nor outlives what it is of"
 
 

@@ -387,10 +387,10 @@ def test_no_pruning_beside_damage(host, what):
     code, _, err = host.run()
     assert code == Partial.exit_code and "Nothing is removed" in err and len(host.labels()) == 4
     entries = catalog.local(host.root, "db1")
-    assert [line["verified"] for line in entries] == [False, True, True, True]
+    assert [entry.verified for entry in entries] == [False, True, True, True]
     code, _, err = host.run("verify", "demo")
     assert code == Damaged.exit_code and ".damaged-" + victim.name in err and host.samples()["last_verify_success"] == 0
-    assert [line["id"] for line in catalog.local(host.root, "db1") if not line["verified"]] == [victim.name]
+    assert [entry.id for entry in catalog.local(host.root, "db1") if not entry.verified] == [victim.name]
     assert host.run("verify", "demo")[0] == OK and host.samples()["last_verify_success"] == 1
     assert host.run("prune", "demo")[0] == OK and len(host.labels()) == 1
 

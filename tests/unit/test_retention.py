@@ -82,8 +82,7 @@ def test_a_wrong_policy_is_refused(policy):
 
 
 def test_a_damaged_repository_is_not_pruned():
-    entries = [{"id": "a", "verified": True, "problem": ""}, {"id": "b", "verified": False, "problem": "x is gone"}]
     with pytest.raises(SauvegardeError) as caught:
-        retention.refuse_damaged(entries, "/srv/x")
+        retention.refuse_damaged({"b": "x is gone"}, "/srv/x")
     assert caught.value.exit_code == Damaged.exit_code and "x is gone" in caught.value.why and "b" in caught.value.what
-    retention.refuse_damaged(entries[:1], "/srv/x")
+    retention.refuse_damaged({}, "/srv/x")

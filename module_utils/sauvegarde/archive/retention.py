@@ -8,7 +8,7 @@ policy, and nothing is removed while one archive is damaged.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -127,16 +127,13 @@ def refuse_future(identifiers: Iterable[str], where: object) -> None:
         )
 
 
-def refuse_damaged(entries: Sequence[Mapping[str, Any]], where: object) -> None:
-    """Raise Damaged if one of a repository's entries ({id, verified, problem}) is damaged: nothing is pruned beside
-    it."""
-    damaged = [entry for entry in entries if not entry["verified"]]
-    if damaged:
+def refuse_damaged(problems: Mapping[str, str], where: object) -> None:
+    """Raise Damaged if a repository holds damaged archives: nothing is pruned beside them. problems: by id, what is
+    wrong with each of these."""
+    if problems:
         raise Damaged(
-            f"Nothing is removed from {where}, because it holds damaged archives: "
-            + ", ".join(entry["id"] for entry in damaged)
-            + ".",
-            "\n".join(entry["problem"] for entry in damaged),
+            f"Nothing is removed from {where}, because it holds damaged archives: " + ", ".join(problems) + ".",
+            "\n".join(problems.values()),
             "Find out what happened to the disk. `verify` sets damaged archives aside by name, after which retention "
             "goes on with the good ones.",
         )

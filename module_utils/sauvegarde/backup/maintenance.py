@@ -34,8 +34,8 @@ def prune(job: Job, dry_run: bool = False, notify: Callable[..., None] | None = 
     """
     directory = job.directory
     entries = catalog.of_job(job.root, job.name, job.host)
-    archive_ids = [entry["id"] for entry in entries]
-    retention.refuse_damaged(entries, directory)
+    archive_ids = [entry.id for entry in entries]
+    retention.refuse_damaged({entry.id: entry.problem for entry in entries if not entry.verified}, directory)
     retention.refuse_future(archive_ids, directory)
     plan = retention.plan(archive_ids, job.retention)
     for decision in reversed([] if dry_run else plan):

@@ -1,18 +1,27 @@
 """Find an archive on this host, or bring it here straight from a restic repository, the source's host being dead."""
 
+from __future__ import annotations
+
 import dataclasses
 import re
 import shutil
 import socket
+from typing import Any
 
 from .. import catalog
 from ..archive import archive_reader
+from ..catalog import CatalogEntry
 from ..errors import SauvegardeError
 from ..offsite import restic
 from ..system import disk_space
 from . import archive_choice, restore_state
 
 PLACE = "fetched"
+
+
+def _values(entries: list[CatalogEntry]) -> list[dict[str, Any]]:
+    """Return the entries as they are in results."""
+    return [entry.as_dict() for entry in entries]
 
 
 def _chosen(entries, database, point, job, host, kinds):
@@ -36,7 +45,7 @@ def _chosen(entries, database, point, job, host, kinds):
 def from_host(root, database, point="latest", job="", host="", kinds=("pg_dump",)):
     """_chosen()'s answer from this host's own archives under `root`; the rest as `choose.one` takes it. With `readers`:
     the OS user that reads each of those that `names` calls."""
-    found = _chosen(catalog.local(root, host or socket.gethostname()), database, point, job, host, kinds)
+    found = _chosen(_values(catalog.local(root, host or socket.gethostname())), database, point, job, host, kinds)
     chosen = filter(None, (found["archive"], found["globals"]))
     return dict(found, readers=[catalog.reader(root, each["job"]) for each in chosen])
 
@@ -48,7 +57,7 @@ def from_restic(repository, directory, database, point="latest", job="", host=""
     one that was whole is used again.
     """
     repository = dataclasses.replace(repository, secrets_folder=str(restore_state.folder(directory)))
-    found = _chosen(catalog.remote(repository), database, point, job, host, kinds)
+    found = _chosen(_values(catalog.remote(repository)), database, point, job, host, kinds)
     if not check:
         place = restore_state.folder(directory) / PLACE
         place.mkdir(mode=0o700, exist_ok=True)
