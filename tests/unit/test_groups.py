@@ -51,6 +51,7 @@ def test_a_place_is_looked_at_before_it_is_made(monkeypatch, tmp_path):
         private_directory.check_private_if_present(tmp_path / "runs")
     monkeypatch.setattr(user_groups, "_is_private", lambda uid, gid: True)
     private_directory.check_private_if_present(tmp_path / "runs")
-    (tmp_path / "runs").mkdir(mode=0o755)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs").chmod(0o755)  # whatever the umask
     with pytest.raises(SauvegardeError, match="not private"):
         private_directory.check_private_if_present(tmp_path / "runs")

@@ -1,16 +1,21 @@
-"""What belongs to a database rather than to its tables: read from a live one, told again as SQL."""
+"""Read the properties of a database (owner, locale, grants, settings …), and write them as SQL for another one."""
+
+from __future__ import annotations
 
 import contextlib
 import os
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
 
 from . import postgres_server, server_versions, sql_names
+from .postgres_server import Connection
 
-# Settings whose stored value is a list of quoted names: it must be given back as a list, not as one string.
+# Settings whose stored value is a list of quoted names: it must be set as a list again, not as one string.
 _LISTS = (
     "local_preload_libraries",
     "search_path",
@@ -28,8 +33,8 @@ _LIBRARIES = {
 _SRS = ("srid", "auth_name", "auth_srid", "srtext", "proj4text")
 
 
-def describe(connection):
-    """The manifest's `source` of a database but for the server: plain values, see the keys below.
+def describe(connection: Connection) -> dict[str, Any]:
+    """Return the manifest's `source` of the connected database, but for the server.
 
     A role's name in a grant is None for PUBLIC.
     """
@@ -49,8 +54,8 @@ def describe(connection):
     }
 
 
-def public_may_create(connection):
-    """Whether every role may create objects in the schema public, as it could in new databases before version 15."""
+def public_may_create(connection: Connection) -> bool:
+    """Return whether every role may create objects in the schema public, the default before version 15."""
     return bool(
         postgres_server.value(
             connection,
@@ -60,9 +65,9 @@ def public_may_create(connection):
     )
 
 
-def properties(connection, database=None):
-    """Owner, encoding, locale, limits, comment, grants and settings of a database of the server, the connected one by
-    default.
+def properties(connection: Connection, database: str | None = None) -> dict[str, Any]:
+    """Return the owner, encoding, locale, limits, comment, grants and settings of a database of the server, by default
+    of the connected one.
 
     locale is ICU's or the builtin provider's, None for libc; acl None means the default grants; settings hold what
     `ALTER DATABASE … SET` stored, role_settings the same by role.
@@ -84,7 +89,8 @@ def properties(connection, database=None):
         " WHERE d.datname = %s ORDER BY 2 NULLS FIRST, 3, 1",
         name,
     )
-    settings, role_settings = {}, {}
+    settings: dict[str, str] = {}
+    role_settings: dict[str, dict[str, str]] = {}
     for role, stored in postgres_server.query(
         connection,
         "SELECT CASE WHEN s.setrole <> 0 THEN pg_catalog.pg_get_userbyid(s.setrole) END, s.setconfig"
@@ -119,9 +125,9 @@ def properties(connection, database=None):
     }
 
 
-def statements(database, values):
-    """SQL that gives a database the properties that `properties` read, without its encoding and locale (those are
-    CREATE DATABASE's): one statement an item, without semicolon. Roles must exist."""
+def statements(database: str, values: Mapping[str, Any]) -> list[str]:
+    """Return the SQL statements, without semicolons, that give a database the `properties` of another one. Encoding and
+    locale are not among them: CREATE DATABASE sets these. Roles must exist."""
     name = sql_names.quote(database)
     lines = [f"ALTER DATABASE {name} OWNER TO {sql_names.quote(values['owner'])}"]
     if values["connection_limit"] != -1:
@@ -136,48 +142,50 @@ def statements(database, values):
         for grant in values["acl"]:
             to = "PUBLIC" if grant["grantee"] is None else sql_names.quote(grant["grantee"])
             option = " WITH GRANT OPTION" if grant["grantable"] else ""
-            lines.append(f"GRANT {_word(grant['privilege'])} ON DATABASE {name} TO {to}{option}")
+            lines.append(f"GRANT {_checked_privilege(grant['privilege'])} ON DATABASE {name} TO {to}{option}")
     return lines + setting_statements(database, values["settings"], values["role_settings"])
 
 
-def setting_statements(database, settings, role_settings):
-    """SQL that gives a database its settings, as `statements` gives it all its properties."""
+def setting_statements(
+    database: str, settings: Mapping[str, str], role_settings: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """Return the SQL statements, without semicolons, that give a database its settings."""
     name = sql_names.quote(database)
     lines = []
     for key, value in sorted(settings.items()):
         lines.append(f"ALTER DATABASE {name} SET {sql_names.quote(*key.split('.'))} TO {_setting(key, value)}")
-    for role, of_role in sorted(role_settings.items()):
+    for role, settings_of_role in sorted(role_settings.items()):
         prefix = f"ALTER ROLE {sql_names.quote(role)} IN DATABASE {name}"
-        for key, value in sorted(of_role.items()):
+        for key, value in sorted(settings_of_role.items()):
             lines.append(f"{prefix} SET {sql_names.quote(*key.split('.'))} TO {_setting(key, value)}")
     return lines
 
 
-def _word(privilege):
+def _checked_privilege(privilege: str) -> str:
     if not re.match(r"[A-Z ]+\Z", privilege):
         raise ValueError(f"not a privilege: {privilege!r}")
     return privilege
 
 
-def is_list(name):
-    """Whether a setting's stored value is a list of quoted names."""
+def is_list(name: str) -> bool:
+    """Return whether a setting's stored value is a list of quoted names."""
     return name.lower() in _LISTS
 
 
-def names_in(value):
-    """The names in the stored value of a setting that is a list."""
-    found = re.findall(r'\s*(?:"((?:[^"]|"")*)"|([^,"]+))\s*(?:,|$)', value)
-    return [quoted.replace('""', '"') if quoted or not bare else bare.strip() for quoted, bare in found]
+def names_in(value: str) -> list[str]:
+    """Return the names in the stored value of a setting that is a list."""
+    matches = re.findall(r'\s*(?:"((?:[^"]|"")*)"|([^,"]+))\s*(?:,|$)', value)
+    return [quoted.replace('""', '"') if quoted or not bare else bare.strip() for quoted, bare in matches]
 
 
-def _setting(name, value):
+def _setting(name: str, value: str) -> str:
     if not is_list(name):
         return sql_names.literal(value)
-    return ", ".join(sql_names.literal(each) for each in names_in(value)) or "''"
+    return ", ".join(map(sql_names.literal, names_in(value))) or "''"
 
 
-def extensions(connection):
-    """Every extension: [{name, version, schema}], by name."""
+def extensions(connection: Connection) -> list[dict[str, str]]:
+    """Return {name, version, schema} of every extension, by name."""
     return [
         {"name": name, "version": version, "schema": schema}
         for name, version, schema in postgres_server.query(
@@ -188,23 +196,24 @@ def extensions(connection):
     ]
 
 
-def libraries(connection):
-    """What PostGIS computes with: {name: version} of itself, GEOS and PROJ. Empty without PostGIS, and where it does
-    not say so: nothing depends on these, but a difference that an upgrade makes is explained by them.
+def libraries(connection: Connection) -> dict[str, str]:
+    """Return the versions of PostGIS, GEOS and PROJ by name; empty without PostGIS. Nothing depends on them, but they
+    explain a difference after an upgrade.
     """
-    schema = [each["schema"] for each in extensions(connection) if each["name"] == "postgis"]
-    found = {}
-    for name, function in _LIBRARIES.items() if schema else ():
+    schemas = [extension["schema"] for extension in extensions(connection) if extension["name"] == "postgis"]
+    versions = {}
+    for name, function in _LIBRARIES.items() if schemas else ():
         with contextlib.suppress(psycopg2.Error):
-            told = postgres_server.value(connection, f"SELECT {sql_names.quote(schema[0], function)}()")
-            number = re.search(r"\d+(\.\d+)+", told or "")
-            found[name] = number.group() if number else ""
-    return found
+            text = postgres_server.value(connection, f"SELECT {sql_names.quote(schemas[0], function)}()")
+            number = re.search(r"\d+(\.\d+)+", text or "")
+            versions[name] = number.group() if number else ""
+    return versions
 
 
-def roles(connection):
-    """Names of the roles that a dump of the connected database names: owners, grantees, policies, settings. Sorted;
-    predefined roles (pg_…) left out. The bootstrap superuser is always among them: dependencies on it are not kept."""
+def roles(connection: Connection) -> list[str]:
+    """Return the sorted names of the roles that a dump of the connected database names: owners, grantees, policies,
+    settings; without predefined roles (pg_…). The bootstrap superuser is always among them, since PostgreSQL does not
+    record dependencies on it."""
     return [
         name
         for (name,) in postgres_server.query(
@@ -221,8 +230,9 @@ def roles(connection):
     ]
 
 
-def spatial_table(connection):
-    """Where PostGIS keeps spatial_ref_sys and what pg_dump takes of it: (schema, condition, version), or None."""
+def spatial_table(connection: Connection) -> tuple[Any, ...] | None:
+    """Return the schema of PostGIS's spatial_ref_sys, the condition of the rows that pg_dump takes, and PostGIS's
+    version; None without PostGIS."""
     rows = postgres_server.query(
         connection,
         "SELECT n.nspname::text, e.extcondition[pg_catalog.array_position(e.extconfig, c.oid)], e.extversion"
@@ -235,8 +245,10 @@ def spatial_table(connection):
     return rows[0] if rows else None
 
 
-def spatial_rows(connection, srids=None, condition=""):
-    """Rows of spatial_ref_sys as dictionaries, by srid: those of `srids`, or those under a condition of PostGIS."""
+def spatial_rows(
+    connection: Connection, srids: Iterable[int] | None = None, condition: str = ""
+) -> list[dict[str, Any]]:
+    """Return rows of spatial_ref_sys by srid: those of `srids`, or those under a condition of PostGIS."""
     table = spatial_table(connection)
     if table is None:
         return []
@@ -252,11 +264,12 @@ def spatial_rows(connection, srids=None, condition=""):
     return [dict(zip(_SRS, row)) for row in rows]
 
 
-def spatial_ref_sys(connection):
-    """Rows that the site added (custom) or edited (changed), and what they were compared with (reference).
+def spatial_ref_sys(connection: Connection) -> dict[str, Any]:
+    """Return the rows that the site added (custom) or edited (changed), and the name of the script that they were
+    compared with (reference).
 
-    A dump never holds edits of shipped rows, so those are found by comparing with PostGIS's own script, which is only
-    there on the server's host; `reference` is None where it was not, and `changed` is then unknown, that is empty.
+    A dump never holds edits of shipped rows, so these are found by a comparison with PostGIS's own script, which exists
+    only on the server's host; elsewhere `reference` is None, and `changed` is unknown, that is empty.
     """
     table = spatial_table(connection)
     if table is None:
@@ -268,28 +281,28 @@ def spatial_ref_sys(connection):
     changed = []
     if script is not None:
         shipped = _shipped(script)
-        own = {row["srid"] for row in custom}
+        custom_srids = {row["srid"] for row in custom}
         changed = [
             row
             for row in spatial_rows(connection, condition="WHERE true")
-            if row["srid"] not in own and _content(row) != shipped.get(row["srid"])
+            if row["srid"] not in custom_srids and _content(row) != shipped.get(row["srid"])
         ]
     return {"custom": custom, "changed": changed, "reference": script.name if script else None}
 
 
-def _content(row):
-    """A row reduced to what is compared: NULL and blanks at the ends make no difference between the two forms."""
+def _content(row: Mapping[str, Any]) -> int:
+    """Return a hash of what is compared of a row: NULL and blanks at the ends make no difference."""
     return hash(tuple(str(row[key] or "").strip() for key in _SRS))
 
 
-def _script(connection, version):
-    """PostGIS's installation script of that version, on this host; None where it is not readable here."""
-    local = postgres_server.value(connection, "SELECT pg_catalog.inet_server_addr() IS NULL")
-    if not local:
+def _script(connection: Connection, version: str) -> Path | None:
+    """Return PostGIS's installation script of that version on this host; None where it cannot be read."""
+    is_local = postgres_server.value(connection, "SELECT pg_catalog.inet_server_addr() IS NULL")
+    if not is_local:
         return None
     version_name = server_versions.major(connection.server_version)
     path = Path("/usr/share/postgresql") / version_name / "extension" / f"postgis--{version}.sql"
-    return path if "/" not in version and os.access(str(path), os.R_OK) else None
+    return path if "/" not in version and os.access(path, os.R_OK) else None
 
 
 # PostGIS 2 inserts row by row, PostGIS 3 many rows at once, a row a line.
@@ -298,13 +311,13 @@ _ROW = re.compile(
 )
 
 
-def _shipped(script):
-    """The rows that a PostGIS script inserts: srid to what `_content` makes of the row."""
+def _shipped(script: Path) -> dict[int, int]:
+    """Return `_content` of the rows that a PostGIS script inserts, by srid."""
     rows = {}
     with script.open(encoding="utf-8") as lines:
         for line in lines:
-            found = _ROW.match(line)
-            if found:
-                srid, name, number, wkt, proj = (part.replace("''", "'") for part in found.groups())
+            match = _ROW.match(line)
+            if match:
+                srid, name, number, wkt, proj = (part.replace("''", "'") for part in match.groups())
                 rows[int(srid)] = _content(dict(zip(_SRS, (int(srid), name, int(number), wkt, proj))))
     return rows

@@ -1,14 +1,16 @@
-"""The fingerprint of a database's data: rows and an order-independent content hash, the same on 9.6 and on 18.
+"""Compute and compare data fingerprints: per table the row count and an order-independent hash, the same on 9.6 and 18.
 
-Each row is put as text, with everything pinned that changes text between servers, sessions and versions; the two halves
-of its md5 are summed over the table. Float columns go in by their bytes, exactly; floats inside arrays, composites and
-PostgreSQL's own geometric types go in with 15 digits, which every version prints alike. PostGIS types print their EWKB.
-Columns go by name, for a restore may order them differently.
+Each row is converted to text, with everything pinned that changes text between servers, sessions and versions; the two
+halves of its md5 are summed over the table. Float columns are hashed by their bytes, exactly; floats inside arrays,
+composites and PostgreSQL's own geometric types by 15 digits, which every version prints alike. PostGIS types print
+their EWKB. Columns are ordered by name, since a restore may order them differently.
 
-A row's text may be larger than the server can make it (1 GB), or hold bytes that have no equivalent in UTF-8. The rows
-of such a table go in as the md5 of each column, of the bytes as they are in the database's encoding; the manifest says
-so, and the restored table is summed in the same way.
+A row's text may be larger than the server can build (1 GB), or hold bytes that have no equivalent in UTF-8. The rows of
+such a table are hashed by the md5 of each column, of the bytes as they are in the database's encoding; the manifest
+says so, and the restored table is summed in the same way.
 """
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -16,13 +18,16 @@ import json
 import queue
 import re
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, NamedTuple, Optional
+from dataclasses import dataclass, replace
+from typing import Any, Optional
 
 import psycopg2
 
 from ..errors import SauvegardeError
 from . import database_properties, index_search_path, postgres_server, sql_names
+from .postgres_server import Connection
 
 ALGORITHM = "md5-sum/1"
 LARGE_OBJECTS = "LARGE OBJECTS"
@@ -45,8 +50,8 @@ _PINNED = (
     "SET constraint_exclusion TO off",  # so that no constraint is evaluated to plan a sum
 )
 
-# Base types whose text differs between versions, or loses digits: how to put them instead. Schemas are named, see
-# site_path, and the base type, since a column of a domain could have functions and operators of its own.
+# Base types whose text differs between versions, or loses digits, and what is hashed instead. Schemas are named (see
+# index_search_path), and so is the base type, since a column of a domain could have functions and operators of its own.
 _FLOAT = (
     "CASE WHEN {{0}}::pg_catalog.{0} OPERATOR(pg_catalog.=) 'NaN'::pg_catalog.{0} THEN 'NaN'"
     " ELSE pg_catalog.encode(pg_catalog.{0}send({{0}}::pg_catalog.{0}), 'hex') END"
@@ -56,7 +61,7 @@ _EXACT = {
     "float4": _FLOAT.format("float4"),
     "char": '({0}::pg_catalog."char")::pg_catalog.int4',
 }
-# How a row is put: as one text, or each column by its own hash.
+# How a row is hashed: as one text, or by the hash of each column.
 BY_ROW, BY_COLUMNS = "row", "columns"
 # concat and num_nulls take every type and call its output function; so there is no cast of the site's.
 _COLUMN_HASH = "CASE pg_catalog.num_nulls({0}) WHEN 0 THEN pg_catalog.md5(pg_catalog.concat({0})) ELSE '' END"
@@ -104,149 +109,169 @@ FROM base WHERE typtype <> 'd' ORDER BY name COLLATE "C"
 """
 
 
+@dataclass(eq=False)
 class Table:
-    """One table to be summed.
+    """A table to sum.
 
     pages: for the order of work. condition: under which pg_dump takes the rows of an extension's table, None for a
     table of the site. columns: those to sum, None for all. root: (schema, name) of the partitioned table it is part of,
-    or None. oid, filenode: which table, and which file of it, the catalogs of the snapshot name. by: how its rows are
-    put (BY_ROW, BY_COLUMNS), None for the first of these that the server can do.
+    or None. oid, filenode: of the table and its file in the snapshot's catalogs. by: how its rows are hashed (BY_ROW,
+    BY_COLUMNS), None for the first of these that the server can do.
     """
 
-    def __init__(self, schema, name, pages=0, condition=None, columns=None, root=None, oid=None, filenode=None):
-        self.schema, self.name, self.pages = schema, name, pages
-        self.condition, self.columns, self.root = condition, columns, root
-        self.oid, self.filenode = oid, filenode
-        self.by = None
+    schema: str
+    name: str
+    pages: int = 0
+    condition: str | None = None
+    columns: Sequence[str] | None = None
+    root: tuple[str, str] | None = None
+    oid: int | None = None
+    filenode: int | None = None
+    by: str | None = None
 
     @property
-    def key(self):
+    def key(self) -> str:
+        """The quoted name, as fingerprints have it."""
         return sql_names.quote(self.schema, self.name)
 
 
-class Sums:
-    """Sums of tables and what could not be summed, from several threads, as parts of the manifest's fingerprint.
+@dataclass(frozen=True)
+class Sum:
+    """The sum of one table: the names of its columns, the number of rows, the sums of both halves of their hashes."""
 
-    The tables of a partitioned table are summed as a whole: where rows go depends on the target (hash partitions on
-    an enum, collations), and pg_dump may load them through the root.
+    names: list[str]
+    rows: int
+    high: int
+    low: int
+    condition: str | None = None
+    by: str = BY_ROW
+
+
+class Sums:
+    """Sums of tables, and tables that could not be summed, from several threads, as parts of a manifest's fingerprint.
+
+    The parts of a partitioned table are summed as a whole: which part has a row depends on the target (hash partitions
+    on an enum, collations), and pg_dump may load rows through the root.
     """
 
-    def __init__(self):
-        self._tables, self._groups, self._unproven = {}, {}, {}
-        self._parts = {}
-        self.large_objects = None
+    def __init__(self) -> None:
+        self._tables: dict[str, Sum] = {}
+        self._groups: dict[tuple[str, str], dict[str, Sum]] = {}  # by root, then by part
+        self._unproven: dict[str, str] = {}
+        self._parts: dict[str, Table] = {}
+        self.large_objects: dict[str, Any] | None = None
 
-    def add(self, table, found):
-        """Enter what `sum_table` returned."""
+    def add(self, table: Table, table_sum: Sum) -> None:
+        """Record the result of `sum_table`."""
         if table.root is None:
-            self._tables[table.key] = found
+            self._tables[table.key] = table_sum
         else:
-            self._groups.setdefault(table.root, {})[table.key] = found
+            self._groups.setdefault(table.root, {})[table.key] = table_sum
             self._parts[table.key] = table
 
-    def take_uneven(self):
-        """Take back the sums of tables whose rows were put otherwise than those of other parts of the same partitioned
-        table; returns these tables, which are to be summed by columns."""
-        found = []
+    def take_uneven(self) -> list[Table]:
+        """Remove the sums of tables whose rows were hashed otherwise than those of other parts of the same partitioned
+        table, and return these tables; they must be summed by columns."""
+        uneven = []
         for parts in list(self._groups.values()):
-            if len({each.by for each in parts.values()}) > 1:
-                uneven = [key for key, each in parts.items() if each.by != BY_COLUMNS]
-                for key in uneven:
+            if len({part.by for part in parts.values()}) > 1:
+                for key in [key for key, part in parts.items() if part.by != BY_COLUMNS]:
                     del parts[key]
                     self._parts[key].by = BY_COLUMNS
-                    found.append(self._parts[key])
-        return found
+                    uneven.append(self._parts[key])
+        return uneven
 
-    def miss(self, table, why):
-        """Enter a table (None: the large objects) that could not be summed."""
+    def miss(self, table: Table | None, why: str) -> None:
+        """Record a table (None: the large objects) that could not be summed."""
         if table is None:
             self._unproven[LARGE_OBJECTS] = why
         else:
             self._unproven[object_name(*(table.root or (table.schema, table.name)))] = why
 
-    def has(self, table):
-        """Whether something was entered for a table (None: for the large objects)."""
+    def has(self, table: Table | None) -> bool:
+        """Return whether anything was recorded for a table (None: for the large objects)."""
         if table is None:
             return self.large_objects is not None or LARGE_OBJECTS in self._unproven
-        there = self._tables if table.root is None else self._groups.get(table.root, {})
-        return table.key in there or object_name(*(table.root or (table.schema, table.name))) in self._unproven
+        sums = self._tables if table.root is None else self._groups.get(table.root, {})
+        return table.key in sums or object_name(*(table.root or (table.schema, table.name))) in self._unproven
 
-    def result(self):
-        """{tables, large_objects, unproven}; the last two only where there are such."""
-        entries = {key: _entry(found) for key, found in self._tables.items()}
+    def result(self) -> dict[str, Any]:
+        """Return {tables, large_objects, unproven}; the last two only if there are such."""
+        entries = {key: _entry(table_sum) for key, table_sum in self._tables.items()}
         for root, parts in self._groups.items():
-            if len({each.by for each in parts.values()}) > 1:
+            if len({part.by for part in parts.values()}) > 1:
                 self.miss(self._parts[sorted(parts)[0]], "Its parts could not all be summed in the same way.")
             if object_name(*root) not in self._unproven:
-                entries[sql_names.quote(*root)] = dict(_entry(_added(parts.values())), partitions=sorted(parts))
-        found = {"tables": {key: entries[key] for key in sorted(entries)}}
+                entries[sql_names.quote(*root)] = dict(_entry(_add(list(parts.values()))), partitions=sorted(parts))
+        result: dict[str, Any] = {"tables": {key: entries[key] for key in sorted(entries)}}
         if self.large_objects is not None:
-            found["large_objects"] = self.large_objects
+            result["large_objects"] = self.large_objects
         if self._unproven:
-            found["unproven"] = [{"object": name, "why": self._unproven[name]} for name in sorted(self._unproven)]
-        return found
+            result["unproven"] = [{"object": name, "why": self._unproven[name]} for name in sorted(self._unproven)]
+        return result
 
 
-class Sum(NamedTuple):
-    """What is known of one table's rows: names of its columns, number of rows, sums of both halves of their hashes."""
-
-    names: List[str]
-    rows: int
-    high: int
-    low: int
-    condition: Optional[str] = None
-    by: str = BY_ROW
-
-
-def _added(sums):
-    sums = list(sums)
-    return sums[0]._replace(
-        rows=sum(each.rows for each in sums), high=sum(each.high for each in sums), low=sum(each.low for each in sums)
+def _add(sums: Sequence[Sum]) -> Sum:
+    return replace(
+        sums[0],
+        rows=sum(part.rows for part in sums),
+        high=sum(part.high for part in sums),
+        low=sum(part.low for part in sums),
     )
 
 
-def _entry(found):
-    entry = {"rows": found.rows, "hash": _digest(found.names, found.rows, str(found.high), str(found.low))}
-    if found.condition is not None:
-        entry.update(columns=found.names, condition=found.condition)
-    if found.by != BY_ROW:
-        entry["by"] = found.by
+def _entry(table_sum: Sum) -> dict[str, Any]:
+    """Return a table's entry in a fingerprint."""
+    digest = _digest(table_sum.names, table_sum.rows, str(table_sum.high), str(table_sum.low))
+    entry: dict[str, Any] = {"rows": table_sum.rows, "hash": digest}
+    if table_sum.condition is not None:
+        entry.update(columns=table_sum.names, condition=table_sum.condition)
+    if table_sum.by != BY_ROW:
+        entry["by"] = table_sum.by
     return entry
 
 
-def object_name(*names):
-    """The table as people write it, e.g. `TABLE public.offers`; how `unproven` names it."""
+def object_name(*names: str) -> str:
+    """Return a table as people write it, e.g. `TABLE public.offers`; `unproven` names tables like this."""
     return "TABLE " + sql_names.plain_name(*names)
 
 
-def pin(connection):
-    """Fix what a row's text depends on, for the session. The row's text is then equal wherever the row is equal."""
+def pin(connection: Connection) -> None:
+    """Pin every setting of the session that a row's text depends on, so that equal rows have equal texts."""
     for statement in _PINNED:
         postgres_server.execute(connection, statement)
 
 
-def tables(connection):
-    """The tables whose rows pg_dump takes, largest first: leaves of partitions, each heir by itself, logged or not; of
-    extensions only what they want dumped (spatial_ref_sys stands apart). On a pinned connection."""
+def tables(connection: Connection) -> list[Table]:
+    """Return the tables whose rows pg_dump takes, largest first: leaf partitions, each inheriting table by itself,
+    logged or not; of extensions only what they have dumped (but spatial_ref_sys, see `custom_srids`). The connection is
+    pinned."""
     return [
         Table(schema, name, pages, condition, None, root and (parent, root), oid, filenode)
         for schema, name, pages, condition, parent, root, oid, filenode in postgres_server.query(connection, _TABLES)
     ]
 
 
-def take(connect, snapshot=None, workers=2, like=None, srids=None):
-    """The fingerprint of a database that nobody changes meanwhile, as the manifest holds it (but for `sequences`, see
-    below). Each table is read in a transaction of its own, so that few locks are held at a time.
+def take(
+    connect: Callable[[], Connection],
+    snapshot: str | None = None,
+    workers: int = 2,
+    like: Mapping[str, Any] | None = None,
+    srids: Iterable[int] | None = None,
+) -> dict[str, Any]:
+    """Return the fingerprint of a database that nobody changes meanwhile, as the manifest has it (but for `sequences`,
+    see below). Each table is read in a transaction of its own, so that few locks are held at a time.
 
-    connect: makes a new connection to it, autocommit; called `workers` times.
-    snapshot: name of the exported snapshot to look through, None for now.
-    like: the manifest's fingerprint, when the database is a restored one: what that one could not prove is left out,
-      tables of extensions are summed under the conditions and columns of the source, custom SRIDs by its list, and
-      the sequences that it names are read. A failure of the server raises then.
+    connect: returns a new connection to it, in autocommit; called `workers` times.
+    snapshot: name of the exported snapshot to read in, None for now.
+    like: the manifest's fingerprint, if the database is a restored one: its unproven objects are left out, tables of
+      extensions are summed under the conditions and columns of the source, custom SRIDs by its list, and the sequences
+      that it names are read. A failure of the server raises then.
     srids: without `like`: the srids whose spatial_ref_sys rows belong to the data.
     """
     like = like or {}
-    result, sums, jobs = {"algorithm": ALGORITHM}, Sums(), queue.Queue()
+    result: dict[str, Any] = {"algorithm": ALGORITHM}
+    sums, jobs = Sums(), queue.Queue[Optional[Table]]()
     with contextlib.closing(connect()) as first:
         pin(first)
         with postgres_server.transaction(first, snapshot):
@@ -267,23 +292,23 @@ def take(connect, snapshot=None, workers=2, like=None, srids=None):
     return result
 
 
-def _work(connection, like):
-    """What to sum: None for the large objects, first, since their size is unknown; the tables of the site that are
-    there, and the extensions' tables as the source summed them."""
-    found, left_out = tables(connection), unproven(like)
-    work = [] if LARGE_OBJECTS in left_out else [None]
+def _work(connection: Connection, like: Mapping[str, Any]) -> list[Table | None]:
+    """Return what to sum: None for the large objects, first, since their size is unknown; the tables of the site, and
+    the extensions' tables as the source summed them."""
+    excluded = unproven(like)
+    work: list[Table | None] = [] if LARGE_OBJECTS in excluded else [None]
     if not like:
-        return work + found
-    wanted = like.get("tables", {})
-    for table in found:
-        entry = wanted.get(table.key, {})
-        whole = table.root and (
-            object_name(*table.root) in left_out or "partitions" in wanted.get(sql_names.quote(*table.root), {})
+        return [*work, *tables(connection)]
+    expected = like.get("tables", {})
+    for table in tables(connection):
+        entry = expected.get(table.key, {})
+        as_whole = table.root and (
+            object_name(*table.root) in excluded or "partitions" in expected.get(sql_names.quote(*table.root), {})
         )
-        table.root = table.root if whole else None  # older archives have each partition by itself
-        if object_name(*(table.root or (table.schema, table.name))) in left_out:
+        table.root = table.root if as_whole else None  # older archives have each partition by itself
+        if object_name(*(table.root or (table.schema, table.name))) in excluded:
             continue
-        whole_entry = wanted.get(sql_names.quote(*table.root), {}) if table.root else entry
+        whole_entry = expected.get(sql_names.quote(*table.root), {}) if table.root else entry
         table.by = whole_entry.get("by", BY_ROW) if whole_entry else None
         if table.condition is None:
             work.append(table)
@@ -293,17 +318,25 @@ def _work(connection, like):
     return work
 
 
-def unproven(fingerprint):
-    """The objects that a manifest's fingerprint does not cover, {object: why}."""
-    return {each["object"]: each["why"] for each in (fingerprint or {}).get("unproven", [])}
+def unproven(fingerprint: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the objects that a manifest's fingerprint does not cover, {object: why}."""
+    return {entry["object"]: entry["why"] for entry in (fingerprint or {}).get("unproven", [])}
 
 
-def _run(first, connect, snapshot, workers, jobs, sums, strict):
-    """Sum everything in `jobs` with that many connections, the given one among them; a lost connection stops all, and
-    where it is `strict` so does every failure of the server."""
+def _run(
+    first: Connection,
+    connect: Callable[[], Connection],
+    snapshot: str | None,
+    workers: int,
+    jobs: queue.Queue[Table | None],
+    sums: Sums,
+    strict: bool,
+) -> None:
+    """Sum everything in `jobs` with that many connections, `first` among them; a lost connection stops all of them, and
+    with `strict` so does every failure of the server."""
     failed, connections = threading.Event(), [first]
 
-    def labour(connection):
+    def work_on(connection: Connection) -> None:
         while not failed.is_set():
             try:
                 table = jobs.get_nowait()
@@ -312,30 +345,30 @@ def _run(first, connect, snapshot, workers, jobs, sums, strict):
             with postgres_server.transaction(connection, snapshot):
                 enter(sums, connection, table, _FAILURES if strict else ())
 
-    def guarded(work, *arguments):
+    def guarded(work: Callable[..., None], *arguments: Connection) -> None:
         try:
             work(*arguments)
         except BaseException:
             if failed.is_set():
-                return  # cancelled because another one failed, and that one tells why
+                return  # cancelled because another worker failed, whose error is raised
             failed.set()
             cancel(connections)
             raise
 
-    def another():
-        with contextlib.closing(connect()) as own:
-            pin(own)
-            connections.append(own)
-            labour(own)
+    def work_on_new_connection() -> None:
+        with contextlib.closing(connect()) as connection:
+            pin(connection)
+            connections.append(connection)
+            work_on(connection)
 
     with ThreadPoolExecutor(workers) as pool:
-        others = [pool.submit(guarded, another) for _ in range(workers - 1)]
-        guarded(labour, first)
-        for other in others:
-            other.result()
+        futures = [pool.submit(guarded, work_on_new_connection) for _ in range(workers - 1)]
+        guarded(work_on, first)
+        for future in futures:
+            future.result()
 
 
-def cancel(connections):
+def cancel(connections: Iterable[Connection]) -> None:
     """Cancel what runs on other connections, so that a failure does not wait for the largest table."""
     for connection in connections:
         if not connection.closed:
@@ -345,14 +378,17 @@ def cancel(connections):
                 continue  # it has just ended
 
 
-def enter(sums, connection, table, passing=()):
-    """Sum a table (None: the large objects) into `sums`; what the server refuses is entered as missed.
+def enter(sums: Sums, connection: Connection, table: Table | None, passing: tuple[str, ...] = ()) -> None:
+    """Sum a table (None: the large objects) into `sums`; record it as missed if the server refuses.
 
-    The connection is pinned and in a transaction, in which no lock is left behind. Raises if the connection was lost or
-    its query was cancelled, or where the SQLSTATE begins with one of `passing`: that says nothing of the rows.
+    The connection is pinned and in a transaction, in which no lock remains. Raises if the connection was lost or its
+    query was cancelled, or if the SQLSTATE begins with one of `passing`: such errors say nothing about the rows.
     """
     why = ""
-    for by in [None] if table is None else [table.by] if table.by else [BY_ROW, BY_COLUMNS]:
+    attempts = [BY_ROW, BY_COLUMNS]
+    if table is None or table.by:
+        attempts = [table.by or BY_ROW] if table else [BY_ROW]
+    for by in attempts:
         try:
             with postgres_server.rolled_back(connection):
                 if table is None:
@@ -367,12 +403,12 @@ def enter(sums, connection, table, passing=()):
     sums.miss(table, why)
 
 
-def sum_table(connection, table, by=BY_ROW):
-    """The Sum of a table, in a transaction on a pinned connection. by: how its rows are put."""
+def sum_table(connection: Connection, table: Table, by: str = BY_ROW) -> Sum:
+    """Return the Sum of a table, in a transaction on a pinned connection. by: how its rows are hashed."""
     types = postgres_server.query(connection, _COLUMNS, (table.schema, table.name))
     if table.columns is not None:
-        known = dict(types)
-        types = [(name, known.get(name)) for name in table.columns]
+        type_of = dict(types)
+        types = [(name, type_of.get(name)) for name in table.columns]
     columns = [_EXACT.get(type_, "{0}").format(sql_names.quote(name)) for name, type_ in types]
     if by == BY_COLUMNS:
         columns = [_COLUMN_HASH.format(column) for column in columns]
@@ -387,12 +423,12 @@ def sum_table(connection, table, by=BY_ROW):
     return Sum([name for name, _ in types], rows, int(high), int(low), table.condition, by)
 
 
-def _digest(names, rows, high, low):
+def _digest(names: Sequence[str], rows: int, high: str, low: str) -> str:
     return hashlib.md5(json.dumps([names, rows, high, low]).encode("ascii")).hexdigest()
 
 
-def sum_texts(texts):
-    """The same sum over texts in memory: {rows, hash}."""
+def sum_texts(texts: Iterable[str]) -> dict[str, Any]:
+    """Return {rows, hash} of texts in memory, by the same sum."""
     rows, high, low = 0, 0, 0
     for text in texts:
         digest = hashlib.md5(text.encode("utf-8")).hexdigest()
@@ -400,37 +436,38 @@ def sum_texts(texts):
     return {"rows": rows, "hash": _digest([], rows, str(high), str(low))}
 
 
-def custom_srids(connection, listed):
-    """{rows, hash, list} of those rows of spatial_ref_sys."""
-    rows = database_properties.spatial_rows(connection, srids=listed)
+def custom_srids(connection: Connection, srids: Iterable[int]) -> dict[str, Any]:
+    """Return {rows, hash, list} of these rows of spatial_ref_sys."""
+    srids = sorted(srids)
+    rows = database_properties.spatial_rows(connection, srids=srids)
     entry = sum_texts(json.dumps([row[key] for key in sorted(row)]) for row in rows)
-    entry["list"] = sorted(listed)
+    entry["list"] = srids
     return entry
 
 
-def large_objects(connection):
-    """{rows, hash} of the large objects, read in chunks by what the role may read (no catalog access needed)."""
+def large_objects(connection: Connection) -> dict[str, Any]:
+    """Return {rows, hash} of the large objects, read in chunks with the role's own privileges."""
     statement = (
         "SELECT o, length(d), md5(d)"
         " FROM (SELECT o, lo_get(o, %s, %s) AS d FROM unnest(%s::oid[]) AS o OFFSET 0) AS each"
     )
     count = 0
 
-    def texts():
+    def texts() -> Iterator[str]:
         nonlocal count
         last = 0
         while True:
-            left = [oid for (oid,) in postgres_server.query(connection, _NEXT_OBJECTS, (last,))]
-            if not left:
+            oids = [oid for (oid,) in postgres_server.query(connection, _NEXT_OBJECTS, (last,))]
+            if not oids:
                 return
-            last, offset = left[-1], 0
-            count += len(left)
-            while left:
-                rows = postgres_server.query(connection, statement, (offset, _LARGE_OBJECT_CHUNK, left))
-                # The empty end of an object says its length, so it is summed too.
+            last, offset = oids[-1], 0
+            count += len(oids)
+            while oids:
+                rows = postgres_server.query(connection, statement, (offset, _LARGE_OBJECT_CHUNK, oids))
+                # The empty chunk at the end of an object states its length, so it is summed, too.
                 for oid, length, digest in rows:
                     yield f"{oid}:{offset}:{length}:{digest}"
-                left = [oid for oid, length, _ in rows if length == _LARGE_OBJECT_CHUNK]
+                oids = [oid for oid, length, _ in rows if length == _LARGE_OBJECT_CHUNK]
                 offset += _LARGE_OBJECT_CHUNK
 
     entry = sum_texts(texts())
@@ -438,8 +475,8 @@ def large_objects(connection):
     return entry
 
 
-def matviews(connection):
-    """Materialized views of the site: quoted name to whether it is populated."""
+def matviews(connection: Connection) -> dict[str, bool]:
+    """Return the site's materialized views: quoted name to whether it is populated."""
     return {
         sql_names.quote(schema, name): populated
         for schema, name, populated in postgres_server.query(
@@ -452,73 +489,84 @@ def matviews(connection):
     }
 
 
-def sequences(connection, names):
-    """Those sequences as they stand now: quoted name to [last value, whether given out]; absent ones left out."""
-    found = {}
+def sequences(connection: Connection, names: Iterable[str]) -> dict[str, list[Any]]:
+    """Return the values of the sequences that exist: quoted name to [last value, whether it was given out]."""
+    values = {}
     for name in names:
         if postgres_server.value(connection, "SELECT to_regclass(%s) IS NOT NULL", (name,)):
-            found[name] = list(postgres_server.query(connection, f"SELECT last_value, is_called FROM {name}")[0])
-    return found
+            values[name] = list(postgres_server.query(connection, f"SELECT last_value, is_called FROM {name}")[0])
+    return values
 
 
-def compare(expected, actual):
-    """The differences between a manifest's fingerprint and a restored database's, as dictionaries
-    {object, problem, expected, actual}; an empty list is the proof. What `expected` calls unproven is not compared."""
+_LIVE = {"matviews": "is populated in one and not in the other", "sequences": "stands elsewhere"}
+_NOUNS = {"tables": "table", "matviews": "materialized view", "sequences": "sequence"}
+
+
+def compare(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the differences between a manifest's fingerprint and a restored database's: {object, problem, expected,
+    actual} each; an empty list is the proof. Unproven objects of `expected` are not compared."""
     if expected["algorithm"] != actual["algorithm"]:
         raise SauvegardeError(
             f"The archive's fingerprint is of another kind ({expected['algorithm']}) than this version takes "
             f"({actual['algorithm']}).",
             fix="Use the version of Sauvegarde that made the archive.",
         )
-    left_out, failed, found = unproven(expected), unproven(actual), []
-    for name in sorted(set(failed) - set(left_out)):
-        found.append(_difference(name, f"could not be read: {failed[name]}", None, None))
-    for part, noun in (("tables", "table"), ("matviews", "materialized view"), ("sequences", "sequence")):
-        left, right = expected.get(part, {}), actual.get(part, {})
-        if part not in expected:
-            continue
-        for name in sorted(set(left) | set(right)):
-            if part == "tables" and _object(name) in {**left_out, **failed}:
-                continue
-            if name not in right:
-                found.append(_difference(f"{noun} {name}", "is missing", left[name], None))
-            elif name not in left:
-                found.append(_difference(f"{noun} {name}", "is not in the archive", None, right[name]))
-            elif part == "tables":
-                found += _table_difference(name, left[name], right[name])
-            elif left[name] != right[name]:
-                found.append(_difference(f"{noun} {name}", _LIVE[part], left[name], right[name]))
+    excluded, unreadable = unproven(expected), unproven(actual)
+    differences = [
+        _difference(name, f"could not be read: {unreadable[name]}", None, None)
+        for name in sorted(set(unreadable) - set(excluded))
+    ]
+    for part in _NOUNS:
+        if part in expected:
+            differences += _part_differences(part, expected[part], actual.get(part, {}), {**excluded, **unreadable})
     for part, noun in (("large_objects", "large objects"), ("srids", "custom SRIDs")):
-        if part not in expected or (part == "large_objects" and LARGE_OBJECTS in failed):
+        if part not in expected or (part == "large_objects" and LARGE_OBJECTS in unreadable):
             continue
-        if _bare(expected[part]) != _bare(actual.get(part)):
-            found.append(_difference(noun, "differ", _bare(expected[part]), _bare(actual.get(part))))
-    return found
+        left, right = _rows_and_hash(expected[part]), _rows_and_hash(actual.get(part))
+        if left != right:
+            differences.append(_difference(noun, "differ", left, right))
+    return differences
 
 
-def _object(key):
-    """`TABLE public.t` for the key `"public"."t"`."""
+def _part_differences(
+    part: str, expected: Mapping[str, Any], actual: Mapping[str, Any], excluded: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    differences = []
+    for name in sorted(set(expected) | set(actual)):
+        label = f"{_NOUNS[part]} {name}"
+        if part == "tables" and _object_of_key(name) in excluded:
+            continue
+        if name not in actual:
+            differences.append(_difference(label, "is missing", expected[name], None))
+        elif name not in expected:
+            differences.append(_difference(label, "is not in the archive", None, actual[name]))
+        elif part == "tables":
+            differences += _table_difference(name, expected[name], actual[name])
+        elif expected[name] != actual[name]:
+            differences.append(_difference(label, _LIVE[part], expected[name], actual[name]))
+    return differences
+
+
+def _object_of_key(key: str) -> str:
+    """Return `TABLE public.t` for the key `"public"."t"`."""
     return object_name(*(name.replace('""', '"') for name in re.findall(r'"((?:[^"]|"")*)"', key)))
 
 
-_LIVE = {"matviews": "is populated in one and not in the other", "sequences": "stands elsewhere"}
+def _rows_and_hash(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {"rows": entry["rows"], "hash": entry["hash"]} if entry else None
 
 
-def _bare(entry):
-    return entry and {"rows": entry["rows"], "hash": entry["hash"]}
-
-
-def _table_difference(name, left, right):
-    if left["rows"] != right["rows"]:
-        problem = f"has {right['rows']} rows instead of {left['rows']}"
-    elif left.get("partitions", []) != right.get("partitions", []):
+def _table_difference(name: str, expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if expected["rows"] != actual["rows"]:
+        problem = f"has {actual['rows']} rows instead of {expected['rows']}"
+    elif expected.get("partitions", []) != actual.get("partitions", []):
         problem = "has other partitions"
-    elif left["hash"] != right["hash"]:
-        problem = f"has other content in its {left['rows']} rows, or other columns"
+    elif expected["hash"] != actual["hash"]:
+        problem = f"has other content in its {expected['rows']} rows, or other columns"
     else:
         return []
-    return [_difference(f"table {name}", problem, _bare(left), _bare(right))]
+    return [_difference(f"table {name}", problem, _rows_and_hash(expected), _rows_and_hash(actual))]
 
 
-def _difference(name, problem, expected, actual):
+def _difference(name: str, problem: str, expected: Any, actual: Any) -> dict[str, Any]:
     return {"object": name, "problem": problem, "expected": expected, "actual": actual}
