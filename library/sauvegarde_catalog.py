@@ -76,10 +76,12 @@ def main():
         },
         supports_check_mode=True,
     )
-    wanted = module.params
+    parameters = module.params
     debug = journal.collect_debug(module._verbosity)
     try:
-        archives, problems = catalog.collect(with_offsite=wanted["offsite"], root=wanted["root"], host=wanted["host"])
+        archives, problems = catalog.collect(
+            with_offsite=parameters["offsite"], root=parameters["root"], host=parameters["host"]
+        )
         without = uncovered_databases.listed()
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())

@@ -6,9 +6,9 @@ DOCUMENTATION = r"""
 module: sauvegarde_cron
 short_description: Keep the cron file of the backup jobs
 description:
-  - Writes one file for all jobs, as cron wants it. With an empty list the file goes.
+  - Writes one file for all jobs, as cron wants it. With an empty list the file is removed.
   - Every schedule is checked before anything is written.
-  - Root starts every line, as nobody else can read the jobs' settings; the engine goes on as the job's user.
+  - Root starts every line, since only root can read the jobs' settings; the engine continues as the job's user.
 author: Sauvegarde
 options:
   path:
@@ -99,17 +99,17 @@ def main():
         },
         supports_check_mode=True,
     )
-    wanted = module.params
-    path = Path(wanted["path"])
+    parameters = module.params
+    path = Path(parameters["path"])
     if "." in path.name:
         module.fail_json(msg=f"cron ignores files with a dot in their name: {path}")
     try:
         text = schedule.crontab(
-            wanted["jobs"], wanted["host"], wanted["launcher"], mailto=wanted["mailto"], header=HEADER
+            parameters["jobs"], parameters["host"], parameters["launcher"], mailto=parameters["mailto"], header=HEADER
         )
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    text = text if wanted["jobs"] else ""
+    text = text if parameters["jobs"] else ""
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     # cron wants it to be root's and nobody else's to write.
     proper = not path.exists() or (path.stat().st_uid, path.stat().st_mode & 0o777) == (0, 0o644)

@@ -72,9 +72,9 @@ def main():
     )
     path, jobs = module.params["path"], module.params["jobs"]
     try:
-        found = job_folders.problems(path, jobs)
-        if found:
-            module.fail_json(msg="\n".join(str(problem) for problem in found))
+        problems = job_folders.problems(path, jobs)
+        if problems:
+            module.fail_json(msg="\n".join(map(str, problems)))
         changed = job_folders.ensure(path, jobs, check=module.check_mode)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())

@@ -7,9 +7,9 @@ module: sauvegarde_job
 short_description: Run a backup job of a host now
 description:
   - Starts the job exactly as cron does, as its own user and with the host's copy of the engine.
-  - It is detached, so that it goes on when the connection breaks. An action plugin of the same name waits for its end
-    and shows how far it is.
-  - Run it as root, who alone can read the job's settings.
+  - The run is detached, so that it continues if the connection breaks. An action plugin of the same name waits for its
+    end and shows its progress.
+  - Run it as root, since only root can read the job's settings.
 author: Sauvegarde
 extends_documentation_fragment:
   - sauvegarde_engine
@@ -20,13 +20,13 @@ options:
     required: true
   state:
     description:
-      - V(started) starts it, V(asked) tells how it is going.
-      - The action plugin does both; there is no need to give it.
+      - V(started) starts it, V(asked) returns its progress.
+      - The action plugin sets it.
     type: str
     choices: [started, asked]
     default: started
   token:
-    description: What V(started) answered.
+    description: The token that V(started) returned. The action plugin sets it.
     type: str
     default: ""
   launcher:
@@ -98,21 +98,21 @@ def main():
         },
         supports_check_mode=True,
     )
-    wanted = module.params
+    parameters = module.params
     try:
-        if wanted["state"] == "asked":
-            module.exit_json(changed=False, **detached_job.ask(wanted["name"], wanted["token"]))
-        engine_files.receive(wanted["engine"])
-        different = installation.differences(wanted["launcher"], engine_files.engine_files())
+        if parameters["state"] == "asked":
+            module.exit_json(changed=False, **detached_job.ask(parameters["name"], parameters["token"]))
+        engine_files.receive(parameters["engine"])
+        different = installation.differences(parameters["launcher"], engine_files.engine_files())
         if different:
             module.warn(
                 "The host's copy of the engine is not the controller's (different or missing: {}). "
                 "Run playbooks/site.yml to bring them together.".format(", ".join(different[:5]))
             )
         if module.check_mode:
-            config.load_job(wanted["name"])
+            config.load_job(parameters["name"])
             module.exit_json(changed=True, running=False, seconds=0.0)
-        module.exit_json(changed=True, **detached_job.start(wanted["name"], wanted["launcher"]))
+        module.exit_json(changed=True, **detached_job.start(parameters["name"], parameters["launcher"]))
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
 

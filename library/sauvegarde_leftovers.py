@@ -1,15 +1,14 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE)
-"""Remove what jobs that are described no more have left on the host, but their archives."""
+"""Remove state and secrets of jobs that are no longer in the inventory."""
 
 DOCUMENTATION = r"""
 module: sauvegarde_leftovers
-short_description: Remove what jobs have left that are described no more
+short_description: Remove state and secrets of jobs that are no longer in the inventory
 description:
-  - Removes their states, what opened repositories for them, and what lists have kept of repositories' manifests; never
-    an archive.
-  - Run it when their settings are gone, so that none of them starts again. A run that goes on is waited for, a minute
-    at most; what it holds then stays until this is run again, which is only a warning.
+  - Removes their states, their secrets for repositories, and cached manifests of repositories; never an archive.
+  - Run it when their settings are removed, so that none of them starts again. It waits for a job that still runs, a
+    minute at most; the state of that job then stays until the next run of this module, which is a warning.
 author: Sauvegarde
 options:
   jobs:
@@ -23,7 +22,7 @@ options:
     elements: str
     required: true
   states:
-    description: Folder of the jobs' states. What is no job's in it is left alone.
+    description: Folder of the jobs' states. Other folders in it are not changed.
     type: path
     default: /var/lib/sauvegarde
   manifests:
@@ -42,7 +41,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Remove what other jobs have left
+- name: Remove state of former jobs
   sauvegarde_leftovers:
     jobs: [elpaso, globals]
     repositories: [vault]
@@ -74,14 +73,14 @@ def main():
         },
         supports_check_mode=True,
     )
-    given = module.params
+    parameters = module.params
     try:
         result = job_cleanup.clean_up(
-            given["jobs"],
-            given["repositories"],
-            given["states"],
-            given["manifests"],
-            given["configuration"],
+            parameters["jobs"],
+            parameters["repositories"],
+            parameters["states"],
+            parameters["manifests"],
+            parameters["configuration"],
             check=module.check_mode,
         )
     except SauvegardeError as error:

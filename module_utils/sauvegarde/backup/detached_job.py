@@ -115,7 +115,7 @@ def _ended(state: dict[str, Any], started: float, seconds: float) -> dict[str, A
     """Return the result of a run that ended without an error, from the job's state."""
     last_run = state.get("last_run", {})
     if last_run.get("started", 0) < started:
-        # That is another run, which kept this one from starting; the job may fail, so it said nothing.
+        # That is another run, which kept this one from starting; the job may fail, so it printed nothing.
         warnings = ["It failed, which it may, and did not say how: the journal has it."]
         return {
             "running": False,

@@ -64,7 +64,7 @@ SELECT md5(string_agg(version, ' ' ORDER BY version)) FROM (
     UNION ALL SELECT concat_ws(' ', 'trigger', oid, xmin) FROM pg_trigger
     UNION ALL SELECT concat_ws(' ', 'type', oid, xmin) FROM pg_type
               WHERE typrelid = 0 OR typrelid IN (SELECT oid FROM lasting)
-) AS each (version)
+) AS versions (version)
 """
 _CHANGED = (
     "The table {} was changed or locked by others in every attempt, while the dump began: the archive may lack rows"

@@ -93,12 +93,12 @@ class GitRepository:
         """Return the repository of a job's `repository`; None if there is none."""
         if not values:
             return None
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(values).difference(known))
+        keys = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values).difference(keys))
         if unknown or not values.get("path"):
             raise SauvegardeError(
                 "The settings of a job's repository are wrong.",
                 f"Unknown: {', '.join(unknown) or 'none'}. Required: path.",
-                f"Use only {', '.join(known)}.",
+                f"Use only {', '.join(keys)}.",
             )
         return cls(**{key: value for key, value in values.items() if value is not None})

@@ -109,7 +109,7 @@ def _write_state(job: Job, state: dict[str, Any]) -> SauvegardeError | None:
         return Partial(
             f"The job's state cannot be written: {folder}",
             str(error),
-            "Free some space there, or give the folder back to the job's user (the backup role does).",
+            "Free some space there, or run the backup role, which makes the job's user its owner again.",
         )
     return None
 

@@ -27,8 +27,8 @@ _Value = TypeVar("_Value")
 
 
 class Pipeline:
-    """One run. `report` is filled step by step; `send` is called whenever it says more, so that what was done is known
-    however the run ends.
+    """One run. `report` is filled step by step; `send` is called whenever it has grown, so that the supervisor knows
+    what was done, however the run ends.
     """
 
     def __init__(

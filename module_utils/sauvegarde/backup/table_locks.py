@@ -20,7 +20,7 @@ _BRIEFLY = "'100ms'"  # for the locks on indexes that planning takes; shorter th
 _WAIT = "'1s'"  # for a table, where nothing is held
 
 # Tables (OID) that a session waits to lock exclusively, and whether it waits only for an index of theirs.
-_WANTED = """
+_WAITING = """
 SELECT DISTINCT coalesce(i.indrelid, l.relation)::int8, i.indexrelid IS NOT NULL
 FROM pg_locks l LEFT JOIN pg_index i ON i.indexrelid = l.relation
 WHERE l.locktype = 'relation' AND NOT l.granted AND l.mode = 'AccessExclusiveLock'
@@ -42,7 +42,7 @@ class Holder:
         self.why = ""
         self._mutex = threading.Lock()
         self._summing = False
-        self._wanted: Set[int] = set()
+        self._requested: Set[int] = set()
         postgres_server.execute(connection, f"SET LOCAL lock_timeout TO {_BRIEFLY}")
 
     def lock(self, table: Table | None, wait: bool = False) -> bool:
@@ -74,7 +74,7 @@ class Holder:
             if self.connection.closed or error.pgcode not in (*PASSING, NO_ROOM):
                 raise
             self._note(error)
-            return self._release_wanted()
+            return self._release_requested()
         self.release()
         return []
 
@@ -88,20 +88,20 @@ class Holder:
         """Called by other threads: another session wants the tables with these OIDs. If this session holds one, its
         sum is cancelled."""
         with self._mutex:
-            self._wanted = oids & {table.oid for table in list(self.held) if table is not None}
-            if self._wanted and self._summing:
+            self._requested = oids & {table.oid for table in list(self.held) if table is not None}
+            if self._requested and self._summing:
                 fingerprint.cancel([self.connection])
 
     def give_way(self) -> list[Table | None]:
-        """Between two sums: release what is wanted, and what was locked after it; return those tables."""
+        """Between two sums: release the requested tables and what was locked after them; return these tables."""
         with self._mutex:
-            wanted = self._wanted & {table.oid for table in self.held if table is not None}
-        return self._release_wanted() if wanted else []
+            requested = self._requested & {table.oid for table in self.held if table is not None}
+        return self._release_requested() if requested else []
 
-    def _release_wanted(self) -> list[Table | None]:
+    def _release_requested(self) -> list[Table | None]:
         with self._mutex:
-            wanted, self._wanted = self._wanted, set()
-        numbers = [n for n, table in enumerate(self.held) if table is not None and table.oid in wanted]
+            requested, self._requested = self._requested, set()
+        numbers = [n for n, table in enumerate(self.held) if table is not None and table.oid in requested]
         number = numbers[0] if numbers else len(self.held) - 1
         released = self.held[number:]
         del self.held[number:]
@@ -160,9 +160,9 @@ class Watch(threading.Thread):
             self._connection = self._connect()
             fingerprint.pin(self._connection)
         ended = self._ended.is_set()
-        wanted = {oid for oid, index in postgres_server.query(self._connection, _WANTED) if index or ended}
+        requested = {oid for oid, index in postgres_server.query(self._connection, _WAITING) if index or ended}
         for holder in list(self.holders):
-            holder.request(wanted)
+            holder.request(requested)
 
     def end(self) -> None:
         """Stop watching, and close the session."""

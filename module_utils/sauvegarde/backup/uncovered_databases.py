@@ -83,12 +83,12 @@ def find(job: Job, with_job: Iterable[str]) -> list[str] | None:
 
 def listed(configuration: str | Path = config.CONFIGURATION) -> list[dict[str, str]]:
     """Return what the last runs of this host's jobs found, without what has a job since: [{server, database}]."""
-    found, addresses = set(), dict[tuple[str, str], str]()
+    pairs, addresses = set(), dict[tuple[str, str], str]()
     for name in config.job_names(configuration):
         with contextlib.suppress(SauvegardeError):
             job = config.load_job(name, configuration)
             databases = job_state.read(job.state / "state.json").get("without_job") or []
             if isinstance(databases, list):
                 address = addresses.setdefault(_server_key(job), _address(job))
-                found |= {(address, str(database)) for database in set(databases) - set(databases_with_job(job))}
-    return [{"server": server, "database": database} for server, database in sorted(found)]
+                pairs |= {(address, str(database)) for database in set(databases) - set(databases_with_job(job))}
+    return [{"server": server, "database": database} for server, database in sorted(pairs)]

@@ -56,7 +56,7 @@ def mark_lines(plan: JSON, prefix: str) -> list[str]:
 
 def of_kept(kept: Iterable[JSON]) -> list[str]:
     """Return a line for each database that restores and swaps left beside a database."""
-    return [f"{_LABELS[each['kind']]:<7} {each['name']} ({size(each['bytes'])})" for each in kept]
+    return [f"{_LABELS[database['kind']]:<7} {database['name']} ({size(database['bytes'])})" for database in kept]
 
 
 def _place(host: str, environment: str, standby: bool | None, address: str = "") -> str:

@@ -47,8 +47,8 @@ def options_of(job: Mapping[str, Any]) -> Any:
     unknown key. Settings of other kinds are ignored."""
     kind = find(job["kind"])
     declared = declarations()
-    known = {*JOB_KEYS, _LEVEL}.union(*(each.options for each in declared.values()))
-    unknown = sorted(set(job).difference(known))
+    all_keys = {*JOB_KEYS, _LEVEL}.union(*(declaration.options for declaration in declared.values()))
+    unknown = sorted(set(job).difference(all_keys))
     missing = [key for key in declared[job["kind"]].required if job.get(key) in (None, "", {})]
     if unknown or missing:
         raise SauvegardeError(
