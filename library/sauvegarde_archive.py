@@ -140,7 +140,7 @@ from ansible.module_utils.sauvegarde.offsite.repository import Repository
 from ansible.module_utils.sauvegarde.restore import fetch
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "database": {"type": "str", "default": ""},

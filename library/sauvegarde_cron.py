@@ -83,7 +83,7 @@ HEADER = (
 )
 
 
-def main():
+def main() -> None:
     job = {
         "job": {"type": "str", "required": True},
         "schedule": {"type": "str", "required": True},

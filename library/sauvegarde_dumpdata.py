@@ -81,7 +81,7 @@ _OPTIONS = ("labels", "exclude", "indent", "natural_primary", "policy", "key")
 _RETURNED = ("counts", "stock", "masked")
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             site_arguments.SITE,

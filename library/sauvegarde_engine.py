@@ -61,7 +61,7 @@ from ansible.module_utils.sauvegarde.system import engine_files, installation
 NOTE = "Managed by Ansible; local changes will be overwritten."
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "default": installation.ROOT},

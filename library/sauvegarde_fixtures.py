@@ -148,6 +148,8 @@ loaded:
   type: dict
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.django import (
     data_load,
@@ -155,18 +157,20 @@ from ansible.module_utils.sauvegarde.django import (
     set_privacy,
     site_arguments,
 )
+from ansible.module_utils.sauvegarde.django.site import Site
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.system import engine_files, git
 
 
-def export(module, site, wanted):
+def export(module: AnsibleModule, site: Site, sets: list[dict[str, Any]]) -> dict[str, Any]:
+    """Export the sets into the folder; return the module's result."""
     parameters = module.params
     if parameters["commit"]:
-        files = [each["file"] for each in fixture_sets.checked(wanted)]
+        files = [each["file"] for each in fixture_sets.checked(sets)]
         git.require_committable(parameters["folder"], files, user=site.user)
     done = fixture_sets.export(
         site,
-        wanted,
+        sets,
         parameters["folder"],
         not module.check_mode,
         owner=site.user,
@@ -187,7 +191,7 @@ def export(module, site, wanted):
             {"before": each["before"], "after": each["text"], "before_header": each["path"]} for each in changed
         ]
     if parameters["commit"] and not module.check_mode:
-        made = git.commit(
+        commit = git.commit(
             parameters["folder"],
             [each["path"] for each in done],
             parameters["message"],
@@ -197,24 +201,25 @@ def export(module, site, wanted):
             email=parameters["author_email"],
         )
         result.update(
-            committed=made.committed,
-            pushed=made.pushed,
-            changed=bool(changed or made.committed or made.pushed),
+            committed=commit.committed,
+            pushed=commit.pushed,
+            changed=bool(changed or commit.committed or commit.pushed),
         )
     return result
 
 
-def bring_in(module, site, wanted):
+def bring_in(module: AnsibleModule, site: Site, sets: list[dict[str, Any]]) -> dict[str, Any]:
+    """Import the sets from the folder; return the module's result."""
     options = site_arguments.given(module.params, ("mode", "policy"))
     people = module.params["people"]
     result = fixture_sets.bring_in(
-        site, wanted, module.params["folder"], dict(options, check_only=module.check_mode), people
+        site, sets, module.params["folder"], dict(options, check_only=module.check_mode), people
     )
     sentences = "".join(each["sentence"] + "\n" for each in result["differences"])
     return {"changed": result["changed"], "loaded": result["loaded"], "diff": {"prepared": sentences}}
 
 
-def main():
+def main() -> None:
     one_set = {
         "name": {"type": "str", "required": True},
         "file": {"type": "str"},

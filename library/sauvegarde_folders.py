@@ -61,7 +61,7 @@ from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.system import job_folders
 
 
-def main():
+def main() -> None:
     job = {"name": {"type": "str", "required": True}, "user": {"type": "str", "required": True}}
     module = AnsibleModule(
         argument_spec={

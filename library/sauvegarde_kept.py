@@ -67,7 +67,7 @@ from ansible.module_utils.sauvegarde.restore import previous_databases, restore_
 from ansible.module_utils.sauvegarde.targets.target_choice import choose_target
 
 
-def main():
+def main() -> None:
     text = {"type": "str", "default": ""}
     module = AnsibleModule(
         argument_spec=dict(restore_arguments.TARGET, database=text, name=text, host=text), supports_check_mode=True

@@ -61,7 +61,7 @@ from ansible.module_utils.sauvegarde.backup import job_cleanup
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
 
-def main():
+def main() -> None:
     names = {"type": "list", "elements": "str", "required": True}
     module = AnsibleModule(
         argument_spec={

@@ -110,7 +110,7 @@ from ansible.module_utils.sauvegarde.system import engine_files
 _RETURNED = ("counts", "stock", "listeners", "problems")
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             site_arguments.SITE,

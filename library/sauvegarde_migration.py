@@ -96,7 +96,7 @@ from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
 from ansible.module_utils.sauvegarde.system import engine_files
 
 
-def main():
+def main() -> None:
     specification = dict(
         restore.CONFIRMATION, path={"type": "path", "required": True}, run={"type": "str", "default": ""}
     )

@@ -65,7 +65,7 @@ from ansible.module_utils.sauvegarde.restore.plan_mark import PlanMark
 from ansible.module_utils.sauvegarde.system import engine_files
 
 
-def main():
+def main() -> None:
     specification = dict(restore.CONFIRMATION, source={"type": "dict", "required": True})
     specification.update(migration_arguments.TARGET, **engine_files.ARGUMENT)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)

@@ -158,7 +158,7 @@ from ansible.module_utils.sauvegarde.migrate import migration_arguments, migrati
 from ansible.module_utils.sauvegarde.system import engine_files
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             migration_arguments.SOURCE,

@@ -63,7 +63,7 @@ from ansible.module_utils.sauvegarde.postgres import passwords
 QUERY = "SELECT jsonb_object_agg(rolname, rolpassword) FROM pg_authid"
 
 
-def main():
+def main() -> None:
     role = {"name": {"type": "str", "required": True}, "password": {"type": "str", "required": True, "no_log": True}}
     module = AnsibleModule(
         argument_spec={

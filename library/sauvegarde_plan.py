@@ -69,7 +69,7 @@ from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
 from ansible.module_utils.sauvegarde.restore.request import RestoreRequest
 
 
-def main():
+def main() -> None:
     places = ("environment_of_source", "address", "address_of_source")
     specification = dict(restore_arguments.RESTORE, **{name: {"type": "str", "default": ""} for name in places})
     specification.update(restore_arguments.CONFIRMATION)

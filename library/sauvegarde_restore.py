@@ -78,7 +78,7 @@ from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
 from ansible.module_utils.sauvegarde.restore.request import RestoreRequest
 
 
-def main():
+def main() -> None:
     specification = dict(restore_arguments.RESTORE, run={"type": "str", "default": ""})
     specification.update(restore_arguments.CONFIRMATION)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)

@@ -80,7 +80,7 @@ from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.system import engine_files
 
 
-def main():
+def main() -> None:
     specification = dict(
         site_arguments.SITE,
         **engine_files.ARGUMENT,

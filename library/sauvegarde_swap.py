@@ -67,6 +67,8 @@ ended:
   type: int
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_swap
@@ -75,7 +77,7 @@ from ansible.module_utils.sauvegarde.restore.plan_mark import PlanMark
 from ansible.module_utils.sauvegarde.targets.target_choice import choose_target
 
 
-def main():
+def main() -> None:
     specification = dict(
         restore_arguments.TARGET,
         state={"type": "str", "choices": ["restored", "before"], "default": "restored"},
@@ -92,7 +94,8 @@ def main():
         module.fail_json(msg=str(error), **error.as_dict())
 
 
-def swap(parameters, is_check):
+def swap(parameters: dict[str, Any], is_check: bool) -> dict[str, Any]:
+    """Swap a run in, or put back what was live before it; return the module's result."""
     target = choose_target(parameters["database"], parameters["connection"], parameters["directory"])
     if restore_swap.replaces_live(target, parameters["id"]):
         Confirmation.from_parameters(parameters).require(target.database)
@@ -106,7 +109,8 @@ def swap(parameters, is_check):
         if confirmed:
             restore_swap.require_confirmed(target, run, confirmed)
         return {"side": run["side"]}
-    return restore_swap.swap_in(target, parameters["id"], confirmed=confirmed)
+    result: dict[str, Any] = restore_swap.swap_in(target, parameters["id"], confirmed=confirmed)
+    return result
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ The connection may break meanwhile: the restore goes on, and its state is read a
 its own reads it, so that a line is printed in time even while a dead link blocks that thread.
 """
 
+from __future__ import annotations
+
 import contextvars
 import json
 import shlex
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.loader import action_loader
@@ -19,11 +22,19 @@ STALE = 10  # seconds without a heartbeat until the host is asked whether the ru
 LOST = 300  # seconds without an answer until the host is given up; the restore goes on there
 
 
-class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
+if TYPE_CHECKING:
+    from ansible.plugins.action import ActionBase as Waiting
+
+else:
+    Waiting = action_loader.get("sauvegarde_waiting", class_only=True)
+
+
+class ActionModule(Waiting):
     MODULE = "sauvegarde_restore"
     DIRECTORY = "/var/lib/postgresql/sauvegarde"  # the module's own default
 
-    def _work(self, task_vars):
+    def _work(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Start the restore, and wait for its end."""
         arguments = dict(self._task.args)
         result = self._module(arguments, task_vars)
         if result.get("failed") or self._task.check_mode or "id" not in result:
@@ -37,20 +48,23 @@ class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
         self._say(state["line"])
         return dict(state, changed=changed)
 
-    def _module(self, arguments, task_vars):
-        return self._patiently(
+    def _module(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Run the module once."""
+        result: dict[str, Any] = self._patiently(
             self._execute_module,
             module_name=self.MODULE,
             module_args=arguments,
             task_vars=task_vars,
             wrap_async=False,
         )
+        return result
 
-    def _wait(self, arguments, state, task_vars):
-        """The final state of the run."""
+    def _wait(self, arguments: dict[str, Any], state: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Return the final state of the run."""
         directory = arguments.get("directory", self.DIRECTORY)
         path = "{}/{}/state.json".format(directory, state["id"])
-        step, beat, pause = "", (0, time.monotonic()), 0.5
+        step, pause = "", 0.5
+        beat: tuple[float, float] = (0, time.monotonic())
         with ThreadPoolExecutor(1) as asking:
             while state["status"] == "running":
                 if state["step"] != step or time.monotonic() - self._said >= self.SAY:
@@ -66,10 +80,10 @@ class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
                     beat = (0, time.monotonic())
         return state
 
-    def _answer(self, asking, path):
-        """Return the run's state as soon as the host answers, and print a line every few seconds until then."""
+    def _answer(self, asking: ThreadPoolExecutor, path: str) -> dict[str, Any]:
+        """Return the run's state as soon as the host answers; print a line every few seconds until then."""
         started = time.monotonic()
-        answer = None
+        answer: Future[dict[str, Any]] | None = None
         while True:
             if answer is None:
                 # The pool's thread knows nothing of this task.
@@ -85,10 +99,12 @@ class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
             silent = time.monotonic() - started
             self._say(f"no answer from the host for {silent:.0f} s; the restore goes on there")
 
-    def _ask(self, path):
+    def _ask(self, path: str) -> dict[str, Any]:
+        """Read the state file on the host."""
         try:
             answer = self._shell("cat -- " + shlex.quote(path))
-            return json.loads(answer["stdout"])
+            state: dict[str, Any] = json.loads(answer["stdout"])
+            return state
         except AnsibleConnectionFailure:
             self._connection.reset()
             raise

@@ -5,11 +5,14 @@ Database hosts need no trust in one another, and nothing but a shell and the cor
 where it stopped. While it goes on, a line is printed every few seconds, as for a plan.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import shlex
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.loader import action_loader
@@ -17,10 +20,18 @@ from ansible.plugins.loader import action_loader
 PIECE = 16 * 1024 * 1024
 
 
-class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
+if TYPE_CHECKING:
+    from ansible.plugins.action import ActionBase as Waiting
+
+else:
+    Waiting = action_loader.get("sauvegarde_waiting", class_only=True)
+
+
+class ActionModule(Waiting):
     _carried = _all = 0  # bytes
 
-    def _work(self, task_vars):
+    def _work(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Pull or push."""
         arguments = self._task.args
         unknown = set(arguments) - {"src", "dest", "direction"}
         if unknown or not arguments.get("src") or not arguments.get("dest"):
@@ -31,18 +42,20 @@ class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
         moved = (self._pull if pull else self._push)(arguments["src"], arguments["dest"])
         return {"changed": bool(moved), "bytes": moved, "dest": arguments["dest"]}
 
-    def _so_far(self):
+    def _so_far(self) -> str:
+        """Return how much has been carried."""
         return f"{self._carried / 1e6:.1f} of {self._all / 1e6:.1f} MB, {super()._so_far()}"
 
-    def _command(self, command, data=None):
+    def _command(self, command: str, data: bytes | None = None) -> str:
+        """Return the output of a command on the host. Raises AnsibleActionFail."""
         # find fails where it may not come back to the login's own folder, which is another user's.
         answer = self._patiently(self._shell, "cd / && " + command, data)
         if answer["rc"]:
             raise AnsibleActionFail("\n".join([command, answer["stdout"].strip(), answer["stderr"].strip()]))
-        return answer["stdout"]
+        return str(answer["stdout"])
 
-    def _there(self, path):
-        """{relative name: bytes} of the files at a path on the host; '' for a file itself; {} where nothing is."""
+    def _files_at(self, path: str) -> dict[str, int]:
+        """Return {relative name: bytes} of the files at a path on the host; '' names a file itself."""
         listed = self._command("if test -e {0}; then find {0} -type f -printf '%s %P\\n'; fi".format(shlex.quote(path)))
         files = {}
         for line in listed.splitlines():
@@ -50,23 +63,25 @@ class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
             files[name] = int(size)
         return files
 
-    def _same(self, path, remote, count):
-        """Whether both sides begin with the same `count` bytes: an older file of the same name is not continued."""
+    def _same(self, path: Path, remote: str, count: int) -> bool:
+        """Return whether both sides begin with the same `count` bytes: another file is not continued."""
         if not count:
             return True
-        told = self._command(f"head -c {count} -- {shlex.quote(remote)} | sha256sum")
-        return told.split()[0] == self._patiently(self._digest, path, count)
+        digest = self._command(f"head -c {count} -- {shlex.quote(remote)} | sha256sum")
+        return bool(digest.split()[0] == self._patiently(self._digest, path, count))
 
     @staticmethod
-    def _digest(path, count):
+    def _digest(path: Path, count: int) -> str:
+        """Return the SHA-256 of the first bytes of a file."""
         digest = hashlib.sha256()
         with path.open("rb") as file:
             while count > file.tell():
                 digest.update(file.read(min(PIECE, count - file.tell())))
         return digest.hexdigest()
 
-    def _pull(self, src, dest):
-        files = self._there(src)
+    def _pull(self, src: str, dest: str) -> int:
+        """Carry from the host; return the number of bytes carried."""
+        files = self._files_at(src)
         if not files:
             raise AnsibleActionFail(f"There is nothing at {src} on the host.")
         moved = 0
@@ -98,40 +113,43 @@ class ActionModule(action_loader.get("sauvegarde_waiting", class_only=True)):
         return moved
 
     @staticmethod
-    def _require_space(where, path, needed, free):
+    def _require_space(where: str, path: str, needed: int, free: int) -> None:
+        """Raise AnsibleActionFail if there is too little space."""
         if needed > free:
             raise AnsibleActionFail(
                 f"There is too little space on {where} for {path}.\n"
                 f"{needed} bytes have to be carried there, {free} are free.\nFix: Free some space there."
             )
 
-    def _piece(self, path, start):
+    def _piece(self, path: str, start: int) -> str:
+        """Return a piece of a file on the host, as base64."""
         return self._command(f"tail -c +{start + 1} -- {shlex.quote(path)} | head -c {PIECE} | base64 -w 0")
 
-    def _push(self, src, dest):
+    def _push(self, src: str, dest: str) -> int:
+        """Carry to the host; return the number of bytes carried."""
         root = Path(src)
         files = {"": root} if root.is_file() else {str(p.relative_to(root)): p for p in root.rglob("*") if p.is_file()}
         if not files:
             raise AnsibleActionFail(f"There is nothing at {src} on the controller.")
-        there = self._there(dest)
+        existing = self._files_at(dest)
         parent = shlex.quote(str(Path(dest).parent))
         free = self._command(f"umask 077 && mkdir -p -- {parent} && df --output=avail -B1 -- {parent} | tail -n 1")
         self._all = sum(path.stat().st_size for path in files.values())
-        self._require_space("the target", dest, self._all - sum(there.values()), int(free))
+        self._require_space("the target", dest, self._all - sum(existing.values()), int(free))
         moved = 0
         for name, path in sorted(files.items()):
             target = shlex.quote(f"{dest}/{name}" if name else dest)
-            size, have = path.stat().st_size, there.get(name, 0)
+            size, have = path.stat().st_size, existing.get(name, 0)
             same = have <= size and self._same(path, f"{dest}/{name}" if name else dest, have)
             have = have if same else 0
             self._carried += have
-            if same and name in there and have == size:
+            if same and name in existing and have == size:
                 continue
             if not have:
                 self._command(f'umask 077 && mkdir -p -- "$(dirname -- {target})" && : > {target}')
             with path.open("rb") as file:
                 file.seek(have)
-                for piece in iter(lambda file=file: file.read(PIECE), b""):
+                while piece := file.read(PIECE):
                     try:
                         self._command(f"base64 -d >> {target}", base64.b64encode(piece))
                     except AnsibleActionFail:

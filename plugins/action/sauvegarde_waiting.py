@@ -6,11 +6,15 @@ It has no module of its own. The others find it by Ansible's loader of plugins, 
 playbooks, and in no collection, can be imported in no other way.
 """
 
+from __future__ import annotations
+
 import contextvars
 import functools
 import secrets
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
@@ -20,20 +24,26 @@ display = Display()
 
 
 class ActionModule(ActionBase):
+    """Run a module and print that it still works."""
+
     SAY = 5  # seconds after which a line is printed even if nothing has changed: less than any timeout of a terminal
     _requires_connection = True
 
-    def run(self, tmp=None, task_vars=None):
-        result = super().run(tmp, task_vars)
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module and return its result."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
         self._host = task_vars["inventory_hostname"]
         self._started = self._said = time.monotonic()
         return dict(result, **self._work(task_vars))
 
-    def _work(self, task_vars):
-        return self._patiently(self._execute_module, task_vars=task_vars)
+    def _work(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Do the work of the plugin: here, run the module."""
+        result: dict[str, Any] = self._patiently(self._execute_module, task_vars=task_vars)
+        return result
 
-    def _patiently(self, function, *arguments, **named):
-        """What the function returns."""
+    def _patiently(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Return what the function returns; print a line every few seconds until then."""
         with ThreadPoolExecutor(1) as pool:
             # The pool's thread knows nothing of this task.
             call = functools.partial(function, *arguments, **named)
@@ -42,7 +52,7 @@ class ActionModule(ActionBase):
                 self._say(f"{self._task.name}, {self._so_far()}")
         return answer.result()
 
-    def _shell(self, command, data=None):
+    def _shell(self, command: str, data: bytes | None = None) -> dict[str, Any]:
         """Run a shell command on the host; returns {rc, stdout, stderr}, where stdout is the command's output alone.
 
         What is printed before and after it is left out: under a terminal sudo answers a password with an empty line,
@@ -58,11 +68,11 @@ class ActionModule(ActionBase):
         return dict(answer, stdout=self._between(marker, answer))
 
     @staticmethod
-    def _between(marker, answer):
-        """The output between two markers. Raises where they are missing though the command succeeded."""
+    def _between(marker: str, answer: dict[str, Any]) -> str:
+        """Return the output between two markers. Raises where they are missing though the command succeeded."""
         if answer["rc"]:
-            return answer["stdout"].replace(marker, "")
-        parts = answer["stdout"].split(marker)
+            return str(answer["stdout"]).replace(marker, "")
+        parts: list[str] = answer["stdout"].split(marker)
         if len(parts) != 3:
             raise AnsibleConnectionFailure("The host's answer is not whole.")
         output = parts[1]
@@ -70,9 +80,11 @@ class ActionModule(ActionBase):
             output = output.replace("\r\n", "\n")
         return output[1:]
 
-    def _say(self, line):
+    def _say(self, line: str) -> None:
+        """Print a line about the host."""
         self._said = time.monotonic()
         display.display(f"    {self._host}: {line}")
 
-    def _so_far(self):
+    def _so_far(self) -> str:
+        """Return how far the work is."""
         return f"{time.monotonic() - self._started:.0f} s"

@@ -33,13 +33,14 @@ def engine_archive(folder: Path = ENGINE) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """Combine it with the plugin that runs the module: `class ActionModule(this, that)`."""
 
     def _execute_module(
         self, module_name: str | None = None, module_args: dict[str, Any] | None = None, **options: Any
     ) -> dict[str, Any]:
         arguments = self._task.args if module_args is None else module_args
-        return super()._execute_module(
+        result: dict[str, Any] = super()._execute_module(
             module_name=module_name, module_args=dict(arguments, engine=engine_archive()), **options
         )
+        return result

@@ -1,7 +1,10 @@
 # GNU General Public License v3.0+ (see LICENSE)
 """Filters that compare names of locales whatever their spelling."""
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
 DOCUMENTATION = r"""
   name: sauvegarde_locale
@@ -24,8 +27,8 @@ RETURN = r"""
 """
 
 
-def locale(name):
-    """The name with its codeset as `locale -a` writes it."""
+def locale(name: object) -> str:
+    """Return the name with its codeset as `locale -a` writes it."""
     place, dot, rest = str(name).partition(".")
     if not dot:
         return place
@@ -33,8 +36,8 @@ def locale(name):
     return f"{place}.{re.sub('[^a-z0-9]', '', codeset.lower())}{at}{modifier}"
 
 
-def supported_locale(name, lines):
-    """The first word of the line of /usr/share/i18n/SUPPORTED that is the locale's, or '' where none is.
+def supported_locale(name: str, lines: list[str]) -> str:
+    """Return the first word of the line of /usr/share/i18n/SUPPORTED that is the locale's, or '' where none is.
 
     A line names a locale and its codeset: `fr_FR ISO-8859-1` is fr_FR, and fr_FR.ISO-8859-1, too.
     """
@@ -49,15 +52,16 @@ def supported_locale(name, lines):
     return ""
 
 
-def unsupported_locales(names, lines):
+def unsupported_locales(names: list[str], lines: list[str]) -> list[str]:
     """Return the names for which /usr/share/i18n/SUPPORTED has no line."""
     return [name for name in names if not supported_locale(name, lines)]
 
 
 class FilterModule:
-    """What Ansible asks a file of filters for."""
+    """The filters of this file."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Any]:
+        """Return them by name."""
         return {
             "sauvegarde_locale": locale,
             "sauvegarde_supported_locale": supported_locale,

@@ -1,8 +1,11 @@
 # GNU General Public License v3.0+ (see LICENSE)
 """Leave out settings of PostgreSQL that another line sets to the same value in another spelling."""
 
+from __future__ import annotations
+
 import re
 from fractions import Fraction
+from typing import Any
 
 DOCUMENTATION = r"""
 name: sauvegarde_overridden
@@ -49,8 +52,8 @@ _NUMBER = re.compile(r"\s*([-+]?(?:0|[1-9][0-9]*)(?:[.][0-9]+)?)\s*([A-Za-z]*)\s
 _BOOLEANS = {"on": ("true", "yes", "on", "1"), "off": ("false", "no", "off", "0")}
 
 
-def _boolean(word, shortened):
-    """ "on" or "off", also from the beginning of a word where the server takes that; None for what is neither."""
+def _boolean(word: str, shortened: bool) -> str | None:
+    """Return "on" or "off", also from the beginning of a word where the server takes that; None for what is neither."""
     for meaning, words in _BOOLEANS.items():
         # Of "on" and "off" the first letter alone could be both.
         if word in words or (shortened and word not in ("", "o") and any(each.startswith(word) for each in words)):
@@ -58,12 +61,13 @@ def _boolean(word, shortened):
     return None
 
 
-def _number(text, unit, whole):
-    """The number in the setting's own unit ("8kB", "ms", None); None for what is no number with such a unit."""
+def _number(text: str, unit: str | None, whole: bool) -> Fraction | int | None:
+    """Return the number in the setting's own unit ("8kB", "ms", None); None for what is no number with such a unit."""
     match = _NUMBER.fullmatch(text)
     if not match:
         return None
-    count, base = re.fullmatch(r"([0-9]*)(.*)", unit or "").groups()
+    base = (unit or "").lstrip("0123456789")
+    count = (unit or "").removesuffix(base)
     number, suffix = Fraction(match[1]), match[2]
     if suffix:
         if suffix not in _UNITS or base not in _UNITS:
@@ -72,18 +76,19 @@ def _number(text, unit, whole):
     return round(number) if whole else number
 
 
-def _meaning(value, vartype, unit):
+def _meaning(value: object, vartype: str | None, unit: str | None) -> object:
+    """Return what a setting's value means to the server."""
     text = str(value)
-    found = None
+    meaning: object = None
     if vartype in ("integer", "real"):
-        found = _number(text, unit, vartype == "integer")
+        meaning = _number(text, unit, vartype == "integer")
     elif vartype in ("bool", "enum"):
-        found = _boolean(text.strip().lower(), vartype == "bool")
-    return text.lower() if found is None else found
+        meaning = _boolean(text.strip().lower(), vartype == "bool")
+    return text.lower() if meaning is None else meaning
 
 
-def overridden(settings):
-    """The settings whose two values mean different things to the server."""
+def overridden(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the settings whose two values mean different things to the server."""
     return [
         each
         for each in settings
@@ -93,5 +98,8 @@ def overridden(settings):
 
 
 class FilterModule:
-    def filters(self):
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return them by name."""
         return {"sauvegarde_overridden": overridden}

@@ -1,8 +1,11 @@
 # GNU General Public License v3.0+ (see LICENSE)
 """Name the parts of a file that was split, as the engine finds them on a target."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
@@ -38,17 +41,20 @@ _value:
 """
 
 
-def parts(path):
-    """The paths; refuses a later part, and a series with a gap."""
+def parts(path: str) -> list[str]:
+    """Return the paths; refuse a later part, and a series with a gap."""
     if Path(path).is_dir():
         return [str(path)]
     try:
-        found, _ = split_files.parts(Path(path))
+        paths, _ = split_files.parts(Path(path))
     except SauvegardeError as error:
         raise AnsibleFilterError(" ".join(filter(None, (error.what, error.why, error.fix)))) from error
-    return [str(each) for each in found] or [str(path)]
+    return [str(part) for part in paths] or [str(path)]
 
 
 class FilterModule:
-    def filters(self):
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return them by name."""
         return {"sauvegarde_parts": parts}

@@ -1,8 +1,11 @@
 # GNU General Public License v3.0+ (see LICENSE)
 """Give the values of a role's variable the types that its argument_specs have."""
 
+from __future__ import annotations
+
 import functools
 from pathlib import Path
+from typing import Any
 
 import yaml
 from ansible.errors import AnsibleFilterError
@@ -46,12 +49,15 @@ _CONVERTERS = {"bool": check_type_bool, "int": check_type_int}
 
 
 @functools.cache
-def _options(role_path):
+def _options(role_path: str) -> dict[str, Any]:
+    """Return the options of a role's argument specs."""
     specs = yaml.safe_load((Path(role_path) / "meta/argument_specs.yml").read_text(encoding="utf-8"))
-    return specs["argument_specs"]["main"]["options"]
+    options: dict[str, Any] = specs["argument_specs"]["main"]["options"]
+    return options
 
 
-def _typed(value, option):
+def _typed(value: Any, option: dict[str, Any]) -> Any:
+    """Return a value with the types of an option."""
     if value is None:
         return None
     if isinstance(value, dict) and option.get("options"):
@@ -59,12 +65,12 @@ def _typed(value, option):
         return {key: _typed(each, known[key]) if key in known else each for key, each in value.items()}
     if isinstance(value, (list, tuple)) and option.get("options"):
         return [_typed(each, option) for each in value]
-    convert = _CONVERTERS.get(option.get("type"))
+    convert = _CONVERTERS.get(option.get("type", ""))
     return convert(value) if convert else value
 
 
-def typed(value, variable, role_path):
-    """The value of a role's variable with its booleans and integers. Raises AnsibleFilterError for what is neither."""
+def typed(value: Any, variable: str, role_path: str) -> Any:
+    """Return a variable's value with its booleans and integers. Raises AnsibleFilterError for what is neither."""
     try:
         return _typed(value, _options(str(role_path))[variable])
     except TypeError as error:
@@ -72,5 +78,8 @@ def typed(value, variable, role_path):
 
 
 class FilterModule:
-    def filters(self):
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return them by name."""
         return {"sauvegarde_typed": typed}

@@ -1,6 +1,11 @@
 # GNU General Public License v3.0+ (see LICENSE)
 """Say which memberships and privileges of described roles and databases the inventory does not describe."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 DOCUMENTATION = r"""
 name: sauvegarde_undescribed
 short_description: Say which memberships and privileges are not described
@@ -41,21 +46,21 @@ _ALL = ("CREATE", "CONNECT", "TEMPORARY")
 _OF_PUBLIC = ("CONNECT", "TEMPORARY")  # what everybody has on a new database
 
 
-def _quoted(name):
+def _quoted(name: str) -> str:
     return '"{}"'.format(name.replace('"', '""'))
 
 
-def _described(database):
-    """(role, privilege) of the description's grants, in the server's spelling."""
-    found = set()
+def _described(database: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return (role, privilege) of the described grants, in the server's spelling."""
+    grants: set[tuple[str, str]] = set()
     for grant in database.get("grants") or []:
         for word in grant["privileges"]:
             word = {"TEMP": "TEMPORARY", "ALL PRIVILEGES": "ALL"}.get(str(word).upper(), str(word).upper())
-            found.update((grant["role"], each) for each in (_ALL if word == "ALL" else (word,)))
-    return found
+            grants.update((grant["role"], each) for each in (_ALL if word == "ALL" else (word,)))
+    return grants
 
 
-def _memberships(state, roles):
+def _memberships(state: dict[str, Any], roles: list[dict[str, Any]]) -> Iterator[str]:
     described = {role["name"]: role.get("member_of") or [] for role in roles}
     # From 16 on one membership may have several grantors.
     for role, group in sorted({tuple(each) for each in state.get("memberships") or []}):
@@ -66,13 +71,14 @@ def _memberships(state, roles):
             )
 
 
-def _grants(state, databases):
+def _grants(state: dict[str, Any], databases: list[dict[str, Any]]) -> Iterator[str]:
     for database in databases:
         name = database["name"]
-        there = (state.get("databases") or {}).get(name) or {}
-        owners = {there.get("owner"), database.get("owner", "postgres")}
-        described, more = _described(database), {}
-        for role, privilege in there.get("grants") or []:
+        existing = (state.get("databases") or {}).get(name) or {}
+        owners = {existing.get("owner"), database.get("owner", "postgres")}
+        described = _described(database)
+        more: dict[str, set[str]] = {}
+        for role, privilege in existing.get("grants") or []:
             ordinary = role in owners or (role == "PUBLIC" and privilege in _OF_PUBLIC)
             if not ordinary and (role, privilege) not in described:
                 more.setdefault(role, set()).add(privilege)
@@ -84,11 +90,14 @@ def _grants(state, databases):
             )
 
 
-def undescribed(state, roles, databases):
-    """The sentences."""
+def undescribed(state: dict[str, Any], roles: list[dict[str, Any]], databases: list[dict[str, Any]]) -> list[str]:
+    """Return the sentences."""
     return [*_memberships(state, roles), *_grants(state, databases)]
 
 
 class FilterModule:
-    def filters(self):
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return them by name."""
         return {"sauvegarde_undescribed": undescribed}
