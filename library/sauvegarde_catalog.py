@@ -61,7 +61,7 @@ debug:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde import catalog
+from ansible.module_utils.sauvegarde import catalog, config
 from ansible.module_utils.sauvegarde.backup import uncovered_databases
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.report import journal
@@ -70,7 +70,7 @@ from ansible.module_utils.sauvegarde.report import journal
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "root": {"type": "path", "default": "/var/backups/sauvegarde"},
+            "root": {"type": "path", "default": config.ARCHIVES},
             "offsite": {"type": "bool", "default": True},
             "host": {"type": "str"},
         },

@@ -57,6 +57,7 @@ removed:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.sauvegarde import config
 from ansible.module_utils.sauvegarde.backup import job_cleanup
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 
@@ -67,9 +68,9 @@ def main() -> None:
         argument_spec={
             "jobs": names,
             "repositories": names,
-            "states": {"type": "path", "default": "/var/lib/sauvegarde"},
-            "manifests": {"type": "path", "default": "/var/cache/sauvegarde"},
-            "configuration": {"type": "path", "default": "/etc/sauvegarde"},
+            "states": {"type": "path", "default": config.STATES},
+            "manifests": {"type": "path", "default": config.MANIFESTS},
+            "configuration": {"type": "path", "default": config.CONFIGURATION},
         },
         supports_check_mode=True,
     )
