@@ -81,7 +81,7 @@ class Facts:
     warnings: what the dump will not contain."""
 
     server: Mapping[str, Any]
-    libraries: list[str]
+    libraries: dict[str, str]
     encoding: str
     dumper: Client
     reader: Client
