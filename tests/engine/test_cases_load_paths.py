@@ -13,11 +13,11 @@ from sauvegarde.postgres import disk_guard, postgres_server
 from sauvegarde.restore import (
     check_constraints,
     deferred_rows,
-    dump_load,
     extension_rows,
     function_search_paths,
 )
 from sauvegarde.restore.dump import contents, entries, sql_script
+from sauvegarde.restore.load_session import LoadSession
 from sauvegarde.system import disk_space
 from sauvegarde.targets import side_database
 
@@ -190,7 +190,7 @@ def test_computed_rows_wait_in_the_folder_of_the_run(empty, tmp_path, monkeypatc
 
 def test_rows_do_not_wait_on_a_full_disk(empty, tmp_path, monkeypatch):
     empty.execute(COMPUTED, "paths")
-    ready, free = dump_load.Target.ready_for_data, [2**40]
+    ready, free = LoadSession.prepare_for_data, [2**40]
 
     def fill_up(target):
         ready(target)
@@ -198,12 +198,12 @@ def test_rows_do_not_wait_on_a_full_disk(empty, tmp_path, monkeypatch):
 
     monkeypatch.setattr(disk_space, "free_bytes", lambda _: free[0])
     monkeypatch.setattr(disk_guard, "guard", lambda *_: contextlib.ExitStack())
-    monkeypatch.setattr(dump_load.Target, "ready_for_data", fill_up)
+    monkeypatch.setattr(LoadSession, "prepare_for_data", fill_up)
     with pytest.raises(SauvegardeError) as caught:
         filled(empty, tmp_path, "plain")
     assert caught.value.what.startswith("There is too little space to unpack")
     free[0] = 2**40
-    monkeypatch.setattr(dump_load.Target, "ready_for_data", ready)
+    monkeypatch.setattr(LoadSession, "prepare_for_data", ready)
     full = Path("/dev/full").open("w+b", 0)  # noqa: SIM115 - it is the DeferredRows'
     monkeypatch.setattr(deferred_rows.tempfile, "TemporaryFile", lambda **_: full)
     piece = sql_script.Sql(entries.Entry("TABLE DATA", "public", "t", ""), b"INSERT")

@@ -20,8 +20,8 @@ from sauvegarde.backup import kinds
 from sauvegarde.errors import Damaged, Locked, SauvegardeError
 from sauvegarde.postgres import client_tools, database_names, postgres_server, sql_names
 from sauvegarde.restore import (
-    dump_load,
     fetch,
+    load_session,
     restore_state,
     side_restore,
 )
@@ -289,14 +289,14 @@ def test_two_at_once(site, spec, monkeypatch):
 
 
 def test_the_server_restarts_in_the_middle(site, spec, monkeypatch):
-    original = dump_load.Target.ready_for_data
+    original = load_session.LoadSession.prepare_for_data
 
     def restart(self):
         site.stop("immediate")
         site.start()
         original(self)
 
-    monkeypatch.setattr(dump_load.Target, "ready_for_data", restart)
+    monkeypatch.setattr(load_session.LoadSession, "prepare_for_data", restart)
     with pytest.raises((SauvegardeError, psycopg2.Error)):
         restores.fill(spec)
     monkeypatch.undo()

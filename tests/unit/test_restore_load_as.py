@@ -121,7 +121,7 @@ def test_what_an_ordinary_role_cannot_load_is_said(why):
     name, kind, owner, text = DEMANDING[why]
     found = scanned(header(name, kind, "shop", owner), text.encode())
     way = choose(found)
-    assert why in way.why and way == load_role.Way("", way.why)
+    assert why in way.why and way == load_role.RoleChoice("", way.why)
     if owner == "o":
         assert choose(found, superusers=("postgres", "o")).role == "o", "a superuser can"
 
@@ -163,4 +163,4 @@ def test_a_dump_that_names_no_owners_is_the_databases_owners():
 
 
 def test_an_empty_dump_belongs_to_nobody():
-    assert choose(scanned(site=[]), owner="") == load_role.Way("", "")
+    assert choose(scanned(site=[]), owner="") == load_role.RoleChoice("", "")

@@ -1,20 +1,27 @@
-"""As whom a dump is loaded: as the role that all of it belongs to, where that can; else as the superuser, and why.
+"""Choose the role that loads a dump: its single owner if possible, otherwise a superuser (and record why).
 
 A load runs code that the dump brings: functions in CHECKs, domains and generated columns. As its owner, that code can
-do what it could on the site and no more. That is no fence against a hostile dump, whose code can take its role off.
+do what it could on the site and no more. That does not stop a hostile dump, whose code can reset its role.
 
-What is there before the dump (the schema public, extensions and their schemas) and the default privileges of other
-roles are the superuser's in any case.
+A superuser always loads what exists before the dump (the schema public, extensions and their schemas) and the default
+privileges of other roles.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
 
 from ..postgres import postgres_server
+from .dump.contents import Contents
+from .dump.entries import Entry
 from .dump.role_demands import ORDINARY_KINDS
 from .dump.sql_text import unquoted
 
-# Kinds that make nothing in the schema that they name.
-_MAKE_NOTHING = (
+# Kinds that create nothing in the schema that they name.
+_KINDS_WITHOUT_OBJECT = (
     "ACL",
     "COMMENT",
     "DEFAULT ACL",
@@ -25,150 +32,153 @@ _MAKE_NOTHING = (
 )
 
 
-class Way(NamedTuple):
-    """How a dump is loaded.
+@dataclass(frozen=True)
+class RoleChoice:
+    """The role that loads a dump, and what the superuser loads in its place.
 
-    role    as whom; '' for the superuser
-    why     why not as its owner, '' where it is or where it has none
-    own     entries that are loaded as the role
-    first   entries that the superuser loads before the others: they are about what is there already
-    last    entries that the superuser loads after the others: default privileges of other roles
+    role: '' for the superuser. why: why not its owner, '' if it is the owner or has none. own: entries that the role
+    loads. first: entries about existing objects, which the superuser loads before. last: default privileges of other
+    roles, which the superuser loads after.
     """
 
     role: str
     why: str
-    own: tuple = ()
-    first: frozenset = frozenset()
-    last: frozenset = frozenset()
+    own: tuple[Entry, ...] = ()
+    first: frozenset[Entry] = frozenset()
+    last: frozenset[Entry] = frozenset()
 
 
-def _name(entry):
-    return "{} {}".format(entry.kind.lower(), ".".join(filter(None, (entry.schema, entry.name))))
+def _description(entry: Entry) -> str:
+    return "{} {}".format(entry.kind.lower(), ".".join(filter(None, entry.key)))
 
 
-def choose(contents, there, superusers, owner=""):
-    """The Way of a dump, as far as the dump itself decides it.
+def choose(
+    contents: Contents, existing_schemas: Collection[str], superusers: Collection[str], owner: str = ""
+) -> RoleChoice:
+    """Return the choice as far as the dump itself decides it; `why_not` asks the target.
 
-    there: names of the schemas on the target, without public. superusers: the target's, who may do everything. owner:
-    whose everything becomes where the dump names no owners.
+    existing_schemas: names of the schemas on the target, without public. superusers: names of the target's. owner: the
+    role to own everything if the dump names no owners.
     """
-    made = {entry.name for entry in contents.entries if entry.kind == "SCHEMA"} - set(there) - {"public"}
-    defined = contents.defined()
-    granted = {}
-    for each in contents.privileged_objects:
-        known = each.kind == "LARGE OBJECT" or (
-            each.name in made if each.kind == "SCHEMA" else (each.schema, each.name) in defined
-        )
-        granted[each.entry] = granted.get(each.entry, True) and known
-
-    def is_there(entry):
-        """Whether the entry is about something that the dump does not make."""
-        if entry.kind == "SCHEMA":
-            return entry.name not in made
-        if entry.kind == "ACL":
-            return not granted.get(entry, False)
-        if entry.kind == "COMMENT":
-            return entry.name.startswith("SCHEMA ") and unquoted(entry.name[len("SCHEMA ") :]) not in made
-        return entry.kind in ("TABLE DATA", "SEQUENCE SET") and (entry.schema, entry.name) not in defined
-
-    loaded = [entry for entry in contents.entries if not contents.excludes(entry, there)]
-
-    def whole(role):
-        """A role that may do everything loads everything, in the dump's own order."""
-        return Way(role, "", tuple(loaded))
-
-    first = frozenset(entry for entry in loaded if is_there(entry))
+    loaded = [entry for entry in contents.entries if not contents.excludes(entry, existing_schemas)]
+    is_of_existing = _existing_test(contents, existing_schemas)
+    first = frozenset(entry for entry in loaded if is_of_existing(entry))
     own = [entry for entry in loaded if entry not in first and entry.kind != "DEFAULT ACL"]
     defaults = [entry for entry in loaded if entry.kind == "DEFAULT ACL"]
     if contents.unowned:
         if owner in superusers:
-            return whole(owner)
-        return Way(owner, "", tuple(own), first, frozenset(defaults))
+            # A role that may do everything loads everything, in the dump's own order.
+            return RoleChoice(owner, "", tuple(loaded))
+        return RoleChoice(owner, "", tuple(own), first, frozenset(defaults))
     owners = sorted({entry.owner for entry in own if entry.owner})
-    if len(owners) != 1:
-        return Way("", "it belongs to several roles: " + ", ".join(owners) if owners else "")
-    (role,) = owners
+    if not owners:
+        return RoleChoice("", "")
+    if len(owners) > 1:
+        return RoleChoice("", "it belongs to several roles: " + ", ".join(owners))
+    role = owners[0]
     if role in superusers:
-        return whole(role)
+        return RoleChoice(role, "", tuple(loaded))
     for entry in own:
         if entry.kind not in ORDINARY_KINDS:
-            return Way("", f"only a superuser can load the {_name(entry)}")
+            return RoleChoice("", f"only a superuser can load the {_description(entry)}")
     for demand in contents.demands:
         if demand.subject == "superuser" and demand.entry not in first:
-            return Way("", f"the {_name(demand.entry)} {demand.name}")
-    return Way(role, "", tuple(own), first, frozenset(entry for entry in defaults if entry.owner != role))
+            return RoleChoice("", f"the {_description(demand.entry)} {demand.name}")
+    return RoleChoice(role, "", tuple(own), first, frozenset(entry for entry in defaults if entry.owner != role))
 
 
-def superusers(connection):
-    """Names of the server's superusers."""
+def _existing_test(contents: Contents, existing_schemas: Collection[str]) -> Callable[[Entry], bool]:
+    """Return a function that says whether an entry is about an object that the dump does not create."""
+    schemas = {entry.name for entry in contents.entries if entry.kind == "SCHEMA"} - set(existing_schemas) - {"public"}
+    defined = contents.defined()
+    of_own_objects: dict[Entry, bool] = {}
+    for target in contents.privileged_objects:
+        if target.kind == "SCHEMA":
+            own = target.name in schemas
+        else:
+            own = target.kind == "LARGE OBJECT" or (target.schema, target.name) in defined
+        of_own_objects[target.entry] = of_own_objects.get(target.entry, True) and own
+
+    def is_of_existing(entry: Entry) -> bool:
+        if entry.kind == "SCHEMA":
+            return entry.name not in schemas
+        if entry.kind == "ACL":
+            return not of_own_objects.get(entry, False)
+        if entry.kind == "COMMENT":
+            return entry.name.startswith("SCHEMA ") and unquoted(entry.name[len("SCHEMA ") :]) not in schemas
+        return entry.kind in ("TABLE DATA", "SEQUENCE SET") and entry.key not in defined
+
+    return is_of_existing
+
+
+def superusers(connection: Connection) -> set[str]:
+    """Return the names of the server's superusers."""
     return {
         name for (name,) in postgres_server.query(connection, "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper")
     }
 
 
-def missing_tablespaces(connection, contents):
-    """Names of the tablespaces that the dump uses and this server lacks."""
-    there = {name for (name,) in postgres_server.query(connection, "SELECT spcname FROM pg_catalog.pg_tablespace")}
-    return contents.tablespaces() - there
+def missing_tablespaces(connection: Connection, contents: Contents) -> set[str]:
+    """Return the names of the tablespaces that the dump uses and this server lacks."""
+    existing = {name for (name,) in postgres_server.query(connection, "SELECT spcname FROM pg_catalog.pg_tablespace")}
+    return contents.tablespaces() - existing
 
 
-def lacks(connection, way, contents):
-    """What way.role may not do on this server that loading way.own takes, once way.first is there; '' for nothing."""
-    role = way.role
+# What a role may do: names of the objects that it has the privilege on.
+_CREATE_IN_SCHEMAS = (
+    "SELECT nspname FROM pg_catalog.pg_namespace n WHERE pg_catalog.has_schema_privilege(%(role)s, n.oid, 'CREATE')"
+    " AND pg_catalog.has_schema_privilege(%(role)s, n.oid, 'USAGE')"
+)
+_USE_SCHEMAS = (
+    "SELECT nspname FROM pg_catalog.pg_namespace n WHERE pg_catalog.has_schema_privilege(%(role)s, n.oid, 'USAGE')"
+)
+_LANGUAGES = (
+    "SELECT lanname FROM pg_catalog.pg_language l WHERE lanpltrusted"
+    " AND pg_catalog.has_language_privilege(%(role)s, l.oid, 'USAGE')"
+)
+_SETTINGS = "SELECT name FROM pg_catalog.pg_settings WHERE context = 'user'"
+_REFERENCES = (
+    "SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE pg_catalog.has_table_privilege(%(role)s, c.oid, 'REFERENCES')"
+)
+_TABLESPACES = (
+    "SELECT spcname FROM pg_catalog.pg_tablespace t"
+    " WHERE pg_catalog.has_tablespace_privilege(%(role)s, t.oid, 'CREATE')"
+)
+_CREATE_SCHEMAS = "SELECT pg_catalog.has_database_privilege(%s, pg_catalog.current_database(), 'CREATE')"
+
+
+def why_not(connection: Connection, choice: RoleChoice, contents: Contents) -> str:
+    """Return why the chosen role may not load its entries on this server, '' if it may.
+
+    Asked after the superuser has loaded `choice.first`.
+    """
+    role = choice.role
     if role in superusers(connection):
         return ""
-    schemas = {entry.name for entry in way.own if entry.kind == "SCHEMA"}
-    makes = schemas or any(entry.kind == "PUBLICATION" for entry in way.own)
-    allowed = "SELECT pg_catalog.has_database_privilege(%s, pg_catalog.current_database(), 'CREATE')"
-    if makes and not postgres_server.value(connection, allowed, (role,)):
+    schemas = {entry.name for entry in choice.own if entry.kind == "SCHEMA"}
+    creates = schemas or any(entry.kind == "PUBLICATION" for entry in choice.own)
+    if creates and not postgres_server.value(connection, _CREATE_SCHEMAS, (role,)):
         return f"{role} may not create schemas in the database"
-    into = {entry.schema for entry in way.own if entry.schema and entry.kind not in _MAKE_NOTHING} - schemas
-    # Where one is not there, none is used.
-    missing = missing_tablespaces(connection, contents)
+    filled = {entry.schema for entry in choice.own if entry.schema and entry.kind not in _KINDS_WITHOUT_OBJECT}
+    # If the server lacks one of the dump's tablespaces, all goes into the default one.
+    tablespaces = set() if missing_tablespaces(connection, contents) else contents.tablespaces()
 
-    def demanded(what):
-        return {demand.name for demand in contents.demands if demand.subject == what}
+    def demanded(subject: str) -> set[str]:
+        return {demand.name for demand in contents.demands if demand.subject == subject}
 
-    for names, words, statement in (
-        (
-            into,
-            "create anything in the schema",
-            "nspname FROM pg_catalog.pg_namespace n WHERE pg_catalog.has_schema_privilege(%(role)s, n.oid, 'CREATE')"
-            " AND pg_catalog.has_schema_privilege(%(role)s, n.oid, 'USAGE')",
-        ),
-        (
-            contents.used_schemas,
-            "use the schema",
-            "nspname FROM pg_catalog.pg_namespace n WHERE pg_catalog.has_schema_privilege(%(role)s, n.oid, 'USAGE')",
-        ),
-        (
-            demanded("language"),
-            "write functions in the language",
-            "lanname FROM pg_catalog.pg_language l WHERE lanpltrusted"
-            " AND pg_catalog.has_language_privilege(%(role)s, l.oid, 'USAGE')",
-        ),
-        (
-            demanded("setting"),
-            "give functions the setting",
-            "name FROM pg_catalog.pg_settings WHERE context = 'user'",
-        ),
-        (
-            demanded("references") - {".".join(names) for names in contents.defined()},
-            "refer to the table",
-            "n.nspname || '.' || c.relname FROM pg_catalog.pg_class c"
-            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE pg_catalog.has_table_privilege(%(role)s, c.oid, 'REFERENCES')",
-        ),
-        (
-            set() if missing else contents.tablespaces(),
-            "use the tablespace",
-            "spcname FROM pg_catalog.pg_tablespace t"
-            " WHERE pg_catalog.has_tablespace_privilege(%(role)s, t.oid, 'CREATE')",
-        ),
+    for names, action, statement in (
+        (filled - schemas, "create anything in the schema", _CREATE_IN_SCHEMAS),
+        (contents.used_schemas, "use the schema", _USE_SCHEMAS),
+        (demanded("language"), "write functions in the language", _LANGUAGES),
+        (demanded("setting"), "give functions the setting", _SETTINGS),
+        (demanded("references") - {".".join(key) for key in contents.defined()}, "refer to the table", _REFERENCES),
+        (tablespaces, "use the tablespace", _TABLESPACES),
     ):
-        may = {name for (name,) in postgres_server.query(connection, "SELECT " + statement, {"role": role})}
-        if names - may:
-            return "{} may not {} {}".format(role, words, ", ".join(sorted(names - may)))
+        allowed = {name for (name,) in postgres_server.query(connection, statement, {"role": role})}
+        if names - allowed:
+            return f"{role} may not {action} {', '.join(sorted(names - allowed))}"
     return ""
 
 
@@ -182,8 +192,8 @@ _OWNED = (
 )
 
 
-def lacks_of_its_own(connection, role):
-    """What the role may not do with what it owns, since the dump took it; '' for nothing."""
+def why_not_own_objects(connection: Connection, role: str) -> str:
+    """Return why the role may not use what it owns, '' if it may: the dump can revoke an owner's privileges."""
     if role in superusers(connection):
         return ""
     for catalog, owner, privileges, letter in _OWNED:

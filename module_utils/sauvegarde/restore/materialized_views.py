@@ -1,88 +1,107 @@
-"""Fill materialized views at the end of a load, several at a time, in whatever order works.
+"""Fill materialized views at the end of a load, several at a time, in any order that works.
 
-What a view reads through a function, another materialized view for instance, no dump knows: a view that fails is tried
+No dump knows what a view reads through a function, another materialized view for instance: a view that fails is tried
 again for as long as others succeed. First as on the site: the session has the database's search_path, functions have
-none. What fails then is tried with a path for each function, and for the session one with the view's own schema. From
-PostgreSQL 17 on, REFRESH takes the session's away: next, the functions in C that views call get a path, too. Last, all
-of these find every schema of the dump.
+none. Views that fail then are tried with a path for each function, and for the session one with the view's own schema.
+From PostgreSQL 17 on, REFRESH takes the session's away: next, the functions in C that views call get a path, too. Last,
+all of these find every schema of the dump.
 """
 
+from __future__ import annotations
+
 import queue
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
 from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
 
 from ..postgres import postgres_server, sql_names
 from .dump.entries import one_line
+from .function_search_paths import FunctionPaths
+
+_View = tuple[str, str]
+_Failures = list[tuple[_View, psycopg2.Error]]
 
 
-def pending(connection, wanted):
-    """(schema, name) of the empty materialized views that are among `wanted`, in that order. In the dump's comments,
-    which `wanted` is from, line ends are spaces."""
-    there = {}
+def unfilled(connection: Connection, keys: Iterable[tuple[str, str]]) -> list[_View]:
+    """Return (schema, name) of the empty materialized views among those with these keys, in their order.
+
+    keys: (schema, name) as the dump has them, with spaces in place of line ends.
+    """
+    views: dict[tuple[str, str], _View] = {}
     for schema, name in postgres_server.query(
         connection,
         "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND NOT c.relispopulated",
     ):
-        there[one_line(schema), one_line(name)] = (schema, name)
-    return [there[each] for each in wanted if each in there]
+        views[one_line(schema), one_line(name)] = (schema, name)
+    return [views[key] for key in keys if key in views]
 
 
-def fill(connect, connection, wanted, paths, jobs):
-    """Fill those of `wanted` (schema, name) that are empty. paths: the load's FunctionPaths, given to all functions.
+def fill(
+    connect: Callable[[], Connection],
+    connection: Connection,
+    keys: Iterable[tuple[str, str]],
+    paths: FunctionPaths,
+    jobs: int,
+) -> _Failures:
+    """Fill those of the views that are empty, `jobs` at a time. paths: of the load, given to all functions.
 
-    Returns [((schema, name), psycopg2.Error)] of those that stay empty.
+    Returns [((schema, name), error)] of those that stay empty.
     """
-    views = pending(connection, wanted)
+    views = unfilled(connection, keys)
     if not views:
         return []
 
-    def rounds(failed, path):
-        return _rounds(connect, [view for view, _ in failed], jobs, path) if failed else []
+    def retry(failures: _Failures) -> _Failures:
+        return _rounds(connect, [view for view, _ in failures], jobs, paths.around) if failures else []
 
     paths.release()
-    failed = _rounds(connect, views, jobs, lambda _: paths.own())
+    failures = _rounds(connect, views, jobs, lambda _: paths.own())
     paths.give()
-    failed = rounds(failed, paths.around)
-    if failed:
+    failures = retry(failures)
+    if failures:
         paths.give_to_called()
-        failed = rounds(failed, paths.around)
-    if failed and paths.can_widen:
+        failures = retry(failures)
+    if failures and paths.can_widen:
         paths.widen()
         paths.give_to_called()
-        failed = rounds(failed, paths.around)
-    return failed
+        failures = retry(failures)
+    return failures
 
 
-def _rounds(connect, views, jobs, path):
-    """Fill the views for as long as some succeed. path: of a schema, the search_path in which its views are filled."""
+def _rounds(
+    connect: Callable[[], Connection], views: Sequence[_View], jobs: int, path: Callable[[str], str]
+) -> _Failures:
+    """Fill the views for as long as some succeed. path: returns the search_path for the views of a schema."""
     connections = [connect() for _ in range(min(jobs, len(views)))]
     try:
-        failed = _round(connections, views, path)
-        while failed and len(failed) < len(views):
-            views = [view for view, _ in failed]
-            failed = _round(connections, views, path)
-        return failed
+        failures = _round(connections, views, path)
+        while failures and len(failures) < len(views):
+            views = [view for view, _ in failures]
+            failures = _round(connections, views, path)
+        return failures
     finally:
-        for each in connections:
-            each.close()
+        for connection in connections:
+            connection.close()
 
 
-def _round(connections, views, path):
-    waiting, failed = queue.Queue(), {}
+def _round(connections: Sequence[Connection], views: Sequence[_View], path: Callable[[str], str]) -> _Failures:
+    pending: queue.Queue[_View] = queue.Queue()
+    errors: dict[_View, psycopg2.Error] = {}
     for view in views:
-        waiting.put(view)
+        pending.put(view)
 
-    def work(connection):
+    def work(connection: Connection) -> None:
         while True:
             try:
-                view = waiting.get_nowait()
+                view = pending.get_nowait()
             except queue.Empty:
                 return
             try:
-                # Under the policies that its owner is subject to, as a REFRESH on the site; the load refuses any.
+                # Under the policies that apply to its owner, like a REFRESH on the site; the load's own setting is off.
                 postgres_server.execute(connection, "SET row_security TO on; SET search_path TO " + path(view[0]))
                 postgres_server.execute(
                     connection, sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql_names.identifier(*view))
@@ -90,9 +109,9 @@ def _round(connections, views, path):
             except psycopg2.Error as error:
                 if connection.closed:
                     raise
-                failed[view] = error
+                errors[view] = error
 
     with ThreadPoolExecutor(len(connections)) as pool:
-        for each in [pool.submit(work, connection) for connection in connections]:
-            each.result()
-    return [(view, failed[view]) for view in views if view in failed]
+        for task in [pool.submit(work, connection) for connection in connections]:
+            task.result()
+    return [(view, errors[view]) for view in views if view in errors]

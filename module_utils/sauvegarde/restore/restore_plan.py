@@ -388,13 +388,13 @@ class _Planner:
     def _note_load_role(self, contents: Contents, roles: list[str]) -> None:
         schemas = set(contents.extensions.values()) - {"public"}
         superusers = load_role.superusers(self.connection) | dump_roles.superusers(roles, self.role_file)
-        way = load_role.choose(contents, schemas, superusers, self.properties["owner"])
-        if way.why:
-            reason = f"{way.why[0].upper()}{way.why[1:]}."
+        choice = load_role.choose(contents, schemas, superusers, self.properties["owner"])
+        if choice.why:
+            reason = f"{choice.why[0].upper()}{choice.why[1:]}."
             self.findings.note("It will be loaded as the superuser, not as its owner.", reason)
-        elif way.role not in superusers | {""}:
+        elif choice.role not in superusers | {""}:
             self.findings.note(
-                f"It will be loaded as its owner, {way.role}.",
+                f"It will be loaded as its owner, {choice.role}.",
                 "If this role lacks a privilege, the superuser loads it.",
             )
 

@@ -25,12 +25,13 @@ from ..report import render
 from ..system import process
 from ..targets import side_database
 from . import (
+    archive_load,
     deferred_rows,
     dump_extensions,
-    dump_load,
     dump_roles,
     pg_cron,
     restore_plan,
+    script_load,
     verification,
 )
 from .dump import loss_ledger, pg_restore, unpacking
@@ -39,6 +40,7 @@ from .dump.dump_reading import ReadDump
 from .dump.load_errors import server_message
 from .dump.loss_ledger import Loss
 from .findings import Blocker
+from .load_session import Denied, LoadSession
 from .request import RestoreRequest
 from .restore_plan import DumpReading, Plan, PlanDetails
 from .restore_state import State
@@ -61,21 +63,21 @@ class SideRestore:
         self._plan()
         self._make_roles()
         try:
-            loading = self._load()
-        except dump_load.Denied as error:
+            session = self._load()
+        except Denied as error:
             # Its owner lacks a privilege: load it anew as the superuser.
-            loading = self._load(error.reason)
-        with contextlib.closing(loading):
-            lost = self._check_losses(loading)
-            extension_sequences.advance_all(loading.connection, *_sequences(self.manifest, lost))
-            self._analyze(loading)
+            session = self._load(error.reason)
+        with contextlib.closing(session):
+            lost = self._check_losses(session)
+            extension_sequences.advance_all(session.connection, *_sequences(self.manifest, lost))
+            self._analyze(session)
             self.run.watch = None
-            proof = self._prove(loading, lost)
-            skipped, size = self._finish(loading)
+            proof = self._prove(session, lost)
+            skipped, size = self._finish(session)
         seconds = time.monotonic() - self._started
         return {
             "proof": proof,
-            "notes": loading.notes
+            "notes": session.notes
             + [f"left out: the setting {name}, which this server does not know" for name in skipped],
             "roles_made": self.roles_made,
             "warned": [note.as_dict() for note in self.plan.notes],
@@ -145,8 +147,8 @@ class SideRestore:
             self.properties["settings"] = dict({"search_path": search_path}, **self.properties["settings"])
         side_database.apply_settings(self.server, self.name, self.properties)
 
-    def _load(self, why_superuser: str = "") -> dump_load.Target:
-        """Create the side database and load the dump. Returns the load, which the caller closes.
+    def _load(self, why_superuser: str = "") -> LoadSession:
+        """Create the side database and load the dump. Returns the session, which the caller closes.
 
         why_superuser: why the superuser loads all of it; '' to let the dump decide.
         """
@@ -155,28 +157,28 @@ class SideRestore:
         search_path = self.properties["settings"].get("search_path", "")
         self.run.watch = self._progress
         owner = self.properties["owner"]
-        loading = dump_load.Target(
-            self.server, self.name, self.contents, owner, search_path, self.run.update, why_superuser, ledger
+        session = LoadSession(
+            self.server, self.name, self.contents, ledger, owner, search_path, self.run.update, why_superuser
         )
         try:
-            self._load_into(loading)
+            self._load_into(session)
         except BaseException:
             self.run.watch = None
-            loading.close()
+            session.close()
             raise
-        return loading
+        return session
 
-    def _load_into(self, loading: dump_load.Target) -> None:
+    def _load_into(self, session: LoadSession) -> None:
         if self.manifest is not None:
-            _restore_changed_srids(loading.connection, self.manifest)
+            _restore_changed_srids(session.connection, self.manifest)
         prepared, tool, contents, jobs = self.dump.prepared, self.dump.tool, self.contents, self.request.jobs
         # pg_restore would keep the INSERTs of a table before the one that fails, and cannot load rows with OIDs.
         if tool is not None and tool.native and not contents.inserted and not contents.oids:
-            loading.from_archive(prepared, tool, jobs)
+            archive_load.load_archive(session, prepared, tool, jobs)
             return
         with pg_restore.as_sql(prepared, tool) as stream:
             deferred = deferred_rows.DeferredRows(self.work, unpacking.space_guard(prepared, self.work))
-            loading.from_script(stream, deferred, jobs)
+            script_load.load_script(session, stream, deferred, jobs)
 
     def _progress(self) -> dict[str, int]:
         """Return the bytes and tables so far, for the run's state; {} if the server does not answer."""
@@ -190,37 +192,37 @@ class SideRestore:
             return {"bytes": size, "tables": tables}
         return {}
 
-    def _check_losses(self, loading: dump_load.Target) -> Sequence[Loss]:
+    def _check_losses(self, session: LoadSession) -> Sequence[Loss]:
         """Record all losses; raises unless each is accepted."""
-        loading.find_all_losses()
-        lost = loading.losses.losses()
+        session.find_all_losses()
+        lost = session.ledger.losses()
         self.run.update(losses=[loss.as_dict() for loss in lost])
-        loading.losses.check()
+        session.ledger.check()
         return lost
 
-    def _analyze(self, loading: dump_load.Target) -> None:
+    def _analyze(self, session: LoadSession) -> None:
         """Collect statistics with vacuumdb, since it analyzes several tables at a time."""
         self.run.update(step="analyze")
         vacuumdb = client_tools.client("vacuumdb", self.version_num)
         options = ["--analyze-only", "--quiet", "-j", str(self.request.jobs)]
         result = process.run(
             [vacuumdb.path, "-d", client_tools.conninfo(self.name), *options],
-            env=loading.environment(PGCLIENTENCODING=character_sets.RAW),
+            env=session.environment(PGCLIENTENCODING=character_sets.RAW),
             checked=False,
         )
         if result.status:
             # The restore goes on: autovacuum collects the statistics later.
             message = server_message(result.stderr).splitlines()
             reason = message[0] if message else "vacuumdb gave no reason"
-            loading.notes.append(f"not all statistics were collected (run ANALYZE): {reason}")
+            session.notes.append(f"not all statistics were collected (run ANALYZE): {reason}")
 
-    def _prove(self, loading: dump_load.Target, lost: Sequence[Loss]) -> dict[str, Any]:
+    def _prove(self, session: LoadSession, lost: Sequence[Loss]) -> dict[str, Any]:
         self.run.update(step="prove")
         if self.manifest is not None:
             return verification.against_manifest(self.server, self.name, self.manifest, self.request.jobs, lost)
-        return verification.by_counting(loading.connection, self.contents, lost)
+        return verification.by_counting(session.connection, self.contents, lost)
 
-    def _finish(self, loading: dump_load.Target) -> tuple[list[str], int]:
+    def _finish(self, session: LoadSession) -> tuple[list[str], int]:
         """Restore event triggers and the database's properties. Returns the settings that were left out, and the size.
 
         In a connection to the database itself, whose encoding its comment and its roles' names are in; made before
@@ -228,11 +230,11 @@ class SideRestore:
         """
         self.run.update(step="properties")
         with self.target.connected(self.name) as connection:
-            loading.release()
-            loading.make_event_triggers()
-            self.run.update(losses=[loss.as_dict() for loss in loading.losses.losses()])
+            session.release_functions()
+            session.create_event_triggers()
+            self.run.update(losses=[loss.as_dict() for loss in session.ledger.losses()])
             # Only now it is certain which of the accepted objects did not fail.
-            loading.notes += loading.losses.check()
+            session.notes += session.ledger.check()
             skipped = side_database.finish(connection, self.name, self.properties)
             size: int = postgres_server.value(connection, "SELECT pg_catalog.pg_database_size(%s)", (self.name,))
         return skipped, size

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 import psycopg2
+
+from ...postgres import server_errors
 
 FIX_OF_DEPENDENT = "It is restored once the objects that it depends on are."
 _AT_THE_SOURCE = "Change it at the source and dump again"
@@ -107,3 +111,13 @@ def fix_for(message: str) -> str:
         if pattern.search(message):
             return fix + "."
     return f"{_AT_THE_SOURCE}, or restore without it."
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Raise database errors of the block, or of the function that this decorates, as SauvegardeErrors that say `what`
+    happened."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise server_errors.database_error(error, what) from error
