@@ -263,5 +263,5 @@ def test_a_whole_cluster_serves_as_globals(tmp_path):
     (tmp_path / "wrong.sql").write_bytes(latin.replace(b"LATIN1", b"UTF8"))
     with pytest.raises(SauvegardeError) as told:
         dump_roles.read(str(tmp_path / "wrong.sql"))
-    assert "not in the encoding that it says" in str(told.value) and "codec" not in str(told.value)
+    assert "not in the encoding that it states" in str(told.value) and "codec" not in str(told.value)
     assert re.search("PGCLIENTENCODING", told.value.fix)

@@ -176,4 +176,4 @@ def test_a_limit_that_marks_a_dropped_database_is_none():
     needs = SimpleNamespace(properties={"connection_limit": -2})
     request = restores.request({"path": "/dump", "database": "d"})
     assert restore_plan.restored_properties(needs, request)["connection_limit"] == -1
-    assert dump_roles.needed(dump_roles.Globals({"a": []}, [("b", "a", "")], []), {"a", "c"}) == {"a"}
+    assert dump_roles.needed(dump_roles.Globals({"a": []}, [dump_roles.Membership("b", "a", "")]), {"a", "c"}) == {"a"}

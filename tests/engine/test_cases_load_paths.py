@@ -182,7 +182,7 @@ def test_computed_rows_wait_in_the_folder_of_the_run(empty, tmp_path, monkeypatc
         lambda dir=None, real=deferred_rows.tempfile.TemporaryFile, **more: places.append(dir) or real(dir=dir, **more),
     )
     done = filled(empty, tmp_path, form)
-    assert str(tmp_path / "state" / done["id"] / "work") in places
+    assert tmp_path / "state" / done["id"] / "work" in places
     for held in ("SELECT md5(string_agg(a::text, '' ORDER BY a.id)) FROM a_computed a", "SELECT * FROM b_computed",
                  "SELECT * FROM part ORDER BY id"):  # fmt: skip
         assert empty.execute(held, "paths_back") == empty.execute(held, "paths")

@@ -144,8 +144,8 @@ def test_globals(tmp_path):
     path.write_text(GLOBALS)
     found = dump_roles.read(path)
     assert sorted(found.roles) == ['a "b"', "c"] and found.roles['a "b"'][1].endswith("'md5;\nx';")
-    assert found.members == [('a "b"', "c", " WITH INHERIT TRUE")]
-    assert [each[:2] for each in found.settings] == [("d e", "c")]
+    assert found.memberships == [dump_roles.Membership('a "b"', "c", " WITH INHERIT TRUE")]
+    assert [(setting.database, setting.role) for setting in found.settings] == [("d e", "c")]
     path.write_text(GLOBALS[:-40])
     with pytest.raises(SauvegardeError):
         dump_roles.read(path)

@@ -1,13 +1,20 @@
-"""Roles that a dump names: made from a globals file (pg_dumpall --globals-only), or plainly, before anything else."""
+"""Create the roles that a dump names, before anything else: as a globals file describes them, or without login.
+
+A globals file is the output of pg_dumpall --globals-only, or one of our archives of the kind `globals`.
+"""
+
+from __future__ import annotations
 
 import io
 import re
 import tempfile
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import psycopg2
 from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
 
 from ..archive import archive_reader
 from ..errors import SauvegardeError
@@ -21,23 +28,42 @@ _ROLE = re.compile(rf"(?:CREATE|ALTER) (?:ROLE|USER) ({IDENTIFIER})( IN DATABASE
 _MEMBER = re.compile(
     rf"GRANT ({IDENTIFIER}) TO ({IDENTIFIER})((?: WITH .*?)?)(?: GRANTED BY {IDENTIFIER})?;", re.DOTALL
 )
+_SUPERUSER = re.compile(rf"ALTER ROLE {IDENTIFIER} WITH SUPERUSER ")
+_ADMIN = re.compile("ADMIN (OPTION|TRUE)")
 
 
-class Globals(NamedTuple):
-    """What pg_dumpall said of roles.
+@dataclass(frozen=True)
+class Membership:
+    """`member` is a member of `role`. options: the WITH clause of the GRANT, '' for none."""
 
-    roles: name → its CREATE and ALTER statements. members: (role, member, options). settings: those that hold in one
-    database only, (database, role, statement).
+    role: str
+    member: str
+    options: str
+
+
+@dataclass(frozen=True)
+class DatabaseSetting:
+    """A statement that sets something for a role in one database only."""
+
+    database: str
+    role: str
+    statement: str
+
+
+@dataclass(frozen=True)
+class Globals:
+    """What a globals file states about roles. roles: name → its CREATE and ALTER statements."""
+
+    roles: dict[str, list[str]] = field(default_factory=dict)
+    memberships: list[Membership] = field(default_factory=list)
+    settings: list[DatabaseSetting] = field(default_factory=list)
+
+
+def _read_sql(path: Path) -> tuple[bytes, bool]:
+    """Return (the SQL of the roles, whether it is complete).
+
+    Of a file, in layers or not, up to its first database; or of one of our archives, in its stored or its plain form.
     """
-
-    roles: dict
-    members: list
-    settings: list
-
-
-def _bytes(path):
-    """(the SQL of the roles, whether it is whole): of a file, packed or not, up to its first database; or of an archive
-    of ours of the kind `globals`, in its stored or its plain form."""
     if not path.is_dir():
         with dump_file.open_dump(dump_file.detect(path)) as stream:
             return cluster_dump.globals_of(stream)
@@ -49,13 +75,13 @@ def _bytes(path):
         return cluster_dump.globals_of(io.BytesIO((Path(folder) / "plain" / NAME).read_bytes()))
 
 
-def read(path):
-    """The Globals in a file; empty ones where the path is empty."""
-    found = Globals({}, [], [])
+def read(path: str) -> Globals:
+    """Return the Globals in a file, empty ones for an empty path."""
+    result = Globals()
     if not path:
-        return found
-    data, whole = _bytes(Path(path))
-    if not whole:
+        return result
+    data, complete = _read_sql(Path(path))
+    if not complete:
         raise SauvegardeError(
             f"The globals file {path} is not whole.",
             "Its closing line, `PostgreSQL database cluster dump complete`, is missing.",
@@ -64,80 +90,96 @@ def read(path):
     text = cluster_dump.decoded(data)
     if text is None:
         raise SauvegardeError(
-            f"The globals file {path} is not in the encoding that it says.",
+            f"The globals file {path} is not in the encoding that it states.",
             f"Its client_encoding is {cluster_dump.encoding_of(data)}.",
             "Make it again with PGCLIENTENCODING=UTF8 pg_dumpall --globals-only, or correct its names.",
         )
-    for each in statements(text.encode("utf-8")):
-        statement = each.decode("utf-8")
+    for encoded in statements(text.encode("utf-8")):
+        statement = encoded.decode("utf-8")
         role = _ROLE.match(statement)
         member = _MEMBER.match(statement)
         if role and role.group(2):
-            found.settings.append((unquoted(role.group(3)), unquoted(role.group(1)), statement))
+            result.settings.append(DatabaseSetting(unquoted(role.group(3)), unquoted(role.group(1)), statement))
         elif role:
-            found.roles.setdefault(unquoted(role.group(1)), []).append(statement)
+            result.roles.setdefault(unquoted(role.group(1)), []).append(statement)
         elif member:
-            found.members.append((unquoted(member.group(1)), unquoted(member.group(2)), member.group(3)))
-    return found
+            options: str = member.group(3)
+            result.memberships.append(Membership(unquoted(member.group(1)), unquoted(member.group(2)), options))
+    return result
 
 
-def existing(connection):
+def existing(connection: Connection) -> set[str]:
+    """Return the names of the server's roles."""
     return {name for (name,) in postgres_server.query(connection, "SELECT rolname FROM pg_catalog.pg_roles")}
 
 
-def superusers(names, given):
-    """Those of the `names` that the Globals `given` make superusers."""
-    made = re.compile(rf"ALTER ROLE {IDENTIFIER} WITH SUPERUSER ")
-    return {name for name in names if any(map(made.match, given.roles.get(name, ())))}
+def superusers(names: Iterable[str], role_file: Globals) -> set[str]:
+    """Return those of the roles that the globals file makes superusers."""
+    return {name for name in names if any(map(_SUPERUSER.match, role_file.roles.get(name, ())))}
 
 
-def needed(given, named):
-    """Names of the roles in the Globals `given` that are `named`, and of those that these are members of."""
-    found = set(named) & set(given.roles)
+def needed(role_file: Globals, names: Iterable[str]) -> set[str]:
+    """Return those of the roles that the globals file describes, and all roles in it that they are members of."""
+    result = set(names) & set(role_file.roles)
     while True:
-        more = {role for role, member, _ in given.members if member in found and role in given.roles} - found
+        more = {
+            membership.role
+            for membership in role_file.memberships
+            if membership.member in result and membership.role in role_file.roles
+        } - result
         if not more:
-            return found
-        found |= more
+            return result
+        result |= more
 
 
-def create(connection, wanted, given):
-    """Make the roles `wanted` that the server lacks: as the Globals `given` describe them, with password, settings and
-    memberships among the roles that are there then; those that they do not describe without login or rights.
+def create(connection: Connection, names: Collection[str], role_file: Globals) -> list[str]:
+    """Create those of the roles that the server lacks; return their names. Existing roles are never changed.
 
-    Existing roles are never changed.
-
-    Returns the names of those made. Statements with password hashes stay out of errors and of the server's log.
+    Roles that the globals file describes get their passwords, settings, and memberships among the roles that exist
+    then; all others have neither login nor privileges. Statements with password hashes stay out of errors and of the
+    server's log.
     """
-    there = existing(connection)
-    made = [name for name in given.roles if name in wanted and name not in there]
+    present = existing(connection)
+    created = [name for name in role_file.roles if name in names and name not in present]
     postgres_server.execute(connection, "SET log_statement = 'none'; SET log_min_error_statement = 'panic'")
     postgres_server.execute(connection, "SET log_min_duration_statement = -1")
     try:
         postgres_server.execute(connection, "BEGIN")
-        for name in made:
-            for statement in given.roles[name]:
+        for name in created:
+            for statement in role_file.roles[name]:
                 postgres_server.execute(connection, statement)
-        for role, member, options in given.members:  # of roles that are there now, predefined ones included
-            if {role, member} & set(made) and {role, member} <= there | set(made):
-                if connection.server_version < 160000:  # INHERIT and SET are options of a membership from 16 on
-                    options = " WITH ADMIN OPTION" if re.search("ADMIN (OPTION|TRUE)", options) else ""
-                postgres_server.execute(
-                    connection,
-                    sql.SQL("GRANT {} TO {}" + options).format(sql.Identifier(role), sql.Identifier(member)),
-                )
-        for name in sorted(set(wanted) - there - set(made)):
+        _grant_memberships(connection, role_file.memberships, present, set(created))
+        for name in sorted(set(names) - present - set(created)):
             postgres_server.execute(connection, sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)))
-            made.append(name)
+            created.append(name)
         postgres_server.execute(connection, "COMMIT")
     except psycopg2.Error as error:
         postgres_server.execute(connection, "ROLLBACK")
         raise SauvegardeError(
-            "The roles could not be made.",
+            "The roles could not be created.",
             error.diag.message_primary or "",
-            "Make the missing roles by hand, then run the restore again.",
+            "Create the missing roles by hand, then run the restore again.",
         ) from None
     finally:
         postgres_server.execute(connection, "RESET log_statement; RESET log_min_error_statement")
         postgres_server.execute(connection, "RESET log_min_duration_statement")
-    return made
+    return created
+
+
+def _grant_memberships(
+    connection: Connection, memberships: Iterable[Membership], present: set[str], created: set[str]
+) -> None:
+    """Grant the memberships that a created role is part of, predefined roles included."""
+    for membership in memberships:
+        names = {membership.role, membership.member}
+        if not names & created or not names <= present | created:
+            continue
+        options = membership.options
+        if connection.server_version < 160000:  # INHERIT and SET are options of a membership from 16 on
+            options = " WITH ADMIN OPTION" if _ADMIN.search(options) else ""
+        postgres_server.execute(
+            connection,
+            sql.SQL("GRANT {} TO {}" + options).format(
+                sql.Identifier(membership.role), sql.Identifier(membership.member)
+            ),
+        )

@@ -1,25 +1,29 @@
-"""Make pg_cron and its jobs again right after a swap.
+"""Create pg_cron and its jobs again right after a swap.
 
 pg_cron can exist only in the database that cron.database_name names, so in no side database: the load leaves it out and
-keeps the rows of cron.job that the dump holds. Once the restored database has that name, the extension is created there
-and the rows are merged. Where that fails, the report has the statements to run.
+sets the rows of cron.job aside that the dump holds. When the restored database has that name, the extension is created
+there and the rows are merged. If that fails, the report has the statements to run.
 """
+
+from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any, Dict, List, Optional
+from collections.abc import Container, Sequence
+from typing import Any
 
 import psycopg2
+from psycopg2.extensions import connection as Connection
 
 from ..errors import SauvegardeError
 from ..postgres import postgres_server
-from .dump.contents import Spooled
+from .dump.contents import Contents, Spooled
 from .extension_rows import merge
 
 EXTENSION = "pg_cron"
 _SCHEMA = "cron"
 _SEQUENCES = (("cron.jobid_seq", "cron.job", "jobid"), ("cron.runid_seq", "cron.job_run_details", "runid"))
-# Names of the losses of the load that are made good after the swap.
+# Names of the losses of the load that are restored after the swap.
 NAMES = (
     "EXTENSION pg_cron",
     "TABLE DATA cron.job",
@@ -29,58 +33,64 @@ NAMES = (
 )
 
 
-def is_postponed(connection, mode, database, extensions, contents) -> bool:
-    """Whether pg_cron, if it is among the dump's extensions, can be made in `database` after the swap. contents: the
-    dump's, None where it was not read; rows as INSERTs are not kept."""
+def is_postponed(
+    connection: Connection, mode: str, database: str, extensions: Container[str], contents: Contents | None
+) -> bool:
+    """Return whether pg_cron, if it is among the dump's extensions, can be created in `database` after the swap.
+
+    contents: the dump's, None if it was not read. Rows that came as INSERTs cannot be set aside.
+    """
     if EXTENSION not in extensions or mode != "swap" or (contents is not None and contents.inserted):
         return False
-    where = postgres_server.value(connection, "SELECT pg_catalog.current_setting('cron.database_name', true)")
+    cron_database = postgres_server.value(connection, "SELECT pg_catalog.current_setting('cron.database_name', true)")
     available = "SELECT 1 FROM pg_catalog.pg_available_extensions WHERE name = %s"
     return (
-        where == database
-        and _preloaded(connection)
+        cron_database == database
+        and _is_preloaded(connection)
         and bool(postgres_server.query(connection, available, (EXTENSION,)))
     )
 
 
-def _preloaded(connection) -> bool:
-    return EXTENSION in postgres_server.value(
-        connection, "SELECT pg_catalog.current_setting('shared_preload_libraries')"
-    )
+def _is_preloaded(connection: Connection) -> bool:
+    libraries: str = postgres_server.value(connection, "SELECT pg_catalog.current_setting('shared_preload_libraries')")
+    return EXTENSION in libraries
 
 
-def warning(database) -> Dict[str, str]:
-    """What a plan says of them."""
+def warning(database: str) -> dict[str, str]:
+    """Return what a plan says about it."""
     return {
-        "what": "pg_cron and its jobs are made after the swap.",
+        "what": "pg_cron and its jobs are created after the swap.",
         "why": f"pg_cron can exist only in the database of cron.database_name, which is {database}.",
         "fix": "Restart the server after the swap: its scheduler starts with it.",
     }
 
 
-def keep(contents) -> List[Dict[str, Any]]:
-    """The dump's rows of pg_cron's tables, as plain values for the state of a run."""
-    found = []
+def keep(contents: Contents) -> list[dict[str, Any]]:
+    """Return the dump's rows of pg_cron's tables, as plain values for the state of a run."""
+    kept = []
     for spooled in contents.merged:
         if spooled.schema == _SCHEMA:
             spooled.rows.seek(0)
-            rows = spooled.rows.read().decode("latin-1")  # bytes of any encoding, as text
-            found.append(dict(vars(spooled), rows=rows))
-    return found
+            # Bytes of any encoding, as text.
+            kept.append(dict(vars(spooled), rows=spooled.rows.read().decode("latin-1")))
+    return kept
 
 
-def make(server, database, kept: Optional[List[Dict[str, Any]]], source: str) -> List[str]:
-    """Make pg_cron and its jobs in the restored database. kept: what `keep` returned, None where nothing was postponed.
-    source: the name that the database had when it was dumped, '' unknown; its jobs run in the restored one.
+def make(
+    server: postgres_server.Server, database: str, kept: Sequence[dict[str, Any]] | None, source: str
+) -> list[str]:
+    """Create pg_cron and its jobs in the restored database.
 
-    Returns sentences for the report; raises nothing, since the swap has happened.
+    kept: what `keep` returned, None if nothing was postponed. source: the name that the database had when it was
+    dumped, '' if unknown; its jobs run in the restored one. Returns sentences for the report; raises nothing, since the
+    swap has happened.
     """
     if kept is None:
         return []
     try:
         with contextlib.closing(postgres_server.connect(server, database)) as connection:
             connection.autocommit = False
-            _make(connection, database, kept, source)
+            _create(connection, database, kept, source)
             connection.commit()
             connection.autocommit = True
             jobs = postgres_server.value(connection, "SELECT count(*) FROM cron.job")
@@ -89,32 +99,32 @@ def make(server, database, kept: Optional[List[Dict[str, Any]]], source: str) ->
             )
     except (psycopg2.Error, SauvegardeError, LookupError, ValueError) as error:
         why = " ".join(str(getattr(error, "why", "") or error).split())
-        return [f"pg_cron and its jobs were not made: {why} Run this in {database}, with psql:\n{_script(kept)}"]
-    there = f"pg_cron is in {database} again, with {jobs} job(s)"
-    return [there + (", and its scheduler runs." if runs else "; they run once the server was restarted.")]
+        return [f"pg_cron and its jobs were not created: {why} Run this in {database}, with psql:\n{_script(kept)}"]
+    sentence = f"pg_cron is in {database} again, with {jobs} job(s)"
+    return [sentence + (", and its scheduler runs." if runs else "; they run after a restart of the server.")]
 
 
-def _make(connection, database, kept, source):
+def _create(connection: Connection, database: str, kept: Sequence[dict[str, Any]], source: str) -> None:
     postgres_server.execute(connection, "CREATE EXTENSION IF NOT EXISTS pg_cron")
-    for each in kept:
-        merge(connection, Spooled(**dict(each, rows=io.BytesIO(each["rows"].encode("latin-1")))))
+    for values in kept:
+        merge(connection, Spooled(**dict(values, rows=io.BytesIO(values["rows"].encode("latin-1")))))
     if source and source != database:
-        has = "SELECT pg_catalog.to_jsonb(j) ? 'database' FROM cron.job j LIMIT 1"
-        if postgres_server.value(connection, has):
+        has_database = "SELECT pg_catalog.to_jsonb(j) ? 'database' FROM cron.job j LIMIT 1"
+        if postgres_server.value(connection, has_database):
             postgres_server.execute(
                 connection, "UPDATE cron.job SET database = %s WHERE database = %s", (database, source)
             )
     for sequence, table, column in _SEQUENCES:
         if postgres_server.value(connection, "SELECT pg_catalog.to_regclass(%s)", (sequence,)):
             last = f"SELECT max({column}) AS last FROM {table}"
-            advance = f"SELECT pg_catalog.setval('{sequence}', last) FROM ({last}) AS each WHERE last IS NOT NULL"
+            advance = f"SELECT pg_catalog.setval('{sequence}', last) FROM ({last}) AS latest WHERE last IS NOT NULL"
             postgres_server.execute(connection, advance)
 
 
-def _script(kept):
-    """The same as text for psql."""
+def _script(kept: Sequence[dict[str, Any]]) -> str:
+    """Return what `make` does as text for psql."""
     lines = ["CREATE EXTENSION pg_cron;"]
-    for each in kept:
-        rows = each["rows"].encode("latin-1").decode(each["encoding"], "replace")
-        lines.append("{}\n{}\\.".format(each["statement"].strip(), rows))
+    for values in kept:
+        rows = values["rows"].encode("latin-1").decode(values["encoding"], "replace")
+        lines.append("{}\n{}\\.".format(values["statement"].strip(), rows))
     return "\n".join(lines)

@@ -294,11 +294,11 @@ class _Planner:
 
     def _add_role_settings(self) -> None:
         """Add the settings that the globals file has for roles in this database."""
-        for name, role, statement in self.role_file.settings:
-            found = re.search(r" SET (.+?) TO (.*);$", statement, re.DOTALL)
-            if found and name in (self.request.database, self.needs.database):
+        for entry in self.role_file.settings:
+            found = re.search(r" SET (.+?) TO (.*);$", entry.statement, re.DOTALL)
+            if found and entry.database in (self.request.database, self.needs.database):
                 setting = found.group(1).strip('"')
-                settings = self.properties["role_settings"].setdefault(role, {})
+                settings = self.properties["role_settings"].setdefault(entry.role, {})
                 settings[setting] = side_database.stored(setting, found.group(2))
 
     def _check_target(self) -> None:
