@@ -16,7 +16,7 @@ from sauvegarde.restore import (
     extension_rows,
     function_search_paths,
 )
-from sauvegarde.restore.dump import contents, entries, sql_script
+from sauvegarde.restore.dump import contents, dump_properties, entries, sql_script
 from sauvegarde.restore.load_session import LoadSession
 from sauvegarde.system import disk_space
 from sauvegarde.targets import side_database
@@ -123,7 +123,7 @@ PATHS = {
 
 def test_lists_of_names_are_kept_as_the_server_keeps_them(empty):
     for said, kept in PATHS.items():
-        stored = side_database.stored("search_path", said)
+        stored = dump_properties.stored_setting("search_path", said)
         for value in (stored, kept):
             for statement in side_database.database_properties.setting_statements("paths", {"search_path": value}, {}):
                 empty.execute(statement + "; SELECT 1")
@@ -133,8 +133,8 @@ def test_lists_of_names_are_kept_as_the_server_keeps_them(empty):
             )
             assert found[0] == ["search_path=" + kept]
     assert (
-        side_database.stored("work_mem", "'8MB'") == "8MB"
-        and side_database.stored("DateStyle", "'iso, mdy'") == "iso, mdy"
+        dump_properties.stored_setting("work_mem", "'8MB'") == "8MB"
+        and dump_properties.stored_setting("DateStyle", "'iso, mdy'") == "iso, mdy"
     )
 
 

@@ -12,6 +12,7 @@ from sauvegarde.restore.dump import (
     psql_commands,
     sql_script,
 )
+from sauvegarde.restore.dump.database_statements import DatabaseStatements
 
 HEAD = b"--\n-- PostgreSQL database dump\n--\n\n"
 HEAD += b"-- Dumped from database version 9.6.10\n-- Dumped by pg_dump version 9.6.10\n\n"
@@ -186,16 +187,15 @@ def test_contents():
     assert [(each.schema, each.table, each.rows.seek(0), each.rows.read()) for each in found.merged] == [
         ("g is", "spatial_ref_sys", 0, b"900913\n")
     ]
-    assert found.database == {
-        "owner": "db owner",
-        "encoding": "UTF8",
-        "locale": "fr_FR.UTF-8",
-        "limit": 7,
-        "properties": True,
-        "settings": [("", "search_path", "'a', '$user'"), ("r ole", "work_mem", "'7MB'")],
-        "comment": "it's",
-        "grants": ["REVOKE CONNECT ON DATABASE e FROM PUBLIC;", "GRANT CONNECT ON DATABASE e TO reader;"],
-    }
+    assert found.database == DatabaseStatements(
+        owner="db owner",
+        options={"encoding": "UTF8", "locale": "fr_FR.UTF-8"},
+        has_properties=True,
+        limit=7,
+        comment="it's",
+        settings=[("", "search_path", "'a', '$user'"), ("r ole", "work_mem", "'7MB'")],
+        grants=["REVOKE CONNECT ON DATABASE e FROM PUBLIC;", "GRANT CONNECT ON DATABASE e TO reader;"],
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from sauvegarde.errors import SauvegardeError
 from sauvegarde.postgres import database_names
 from sauvegarde.report import render
 from sauvegarde.restore import archive_choice, dump_roles, source_needs
-from sauvegarde.targets import side_database
+from sauvegarde.restore.dump import dump_properties
 
 
 def entry(identifier, **more):
@@ -120,7 +120,7 @@ def test_version_numbers(text, number):
     ],
 )
 def test_settings_as_the_server_keeps_them(name, value, kept):
-    assert side_database.stored(name, value) == kept
+    assert dump_properties.stored_setting(name, value) == kept
 
 
 GLOBALS = '''--

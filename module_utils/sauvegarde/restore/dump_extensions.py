@@ -20,19 +20,19 @@ from .dump.sql_text import unquoted
 _OUTDATED = "'PostGIS geometry, geography, and raster spatial types and functions'"
 
 
-def ordered(contents: Contents, postgis: str) -> list[tuple[str, str]]:
+def ordered(contents: Contents, with_raster: bool) -> list[tuple[str, str]]:
     """Return (name, schema) of the extensions to create, in an order in which each finds what it needs.
 
-    postgis: the version that the target will have. With 3.0 raster became an extension of its own.
+    with_raster: postgis_raster, too (`SourceNeeds.requires_postgis_raster`).
     """
     schemas = dict(contents.extensions)
-    if contents.raster and postgis and not postgis.startswith(("1.", "2.")):
+    if with_raster and "postgis" in schemas:
         schemas["postgis_raster"] = schemas["postgis"]
     first = [name for name in ("postgis", "postgis_raster") if name in schemas]
     return [(name, schemas[name]) for name in first + [name for name in schemas if name not in first]]
 
 
-def make(server: Server, name: str, contents: Contents, postgis: str, ledger: loss_ledger.Ledger) -> str:
+def make(server: Server, name: str, contents: Contents, with_raster: bool, ledger: loss_ledger.Ledger) -> str:
     """Create the dump's extensions; the ledger takes those that the server refuses.
 
     Returns the search_path that an extension set for the database, '' for none.
@@ -47,7 +47,7 @@ def make(server: Server, name: str, contents: Contents, postgis: str, ledger: lo
             raise side_database.extension_error(extension, error) from error
         ledger.record(Entry("EXTENSION", "", extension, ""), server_message(str(error)))
 
-    return side_database.make_extensions(server, name, ordered(contents, postgis), owner_of, refused)
+    return side_database.make_extensions(server, name, ordered(contents, with_raster), owner_of, refused)
 
 
 def comment(server: Server, name: str, contents: Contents, ledger: loss_ledger.Ledger) -> None:

@@ -31,6 +31,7 @@ from .dump import dump_file, entry_dependencies, loss_names, oids, pg_restore, t
 from .dump.content_scan import scan
 from .dump.contents import Contents
 from .dump.dump_file import Source
+from .dump.dump_properties import stored_setting
 from .dump.dump_reading import ReadDump, read_dump
 from .dump.entries import Entry
 from .dump.loss_ledger import Loss
@@ -299,7 +300,7 @@ class _Planner:
             if found and entry.database in (self.request.database, self.needs.database):
                 setting = found.group(1).strip('"')
                 settings = self.properties["role_settings"].setdefault(entry.role, {})
-                settings[setting] = side_database.stored(setting, found.group(2))
+                settings[setting] = stored_setting(setting, found.group(2))
 
     def _check_target(self) -> None:
         findings, database = self.findings, self.request.database

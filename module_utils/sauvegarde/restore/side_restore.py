@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import psycopg2
@@ -127,11 +126,10 @@ class SideRestore:
             self.roles_made = dump_roles.create(connection, self.details.roles_made, role_file)
             # Recorded at once, so that the caller can drop them however the run ends.
             self.run.update(roles_made=self.roles_made)
-            self.postgis: str = postgres_server.value(
+            postgis: str | None = postgres_server.value(
                 connection, "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'postgis'"
             )
-        has_raster = self.contents.raster or self.needs.has_postgis_with_raster
-        self.contents = replace(self.contents, raster=has_raster)
+        self.with_raster = self.needs.requires_postgis_raster(postgis or "")
 
     def _create(self, ledger: loss_ledger.Ledger) -> None:
         """Create the side database anew, with its extensions and those settings that apply while it is filled."""
@@ -140,7 +138,7 @@ class SideRestore:
             side_database.drop(connection, self.name)
             side_database.create(connection, self.name, self.properties)
         self.run.update(step="extensions")
-        search_path = dump_extensions.make(self.server, self.name, self.contents, self.postgis, ledger)
+        search_path = dump_extensions.make(self.server, self.name, self.contents, self.with_raster, ledger)
         dump_extensions.comment(self.server, self.name, self.contents, ledger)
         if search_path and "settings" not in self.needs.properties:
             # The dump does not record settings: keep the one that postgis_topology made.

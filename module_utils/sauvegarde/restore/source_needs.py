@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..targets import side_database
 from .dump.contents import Contents
 from .dump.dump_file import Source
+from .dump.dump_properties import properties_of_dump
 
 # The size of a database relative to its plain dump, which contains no indexes. An estimate.
 _GROWTH = 2.0
@@ -46,10 +46,17 @@ class SourceNeeds:
         """The source's version of PostGIS, '' unknown."""
         return self.extensions.get("postgis", {}).get("version", "")
 
-    @property
-    def has_postgis_with_raster(self) -> bool:
-        """Whether the source's PostGIS is one that held raster itself (before 3)."""
-        return self.postgis.startswith(("1.", "2."))
+    def requires_postgis_raster(self, target_postgis: str) -> bool:
+        """Return whether the target needs postgis_raster beside its PostGIS, though the source has no such extension.
+
+        Before 3 PostGIS held raster itself. target_postgis: the version on the target, '' for none.
+        """
+        held = self.raster or _holds_raster(self.postgis)
+        return held and bool(target_postgis) and not _holds_raster(target_postgis)
+
+
+def _holds_raster(postgis: str) -> bool:
+    return postgis.startswith(("1.", "2."))
 
 
 def needs_of(source: Source, contents: Contents | None = None) -> SourceNeeds:
@@ -98,7 +105,7 @@ def _of_contents(source: Source, contents: Contents) -> SourceNeeds:
         rows=sum(contents.rows.values()),
         tables=sum(1 for rows in contents.rows.values() if rows) or len(contents.names("TABLE")),
         started="",
-        properties=side_database.properties_of_dump(contents.database, version_number(contents.tool)),
+        properties=properties_of_dump(contents.database, version_number(contents.tool)),
         extensions={name: {"schema": schema, "version": ""} for name, schema in contents.extensions.items()},
         raster=contents.raster,
         roles=tuple(sorted(contents.roles)),

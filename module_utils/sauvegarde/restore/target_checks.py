@@ -95,8 +95,7 @@ def check_extensions(connection: Any, needs: SourceNeeds, findings: Findings) ->
             f"The archive holds PostGIS {source}, the target has {postgis}.",
             f"Install PostGIS {'.'.join(map(str, _version_parts(source)))} or newer on the target.",
         )
-    is_split = bool(postgis) and _version_parts(postgis) >= (3,)
-    if is_split and (needs.raster or needs.has_postgis_with_raster) and "postgis_raster" not in available:
+    if needs.requires_postgis_raster(postgis) and "postgis_raster" not in available:
         findings.block(
             "The extension postgis_raster is not available on the target.",
             "PostGIS 2 held raster itself.",

@@ -17,12 +17,9 @@ from psycopg2 import sql
 from ..errors import SauvegardeError
 from ..postgres import attachments, database_properties, postgres_server, server_errors, sql_names
 from ..postgres.postgres_server import Server
-from ..restore.dump.sql_text import IDENTIFIER, text_of_literal, unquoted
+from ..restore.dump.sql_text import IDENTIFIER
 
 MAINTENANCE = "postgres"
-_LITERAL = r"[Ee]?'(?:[^']|'')*'"
-# One item of a list of names: pg_dump writes literals; before 11, identifiers.
-_PART = re.compile(_LITERAL + r"""|"(?:[^"]|"")*"|[^\s,'"]+""")
 _ON_DATABASE = re.compile(rf" ON DATABASE {IDENTIFIER} ")
 # Properties of a database for which no source gives a value.
 DEFAULT_PROPERTIES: dict[str, Any] = {
@@ -52,65 +49,6 @@ _NOT_IN_FORCE = frozenset(
         "standard_conforming_strings", "temp_tablespaces", "transform_null_equals",
     )
 )  # fmt: skip
-
-
-def properties_of_dump(database: Mapping[str, Any], tool: int) -> dict[str, Any]:
-    """Return the properties that a dump has of its database (Contents.database), by database_properties' names.
-
-    A property that the dump does not know is absent. tool: pg_dump's version number; before 11 it left settings, grants
-    and limit to pg_dumpall. `grants` are the dump's GRANT and REVOKE statements, beside the default `acl`.
-    """
-    found = {key: database[key] for key in ("owner", "comment") if key in database}
-    if "encoding" in database:
-        found.update(_locale_of_dump(database))
-    if ("encoding" in database and tool >= 110000) or "properties" in database:
-        found.update(
-            comment=database.get("comment"),
-            connection_limit=database.get("limit", -1),
-            acl=None,
-            grants=list(database.get("grants", ())),
-            settings={},
-            role_settings={},
-        )
-        for role, name, value in database.get("settings", ()):
-            settings = found["role_settings"].setdefault(role, {}) if role else found["settings"]
-            settings[unquoted(name)] = stored(unquoted(name), value)
-    return found
-
-
-def _locale_of_dump(database: Mapping[str, Any]) -> dict[str, Any]:
-    both = database.get("locale", "")
-    provider = database.get("locale_provider", "")
-    locale = database.get("icu_locale") or database.get("builtin_locale") or both
-    return {
-        "encoding": database["encoding"],
-        "provider": provider,
-        "collate": database.get("lc_collate", both),
-        "ctype": database.get("lc_ctype", both),
-        "locale": locale if provider in ("icu", "builtin") else "",
-        "icu_rules": database.get("icu_rules"),
-    }
-
-
-def _name_of(part: str) -> str:
-    """Return the name that a part of a list stands for: a literal, or an identifier."""
-    name: str = part.lower()
-    if part.endswith("'"):
-        name = text_of_literal(part)
-    elif part.startswith('"'):
-        name = unquoted(part)
-    return name
-
-
-def stored(name: str, value: str) -> str:
-    """Return a setting in the form in which the server stores it, from the SQL of an ALTER … SET name TO value."""
-    if database_properties.is_list(name):
-        return ", ".join(sql_names.quote(_name_of(part)) for part in _PART.findall(value))
-    literals = re.findall(_LITERAL, value)
-    if not literals:
-        return value.strip()
-    texts = [text_of_literal(literal) for literal in literals]
-    return texts[0] if len(texts) == 1 else ", ".join(sql_names.quote(one) for one in texts)
 
 
 def maintenance(server: Server) -> Any:

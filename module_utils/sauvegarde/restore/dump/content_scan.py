@@ -9,12 +9,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from typing import Any
 
 from . import oids
 from .byte_stream import CHUNK, Readable
 from .contents import Contents, PrivilegedObject, Spooled, is_about_extension
-from .database_statements import add_statements, is_about_database
+from .database_statements import DatabaseStatements, is_about_database
 from .entries import TABLE_KINDS, Entry, leading_key, leading_name, one_line
 from .lexer import statements
 from .role_demands import Demand, demands_of
@@ -62,7 +61,7 @@ class _Scanner:
         self.extensions: dict[str, str] = {}
         self.owners: dict[str, str] = {}
         self.rows: dict[tuple[str, str], int] = {}
-        self.database: dict[str, Any] = {}
+        self.database = DatabaseStatements()
         self.settings: dict[str, set[str]] = {}
         self.roles: set[str] = set()
         self.predefined: set[Entry] = set()
@@ -138,7 +137,7 @@ class _Scanner:
             self.comments.append((entry, with_escape_literals(text) if self._backslashes_escape() else text))
         if is_about_database(entry):
             literal = [with_escape_literals(part) for part in parts] if self._backslashes_escape() else parts
-            add_statements(self.database, entry, literal)
+            self.database.add(entry, literal)
         elif entry.kind == "SCHEMA" and "CREATE SCHEMA public;" in parts:
             self.predefined.add(entry)
         elif entry.kind == "SCHEMA" and entry.name == "public":
@@ -184,7 +183,7 @@ class _Scanner:
         roles = set(self.roles)
         shown = {one_line(name) for name in roles}
         roles.update(entry.owner for entry in self.entries if entry.owner and entry.owner not in shown)
-        roles.update(role for role, _, _ in self.database.get("settings", ()) if role)
+        roles.update(role for role, _, _ in self.database.settings if role)
         return roles
 
     def contents(self) -> Contents:

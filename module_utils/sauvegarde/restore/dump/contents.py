@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
-from .database_statements import is_about_database
+from .database_statements import DatabaseStatements, is_about_database
 from .entries import Entry
 from .role_demands import Demand
 from .sql_text import unquoted
@@ -61,7 +61,7 @@ class Contents:
     table_names         key → the tables' own names, in which line ends are line ends
     with_oids           keys of tables that were created WITH OIDS
     oids                keys of tables whose rows came with their OIDs (pg_dump --oids)
-    database            what it states about the database itself (`database_statements`), {} for nothing
+    database            what it states about the database itself
     settings            name of each setting that the dump sets → its values, as SQL
     predefined          entries that create what every new database has: the schema public before 15, plpgsql
     merged              rows of tables that the dump does not define: they are merged into an extension's tables
@@ -91,7 +91,7 @@ class Contents:
     table_names: dict[tuple[str, str], set[tuple[str, str]]]
     with_oids: set[tuple[str, str]]
     oids: set[tuple[str, str]]
-    database: dict[str, Any]
+    database: DatabaseStatements
     settings: dict[str, set[str]]
     predefined: set[Entry]
     merged: list[Spooled]
