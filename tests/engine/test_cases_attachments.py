@@ -190,7 +190,7 @@ def test_jobs_of_pg_cron_are_made_again_after_the_swap(live, spec, tmp_path, for
     live.execute("SELECT cron.unschedule('nightly')", "scheduled")
     planned = restores.plan(wanted)
     assert planned["obstacles"] == []
-    assert any("made after the swap" in each["what"] for each in planned["warnings"])
+    assert any("created after the swap" in each["what"] for each in planned["warnings"])
     filled = restores.fill(wanted)
     assert {each["object"]: each["kept"] for each in filled["losses"]}["EXTENSION pg_cron"] == "for after the swap"
     result = restores.swap_in(wanted, filled["id"])

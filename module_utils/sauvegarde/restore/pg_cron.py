@@ -101,7 +101,7 @@ def make(
         why = " ".join(str(getattr(error, "why", "") or error).split())
         return [f"pg_cron and its jobs were not created: {why} Run this in {database}, with psql:\n{_script(kept)}"]
     sentence = f"pg_cron is in {database} again, with {jobs} job(s)"
-    return [sentence + (", and its scheduler runs." if runs else "; they run after a restart of the server.")]
+    return [sentence + (", and its scheduler runs." if runs else "; they run after the server is restarted.")]
 
 
 def _create(connection: Connection, database: str, kept: Sequence[dict[str, Any]], source: str) -> None:
