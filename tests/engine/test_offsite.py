@@ -13,6 +13,7 @@ from pathlib import Path
 
 import conftest
 import pytest
+import quick_restic
 from sauvegarde import catalog, config
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import job_cleanup
@@ -30,6 +31,7 @@ JOB, OTHER = (f"{name}{os.getpid()}" for name in ("demo", "other"))  # they have
 
 @pytest.fixture()
 def host(tmp_path):
+    """A host with a job and the repository for it, which is new and empty."""
     tmp_path.chmod(0o755)
     found = Host(tmp_path, JOB)
     folder = tmp_path / "etc" / "offsite"
@@ -37,6 +39,7 @@ def host(tmp_path):
     found.values = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD}
     (tmp_path / "private").mkdir()
     found.vault = dataclasses.replace(Repository.from_values(found.values), secrets_folder=str(tmp_path / "private"))
+    quick_restic.make(tmp_path / "vault", PASSWORD)
     found.settings = folder / "vault.json"
     write(found.settings, found.values)
     found.configure(offsite=["vault"])
@@ -62,7 +65,15 @@ def told(_step, **_values):
     pass
 
 
-def test_copied_checked_and_restored_by_restic_alone(host, tmp_path):
+@pytest.fixture()
+def unmade(host):
+    """The host, whose repository was not made yet."""
+    shutil.rmtree(host.vault.address)
+    return host
+
+
+def test_copied_checked_and_restored_by_restic_alone(unmade, tmp_path):
+    host = unmade
     assert host.run() == (OK, "", "")
     (label,) = host.labels()
     (snapshot,) = restic.newest_snapshots(host.vault)
@@ -133,8 +144,9 @@ def test_a_wrong_key_and_a_repository_that_is_gone(host):
     assert caught.value.exit_code == NoRepository.exit_code
 
 
-def test_two_new_jobs_at_once_make_one_repository(host):
+def test_two_new_jobs_at_once_make_one_repository(unmade):
     """Each would make it: what two of restic's init leave may never open again."""
+    host = unmade
     another_job(host)
     both = [host.start("run", name) for name in (JOB, OTHER)]
     assert [each.communicate(timeout=300)[1] for each in both] == ["", ""]
@@ -143,7 +155,7 @@ def test_two_new_jobs_at_once_make_one_repository(host):
     assert {snapshot.job for snapshot in restic.newest_snapshots(host.vault)} == {JOB, OTHER}
 
 
-def test_another_host_makes_the_repository_in_the_same_moment(host, monkeypatch):
+def test_another_host_makes_the_repository_in_the_same_moment(unmade, monkeypatch):
     original = restic.run
 
     def slower(repository, arguments, *more, **options):
@@ -152,8 +164,8 @@ def test_another_host_makes_the_repository_in_the_same_moment(host, monkeypatch)
         return original(repository, arguments, *more, **options)
 
     monkeypatch.setattr(restic, "run", slower)
-    restic.ensure(host.vault, known=False)
-    assert restic.newest_snapshots(host.vault) == []
+    restic.ensure(unmade.vault, known=False)
+    assert restic.newest_snapshots(unmade.vault) == []
 
 
 def private_files(host):

@@ -13,11 +13,12 @@ from types import SimpleNamespace
 
 import conftest
 import pytest
+import quick_restic
 import restores
 from sauvegarde.archive import archive_reader
 from sauvegarde.backup import kinds
 from sauvegarde.errors import SauvegardeError, WrongKey
-from sauvegarde.offsite import offsite_copy, restic
+from sauvegarde.offsite import offsite_copy
 from sauvegarde.offsite.repository import Repository
 from sauvegarde.postgres import postgres_server
 from sauvegarde.restore import fetch, restore_state
@@ -36,7 +37,7 @@ def vault(cluster, database, repository, tmp_path):
     there = Repository("vault", str(tmp_path / "vault"), PASSWORD)
     opened = dataclasses.replace(there, secrets_folder=str(tmp_path))
     (repository / "roles").mkdir(mode=0o700)
-    restic.ensure(opened)
+    quick_restic.make(tmp_path / "vault", PASSWORD)
     for name, kind in (("demo", "pg_dump"), ("roles", "globals")):
         job = {"name": name, "kind": kind, "connection": cluster.values, "database": database, "host": "dead"}
         path = repository / name / kinds.back_up(job, repository)["id"]
