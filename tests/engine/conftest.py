@@ -30,6 +30,24 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "one_host(why): passes or fails whatever the versions of PostgreSQL and Python are: CI runs it once"
     )
+    config.addinivalue_line("markers", "site: needs the virtual environment of a Django site")
+    config.addinivalue_line("markers", "slow: belongs to a file whose tests take minutes together")
+
+
+# What `./sauvegarde test engine` leaves out without words, to end in three minutes; on the lab's hosts they all run.
+SLOW = {
+    "test_cases_identity", "test_cases_locks_summing", "test_cases_losses", "test_cases_sink", "test_cases_waits",
+    "test_offsite", "test_restore_foreign", "test_restore_offsite", "test_restore_run", "test_runner", "test_sink",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        name = Path(str(item.fspath)).stem
+        if name.startswith("test_django_"):
+            item.add_marker("site")
+        elif name in SLOW:
+            item.add_marker("slow")
 
 
 def _folder():
@@ -101,7 +119,7 @@ def running():
     """A new empty cluster whose server runs for the block."""
     binaries = _folder()
     if binaries is None:
-        pytest.skip("no PostgreSQL server binaries under /usr/lib/postgresql")
+        pytest.fail("There is no PostgreSQL server under /usr/lib/postgresql. Install the package postgresql.")
     if os.geteuid() == 0 and shutil.which("runuser") is None:
         pytest.skip("the server cannot run as root, and there is no runuser")
     folder = Path(tempfile.mkdtemp(prefix="sauvegarde-pg-"))
