@@ -63,21 +63,22 @@ def about(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def labels(parameters: Mapping[str, Any]) -> list[str]:
     """Return the applications and models to move, those of the named fixture sets included; [] for the whole site."""
-    known = {
-        each["name"]: each["models"] for each in fixture_sets.checked(parameters["fixture_sets"] or fixture_sets.SETS)
+    models_of_set = {
+        one["name"]: one["models"] for one in fixture_sets.checked(parameters["fixture_sets"] or fixture_sets.SETS)
     }
-    unknown = sorted(set(parameters["sets"]) - set(known))
+    unknown = sorted(set(parameters["sets"]) - set(models_of_set))
     if unknown:
         raise SauvegardeError(
-            "There is no fixture set {}.".format(", ".join(unknown)), fix="Name one of: {}.".format(", ".join(known))
+            "There is no fixture set {}.".format(", ".join(unknown)),
+            fix="Name one of: {}.".format(", ".join(models_of_set)),
         )
-    found = list(parameters["labels"])
+    chosen = list(parameters["labels"])
     for name in parameters["sets"]:
-        found += known[name]
-    return [] if "*" in found else found  # the whole site, as for sets.export
+        chosen += models_of_set[name]
+    return [] if "*" in chosen else chosen  # the whole site, as for sets.export
 
 
 def request_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a MigrationRequest among a module's parameters."""
-    found = {name: parameters[name] for name in TARGET if name not in LABELS}
-    return dict(found, labels=labels(parameters))
+    values = {name: parameters[name] for name in TARGET if name not in LABELS}
+    return dict(values, labels=labels(parameters))

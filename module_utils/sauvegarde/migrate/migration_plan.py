@@ -42,9 +42,9 @@ def survey(
         "hidden": hidden,
         "include": list(include),
     }
-    found: SiteSurvey = site.run(where, "survey", values)
-    found["excluded"] = [label for label in found["models"] if _is_named(label, exclude)]
-    return found
+    facts: SiteSurvey = site.run(where, "survey", values)
+    facts["excluded"] = [label for label in facts["models"] if _is_named(label, exclude)]
+    return facts
 
 
 def _is_named(label: str, names: Iterable[str]) -> bool:
@@ -52,12 +52,12 @@ def _is_named(label: str, names: Iterable[str]) -> bool:
     return label in lower or label.split(".")[0] in lower
 
 
-def target_of(found: SiteSurvey, user: str, access: DatabaseAccess) -> tuple[Target, str]:
-    """Return the target that a site's survey found, and the OS user that owns its database. user: the site's own."""
-    if found["vendor"] == "sqlite":
-        return SqliteTarget(found["name"]), access.owner or user
-    needs = SiteAccess(found["engine"], found["user"] or user, tuple(found.get("schemas", ())))
-    return PostgresqlTarget(found["name"], access.server, access.directory, needs), access.owner or "postgres"
+def target_of(facts: SiteSurvey, user: str, access: DatabaseAccess) -> tuple[Target, str]:
+    """Return the target that a site's survey facts, and the OS user that owns its database. user: the site's own."""
+    if facts["vendor"] == "sqlite":
+        return SqliteTarget(facts["name"]), access.owner or user
+    needs = SiteAccess(facts["engine"], facts["user"] or user, tuple(facts.get("schemas", ())))
+    return PostgresqlTarget(facts["name"], access.server, access.directory, needs), access.owner or "postgres"
 
 
 @dataclass(frozen=True)
@@ -99,56 +99,56 @@ class MigrationPlan:
 
 def make(request: MigrationRequest, source: Mapping[str, Any]) -> MigrationPlan:
     """Return the plan. source: what migration_source.look returned, {} if there is nothing to compare with."""
-    found = survey(request.site, request.labels, request.exclude, bool(request.labels), request.include)
+    facts = survey(request.site, request.labels, request.exclude, bool(request.labels), request.include)
     findings = Findings([Blocker.from_dict(blocker) for blocker in source.get("obstacles", ())])
-    if found["vendor"] not in ("sqlite", "postgresql"):
-        findings.block(f"The target's database is {found['vendor']}.", "", "Migrate into PostgreSQL or SQLite.")
+    if facts["vendor"] not in ("sqlite", "postgresql"):
+        findings.block(f"The target's database is {facts['vendor']}.", "", "Migrate into PostgreSQL or SQLite.")
         return MigrationPlan(tuple(findings.blockers), tuple(findings.notes))
-    target, owner = target_of(found, request.site.user, request.access)
-    seen = Survey.from_dict(call_as(owner, target_run.survey, target, found["tables"]))
-    _check_target(found, seen, findings)
-    _check_choice(found, source, request, seen.live, findings)
-    _note_effects(found, source, request, findings)
+    target, owner = target_of(facts, request.site.user, request.access)
+    seen = Survey.from_dict(call_as(owner, target_run.survey, target, facts["tables"]))
+    _check_target(facts, seen, findings)
+    _check_choice(facts, source, request, seen.live, findings)
+    _note_effects(facts, source, request, findings)
     if source:
-        _check_source(found, source, request, findings)
+        _check_source(facts, source, request, findings)
     details = PlanDetails(
         source={key: source.get(key, "") for key in ("host", "vendor", "django", "masked", "archive")},
         target={
             "host": socket.gethostname(),
             "version": seen.version,
-            "django": found["django"],
-            "vendor": found["vendor"],
+            "django": facts["django"],
+            "vendor": facts["vendor"],
         },
-        database=found["name"],
-        label=label_of(found["name"]),
+        database=facts["name"],
+        label=label_of(facts["name"]),
         labels=request.labels,
         live=seen.live,
         kept=tuple(database.as_dict() for database in seen.kept),
-        models=len(found["selected"]),
-        mark=_mark(found, source, request, target, owner, findings.blockers),
+        models=len(facts["selected"]),
+        mark=_mark(facts, source, request, target, owner, findings.blockers),
     )
     return MigrationPlan(tuple(findings.blockers), tuple(findings.notes), details)
 
 
-def _check_target(found: SiteSurvey, seen: Survey, findings: Findings) -> None:
+def _check_target(facts: SiteSurvey, seen: Survey, findings: Findings) -> None:
     for sentence in seen.obstacles:
-        findings.block(f"{found['name']} cannot be replaced.", sentence, "Then run it again.")
-    elsewhere = _elsewhere(found, seen.system)
+        findings.block(f"{facts['name']} cannot be replaced.", sentence, "Then run it again.")
+    elsewhere = _elsewhere(facts, seen.system)
     if elsewhere:
         findings.block(*elsewhere)
     if seen.standby:
         findings.block(
             "The target's server is a standby.", "It takes no changes of its own.", "Migrate into its primary."
         )
-    if found["engine"].endswith("postgis") and not seen.postgis:
+    if facts["engine"].endswith("postgis") and not seen.postgis:
         findings.block("PostGIS is not available on the target.", "", "Install its package (the postgresql role does).")
     if seen.live is None:
         return
     if seen.live.sessions:
         findings.note(
-            f"{len(seen.live.sessions)} session(s) on {found['name']}.",
+            f"{len(seen.live.sessions)} session(s) on {facts['name']}.",
             "The swap ends them."
-            if found["vendor"] == "postgresql"
+            if facts["vendor"] == "postgresql"
             else "Each sees the old file until it opens it anew.",
         )
     if seen.live.others:
@@ -160,15 +160,15 @@ def _check_target(found: SiteSurvey, seen: Survey, findings: Findings) -> None:
 
 
 def _check_choice(
-    found: SiteSurvey,
+    facts: SiteSurvey,
     source: Mapping[str, Any],
     request: MigrationRequest,
     live: LiveDatabase | None,
     findings: Findings,
 ) -> None:
     """Note which models and rows do not come along; require that something does, and that it has a place."""
-    findings.notes += _left_out(found, source, request)
-    if not found["selected"]:
+    findings.notes += _left_out(facts, source, request)
+    if not facts["selected"]:
         findings.block(
             "Nothing would be moved.", "Every site makes its own permissions and content types.", "Name other models."
         )
@@ -180,26 +180,26 @@ def _check_choice(
         findings.note("What is written to the live database from now until the swap will not be in the new one.")
 
 
-def _note_effects(found: SiteSurvey, source: Mapping[str, Any], request: MigrationRequest, findings: Findings) -> None:
+def _note_effects(facts: SiteSurvey, source: Mapping[str, Any], request: MigrationRequest, findings: Findings) -> None:
     """Note what is off while the new database is filled, and which values change."""
-    if found["listeners"]:
-        names = ["{} ({} models)".format(*listener) for listener in sorted(found["listeners"].items())]
+    if facts["listeners"]:
+        names = ["{} ({} models)".format(*listener) for listener in sorted(facts["listeners"].items())]
         findings.note(
             f"The site's listeners do not hear of what is written into the new database: {', '.join(names)}.",
             "What they wrote on the source is part of its data.",
             "Make anew what they keep elsewhere: a search index, a cache.",
         )
-    findings.notes += _changed_values(found, source, request.policy)
-    findings.notes += _trigger_notes(found["triggers"])
-    if found["by_django"]:
-        names = ["{} {}".format(*model) for model in sorted(found["by_django"].items())]
+    findings.notes += _changed_values(facts, source, request.policy)
+    findings.notes += _trigger_notes(facts["triggers"])
+    if facts["by_django"]:
+        names = ["{} {}".format(*model) for model in sorted(facts["by_django"].items())]
         findings.note(f"Django itself writes each object, which takes its time: {'; '.join(names)}.")
 
 
-def _check_source(found: SiteSurvey, source: Mapping[str, Any], request: MigrationRequest, findings: Findings) -> None:
+def _check_source(facts: SiteSurvey, source: Mapping[str, Any], request: MigrationRequest, findings: Findings) -> None:
     for sentence in source["warnings"]:
         findings.note(sentence)
-    _compare(source, found, request.unknown, findings)
+    _compare(source, facts, request.unknown, findings)
     is_production = request.environment == PRODUCTION
     if source["is_masked"] and is_production:
         report = findings.note if request.labels else findings.block
@@ -212,17 +212,17 @@ def _check_source(found: SiteSurvey, source: Mapping[str, Any], request: Migrati
         findings.note("Nothing is masked: personal data leave their host.")
 
 
-def _left_out(found: SiteSurvey, source: Mapping[str, Any], request: MigrationRequest) -> Iterator[Note]:
+def _left_out(facts: SiteSurvey, source: Mapping[str, Any], request: MigrationRequest) -> Iterator[Note]:
     """Yield which models and rows do not come along, and which rows no manager shows."""
-    without = dict(source.get("left_out", {}), **found["left_out"])
+    without = dict(source.get("left_out", {}), **facts["left_out"])
     for label, why in sorted(without.items()):
         yield Note(f"{label} is left out: it is {why}.")
-    if found["excluded"]:
-        yield Note(f"Excluded (migrate_exclude): {', '.join(sorted(found['excluded']))}.")
-    for label in found["selected"]:
-        for name, field in sorted(found["models"][label]["fields"].items()):
+    if facts["excluded"]:
+        yield Note(f"Excluded (migrate_exclude): {', '.join(sorted(facts['excluded']))}.")
+    for label in facts["selected"]:
+        for name, field in sorted(facts["models"][label]["fields"].items()):
             related = (field["relation"] or [""])[0]
-            if related in found["excluded"] and request.is_whole_site:
+            if related in facts["excluded"] and request.is_whole_site:
                 yield Note(
                     f"{label}.{name} refers to {related}, which is excluded: the new database has no row of it.",
                     "",
@@ -233,7 +233,7 @@ def _left_out(found: SiteSurvey, source: Mapping[str, Any], request: MigrationRe
         yield Note(f"Rows that a default manager hides come along: {hidden}.", "", "migrate_hidden: stay")
     elif hidden:
         yield Note(f"Rows that a default manager hides do not come along (migrate_hidden): {hidden}.")
-    replaced = _counts(found["hidden"])
+    replaced = _counts(facts["hidden"])
     if replaced and request.labels:
         yield Note(f"Rows of the target that a default manager hides are replaced like all others: {replaced}.")
 
@@ -253,12 +253,12 @@ def accepted(problems: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _changed_values(found: SiteSurvey, source: Mapping[str, Any], policy: Mapping[str, Any]) -> Iterator[Note]:
+def _changed_values(facts: SiteSurvey, source: Mapping[str, Any], policy: Mapping[str, Any]) -> Iterator[Note]:
     """Yield which values the target will not keep, and which changes the policy accepts."""
     policies: dict[str, Any] = data_load.policies(dict({"precision": "stop", "nan": "stop"}, **policy))
-    changes_engine = source.get("vendor") == "postgresql" and found["vendor"] == "sqlite"
-    for label in found["selected"] if changes_engine else ():
-        for name, field in sorted(found["models"][label]["fields"].items()):
+    changes_engine = source.get("vendor") == "postgresql" and facts["vendor"] == "sqlite"
+    for label in facts["selected"] if changes_engine else ():
+        for name, field in sorted(facts["models"][label]["fields"].items()):
             if (field.get("digits") or 0) > SQLITE_DIGITS and _action(policies, "precision", label, name) == "stop":
                 yield Note(
                     f"{label}.{name} may have {field['digits']} digits, of which SQLite keeps {SQLITE_DIGITS}.",
@@ -295,20 +295,20 @@ def _counts(rows: Mapping[str, int]) -> str:
     return ", ".join("{} {}".format(*model) for model in sorted(rows.items()))
 
 
-def _elsewhere(found: SiteSurvey, system: str) -> tuple[str, str, str] | None:
+def _elsewhere(facts: SiteSurvey, system: str) -> tuple[str, str, str] | None:
     """Return (what, why, fix) if the site's database is on another server than the one that its owner reaches."""
-    if not (found.get("system") and system and found["system"] != system):
+    if not (facts.get("system") and system and facts["system"] != system):
         return None
     return (
         "The site's database is on another server than the one that its keeper connects to.",
-        f"System identifiers: {found['system']} (site), {system} (keeper).",
+        f"System identifiers: {facts['system']} (site), {system} (keeper).",
         "Correct “connection”, or the site's settings.",
     )
 
 
-def check_server(found: SiteSurvey, system: str) -> None:
+def check_server(facts: SiteSurvey, system: str) -> None:
     """Raise SauvegardeError if the site's database is on another server than the one that its owner reaches."""
-    elsewhere = _elsewhere(found, system)
+    elsewhere = _elsewhere(facts, system)
     if elsewhere:
         raise SauvegardeError(*elsewhere)
 
@@ -348,7 +348,7 @@ def source_digest(host: str, archive: str, masked: bool) -> str:
     return digest([host, archive, masked])
 
 
-def target_digest(found: SiteSurvey, request: MigrationRequest, system: str) -> str:
+def target_digest(facts: SiteSurvey, request: MigrationRequest, system: str) -> str:
     """Return the part of a plan's mark that is about the target and what is moved. system: system identifier."""
     options = [
         request.labels,
@@ -358,11 +358,11 @@ def target_digest(found: SiteSurvey, request: MigrationRequest, system: str) -> 
         dict(request.policy),
         request.unknown,
     ]
-    return digest([socket.gethostname(), found["vendor"], found["name"], system, options])
+    return digest([socket.gethostname(), facts["vendor"], facts["name"], system, options])
 
 
 def _mark(
-    found: SiteSurvey,
+    facts: SiteSurvey,
     source: Mapping[str, Any],
     request: MigrationRequest,
     target: Target,
@@ -371,7 +371,7 @@ def _mark(
 ) -> PlanMark:
     return PlanMark(
         source=source_digest(source.get("host", ""), source.get("archive", ""), bool(source.get("masked"))),
-        target=target_digest(found, request, call_as(owner, target.system_identifier)),
+        target=target_digest(facts, request, call_as(owner, target.system_identifier)),
         live=digest(call_as(owner, target.live_facts)),
         blockers=digest([blocker.what for blocker in blockers]),
     )

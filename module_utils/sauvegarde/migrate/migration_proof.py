@@ -24,15 +24,15 @@ def archive_data(request: MigrationRequest, manifest: Manifest) -> Path:
     return Path(request.path, manifest.source["file"] + compression.SUFFIX)
 
 
-def moved_models(found: SiteSurvey, manifest: Manifest) -> list[str]:
+def moved_models(facts: SiteSurvey, manifest: Manifest) -> list[str]:
     """Return the models that both sides have, empty ones and those that masking drops included: what is replaced."""
-    return [label for label in found["selected"] if label in manifest.source["many"]]
+    return [label for label in facts["selected"] if label in manifest.source["many"]]
 
 
 def prove(
     request: MigrationRequest,
     where: Site,
-    found: SiteSurvey,
+    facts: SiteSurvey,
     manifest: Manifest,
     touched: Keys,
     progress: Callable[[dict[str, Any]], None] | None = None,
@@ -49,7 +49,7 @@ def prove(
     values = {key: options[key] for key in ("natural_foreign", "natural_primary") if key in options}
     # The side database must hold just what was sent, whatever a manager shows of it.
     values.update(all=True, exact=True)
-    labels = moved_models(found, manifest)
+    labels = moved_models(facts, manifest)
     arrived = data_dump.stream(where, dict(values, labels=labels, format="jsonl"), lambda piece: None, progress)[
         "fingerprint"
     ]
@@ -59,9 +59,9 @@ def prove(
     differences = fixture_fingerprint.compare(sent, arrived)
     if differences:
         values.update(labels=[difference["model"] for difference in differences], format="jsonl")
-        differences, left_out = _compare_common_fields(request, where, found, manifest, values, touched, changed)
+        differences, left_out = _compare_common_fields(request, where, facts, manifest, values, touched, changed)
     if differences:
-        raise _refusal(request, where, found, manifest, values, touched, differences)
+        raise _refusal(request, where, facts, manifest, values, touched, differences)
     return {
         "by": fixture_fingerprint.ALGORITHM,
         "rows": sum(model["rows"] for model in arrived["tables"].values()),
@@ -74,7 +74,7 @@ def prove(
 def _refusal(
     request: MigrationRequest,
     where: Site,
-    found: SiteSurvey,
+    facts: SiteSurvey,
     manifest: Manifest,
     values: Mapping[str, Any],
     touched: Keys,
@@ -84,7 +84,7 @@ def _refusal(
     labels = [one["model"] for one in differences if one["expected"]["rows"] == one["actual"]["rows"]]
     examples: list[str] = []
     if labels:
-        known = {label: found["models"][label]["fields"] for label in labels}
+        known = {label: facts["models"][label]["fields"] for label in labels}
         options = {key: value for key, value in values.items() if key != "labels"}
         data, many = archive_data(request, manifest), manifest.source["many"]
         examples = difference_examples.of(where, data, labels, options, many, known, touched)
@@ -98,14 +98,14 @@ def _refusal(
 def _compare_common_fields(
     request: MigrationRequest,
     where: Site,
-    found: SiteSurvey,
+    facts: SiteSurvey,
     manifest: Manifest,
     values: Mapping[str, Any],
     touched: Keys,
     changed: Keys | None,
 ) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
     """Return (differences, {label: fields of one side only}) of the models that `values` names."""
-    known = {label: found["models"][label]["fields"] for label in values["labels"]}
+    known = {label: facts["models"][label]["fields"] for label in values["labels"]}
     sent = fixture_fingerprint.Part(manifest.source["many"], known, touched, changed)
     with contextlib.ExitStack() as stack:
         for entry in fixture_stream.objects(*data_load.opened(stack, archive_data(request, manifest))):

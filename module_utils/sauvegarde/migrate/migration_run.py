@@ -33,10 +33,10 @@ def start(request: MigrationRequest, confirmation: Confirmation, check: bool = F
     Returns its state, with `started_now`; with `check` {}, once the confirmation was checked. Raises Locked if a run of
     another archive is running.
     """
-    found = migration_plan.survey(request.site, request.labels, request.exclude, include=request.include)
-    database = found["name"]
+    facts = migration_plan.survey(request.site, request.labels, request.exclude, include=request.include)
+    database = facts["name"]
     confirmation.require(database)
-    _require_confirmed(request, found)
+    _require_confirmed(request, facts)
     if check:
         return {}
     site.modules()  # while what they are read from is still there
@@ -47,10 +47,10 @@ def start(request: MigrationRequest, confirmation: Confirmation, check: bool = F
                 return dict(run, started_now=False)
             raise Locked(f"Another migration into {database} is running on this host.", "", "Wait for its end.")
     identifier = ids.new_id(directory)
-    return detached_restore.launch(directory, identifier, lambda: fill(request, identifier, found))
+    return detached_restore.launch(directory, identifier, lambda: fill(request, identifier, facts))
 
 
-def _require_confirmed(request: MigrationRequest, found: SiteSurvey) -> None:
+def _require_confirmed(request: MigrationRequest, facts: SiteSurvey) -> None:
     """Raise SauvegardeError if the target or its live database is not that of the plan that was confirmed.
 
     The source compares its own part where it dumps (migration_source.require_confirmed).
@@ -58,29 +58,29 @@ def _require_confirmed(request: MigrationRequest, found: SiteSurvey) -> None:
     confirmed = request.confirmed
     if confirmed is None:
         return
-    target, owner = migration_plan.target_of(found, request.site.user, request.access)
+    target, owner = migration_plan.target_of(facts, request.site.user, request.access)
     system = call_as(owner, target.system_identifier)
     live = digest(call_as(owner, target.live_facts))
-    confirmed.require(replace(confirmed, target=migration_plan.target_digest(found, request, system), live=live))
+    confirmed.require(replace(confirmed, target=migration_plan.target_digest(facts, request, system), live=live))
 
 
-def fill(request: MigrationRequest, identifier: str, found: SiteSurvey) -> dict[str, Any]:
+def fill(request: MigrationRequest, identifier: str, facts: SiteSurvey) -> dict[str, Any]:
     """Fill and prove a side database. Returns the run's final state, whose status is `ready`.
 
-    found: the target's survey. Raises if anything fails: the side database is dropped then, and the state has the
+    facts: the target's survey. Raises if anything fails: the side database is dropped then, and the state has the
     error.
     """
     directory = restore_state.folder(request.directory)
-    with restore_state.hold(directory, found["name"]), restore_state.State(
+    with restore_state.hold(directory, facts["name"]), restore_state.State(
         directory,
         identifier,
-        database=found["name"],
+        database=facts["name"],
         mark=request.mark,
         path=request.path,
         report=str(directory / identifier / restore_state.NAME),
     ) as run:
         try:
-            result = SideMigration(request, found, run).migrate()
+            result = SideMigration(request, facts, run).migrate()
             run.update(status=restore_state.READY, step="ready", **result)
         except BaseException as error:
             values = error.as_dict() if isinstance(error, SauvegardeError) else {"what": str(error) or repr(error)}

@@ -93,10 +93,10 @@ def look(
 
     `about`: as `make` has it, with `environment`, this host's.
     """
-    found = migration_plan.survey(where, labels, exclude, not about["path"], include)
+    facts = migration_plan.survey(where, labels, exclude, not about["path"], include)
     obstacles: list[SauvegardeError] = []
-    given: Manifest | None = None
-    found["warnings"] = []
+    origin: Manifest | None = None
+    facts["warnings"] = []
     if about["path"]:
         if masked and about["environment"] not in SEEING:
             obstacles.append(
@@ -107,86 +107,84 @@ def look(
                 )
             )
         try:
-            given = read(about["path"])
-            if found["hiding"] and given["kind"] not in _ENGINES and not _holds_all(given):
-                found["warnings"].append(_SHOWN.format(", ".join(found["hiding"])))
-            found["archive"] = _named(given)
-            obstacles += _of_archive(where, found, given, labels, about)
-            if given["kind"] in _ENGINES:
-                found["warnings"].append(_UNSEEN)
+            origin = read(about["path"])
+            if facts["hiding"] and origin.kind not in _ENGINES and not _holds_all(origin):
+                facts["warnings"].append(_SHOWN.format(", ".join(facts["hiding"])))
+            facts["archive"] = _named(origin)
+            obstacles += _of_archive(where, facts, origin, labels, about)
+            if origin.kind in _ENGINES:
+                facts["warnings"].append(_UNSEEN)
         except SauvegardeError as error:
             obstacles.append(error)
     else:
-        obstacles += _of_site(found, "Run the site's migrate on the source.")
-        found["warnings"] = _ahead(found)
+        obstacles += _of_site(facts, "Run the site's migrate on the source.")
+        facts["warnings"] = _ahead(facts)
     if masked:
         try:
-            check(policy, key, found)
+            check(policy, key, facts)
         except SauvegardeError as error:
             obstacles.append(error)
-    found["is_masked"] = bool(given and given["source"].get("masked"))
-    if found["applied"] is not None and not found["is_masked"]:
-        target, keeper = migration_plan.target_of(found, where.user, DatabaseAccess.from_values(about))
+    facts["is_masked"] = bool(origin and origin.source.get("masked"))
+    if facts["applied"] is not None and not facts["is_masked"]:
+        target, keeper = migration_plan.target_of(facts, where.user, DatabaseAccess.from_values(about))
         with contextlib.suppress(SauvegardeError):  # nobody keeps it here, so no migration came here either
-            found["is_masked"] = call_as(keeper, target_run.is_masked, target)
-    return dict(found, host=os.uname().nodename, masked=masked, obstacles=[each.as_dict() for each in obstacles])
+            facts["is_masked"] = call_as(keeper, target_run.is_masked, target)
+    return dict(facts, host=os.uname().nodename, masked=masked, obstacles=[error.as_dict() for error in obstacles])
 
 
-def _of_site(found: SiteSurvey, fix: str) -> list[SauvegardeError]:
+def _of_site(facts: SiteSurvey, fix: str) -> list[SauvegardeError]:
     """What keeps a database's data from leaving; `fix` is what to do about migrations that it lacks."""
-    if found["applied"] is None:
-        why = found["refused"] or "{} does not exist.".format(found["name"])
+    if facts["applied"] is None:
+        why = facts["refused"] or "{} does not exist.".format(facts["name"])
         fix = "Correct the site's environment file, or name an archive to take the data from."
         return [SauvegardeError("The source's database cannot be asked.", why, fix)]
-    missing = sorted(set(found["migrations"]) - set(found["applied"]))
+    missing = sorted(set(facts["migrations"]) - set(facts["applied"]))
     if not missing:
         return []
     what = "The source's code and data disagree: migrations are not applied."
     return [SauvegardeError(what, ", ".join(missing), fix)]
 
 
-def _holds_all(given: Manifest) -> bool:
-    return bool(given["source"].get("options", {}).get("all"))
+def _holds_all(origin: Manifest) -> bool:
+    return bool(origin.source.get("options", {}).get("all"))
 
 
-def _ahead(found: SiteSurvey) -> list[str]:
+def _ahead(facts: SiteSurvey) -> list[str]:
     """A warning where the database seems newer than the code, which then does not see all that is in it.
 
     A database remembers the migrations of applications that are gone, and squashed ones, which the code names for a
     while only: what is said is no more than that something may be there.
     """
-    code = set(found["migrations"])
+    code = set(facts["migrations"])
     applications = {name.split(".")[0] for name in code}
-    more = sorted(set(found["applied"] or ()) - code - set(found["replaced"]))
+    more = sorted(set(facts["applied"] or ()) - code - set(facts["replaced"]))
     more = [name for name in more if name.split(".")[0] in applications]
     what = "The source's database has migrations that its code lacks: {}. What they added may not come along."
     return [what.format(", ".join(more))] if more else []
 
 
 def _of_archive(
-    where: Site, found: SiteSurvey, given: Manifest, labels: Sequence[str], about: Mapping[str, Any]
+    where: Site, facts: SiteSurvey, origin: Manifest, labels: Sequence[str], about: Mapping[str, Any]
 ) -> list[SauvegardeError]:
     """What keeps an archive's data from leaving, as far as its manifest tells. Whether the site's own database is there
     does not matter."""
-    if given["kind"] in _ENGINES:
-        if found["vendor"] != _ENGINES[given["kind"]]:
+    if origin.kind in _ENGINES:
+        if facts["vendor"] != _ENGINES[origin.kind]:
             return [
                 SauvegardeError(
-                    "The archive is of another engine than the site's: {} for {}.".format(
-                        given["kind"], found["vendor"]
-                    ),
+                    "The archive is of another engine than the site's: {} for {}.".format(origin.kind, facts["vendor"]),
                     "It is read through the site, which would look for it in its own database.",
                     "Take a migrate_source whose site is on that engine, or an archive of the kind dumpdata.",
                 )
             ]
-        target, keeper = migration_plan.target_of(found, where.user, DatabaseAccess.from_values(about))
+        target, keeper = migration_plan.target_of(facts, where.user, DatabaseAccess.from_values(about))
         return [
-            SauvegardeError("The archive cannot be opened here.", sentence, "Mend that on the source.")
+            SauvegardeError("The archive cannot be opened here.", sentence, "Correct that on the source.")
             for sentence in call_as(keeper, target.obstacles_to_open)
         ]
     obstacles: list[SauvegardeError] = []
-    held, options = given["source"]["many"], given["source"].get("options", {})
-    unknown = sorted(set(given["fingerprint"]["tables"]) - set(found["models"]))
+    held, options = origin.source["many"], origin.source.get("options", {})
+    unknown = sorted(set((origin.fingerprint or {})["tables"]) - set(facts["models"]))
     if unknown and not labels:
         obstacles.append(
             SauvegardeError(
@@ -195,7 +193,7 @@ def _of_archive(
                 "Bring the code to that of the archive, or name the models to move (migrate_labels, migrate_sets).",
             )
         )
-    missing = [label for label in found["selected"] if label not in held]
+    missing = [label for label in facts["selected"] if label not in held]
     chosen = "The job took chosen rows only." if options.get("pks") else ""
     if missing or chosen:
         obstacles.append(
@@ -208,7 +206,7 @@ def _of_archive(
     return obstacles
 
 
-def check(policy: Policy, key: str, found: SiteSurvey) -> None:
+def check(policy: Policy, key: str, facts: SiteSurvey) -> None:
     """Raise where the policy does not fit the models that would leave."""
     if not policy:
         raise SauvegardeError(
@@ -216,11 +214,11 @@ def check(policy: Policy, key: str, found: SiteSurvey) -> None:
             "What leaves for a host that is not production is masked.",
             "Draft a policy (playbooks/policy.yml), correct it, and keep it in the inventory as migrate_policy.",
         )
-    masking.Masking(policy, found["models"], masking.secret(key), found["selected"])
+    masking.Masking(policy, facts["models"], masking.secret(key), facts["selected"])
 
 
-def _named(given: Manifest) -> str:
-    return f"{given.job} {given.id} of {given.host}"
+def _named(origin: Manifest) -> str:
+    return f"{origin.job} {origin.id} of {origin.host}"
 
 
 def require_confirmed(about: Mapping[str, Any], masked: bool, plan_mark: str) -> None:
@@ -252,23 +250,23 @@ def make(
     warnings: list[str] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock.hold(root / (JOB + ".lock"), "A migration out of this host"))
-        old = [each for each in root.parent.glob(_FETCHED) if _is_old(each)]
-        left = [*(folder / each for each in ids.list_ids(folder)), *Path(_PLACE).glob(_PREFIX + "*")]
-        for each in left + old:
-            shutil.rmtree(each)
+        old = [path for path in root.parent.glob(_FETCHED) if _is_old(path)]
+        remains = [*(folder / name for name in ids.list_ids(folder)), *Path(_PLACE).glob(_PREFIX + "*")]
+        for path in remains + old:
+            shutil.rmtree(path)
         if about["path"]:
-            given = read(about["path"])
-            where, files = stack.enter_context(_OPENED[given["kind"]](where, given, about))
+            origin = read(about["path"])
+            where, files = stack.enter_context(_OPENED[origin.kind](where, origin, about))
             if files:
-                job["archive"] = {"files": files, "masked": given["source"].get("masked", False)}
+                job["archive"] = {"files": files, "masked": origin.source.get("masked", False)}
                 natural = ("natural_foreign", "natural_primary")  # as its own objects are
-                options = given["source"].get("options", {})
+                options = origin.source.get("options", {})
                 job["dumpdata"] = dict(values, **{key: options[key] for key in natural if key in options})
             else:
-                found = migration_plan.survey(where)
-                for error in _of_site(found, "Take an archive of the code's own time, or the code of that time."):
+                facts = migration_plan.survey(where)
+                for error in _of_site(facts, "Take an archive of the code's own time, or the code of that time."):
                     raise error
-                warnings = _ahead(found)
+                warnings = _ahead(facts)
         job["site"] = where._asdict()
         made = kinds.back_up(job, root, progress)
     return {"path": str(folder / made.id), "manifest": made, "warnings": warnings}
@@ -303,13 +301,13 @@ def _is_old(path: Path) -> bool:
 
 def read(path: str | Path) -> Manifest:
     """The manifest of an archive that data can be migrated from."""
-    found = manifest.load(Path(str(path)) / manifest.NAME)
-    if found["kind"] not in _OPENED:
+    stated = manifest.load(Path(str(path)) / manifest.NAME)
+    if stated.kind not in _OPENED:
         raise SauvegardeError(
-            f"An archive of the kind {found['kind']} holds no site's data: {path}",
+            f"An archive of the kind {stated['kind']} holds no site's data: {path}",
             fix="Name one of the kind " + ", ".join(sorted(_OPENED)) + ".",
         )
-    return found
+    return stated
 
 
 @contextlib.contextmanager
@@ -326,10 +324,10 @@ def _give(folder: str, account: pwd.struct_passwd) -> None:
 
 
 @contextlib.contextmanager
-def _fixtures(where: Site, given: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
+def _fixtures(where: Site, origin: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
     """Fixtures, checked: read through the site's models."""
     path = Path(about["path"])
-    names = [each["path"] for each in given["files"]]
+    names = [file.path for file in origin.files]
     if (path / names[0]).exists():
         archive_reader.verify_plain(path)
     else:
@@ -339,7 +337,7 @@ def _fixtures(where: Site, given: Manifest, about: Mapping[str, Any]) -> Iterato
 
 
 @contextlib.contextmanager
-def _sqlite(where: Site, given: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
+def _sqlite(where: Site, origin: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
     """A copy of an SQLite file: the site on that file."""
     with _private(where.user or "root") as (folder, give):
         plain = Path(folder) / "archive"
@@ -353,15 +351,15 @@ def _sqlite(where: Site, given: Manifest, about: Mapping[str, Any]) -> Iterator[
 
 
 @contextlib.contextmanager
-def _database(where: Site, given: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
+def _database(where: Site, origin: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
     """A database's dump: restored beside the live one on this host's server, and dropped again."""
     keeper = about["keeper"] or "postgres"
     with _private(keeper) as (folder, give):
-        copy = Path(folder) / given["id"]
+        copy = Path(folder) / origin.id
         shutil.copytree(str(about["path"]), str(copy))
         give()
         values = {"connection": about["connection"], "directory": about["server_directory"]}
-        values.update(path=str(copy), database=given["source"]["database"] + "__opened", mode="beside")
+        values.update(path=str(copy), database=origin.source["database"] + "__opened", mode="beside")
         # Of those whom grants and tables name: they go again, too.
         values["missing_roles"] = "create"
         restored = call_as(keeper, _restored, values)
@@ -380,14 +378,14 @@ def _target(values: Mapping[str, Any]) -> PostgresqlTarget:
 
 def _restored(values: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        found = restore_run.fill(RestoreRequest.from_values(values))
+        run = restore_run.fill(RestoreRequest.from_values(values))
     except BaseException:
         with contextlib.suppress(SauvegardeError, psycopg2.Error):
             _forget_roles(values)
         raise
     # Nothing to swap in, and nothing to keep where this is killed: the next one clears it.
-    restore_state.change(values["directory"], found["id"], status="opened")
-    return found
+    restore_state.change(values["directory"], run["id"], status="opened")
+    return run
 
 
 def _forget(values: Mapping[str, Any], restored: Mapping[str, Any]) -> None:
@@ -404,11 +402,11 @@ def _forget_roles(values: Mapping[str, Any]) -> None:
     with contextlib.closing(
         side_database.maintenance(postgres_server.Server.from_values(values["connection"]))
     ) as connection:
-        for each in restore_state.runs(values["directory"], values["database"]):
-            for role in each.get("roles_made", ()):
+        for run in restore_state.runs(values["directory"], values["database"]):
+            for role in run.get("roles_made", ()):
                 postgres_server.execute(connection, "DROP ROLE IF EXISTS " + sql_names.quote(role))
-            if each.get("roles_made"):
-                restore_state.change(values["directory"], each["id"], roles_made=[])
+            if run.get("roles_made"):
+                restore_state.change(values["directory"], run["id"], roles_made=[])
 
 
 _OPENED = {"dumpdata": _fixtures, "fixtures": _fixtures, "sqlite": _sqlite, "pg_dump": _database}

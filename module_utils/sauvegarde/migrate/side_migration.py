@@ -26,15 +26,15 @@ from .migration_request import MigrationRequest
 
 
 class SideMigration:
-    """One migration into a side database. Each step records in the run's state what it found.
+    """One migration into a side database. Each step records in the run's state what it facts.
 
     All that concerns the target's database runs as the OS user that owns it, all that concerns models in the site's own
     process.
     """
 
-    def __init__(self, request: MigrationRequest, found: SiteSurvey, run: State) -> None:
-        self.request, self.found, self.run = request, found, run
-        self.target, self.owner = migration_plan.target_of(found, request.site.user, request.access)
+    def __init__(self, request: MigrationRequest, facts: SiteSurvey, run: State) -> None:
+        self.request, self.facts, self.run = request, facts, run
+        self.target, self.owner = migration_plan.target_of(facts, request.site.user, request.access)
         self._started = time.monotonic()
 
     def _as_owner(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -46,8 +46,8 @@ class SideMigration:
         self.run.update(step="read")
         self.manifest: Manifest = kinds.verify(self.request.path)
         self.system: str = self._as_owner(self.target.system_identifier)
-        migration_plan.check_server(self.found, self.system)
-        with restore_state.hold(self._as_owner(target_run.lock_folder, self.target), self.found["name"]):
+        migration_plan.check_server(self.facts, self.system)
+        with restore_state.hold(self._as_owner(target_run.lock_folder, self.target), self.facts["name"]):
             self._reserve()
             try:
                 return self._fill()
@@ -80,14 +80,14 @@ class SideMigration:
         exclude = [*data_dump.EXCLUDE, *request.exclude]
         choice = {"labels": list(request.labels), "exclude": exclude, "include": list(request.include)}
         migrated = site.run(self.beside, "migrate", choice)
-        self.found = dict(self.found, selected=_with_tables(self.found, migrated["left_out"], self.manifest))
+        self.facts = dict(self.facts, selected=_with_tables(self.facts, migrated["left_out"], self.manifest))
         others = None if request.is_whole_site else self._other_models()
         run.update(step="load")
         loaded = self._load()
         run.update(step="prove")
-        progress = self._counting(moved_models(self.found, self.manifest))
+        progress = self._counting(moved_models(self.facts, self.manifest))
         proof = migration_proof.prove(
-            request, self.beside, self.found, self.manifest, loaded["touched"], progress, loaded["changed"]
+            request, self.beside, self.facts, self.manifest, loaded["touched"], progress, loaded["changed"]
         )
         run.update(step="check", tables=None)
         if others is not None:
@@ -142,7 +142,7 @@ class SideMigration:
 
     def _load(self) -> dict[str, Any]:
         """Load the archive's data in one transaction, in place of what the migrations made."""
-        manifest, found = self.manifest, self.found
+        manifest, facts = self.manifest, self.facts
         policy = dict(self.request.policy)
         if self.request.unknown == "skip":
             policy["unknown"] = "skip"
@@ -150,14 +150,14 @@ class SideMigration:
             policy.setdefault(kind, "stop")  # what a database does not keep is accepted by name
         if self.request.is_whole_site:
             policy.setdefault("hidden", "drop")  # the side database's only rows are those of its migrations
-        values: dict[str, Any] = {"mode": "replace", "policy": policy, "models": moved_models(found, manifest)}
+        values: dict[str, Any] = {"mode": "replace", "policy": policy, "models": moved_models(facts, manifest)}
         # Before the swap nothing is saved or deleted except in this side database, which may never be put in place: a
         # listener that removes a picture would take it from the live site, and one that makes a profile for each user
         # would make those again that the data bring.
         values.update(listeners=False, tell_deletions=False, triggers=False)
         # The archive may hold more than is asked for.
         values["exclude"] = [
-            label for label in manifest.source["many"] if label in found["models"] and label not in found["selected"]
+            label for label in manifest.source["many"] if label in facts["models"] and label not in facts["selected"]
         ]
         progress = self._counting((manifest.fingerprint or {})["tables"])
         loaded: dict[str, Any] = data_load.load(self.beside, [archive_data(self.request, manifest)], values, progress)
@@ -181,7 +181,7 @@ class SideMigration:
     def _other_models(self) -> dict[str, Any]:
         """Return the fingerprint of the models that are not moved."""
         labels = [
-            label for label in migration_plan.survey(self.beside)["selected"] if label not in self.found["selected"]
+            label for label in migration_plan.survey(self.beside)["selected"] if label not in self.facts["selected"]
         ]
         values = {"labels": labels, "format": "jsonl", "all": True}
         result: dict[str, Any] = data_dump.stream(self.beside, values, lambda piece: None)["fingerprint"]
@@ -189,9 +189,9 @@ class SideMigration:
 
     def _check_tables(self, proof: Mapping[str, Any]) -> None:
         """Require the tables and numbers of rows that were proven, asked of the database itself."""
-        moved = [label for label in moved_models(self.found, self.manifest) if label in self.found["table_of"]]
-        rows = {self.found["table_of"][label]: proof["models"].get(label, {"rows": 0})["rows"] for label in moved}
-        differences = self._as_owner(self.target.differences, self.side, self.found["tables"], rows)
+        moved = [label for label in moved_models(self.facts, self.manifest) if label in self.facts["table_of"]]
+        rows = {self.facts["table_of"][label]: proof["models"].get(label, {"rows": 0})["rows"] for label in moved}
+        differences = self._as_owner(self.target.differences, self.side, self.facts["tables"], rows)
         if differences:
             raise SauvegardeError(
                 "The side database is not what was proven: the live database was not touched.",
@@ -216,12 +216,12 @@ def _with_leftover(error: BaseException, name: str, second: SauvegardeError) -> 
     return type(error)(error.what, why, " ".join(filter(None, [error.fix, "Remove the side database."])))
 
 
-def _with_tables(found: SiteSurvey, left_out: Mapping[str, str], manifest: Manifest) -> list[str]:
+def _with_tables(facts: SiteSurvey, left_out: Mapping[str, str], manifest: Manifest) -> list[str]:
     """Return the selected models that the side database has tables for. Raises if rows of others would be lost."""
     tables = (manifest.fingerprint or {})["tables"]
     # The rows of a view come from other tables.
     missing = [
-        label for label in found["selected"] if label in tables and left_out.get(label) == fixture_stream.NO_TABLE
+        label for label in facts["selected"] if label in tables and left_out.get(label) == fixture_stream.NO_TABLE
     ]
     if missing:
         raise SauvegardeError(
@@ -229,7 +229,7 @@ def _with_tables(found: SiteSurvey, left_out: Mapping[str, str], manifest: Manif
             "\n".join(f"{label}: {tables[label]['rows']} rows" for label in missing),
             "Exclude these models (migrate_exclude), or let a migration make their tables.",
         )
-    return [label for label in found["selected"] if label not in left_out]
+    return [label for label in facts["selected"] if label not in left_out]
 
 
 def _notes(proof: Mapping[str, Any], skipped: Sequence[str], loaded: Mapping[str, Any]) -> list[str]:

@@ -1,1 +1,1 @@
-"""Restore any archive into a side database, prove it, swap it in, and back."""
+"""Restore any archive or dump into a side database, prove it, swap it in, and roll it back."""

@@ -1,1 +1,1 @@
-"""What a restore or a migration fills and swaps: a database on a server, an SQLite file."""
+"""What a restore or a migration fills, swaps in and rolls back: a database on a server, or an SQLite file."""

@@ -259,19 +259,19 @@ class PostgresqlTarget:
         if self.exists(self.database):
             with self.connected() as inside:
                 live = _schemas_of_tables(inside)
-        found = []
+        sentences = []
         with self.connected(name) as inside:
             present = _schemas_of_tables(inside)
             for table in sorted({*tables, *rows}):
                 plain = table.strip('"').rsplit('"."', 1)[-1]
                 if plain not in present:
-                    found += [f"The table {table} is missing."] if table in rows or plain in live else []
+                    sentences += [f"The table {table} is missing."] if table in rows or plain in live else []
                 elif table in rows:
                     counts = [_count(inside, schema, plain) for schema in present[plain]]
                     if rows[table] not in counts:
                         counted = ", ".join(map(str, counts))
-                        found.append(f"The table {table} holds {counted} rows, not {rows[table]}.")
-        return found
+                        sentences.append(f"The table {table} holds {counted} rows, not {rows[table]}.")
+        return sentences
 
     def finish(self, name: str) -> Finish:
         properties, _ = self._properties(self.exists(self.database))
@@ -294,10 +294,10 @@ def _count(connection: Any, schema: str, table: str) -> int:
 
 def _schemas_of_tables(connection: Any) -> dict[str, list[str]]:
     """Return the schemas that have a table of a name, by that name, without the system's."""
-    found: dict[str, list[str]] = {}
+    schemas: dict[str, list[str]] = {}
     for table, schema in postgres_server.query(connection, _TABLES):
-        found.setdefault(table, []).append(schema)
-    return found
+        schemas.setdefault(table, []).append(schema)
+    return schemas
 
 
 def _set_search_path(connection: Any, name: str, properties: Mapping[str, Any]) -> None:

@@ -62,10 +62,10 @@ def exists(connection: Any, name: str) -> bool:
 
 def oid(connection: Any, name: str) -> int | None:
     """Return a database's OID, None if there is none of this name."""
-    found: int | None = postgres_server.value(
+    number: int | None = postgres_server.value(
         connection, "SELECT oid FROM pg_catalog.pg_database WHERE datname = %s", (name,)
     )
-    return found
+    return number
 
 
 def is_half_dropped(connection: Any, name: str) -> bool:

@@ -96,28 +96,28 @@ class SqliteTarget:
 
         A second name of the live file itself, left by a swap that was killed, is not a previous database.
         """
-        found = []
+        previous = []
         for file in self._files(PREVIOUS):
             if not (self.path.exists() and file.samefile(self.path)):
                 parts = database_names.parse(file.name)
                 identifier = parts.identifier if parts else ""
-                found.append(KeptDatabase(str(file), PREVIOUS, identifier, file.stat().st_size))
-        return sorted(found, key=lambda database: database.id, reverse=True)
+                previous.append(KeptDatabase(str(file), PREVIOUS, identifier, file.stat().st_size))
+        return sorted(previous, key=lambda database: database.id, reverse=True)
 
     def sessions(self) -> list[Session]:
         """Return the other processes that have the file open, as far as this user may look."""
         if not self.path.exists():
             return []
         status = self.path.stat()
-        found = []
+        sessions = []
         for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
             with contextlib.suppress(OSError):
                 opened = descriptor.stat()
                 pid = int(descriptor.parts[2])
                 if (opened.st_dev, opened.st_ino) == (status.st_dev, status.st_ino) and pid != os.getpid():
                     command = Path("/proc", str(pid), "comm").read_text().strip()
-                    found.append(Session(pid, "", command, "", "open"))
-        return found
+                    sessions.append(Session(pid, "", command, "", "open"))
+        return sessions
 
     @contextlib.contextmanager
     def _exclusive(self, fence: float) -> Iterator[str]:
@@ -267,18 +267,18 @@ class SqliteTarget:
         if self.path.exists():
             with contextlib.closing(sqlite_file.connect(self.path)) as connection:
                 live = _table_names(connection)
-        found = []
+        sentences = []
         with contextlib.closing(sqlite_file.connect(name)) as side:
             present = _table_names(side)
             for table in sorted({*tables, *rows}):
                 if table.lower() not in present:
-                    found += [f"The table {table} is missing."] if table in rows or table.lower() in live else []
+                    sentences += [f"The table {table} is missing."] if table in rows or table.lower() in live else []
                 elif table in rows:
                     quoted = '"' + table.replace('"', '""') + '"'
                     count = side.execute("SELECT count(*) FROM " + quoted).fetchone()[0]
                     if count != rows[table]:
-                        found.append(f"The table {table} holds {count} rows, not {rows[table]}.")
-        return found
+                        sentences.append(f"The table {table} holds {count} rows, not {rows[table]}.")
+        return sentences
 
     def finish(self, name: str) -> Finish:
         """Check the side file, take its statistics, and give it the live file's journal mode."""

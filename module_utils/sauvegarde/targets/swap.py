@@ -32,15 +32,15 @@ _IN_USE, _CANCELED = "55006", "57014"  # object_in_use, query_canceled
 
 def kept(connection: Any, database: str = "") -> list[KeptDatabase]:
     """Return what restores of `database` (of all databases, without a name) left beside it, newest first."""
-    found = []
+    databases = []
     for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_catalog.pg_database"):
         parts = database_names.parse(name)
         if parts and (not database or parts.base == database_names.base_name(database)):
             # Of these alone, since the server looks at all their files; NULL if those of a half-dropped one are gone.
             statement = "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = %s"
             size = postgres_server.value(connection, statement, (name,)) or 0
-            found.append(KeptDatabase(name, parts.kind, parts.identifier, size))
-    return sorted(found, key=lambda database: database.id, reverse=True)
+            databases.append(KeptDatabase(name, parts.kind, parts.identifier, size))
+    return sorted(databases, key=lambda database: database.id, reverse=True)
 
 
 def sessions(connection: Any, database: str) -> list[Session]:
@@ -191,7 +191,7 @@ def _notes(server: Server, database: str, previous: str | None) -> list[str]:
 def choose_previous(server: Server, database: str, name: str = "") -> str:
     """Return the previous database `name`, or the newest one; raises if there is none."""
     with contextlib.closing(side_database.maintenance(server)) as connection:
-        names = [each.name for each in kept(connection, database) if each.kind == PREVIOUS]
+        names = [found.name for found in kept(connection, database) if found.kind == PREVIOUS]
     return target.choose_previous(database, names, name)
 
 

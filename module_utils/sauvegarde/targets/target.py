@@ -60,12 +60,12 @@ class SwapResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values of a run's state and of a module's result."""
-        found: dict[str, Any] = {"seconds": self.seconds, "ended": self.ended, "kept": self.kept}
+        values: dict[str, Any] = {"seconds": self.seconds, "ended": self.ended, "kept": self.kept}
         if self.notes is not None:
-            found["notes"] = list(self.notes)
+            values["notes"] = list(self.notes)
         if self.restored is not None:
-            found["restored"] = self.restored
-        return found
+            values["restored"] = self.restored
+        return values
 
 
 @dataclass(frozen=True)
