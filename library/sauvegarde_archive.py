@@ -92,7 +92,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Take the archive from the offsite repository, the host that made it being gone
+- name: Take the archive from the offsite repository, its host being dead
   sauvegarde_archive:
     database: elpaso
     point: 2026-11-24T03:00Z
@@ -177,19 +177,19 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    wanted = module.params
-    if not wanted["database"] and not wanted["job"]:
+    parameters = module.params
+    if not parameters["database"] and not parameters["job"]:
         module.fail_json(msg="Name the database, or the job whose archives they are.")
-    choice = [wanted[name] for name in ("database", "point", "job", "source_host", "kinds")]
+    choice = [parameters[name] for name in ("database", "point", "job", "source_host", "kinds")]
     try:
-        if wanted["repository"]:
-            repository = Repository.from_values({**wanted["repository"], **wanted["secrets"]})
-            found = fetch.from_restic(repository, wanted["directory"], *choice, check=module.check_mode)
+        if parameters["repository"]:
+            repository = Repository.from_values({**parameters["repository"], **parameters["secrets"]})
+            result = fetch.from_restic(repository, parameters["directory"], *choice, check=module.check_mode)
         else:
-            found = fetch.from_host(wanted["root"], *choice)
-        for each in found["passed"]:
-            module.warn("A newer archive, {job} {id}, is damaged: {problem}".format(**each))
-        module.exit_json(**found)
+            result = fetch.from_host(parameters["root"], *choice)
+        for entry in result["passed"]:
+            module.warn("A newer archive, {job} {id}, is damaged: {problem}".format(**entry))
+        module.exit_json(**result)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
 

@@ -142,9 +142,9 @@ def test_the_repositorys_own_host_counts_each_machines_archives(tmp_path, vault)
     entries = [entry.as_dict() for entry in catalog.remote(vault)]
     assert [each["system"] for each in entries] == [ONE, TWO, ONE]
     with pytest.raises(SauvegardeError, match="Two machines of one name") as caught:
-        archive_choice.one(entries, str(host.database), kinds=("sqlite",))
+        archive_choice.choose(entries, str(host.database), kinds=("sqlite",))
     assert ONE in caught.value.why and TWO in caught.value.why
-    chosen = archive_choice.one(entries, str(host.database), entries[1]["id"], kinds=("sqlite",))
+    chosen = archive_choice.choose(entries, str(host.database), entries[1]["id"], kinds=("sqlite",))
     assert chosen["system"] == TWO
     policies = [{"host": "db1", "job": "demo", "retention": {"last": 1}}]
     (done,) = offsite_copy.forget_for_others(vault, policies, kinds.silent)

@@ -35,20 +35,20 @@ ENTRIES = [
     ],
 )
 def test_the_nearest_archive_at_or_before(point, wanted):
-    assert archive_choice.one(ENTRIES, "elpaso", point)["id"] == wanted
+    assert archive_choice.choose(ENTRIES, "elpaso", point)["id"] == wanted
 
 
 @pytest.mark.parametrize("point", ["2026-11-21", "20261124T030000Z", "yesterday", "20261122T030001Z"])
 def test_no_archive_is_made_up(point):
     with pytest.raises(SauvegardeError) as told:
-        archive_choice.one(ENTRIES, "elpaso", point)
+        archive_choice.choose(ENTRIES, "elpaso", point)
     assert told.value.fix
 
 
 def test_a_name_is_not_cut_at_its_own_brackets():
-    assert archive_choice.one(ENTRIES, "elpaso (b)")["id"] == "20261125T030000Z"
+    assert archive_choice.choose(ENTRIES, "elpaso (b)")["id"] == "20261125T030000Z"
     with pytest.raises(SauvegardeError):
-        archive_choice.one(ENTRIES, "elpas")
+        archive_choice.choose(ENTRIES, "elpas")
 
 
 def test_other_kinds_only_where_they_are_asked_for():
@@ -56,23 +56,23 @@ def test_other_kinds_only_where_they_are_asked_for():
     file = {**entry("20261128T030000Z"), "kind": "sqlite", "source": "/srv/db.sqlite3", "job": "file"}
     both, kinds = [*ENTRIES, data, file], ("pg_dump", "sqlite", "dumpdata")
     for database, job, wanted in (("/srv/site", "", data), ("", "site", data), ("/srv/db.sqlite3", "", file)):
-        assert archive_choice.one(both, database, job=job, kinds=kinds) == wanted
+        assert archive_choice.choose(both, database, job=job, kinds=kinds) == wanted
         with pytest.raises(SauvegardeError, match=database or "the job site"):
-            archive_choice.one(both, database, job=job)
-    assert archive_choice.one(both, "elpaso", kinds=kinds)["id"] == "20261123T030000Z"
+            archive_choice.choose(both, database, job=job)
+    assert archive_choice.choose(both, "elpaso", kinds=kinds)["id"] == "20261123T030000Z"
     # Of one file each archive is whole; of a site's data another job may hold another part.
-    assert archive_choice.one([*both, {**file, "job": "g"}], "/srv/db.sqlite3", kinds=kinds)["id"] == file["id"]
+    assert archive_choice.choose([*both, {**file, "job": "g"}], "/srv/db.sqlite3", kinds=kinds)["id"] == file["id"]
     with pytest.raises(SauvegardeError, match="part, site") as told:
-        archive_choice.one([*both, {**data, "job": "part"}], "/srv/site", kinds=kinds)
+        archive_choice.choose([*both, {**data, "job": "part"}], "/srv/site", kinds=kinds)
     assert "migrate_job" in told.value.fix
 
 
 def test_two_hosts_are_not_guessed_between():
     both = [*ENTRIES, {**entry("20261123T040000Z"), "host": "b"}]
     with pytest.raises(SauvegardeError) as told:
-        archive_choice.one(both, "elpaso")
+        archive_choice.choose(both, "elpaso")
     assert "a, b" in told.value.what
-    assert archive_choice.one(both, "elpaso", host="b")["id"] == "20261123T040000Z"
+    assert archive_choice.choose(both, "elpaso", host="b")["id"] == "20261123T040000Z"
 
 
 def test_the_roles_that_go_with_an_archive():
@@ -180,14 +180,14 @@ def test_the_roles_of_the_same_cluster_go_with_an_archive():
 
 def test_archives_of_two_machines_that_take_turns_are_not_chosen_between():
     nights = [entry(f"2026112{day}T030000Z", system=system) for day, system in enumerate("11222")]
-    assert archive_choice.one(nights, "elpaso")["id"] == nights[-1]["id"], "an upgrade"
+    assert archive_choice.choose(nights, "elpaso")["id"] == nights[-1]["id"], "an upgrade"
     nights.append(entry("20261126T030000Z", system="1"))
     for point in ("latest", "2026-11-22"):
         with pytest.raises(SauvegardeError, match="Two machines of one name"):
-            archive_choice.one(nights, "elpaso", point)
-    assert archive_choice.one(nights, "elpaso", nights[2]["id"]) is nights[2]
+            archive_choice.choose(nights, "elpaso", point)
+    assert archive_choice.choose(nights, "elpaso", nights[2]["id"]) is nights[2]
     # Two clusters of one host that have a database of the same name: each has a job of its own.
     nights = [entry(f"2026112{day}T030000Z", system=str(day % 2)) for day in range(4)]
     for each in nights:
         each["job"] = each["system"]
-    assert archive_choice.one(nights, "elpaso")["id"] == nights[-1]["id"]
+    assert archive_choice.choose(nights, "elpaso")["id"] == nights[-1]["id"]

@@ -1,111 +1,139 @@
-"""Which archive: the newest, one by its id, or the one that a moment had; from the catalog's entries."""
+"""Choose an archive among the catalog's entries: the newest, one by its id, or the last one before a time."""
+
+from __future__ import annotations
 
 import calendar
 import time
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from ..archive import ids
 from ..errors import SauvegardeError
 
+Entry = dict[str, Any]  # the values of a catalog.CatalogEntry
 _FORMS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
 
-def moment(text):
-    """Seconds since the epoch of a time in UTC, as `2026-11-24T03:00Z` or `2026-11-24 03:00`; a day means its end."""
+def moment(text: str) -> int:
+    """Return the seconds since the epoch of a time in UTC, as `2026-11-24T03:00Z` or `2026-11-24 03:00`.
+
+    A day stands for its end. Raises SauvegardeError for anything else.
+    """
     for form in _FORMS:
         try:
-            found = calendar.timegm(time.strptime(text, form))
+            seconds = calendar.timegm(time.strptime(text, form))
         except ValueError:
             continue
-        return found + (86399 if form == _FORMS[-1] else 0)
+        return seconds + (86399 if form == _FORMS[-1] else 0)
     raise SauvegardeError(
         f"The point {text!r} is neither `latest`, nor an archive's id, nor a time.",
         fix="Write a time in UTC as 2026-11-24T03:00Z, or an id as the list shows it.",
     )
 
 
-def label(point):
-    """The id that an archive made at `point` would have; an id stands for itself."""
+def id_at(point: str) -> str:
+    """Return the id that an archive made at `point` would have; an id stands for itself."""
     return point if ids.is_id(point) else ids.format_id(moment(point))
 
 
-def roles_for(entries, entry):
-    """The newest verified archive of the roles of the same host that is no newer, else the oldest; None without one.
-    Where some are of the same cluster, those of others (a second one, or one of a machine of that name) do not count.
+def roles_for(entries: Sequence[Entry], entry: Entry) -> Entry | None:
+    """Return the archive of the roles that goes with a database's archive.
+
+    Of the same host, the newest verified one that is no newer, else the oldest; None without one. If some are of the
+    same cluster, those of others (a second one, or one of a machine of that name) do not count.
     """
-    found = [
-        each for each in entries if each["kind"] == "globals" and each["verified"] and each["host"] == entry["host"]
+    candidates = [
+        other
+        for other in entries
+        if other["kind"] == "globals" and other["verified"] and other["host"] == entry["host"]
     ]
     if entry.get("system"):
-        found = [each for each in found if each.get("system") == entry["system"]] or found
-    found.sort(key=lambda each: each["id"])
-    before = [each for each in found if each["id"] <= entry["id"]]
-    return before[-1] if before else (found[0] if found else None)
+        candidates = [other for other in candidates if other.get("system") == entry["system"]] or candidates
+    candidates.sort(key=_id)
+    earlier = [other for other in candidates if other["id"] <= entry["id"]]
+    return earlier[-1] if earlier else (candidates[0] if candidates else None)
 
 
-def _refuse_mixed(entries, what):
-    """Raise where archives of two machines of one name take turns. After an upgrade or on a new machine, another
-    system's archives follow the first one's, and none of these come after them.
+def _id(entry: Entry) -> str:
+    return str(entry["id"])
+
+
+def _refuse_mixed(entries: Sequence[Entry], what: str) -> None:
+    """Raise SauvegardeError if archives of two machines of one name alternate.
+
+    After an upgrade or on a new machine, another system's archives follow the first one's, and none of these come after
+    them.
     """
-    for job in sorted({each["job"] for each in entries}):
-        mine = [each["system"] for each in entries if each["job"] == job and each.get("system")]
-        turns = [system for system, before in zip(mine, [None, *mine]) if system != before]
+    for job in sorted({entry["job"] for entry in entries}):
+        systems = [entry["system"] for entry in entries if entry["job"] == job and entry.get("system")]
+        turns = [system for system, previous in zip(systems, [None, *systems]) if system != previous]
         if len(turns) != len(set(turns)):
             raise SauvegardeError(
                 f"Two machines of one name have archives of {what}.",
-                "Those of the job {} take turns: they are of the systems {}.".format(
-                    job, ", ".join(sorted(set(turns)))
-                ),
+                f"Those of the job {job} take turns: they are of the systems {', '.join(sorted(set(turns)))}.",
                 "Name the archive by its id; the list (as JSON) says the system of each. Give one of the machines "
                 "another name in its inventory.",
             )
 
 
-# Two archives of one database by two jobs are worth the same; of a site's data each job may hold another part.
-_WHOLE = ("pg_dump", "sqlite")
+# Two archives of one database by two jobs are equivalent; of a site's data each job may hold another part.
+_COMPLETE_KINDS = ("pg_dump", "sqlite")
 
 
-def one(entries, database, point="latest", job="", host="", kinds=("pg_dump",)):
-    """The entry of the catalog to restore: of the `kinds`, verified, at or before `point`, and of what the catalog
-    calls `database`: a database's name, an SQLite file's path, a site's folder; '' for whatever the job has.
+def choose(
+    entries: Sequence[Entry],
+    database: str,
+    point: str = "latest",
+    job: str = "",
+    host: str = "",
+    kinds: Collection[str] = ("pg_dump",),
+) -> Entry:
+    """Return the catalog's entry to restore: of the `kinds`, verified, at or before `point`. Raises SauvegardeError.
 
-    `job` and `host` narrow it down; archives of one name from two hosts are not guessed between.
+    database: as the catalog's source has it: a database's name, an SQLite file's path, a site's folder; '' for whatever
+    the job has. job, host: only archives of these. If archives of one name are from two hosts, none is chosen.
     """
     what = database or f"the job {job}"
-    asked = [each for each in entries if (not job or each["job"] == job) and (not host or each["host"] == host)]
-    whole = [
-        each
-        for each in asked
-        if each["verified"] and each["kind"] in kinds and database in ("", each["source"].rsplit(" (", 1)[0])
+    requested = [entry for entry in entries if (not job or entry["job"] == job) and (not host or entry["host"] == host)]
+    good = [
+        entry
+        for entry in requested
+        if entry["verified"] and entry["kind"] in kinds and database in ("", entry["source"].rsplit(" (", 1)[0])
     ]
-    # What a damaged one is of, nobody can say.
-    damaged = ["Damaged: {job} {id}. {problem}".format(**each) for each in asked if each["verified"] is False]
-    if not whole:
-        there = ", ".join(sorted({each["source"] for each in entries if each["source"]})) or "none"
+    # What a damaged archive holds is not known.
+    damaged = ["Damaged: {job} {id}. {problem}".format(**entry) for entry in requested if entry["verified"] is False]
+    _require_unambiguous(entries, good, damaged, what)
+    good.sort(key=_id)
+    if not ids.is_id(point):
+        _refuse_mixed(good, what)
+    if point == "latest":
+        return good[-1]
+    last = id_at(point)
+    chosen = [entry for entry in good if entry["id"] == last or (entry["id"] < last and last != point)]
+    if not chosen:
+        raise SauvegardeError(
+            f"There is no archive of {what} at {point}.",
+            "\n".join([f"The oldest is {good[0]['id']}, the newest {good[-1]['id']}.", *damaged]),
+            "Name one of those that the list shows.",
+        )
+    return chosen[-1]
+
+
+def _require_unambiguous(entries: Sequence[Entry], good: Sequence[Entry], damaged: Sequence[str], what: str) -> None:
+    """Raise SauvegardeError if there is no good archive, or if it is not clear whose is meant."""
+    if not good:
+        sources = ", ".join(sorted({entry["source"] for entry in entries if entry["source"]})) or "none"
         raise SauvegardeError(
             f"There is no archive of {what} here.",
-            "\n".join([f"There are some of: {there}.", *damaged]),
+            "\n".join([f"There are some of: {sources}.", *damaged]),
             "Look at the list (playbooks/list.yml), on other hosts and in the offsite repositories too.",
         )
-    hosts = sorted({each["host"] for each in whole})
+    hosts = sorted({entry["host"] for entry in good})
     if len(hosts) > 1:
         raise SauvegardeError(
             f"Several hosts have archives of {what}: " + ", ".join(hosts) + ".",
             fix="Say which: restore_source_host, or restore_of_host (migrate_of_host) with a repository.",
         )
-    jobs = sorted({each["job"] for each in whole})
-    if len(jobs) > 1 and any(each["kind"] not in _WHOLE for each in whole):
+    jobs = sorted({entry["job"] for entry in good})
+    if len(jobs) > 1 and any(entry["kind"] not in _COMPLETE_KINDS for entry in good):
         raise SauvegardeError(f"Several jobs archive {what}: " + ", ".join(jobs) + ".", fix="Say which: migrate_job.")
-    whole.sort(key=lambda each: each["id"])
-    if not ids.is_id(point):
-        _refuse_mixed(whole, what)
-    if point == "latest":
-        return whole[-1]
-    until = label(point)
-    found = [each for each in whole if each["id"] == until or (each["id"] < until and until != point)]
-    if not found:
-        raise SauvegardeError(
-            f"There is no archive of {what} at {point}.",
-            "\n".join(["The oldest is {}, the newest {}.".format(whole[0]["id"], whole[-1]["id"]), *damaged]),
-            "Name one of those that the list shows.",
-        )
-    return found[-1]
