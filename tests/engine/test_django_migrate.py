@@ -355,7 +355,7 @@ def test_a_dump_is_opened_where_neither_its_database_nor_its_roles_are(sites, cl
     lines = Path(where.env_file).read_text(encoding="utf-8")
     env_file.write_text(lines.replace("//postgres@", "//stranger@"), encoding="utf-8")
     told = look(where._replace(env_file=str(env_file)), about)["obstacles"]
-    assert [each["why"] for each in told] == ["The server has no role stranger, whom the site logs in as."]
+    assert [each["why"] for each in told] == ["The server has no role stranger, which the site logs in as."]
 
 
 @needs_root
