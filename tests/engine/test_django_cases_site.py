@@ -145,7 +145,7 @@ def test_no_task_works_on_another_database(cluster, faulty, tmp_path, kind, task
     live, side = faulty.sites[kind]
     path = write(tmp_path / "f.json", [{"model": "a.note", "pk": 9, "fields": {"text": "sent"}}])
     before = rows(cluster, live), rows(cluster, live, side)
-    with pytest.raises(SauvegardeError, match="leads to another database than the told one") as caught:
+    with pytest.raises(SauvegardeError, match="leads to another database than the requested one") as caught:
         TASKS[task](faulted(faulty, kind, "listener"), path)
     assert Path(database(live)).name in caught.value.why
     assert (rows(cluster, live), rows(cluster, live, side)) == before

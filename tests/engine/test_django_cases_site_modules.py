@@ -110,7 +110,8 @@ def test_no_module_works_on_another_database(cluster, tmp_path):
         if arguments.get("state") == "described":
             assert "source" in answer, answer
             continue
-        assert answer.get("failed") and "leads to another database than the told one" in answer["msg"], (name, answer)
+        assert answer.get("failed"), (name, answer)
+        assert "leads to another database than the requested one" in answer["msg"], (name, answer)
     for kind, (where, other, before) in sites.items():
         assert (rows(cluster, where), rows(cluster, other)) == before
         assert not (tmp_path / f"{kind}.json").exists() and not list((tmp_path / f"sets-{kind}").iterdir())

@@ -14,6 +14,7 @@ from ..errors import Damaged, SauvegardeError, from_dict
 from ..system import engine_files, process
 from ..system.run_as import command_prefix, home
 from . import environment_file
+from .worker_request import WorkerRequest
 
 # Isolated mode keeps PYTHONPATH and the working directory out; the virtual environment's own packages stay in. It keeps
 # out PYTHONDONTWRITEBYTECODE and PYTHONUTF8 too, so they are said as options (3.6 passes over the second one).
@@ -107,13 +108,7 @@ def run(where, task, options, source=None, data=None, progress=None):
     `source`: a binary file whose rest is fed to the worker; `data`: a function that takes the worker's data as bytes;
     `progress`: a function that takes plain dicts. The worker's error raises here, word for word.
     """
-    request = {
-        "modules": modules(),
-        "task": task,
-        "path": where.path,
-        "settings": where.settings,
-        "options": dict(options, database=where.database, name=where.name, system=where.system),
-    }
+    request = WorkerRequest(task, where.path, where.settings, where.database, where.name, where.system, options)
     child = process.start(
         [*command_prefix(where.user), where.python, *_ISOLATED, "-c", _BOOTSTRAP],
         env=environment(where),
@@ -126,7 +121,9 @@ def run(where, task, options, source=None, data=None, progress=None):
         with contextlib.suppress(OSError):
             fcntl.fcntl(pipe.fileno(), _SET_PIPE_SIZE, 1 << 20)
     with child:
-        feeder = _Feeder(child.stdin, json.dumps(request).encode("utf-8") + b"\n", source)
+        feeder = _Feeder(
+            child.stdin, json.dumps(dict(request.as_dict(), modules=modules())).encode("utf-8") + b"\n", source
+        )
         feeder.start()
         try:
             result = _answers(child.stdout, data, progress)

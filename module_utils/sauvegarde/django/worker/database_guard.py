@@ -1,62 +1,67 @@
-"""Inside the site: names the database before the site starts, and asserts on every connection that it is that one.
+"""Assert on every connection of the site that it leads to the database which the task names.
 
-The name is put into the settings as soon as they are loaded, so before any application is. Each connection that the
-site or the engine opens is then compared, before its first statement and again behind the site's own listeners, with
-what the task was told: `current_database()`, the server's system identifier where it may be read, and the real path of
-an SQLite file. A difference ends the process with an error that no code of the site can catch.
+The name is put into the settings as soon as they are loaded, before any application uses them. Each connection that the
+site or the engine opens is then compared with the request, before its first statement and again after the site's own
+listeners: `current_database()`, the server's system identifier where it may be read, and the real path of an SQLite
+file. A difference ends the process with an error that no code of the site can catch.
 
 While a task works on a side database or on an opened archive (`name`), the site's other databases can only be read,
 what its start-up writes is rolled back, and its threads get no connection.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from ...errors import SauvegardeError
 
-LOCK_SECONDS = 60  # the longest wait for a lock, where the caller names none
+if TYPE_CHECKING:
+    from ..worker_request import WorkerRequest
+    from .django_types import Connection
+
+LOCK_SECONDS = 60  # the longest wait for a lock, unless the caller names another one
 _LOCAL = ("", "localhost", "127.0.0.1", "::1")
 _WATCHED = ("ENGINE", "NAME", "HOST", "PORT")
 _READ_ONLY = "-c default_transaction_read_only=on"
-_PLACE = """
+_IDENTITY = """
 SELECT pg_catalog.current_database(), pg_catalog.pg_is_in_recovery(),
        pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pg_catalog.pg_control_system()')::oid, 'EXECUTE')
 """
 _SYSTEM = "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()"
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class DatabaseIdentity:
     """Where a connection leads."""
 
     database: str  # the name on the server, or the file's real path ('' in memory)
     system: str = ""  # the server's system identifier, '' where it cannot be read
     standby: bool = False
-    attached: Tuple[str, ...] = ()  # further SQLite files
+    attached: tuple[str, ...] = ()  # further SQLite files
 
 
 class Guard:
-    """The guard of one task. `options`: its own, with database (an alias), name and system (see site.Site).
+    """The guard of one task. `refuse`: sends the error of a connection that leads elsewhere, and ends the process."""
 
-    `refuse`: takes the error of a connection that leads elsewhere, tells it and ends the process.
-    """
-
-    def __init__(self, task: str, options: Dict[str, Any], refuse: Callable[[SauvegardeError], None]) -> None:
-        self.alias, self.name, self.system = options["database"], options.get("name", ""), options.get("system", "")
-        self.writes = task in ("load", "migrate")
+    def __init__(self, request: WorkerRequest, refuse: Callable[[SauvegardeError], None]) -> None:
+        self.alias, self.name, self.system = request.database, request.name, request.system
+        self.writes = request.task in ("load", "migrate")
         self.starting = True
-        self._task, self._refuse = task, refuse
-        self._expected = {}  # type: Dict[str, Dict[str, str]]
-        self._first = None  # the first Place of all connections
+        self._task, self._refuse = request.task, refuse
+        self._expected: dict[str, dict[str, str]] = {}
+        self._first: DatabaseIdentity | None = None  # of the first connection
         self._thread = threading.get_ident()
-        self._old_threads = frozenset()
+        self._old_threads: frozenset[int | None] = frozenset()
 
     # --- before the site starts ---------------------------------------------------------------------------------------
 
     def settings(self, settings: Any) -> None:
-        """Put the told name into the settings. Called once they are loaded, before anything uses them."""
+        """Put the name into the settings. Called once they are loaded, before anything uses them."""
         databases = settings.DATABASES
         if self.alias not in databases:
             raise SauvegardeError(
@@ -67,16 +72,16 @@ class Guard:
         for values in databases.values():
             if values.get("OPTIONS"):
                 # A pool opens connections of its own, in threads of its own.
-                values["OPTIONS"] = {key: each for key, each in values["OPTIONS"].items() if key != "pool"}
+                values["OPTIONS"] = {key: one for key, one in values["OPTIONS"].items() if key != "pool"}
         target = databases[self.alias]
         if _is_file(target):
             # A start-up may change the working directory.
-            target["NAME"] = _like(target["NAME"], Path.cwd() / str(target["NAME"]))
+            target["NAME"] = _typed_as(target["NAME"], Path.cwd() / str(target["NAME"]))
         same = [alias for alias, values in databases.items() if alias == self.alias or _is_same(values, target)]
         for alias in same if self.name else ():
-            databases[alias]["NAME"] = _like(databases[alias].get("NAME"), self.name)
+            databases[alias]["NAME"] = _typed_as(databases[alias].get("NAME"), self.name)
             if databases[alias].get("OPTIONS"):
-                databases[alias]["OPTIONS"].pop("dbname", None)  # it would win
+                databases[alias]["OPTIONS"].pop("dbname", None)  # it takes precedence
         for alias in same if self.name else [self.alias]:
             self._expected[alias] = _watched(databases[alias])
 
@@ -84,7 +89,7 @@ class Guard:
         """Guard every connection of Django. `module`: django.db.backends.base.base."""
         guard, connect = self, module.BaseDatabaseWrapper.connect
 
-        def guarded(wrapper):
+        def guarded(wrapper: Connection) -> None:
             guard.before(wrapper)
             connect(wrapper)
             guard.after(wrapper)
@@ -92,18 +97,18 @@ class Guard:
         module.BaseDatabaseWrapper.connect = guarded
 
     def patch_signals(self, module: Any) -> None:
-        """Look before any listener of the site does. `module`: django.db.backends.signals."""
+        """Check before any listener of the site runs. `module`: django.db.backends.signals."""
         module.connection_created.connect(self._created, weak=False, dispatch_uid="sauvegarde")
 
-    def _created(self, connection, **_):
+    def _created(self, connection: Connection, **_: Any) -> None:
         self.check(connection)
 
     def route(self) -> None:
-        """Send what the site's routers would send elsewhere to the named database, where its tables are there too."""
+        """Route what the site's routers would send elsewhere to the named database, if that has the tables, too."""
         from django.db import router
 
-        def routed(choose):
-            def chosen(model, **hints):
+        def routed(choose: Callable[..., Any]) -> Callable[..., Any]:
+            def chosen(model: Any, **hints: Any) -> Any:
                 return self.alias if router.allow_migrate_model(self.alias, model) else choose(model, **hints)
 
             return chosen
@@ -112,7 +117,7 @@ class Guard:
             router.db_for_read, router.db_for_write = routed(router.db_for_read), routed(router.db_for_write)
 
     def started(self) -> None:
-        """Close what the start-up opened; what it wrote into a named database is rolled back."""
+        """Close what the start-up opened. What it wrote into a named database is rolled back."""
         from django.db import connections
 
         for alias in list(connections):
@@ -129,8 +134,8 @@ class Guard:
 
     # --- each connection ----------------------------------------------------------------------------------------------
 
-    def before(self, wrapper: Any) -> None:
-        """Look at what a connection will be opened with."""
+    def before(self, wrapper: Connection) -> None:
+        """Check what a connection will be opened with."""
         values = wrapper.settings_dict
         values["AUTOCOMMIT"] = not (self.name and self.starting)
         expected = self._expected.get(wrapper.alias)
@@ -138,7 +143,7 @@ class Guard:
             self._refuse(
                 SauvegardeError(
                     f"The site's code changes which database {wrapper.alias!r} is: nothing was done.",
-                    f"Told: {expected}. Now: {_watched(values)}.",
+                    f"Expected: {expected}. Now: {_watched(values)}.",
                     "Set the database in the settings only, not in ready(), manage.py or a listener.",
                 )
             )
@@ -149,83 +154,83 @@ class Guard:
         if _is_file(values) and not Path(str(values["NAME"])).exists():
             raise _operational("unable to open database file: {} does not exist".format(values["NAME"]))
 
-    def _is_foreign_thread(self):
-        here = threading.get_ident()
+    def _is_foreign_thread(self) -> bool:
+        current = threading.get_ident()
         if self._task == "migrate" and not self.starting:
-            return here in self._old_threads
-        return here != self._thread
+            return current in self._old_threads
+        return current != self._thread
 
-    def _only_read(self, wrapper, values):
+    def _only_read(self, wrapper: Connection, values: dict[str, Any]) -> None:
         if wrapper.vendor == "postgresql":
             # By an option, not a SET: behind a pooler a SET would stay for others.
             options = values.setdefault("OPTIONS", {})
-            told = options.get("options") or os.environ.get("PGOPTIONS", "")
-            if _READ_ONLY not in told:
-                options["options"] = (told + " " + _READ_ONLY).strip()
+            current = options.get("options") or os.environ.get("PGOPTIONS", "")
+            if _READ_ONLY not in current:
+                options["options"] = (current + " " + _READ_ONLY).strip()
         elif wrapper.vendor != "sqlite":
             raise _operational(
                 f"The database {wrapper.alias!r} ({wrapper.vendor}) is not opened while a side database is worked on."
             )
 
-    def after(self, wrapper: Any) -> None:
-        """Look at an open connection, behind the site's own listeners."""
+    def after(self, wrapper: Connection) -> None:
+        """Check an open connection, after the site's own listeners."""
         self.check(wrapper)
         if not self.name or wrapper.alias not in self._expected:
             return
         if self.starting and wrapper.vendor == "sqlite":
-            # Where nothing has begun, a savepoint of SQLite's is a transaction that its release commits.
+            # Outside a transaction, releasing a savepoint of SQLite's would commit it.
             wrapper.connection.execute("BEGIN").close()
         if not self.starting and wrapper.vendor == "postgresql":
-            # These sessions end before anybody else uses this database.
+            # These sessions end before others use this database.
             with contextlib.closing(wrapper.connection.cursor()) as cursor:
                 cursor.execute(timeouts(wrapper, LOCK_SECONDS, "SET SESSION"))
 
-    def check(self, wrapper: Any) -> None:
-        """Assert that an open connection leads to what the task was told."""
+    def check(self, wrapper: Connection) -> None:
+        """Assert that an open connection leads to the task's database."""
         if wrapper.alias not in self._expected:
             if self.name and wrapper.vendor == "sqlite":
                 wrapper.connection.execute("PRAGMA query_only = ON").close()
             return
         if wrapper.vendor not in ("postgresql", "sqlite"):
             return
-        found = place(wrapper)
-        why = self._difference(wrapper, found)
+        identity = identity_of(wrapper)
+        why = self._difference(wrapper, identity)
         if why:
             self._refuse(
                 SauvegardeError(
-                    f"The site's connection {wrapper.alias!r} leads to another database than the told one: "
+                    f"The site's connection {wrapper.alias!r} leads to another database than the requested one: "
                     "nothing was done.",
                     why,
                     "Find out what in the site chooses its database: an engine of its own, a listener, ATTACH.",
                 )
             )
         if self._first is None:
-            self._first = found
+            self._first = identity
 
-    def _difference(self, wrapper, found):
-        """What is wrong with the place, or ""."""
+    def _difference(self, wrapper: Connection, identity: DatabaseIdentity) -> str:
+        """Return what is wrong with where the connection leads, or an empty text."""
         if wrapper.vendor == "sqlite":
             expected = self.name or str(wrapper.settings_dict["NAME"])
             plain = self.name or _is_file(wrapper.settings_dict)
-            if plain and found.database != os.path.realpath(expected):
-                return f"Told: {expected}. Open: {found.database or 'a database in memory'}."
-            if self.name and found.attached:
-                return "Also attached: {}.".format(", ".join(found.attached))
-        elif self.name and found.database != self.name:
-            return f"Told: {self.name}. Open: {found.database}."
-        elif self.system and found.system and found.system != self.system:
-            return f"The server's system identifier is {found.system}; {self.name} is on {self.system}."
-        elif self.name and self.writes and found.standby:
-            return f"{found.database} is open on a standby."
+            if plain and identity.database != os.path.realpath(expected):
+                return f"Expected: {expected}. Open: {identity.database or 'a database in memory'}."
+            if self.name and identity.attached:
+                return "Also attached: {}.".format(", ".join(identity.attached))
+        elif self.name and identity.database != self.name:
+            return f"Expected: {self.name}. Open: {identity.database}."
+        elif self.system and identity.system and identity.system != self.system:
+            return f"The server's system identifier is {identity.system}; {self.name} is on {self.system}."
+        elif self.name and self.writes and identity.standby:
+            return f"{identity.database} is open on a standby."
         if self._first is not None:
-            same = not (found.system and self._first.system) or found.system == self._first.system
-            if found.database != self._first.database or not same:
-                return f"Open before: {self._first.database}. Open now: {found.database}."
+            same = not (identity.system and self._first.system) or identity.system == self._first.system
+            if identity.database != self._first.database or not same:
+                return f"Open before: {self._first.database}. Open now: {identity.database}."
         return ""
 
 
-def place(wrapper: Any) -> Place:
-    """Where an open connection of PostgreSQL or SQLite leads, asked of the database itself."""
+def identity_of(wrapper: Connection) -> DatabaseIdentity:
+    """Ask the database itself where an open connection of PostgreSQL or SQLite leads."""
     cursor = wrapper.connection.cursor()
     try:
         if wrapper.vendor == "sqlite":
@@ -234,62 +239,63 @@ def place(wrapper: Any) -> Place:
             main = files.pop("main", "")
             files.pop("temp", None)
             attached = tuple(sorted(os.path.realpath(path) for path in files.values() if path))
-            return Place(os.path.realpath(main) if main else "", attached=attached)
-        cursor.execute(_PLACE)
+            return DatabaseIdentity(os.path.realpath(main) if main else "", attached=attached)
+        cursor.execute(_IDENTITY)
         database, standby, may_ask = cursor.fetchone()
         system = ""
         if may_ask:
             cursor.execute(_SYSTEM)
             system = cursor.fetchone()[0]
-        return Place(database, system, standby)
+        return DatabaseIdentity(database, system, standby)
     finally:
         cursor.close()
 
 
-def timeouts(wrapper: Any, lock_seconds: float, how: str = "SET LOCAL") -> str:
-    """Statements: no timeout of the site's ends the session, and no lock is waited for longer than these seconds."""
+def timeouts(wrapper: Connection, lock_seconds: float, how: str = "SET LOCAL") -> str:
+    """Return statements by which no timeout of the site's ends the session, and lock waits end after these seconds."""
     names = ["statement_timeout", "idle_in_transaction_session_timeout"]
     names += ["idle_session_timeout"] if wrapper.pg_version >= 140000 else []
     names += ["transaction_timeout"] if wrapper.pg_version >= 170000 else []
-    wanted = [f"{how} {name} = 0" for name in names]
-    return "; ".join([*wanted, f"{how} lock_timeout = {int(lock_seconds * 1000)}"])
+    statements = [f"{how} {name} = 0" for name in names]
+    return "; ".join([*statements, f"{how} lock_timeout = {int(lock_seconds * 1000)}"])
 
 
-def _like(old, new):
-    """The new name in the old one's type: the site's code may want the path that its settings give."""
+def _typed_as(old: object, new: object) -> str | Path:
+    """Return the new name in the old one's type: the site's code may need the path that its settings define."""
     return Path(str(new)) if isinstance(old, Path) else str(new)
 
 
-def _operational(sentence):
+def _operational(sentence: str) -> Exception:
     from django.db import OperationalError
 
-    return OperationalError(sentence)
+    error: Exception = OperationalError(sentence)
+    return error
 
 
-def _watched(values):
+def _watched(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(values.get(name) or "") for name in _WATCHED}
 
 
-def _family(values):
+def _family(values: Mapping[str, Any]) -> str:
     engine = str(values.get("ENGINE") or "")
     return "postgresql" if "postg" in engine else engine
 
 
-def _is_file(values):
-    """Whether the settings name a file of SQLite by its path."""
+def _is_file(values: Mapping[str, Any]) -> bool:
+    """Return whether the settings name a file of SQLite by its path."""
     name = str(values.get("NAME") or "")
     lite = "sqlite" in str(values.get("ENGINE")) or "spatialite" in str(values.get("ENGINE"))
     return lite and bool(name) and ":memory:" not in name and not name.startswith("file:")
 
 
-def _is_same(values, target):
-    """Whether two databases of the settings are the same, as far as the settings tell."""
+def _is_same(values: Mapping[str, Any], target: Mapping[str, Any]) -> bool:
+    """Return whether two databases of the settings are the same, as far as the settings say."""
     if _is_file(target):
         return _is_file(values) and os.path.realpath(str(values["NAME"])) == os.path.realpath(str(target["NAME"]))
     return _family(values) == _family(target) and _address(values) == _address(target)
 
 
-def _address(values):
+def _address(values: Mapping[str, Any]) -> tuple[str, str, str]:
     options = values.get("OPTIONS") or {}
     host = str(options.get("host") or values.get("HOST") or "")
     name = str(options.get("dbname") or values.get("NAME") or options.get("service") or "")

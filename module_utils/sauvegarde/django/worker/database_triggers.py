@@ -1,19 +1,26 @@
-"""Inside the site: keep the database's own triggers and rules silent while a side database is filled.
+"""Turn the database's own triggers and rules off while a side database is filled.
 
 A trigger that audits, counts or stamps rows did so on the source, and its work is part of the source's data. Foreign
-keys are enforced by triggers of the server's own, which are not touched. A trigger stays on where it does what the data
-do not hold: it fills columns that no model knows, sends rows into tables that inherit, or keeps a search index.
+keys are enforced by triggers of the server's own, which are not touched. A trigger stays on if it does what the data do
+not hold: it fills columns that no model has, routes rows into inheriting tables, or maintains a search index.
 """
+
+from __future__ import annotations
 
 import contextlib
 import re
-from typing import Any, Dict, Iterator, List, NamedTuple, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Iterator, Mapping, Sequence
 
 from django.apps import apps
 
+if TYPE_CHECKING:
+    from .django_types import Connection
 
-class Trigger(NamedTuple):
-    """A trigger or a rule. `stays`: why it stays on, or an empty text."""
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger or a rule. `stays`: why it stays on, or an empty text; `off`, `on`: the statements that switch it."""
 
     name: str
     table: str
@@ -62,51 +69,51 @@ _WRITTEN = re.compile(
 )
 
 
-def triggers(connection: Any) -> List[Trigger]:
-    """The triggers and rules that a load would fire, views' aside."""
+def triggers(connection: Connection) -> list[Trigger]:
+    """Return the triggers and rules that a load would fire, except for those of views."""
     return {"postgresql": _of_postgres, "sqlite": _of_sqlite}[connection.vendor](connection)
 
 
 @contextlib.contextmanager
-def silent(connection: Any) -> Iterator[List[Trigger]]:
-    """Turn triggers off for the block, inside the caller's transaction; gives those that are off.
+def silent(connection: Connection) -> Iterator[list[Trigger]]:
+    """Turn triggers off for the block, inside the caller's transaction; yields those that are off.
 
-    Where the block fails, the caller's rollback turns them on again.
+    If the block fails, the caller's rollback turns them on again.
     """
-    off = [each for each in triggers(connection) if not each.stays]
+    off = [trigger for trigger in triggers(connection) if not trigger.stays]
     with connection.cursor() as cursor:
-        for each in off:
-            cursor.execute(each.off)
+        for trigger in off:
+            cursor.execute(trigger.off)
     yield off
     with connection.cursor() as cursor:
-        for each in off:
-            cursor.execute(each.on)
+        for trigger in off:
+            cursor.execute(trigger.on)
 
 
-def _columns_of_models() -> Dict[str, Set[str]]:
-    """{table: columns that its models know}."""
-    found: Dict[str, Set[str]] = {}
+def _columns_of_models() -> dict[str, set[str]]:
+    """Return {table: columns that its models have}."""
+    columns: dict[str, set[str]] = {}
     for model in apps.get_models(include_auto_created=True):
         table = model._meta.db_table.strip('"').rsplit('"."', 1)[-1]
-        found.setdefault(table, set()).update(field.column for field in model._meta.local_concrete_fields)
-    return found
+        columns.setdefault(table, set()).update(field.column for field in model._meta.local_concrete_fields)
+    return columns
 
 
-def _unknown(known: Dict[str, Set[str]], table: str, columns: List[str]) -> str:
-    """The columns of a model's table that no model knows, as a text."""
-    return ", ".join(name for name in columns if table in known and name not in known[table])
+def _unknown(of_models: Mapping[str, set[str]], table: str, columns: Sequence[str]) -> str:
+    """Return the columns of a model's table that no model has, as a text."""
+    return ", ".join(name for name in columns if table in of_models and name not in of_models[table])
 
 
-def _of_postgres(connection: Any) -> List[Trigger]:
+def _of_postgres(connection: Connection) -> list[Trigger]:
     generated = "AND a.attgenerated = ''" if connection.pg_version >= 120000 else ""
-    known, found = _columns_of_models(), []
+    of_models, result = _columns_of_models(), []
     with connection.cursor() as cursor:
         cursor.execute(_TRIGGERS.format(generated=generated, ours=_OURS))
         rows = cursor.fetchall()
     quote = _quoted
     for schema, table, name, enabled, kind, what, own, inherited, columns in rows:
         fills = kind & _ROW and kind & _BEFORE
-        unknown = _unknown(known, table, columns)
+        unknown = _unknown(of_models, table, columns)
         stays = ""
         if not own:
             stays = "its table belongs to another role"
@@ -117,12 +124,12 @@ def _of_postgres(connection: Any) -> List[Trigger]:
         alter = "ALTER TABLE ONLY {}.{} {} {} {}"  # each partition has its own state
         off = alter.format(quote(schema), quote(table), "DISABLE", what, quote(name))
         on = alter.format(quote(schema), quote(table), _ENABLE[enabled], what, quote(name))
-        found.append(Trigger(name, table, stays, off, on))
-    return found
+        result.append(Trigger(name, table, stays, off, on))
+    return result
 
 
-def _of_sqlite(connection: Any) -> List[Trigger]:
-    known, found = _columns_of_models(), []
+def _of_sqlite(connection: Connection) -> list[Trigger]:
+    of_models, result = _columns_of_models(), []
     with connection.cursor() as cursor:
         cursor.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')")
         rows = cursor.fetchall()
@@ -135,19 +142,19 @@ def _of_sqlite(connection: Any) -> List[Trigger]:
             if not written:
                 continue  # it only checks
             cursor.execute(f"PRAGMA table_info({_quoted(table)})")
-            unknown = _unknown(known, table, [row[1] for row in cursor.fetchall()])
-            indexes = sorted(each for each in written if tables.get(each, "")[:14].upper() == "CREATE VIRTUAL")
+            unknown = _unknown(of_models, table, [row[1] for row in cursor.fetchall()])
+            indexes = sorted(name for name in written if tables.get(name, "")[:14].upper() == "CREATE VIRTUAL")
             stays = ""
             if indexes:
                 stays = "it keeps the index {}".format(", ".join(indexes))
             elif table.lower() in written and unknown:
                 stays = f"it may fill columns that no model knows ({unknown})"
-            found.append(Trigger(name, table, stays, f"DROP TRIGGER {_quoted(name)}", sql))
-    return found
+            result.append(Trigger(name, table, stays, f"DROP TRIGGER {_quoted(name)}", sql))
+    return result
 
 
-def _written(statement: str) -> Set[str]:
-    """The tables, in lower case, that a trigger's statements write into."""
+def _written(statement: str) -> set[str]:
+    """Return the tables, in lower case, that a trigger's statements write into."""
     plain = _LITERALS.sub(lambda match: "''" if match.group()[0] == "'" else " ", statement)
     body = re.split(r"\bBEGIN\b", plain, maxsplit=1, flags=re.IGNORECASE)[-1]
     names = (match.group(1) for match in _WRITTEN.finditer(body))

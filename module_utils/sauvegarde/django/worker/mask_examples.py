@@ -1,6 +1,9 @@
-"""Inside the site: some values of each field before and after its mask, for the person who decides."""
+"""Return some values of each field before and after its mask, for the person who decides about a policy."""
+
+from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from django.apps import apps
 
@@ -11,24 +14,32 @@ from ..masking import (
     KEEP,
     Masking,
 )
-from .model_dump import NaturalKeys, Reader, Style
+from ..worker_request import DumpOptions, PreviewOptions, WorkerRequest
+from .json_style import Style
+from .model_description import description
+from .model_dump import ModelDump
+from .model_selection import rows_of
+from .natural_key_export import NaturalKeys
 from .people_names import learn_from_database
-from .site_models import description, rows_of, snapshot
+from .read_snapshot import snapshot
 
-_READ = 500  # rows of each model among which different values are looked for
+if TYPE_CHECKING:
+    from .django_types import Model, Output, Source
+
+_READ = 500  # rows of each model to find different values in
 _LONGEST = 160
 
 
-def preview(options, source, output):
-    """{label: {field: {"action", "examples": [[before, after]]}}}, at most `count` different values of each field.
+def preview(request: WorkerRequest, source: Source, output: Output) -> dict[str, Any]:
+    """Return {label: {field: {"action", "examples": [[before, after]]}}} with `PreviewOptions`.
 
-    `options`: policy, key (hexadecimal), count, database. Values are texts, cut where they are long. What a field that
-    the policy asks about becomes is "". Models whose rows are dropped are "drop".
+    Values are texts, cut if they are long. For a field that the policy asks about, "after" is "". A model whose rows
+    are dropped has "drop" in place of its fields.
     """
-    using = options["database"]
+    options, using = PreviewOptions.from_values(request.options), request.database
     described = description(using)
-    masking = Masking(options["policy"], described, bytes.fromhex(options["key"]), [])
-    found = {}
+    masking = Masking(options.policy, described, bytes.fromhex(options.key), [])
+    examples: dict[str, Any] = {}
     with snapshot(using) as connection:
         tables = set(connection.introspection.table_names(include_views=True))
         learn_from_database(masking, using)
@@ -39,20 +50,20 @@ def preview(options, source, output):
                 continue
             if label in NUMBERED:
                 continue
-            found[label] = rules if rules == DROP else _of_model(model, rules, masking, using, options["count"])
-    return found
+            examples[label] = rules if rules == DROP else _of_model(model, rules, masking, using, options.count)
+    return examples
 
 
-def _of_model(model, rules, masking, using, count):
-    options = {"database": using, "natural_foreign": False, "natural_primary": False, "all": True, "pks": []}
-    reader = Reader(model, options, Style("jsonl", None), None, NaturalKeys(using, None))
+def _of_model(model: type[Model], rules: Mapping[str, Any], masking: Masking, using: str, count: int) -> dict[str, Any]:
+    options = DumpOptions(natural_foreign=False, all=True)
+    model_dump = ModelDump(model, options, using, Style("jsonl", None), None, NaturalKeys(using, None))
     facts = masking.description[model._meta.label_lower]["fields"]
     fields = [
         field for field in model._meta.local_concrete_fields
         if field.name in facts and field.name in rules and field.remote_field is None
     ]  # fmt: skip
-    before = {field.name: [] for field in fields}
-    encoders = {field.name: reader.encoder(field)[1] for field in fields}
+    before: dict[str, list[Any]] = {field.name: [] for field in fields}
+    encoders = {field.name: model_dump.encoder(field)[1] for field in fields}
     rows = rows_of(model, using).order_by("pk").values_list(*[field.attname for field in fields])
     for row in rows[:_READ] if fields else ():
         for field, value in zip(fields, row):
@@ -63,7 +74,7 @@ def _of_model(model, rules, masking, using, count):
     return {name: _examples(model, name, rules[name], some, masking) for name, some in before.items()}
 
 
-def _examples(model, name, action, values, masking):
+def _examples(model: type[Model], name: str, action: Any, values: Sequence[Any], masking: Masking) -> dict[str, Any]:
     is_question = action == ASK or (isinstance(action, dict) and ASK in action)
     mask = None if is_question else masking.mask(model._meta.label_lower, name)
     pairs = []
@@ -80,6 +91,6 @@ def _examples(model, name, action, values, masking):
     return {"action": action, "examples": pairs}
 
 
-def _text(value):
+def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"

@@ -1,38 +1,49 @@
-"""Inside the site: collect the originals of all masked fields, for the search in what leaves."""
+"""Collect the originals of all masked fields, for the search in what leaves the site."""
+
+from __future__ import annotations
 
 import base64
 import datetime
 import decimal
 import json
 import uuid
+from typing import TYPE_CHECKING, Any, Mapping
 
 from django.apps import apps
 from django.db import connections
 
 from ..leak_scan import Originals, in_place
 from ..masking import EMPTY, NUMBERS
-from .site_models import rows_of
+from .model_selection import rows_of
+
+if TYPE_CHECKING:
+    from ..masking import Masking
+    from .django_types import Entry, Model
+
+Masked = Mapping[str, Mapping[str, Any]]  # {label: {name of a field: how it is searched for}}
 
 _CHUNK = 2000
-_MOST = 1 << 16  # bytes of a binary value
-_SEARCHED = ("JSONField", "GenericIPAddressField", "UUIDField", "BinaryField", "SearchVectorField", "DecimalField")
-_SEARCHED += NUMBERS
+_MOST = 1 << 16  # bytes of a binary value that are searched for
+_SEARCHED = (
+    *("JSONField", "GenericIPAddressField", "UUIDField", "BinaryField", "SearchVectorField", "DecimalField"),
+    *NUMBERS,
+)
 
 
-def from_database(masking, using):
-    """The `Originals` of the database's rows, of all models that the policy speaks of."""
-    originals, wanted = Originals(masking.key), masking.masked_fields()
+def from_database(masking: Masking, using: str) -> Originals:
+    """Return the `Originals` of the database's rows, of all models in the policy."""
+    originals, masked = Originals(masking.key), masking.masked_fields()
     tables = set(connections[using].introspection.table_names(include_views=True))
     for model in apps.get_models():
         label = model._meta.label_lower
-        if label in wanted and not model._meta.proxy and (model._meta.managed or model._meta.db_table in tables):
-            for name, how in sorted(wanted[label].items()):
+        if label in masked and not model._meta.proxy and (model._meta.managed or model._meta.db_table in tables):
+            for name, how in sorted(masked[label].items()):
                 _of_column(originals, masking, model, using, name, how)
     originals.add_people(masking.people)
     return originals
 
 
-def _of_column(originals, masking, model, using, name, how):
+def _of_column(originals: Originals, masking: Masking, model: type[Model], using: str, name: str, how: str) -> None:
     label = model._meta.label_lower
     facts = masking.description[label]
     field, is_key = facts["fields"][name], name == facts["pk"]
@@ -47,45 +58,47 @@ def _of_column(originals, masking, model, using, name, how):
             _add_row(originals, (label, key, name), how, value, field)
 
 
-def from_entry(originals, masking, wanted, entry):
+def from_entry(originals: Originals, masking: Masking, masked: Masked, entry: Entry) -> None:
     """Add the originals of a fixture's object."""
     label = entry["model"].lower()
-    if label in wanted:
+    if label in masked:
         facts = masking.description[label]
         values = dict(entry["fields"], **({facts["pk"]: entry["pk"]} if "pk" in entry else {}))
-        for name, how in wanted[label].items():
+        for name, how in masked[label].items():
             value = values.get(name)
             if _is_shared(masking, how, value):
                 continue
             if facts["fields"][name].get("nested") and isinstance(value, str):
                 value = json.loads(value)
             if _is_searched(facts["fields"][name]):
-                is_binary = facts["fields"][name]["type"] == "BinaryField" and isinstance(value, str)
-                _add(originals, how, base64.b64decode(value) if is_binary else value, f"{label}.{name}")
+                content: Any = value
+                if facts["fields"][name]["type"] == "BinaryField" and isinstance(value, str):
+                    content = base64.b64decode(value)
+                _add(originals, how, content, f"{label}.{name}")
             if name != facts["pk"] and "pk" in entry and not masking.drops(label) and masking.keeps_key(label):
                 _add_row(originals, (label, entry["pk"], name), how, value, facts["fields"][name])
 
 
-def _is_shared(masking, how, value):
-    """Whether the value is the policy's own password, in data that were masked before."""
+def _is_shared(masking: Masking, how: str, value: Any) -> bool:
+    """Return whether the value is the policy's own password, in data that were masked before."""
     return how == "password" and masking.password is not None and value == masking.password
 
 
-def _is_searched(field):
-    """Whether the field's values are, or hold, what may be in other texts as well."""
+def _is_searched(field: Mapping[str, Any]) -> bool:
+    """Return whether the field's values are, or hold, what may be in other texts as well."""
     return bool(field.get("text")) or field["type"] in _SEARCHED
 
 
-def _add_row(originals, place, how, value, field):
-    """Let the search know the value in its own place, unless nothing says that it must be another one there."""
+def _add_row(originals: Originals, place: tuple[str, Any, str], how: str, value: Any, field: Mapping[str, Any]) -> None:
+    """Add the value of one field (`place`: label, key, name), unless its mask may leave it as it is."""
     label, key, name = place
     text = in_place(how, _written(value))
     if how != EMPTY or text != in_place(how, field.get("empty")):
         originals.add_row(label, _written(key), name, text)
 
 
-def _written(value):
-    """What a fixture holds for a plain value."""
+def _written(value: Any) -> Any:
+    """Return what a fixture holds for a plain value."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(bytes(value)).decode("ascii")
     if isinstance(value, (datetime.date, datetime.datetime)):
@@ -93,9 +106,9 @@ def _written(value):
     return str(value) if isinstance(value, (uuid.UUID, decimal.Decimal)) else value
 
 
-def _add(originals, how, value, place):
+def _add(originals: Originals, how: str, value: Any, place: str) -> None:
     if isinstance(value, (bytes, bytearray, memoryview)):
-        # Text, as sites seal it or not; the stream has it in base64.
+        # It may be text, encrypted by the site or not. The stream has it in base64.
         value = bytes(value[:_MOST])
         originals.add("token", _written(value), place)
         value = value.decode("utf-8", "ignore")

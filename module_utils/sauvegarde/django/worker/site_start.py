@@ -1,9 +1,11 @@
-"""Inside the site: starts it as its own manage.py does, and runs the task where manage.py would run its command.
+"""Start the site as its own manage.py does, and run the task where manage.py would run its command.
 
-manage.py makes the settings (class settings, files of variables, search paths), so it runs here, too, up to its
-command. What a start-up may leave behind is kept from the task: a changed working directory or umask, signals, timers,
-threads and processes, standard input and output. A start-up that does not end is ended.
+manage.py prepares the settings (class settings, files of variables, search paths), so it runs here, too, up to its
+command. What a start-up may change is restored before the task: working directory, umask, signals, timers, limits,
+standard input and output. A start-up that does not end is ended.
 """
+
+from __future__ import annotations
 
 import contextlib
 import importlib.abc
@@ -16,11 +18,17 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from ...errors import SauvegardeError, TimedOut
 
-# What applications look at to leave the database alone; those that write are harmless should they really run.
+if TYPE_CHECKING:
+    from ..worker_request import WorkerRequest
+    from .database_guard import Guard
+
+Fail = Callable[[BaseException], NoReturn]  # reports what the site raises, and ends the process
+
+# Applications look at the command to leave the database alone. These do no harm even if manage.py really runs them.
 _COMMANDS = {
     "dump": ["dumpdata"],
     "convert": ["dumpdata"],
@@ -30,52 +38,50 @@ _COMMANDS = {
     "describe": ["showmigrations"],
     "preview": ["dumpdata"],
 }
-_SECONDS = 600
+_SECONDS = 600  # for the start-up
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGALRM", "SIGPIPE", "SIGCHLD", "SIGUSR1", "SIGUSR2")
 
 
 class _Hooks(importlib.abc.MetaPathFinder):
-    """Calls a function with a module as soon as it is imported, so that nothing of Django is imported before its time
-    (a manage.py may have to patch Python first)."""
+    """Calls a function with a module as soon as the site imports it. Importing Django here would be too early: a
+    manage.py may have to patch Python first."""
 
-    def __init__(self, hooks: Dict[str, Callable[[Any], None]]) -> None:
+    def __init__(self, hooks: dict[str, Callable[[Any], None]]) -> None:
         self._hooks = hooks
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         hook = self._hooks.pop(name, None)
         spec = None if hook is None else importlib.util.find_spec(name)
-        if spec is None:
+        if hook is None or spec is None:
             return None
-        execute = spec.loader.exec_module
+        loader: Any = spec.loader
+        execute = loader.exec_module
 
-        def exec_module(module):
+        def exec_module(module: Any) -> None:
             execute(module)
             hook(module)
 
-        spec.loader.exec_module = exec_module
+        loader.exec_module = exec_module
         return spec
 
 
-def run(request: Dict[str, Any], guard: Any, work: Callable[[], None], fail: Callable[[BaseException], None]) -> None:
-    """Start the site and call `work`. Both `work` and `fail`, which takes what the site raises, end the process.
-
-    `request`: task, path, settings.
-    """
-    path, settings = request["path"], request["settings"]
+def run(request: WorkerRequest, guard: Guard, work: Callable[[], NoReturn], fail: Fail) -> None:
+    """Start the site and call `work`, which ends the process."""
+    path, settings = request.path, request.settings
     sys.path[0:0] = [path, *_python_path(path)]
-    sys.argv = ["manage.py", *_COMMANDS[request["task"]]]
+    sys.argv = ["manage.py", *_COMMANDS[request.task]]
     os.environ["DJANGO_SETTINGS_MODULE"] = settings
-    before = _Before()
-    done = _watched(fail)
+    before = _ProcessState()
+    done = _watch(fail)
 
-    def command(*_):
-        # Behind it, manage.py could still catch what is raised here, and go on.
+    def command(*_: object) -> None:
+        # Whatever is raised is reported here: manage.py could catch it, and go on.
         try:
             _start_django(settings, guard)
             before.restore()
             done.set()
             work()
-        except BaseException as error:  # noqa: BLE001 - told word for word
+        except BaseException as error:  # noqa: BLE001 - reported word for word
             fail(_ended("start-up", error) if isinstance(error, SystemExit) else error)
 
     _install(_hooks(settings, guard, command))
@@ -90,35 +96,35 @@ def run(request: Dict[str, Any], guard: Any, work: Callable[[], None], fail: Cal
     command()
 
 
-def _ended(what, error):
+def _ended(what: str, error: SystemExit) -> SauvegardeError:
     return SauvegardeError(
         f"The site's {what} ended before it ran a command.",
         f"It ended with: {error}",
-        "Run “manage.py check” as the site's user, and correct what it says.",
+        "Run “manage.py check” as the site's user, and correct what it reports.",
     )
 
 
-def _install(hooks):
-    for name in [name for name in hooks if name in sys.modules]:  # by a .pth file of the environment
+def _install(hooks: dict[str, Callable[[Any], None]]) -> None:
+    for name in [name for name in hooks if name in sys.modules]:  # imported by a .pth file of the environment
         hooks.pop(name)(sys.modules[name])
     sys.meta_path.insert(0, _Hooks(hooks))
 
 
-def _hooks(settings, guard, command):
-    def conf(module):
+def _hooks(settings: str, guard: Guard, command: Callable[..., None]) -> dict[str, Callable[[Any], None]]:
+    def conf(module: Any) -> None:
         cls = module.LazySettings
         setup, configure = cls._setup, cls.configure
 
-        def _setup(self, name=None):
+        def _setup(self: Any, name: str | None = None) -> None:
             if self is module.settings:
-                # As the option --settings does, which manage.py's own choice gives way to; here, too, where manage.py
-                # already looks at a setting.
+                # The option --settings takes precedence over manage.py's own choice: here, too, if manage.py reads a
+                # setting itself.
                 os.environ["DJANGO_SETTINGS_MODULE"] = settings
             setup(self, name)
             if self is module.settings:
                 guard.settings(self)
 
-        def _configure(self, *arguments, **options):
+        def _configure(self: Any, *arguments: Any, **options: Any) -> None:
             configure(self, *arguments, **options)
             if self is module.settings:
                 guard.settings(self)
@@ -127,7 +133,7 @@ def _hooks(settings, guard, command):
         if module.settings.configured:
             guard.settings(module.settings)
 
-    def management(module):
+    def management(module: Any) -> None:
         module.ManagementUtility.execute = command
 
     return {
@@ -138,17 +144,17 @@ def _hooks(settings, guard, command):
     }
 
 
-def _start_django(settings, guard):
+def _start_django(settings: str, guard: Guard) -> None:
     import django
     from django.conf import settings as loaded
 
     if not loaded.configured:
         os.environ["DJANGO_SETTINGS_MODULE"] = settings  # as the option --settings would
-    loaded.DATABASES  # noqa: B018 - loads the settings, which names the database
-    found = getattr(loaded, "SETTINGS_MODULE", settings)
-    if found != settings:
+    loaded.DATABASES  # noqa: B018 - loads the settings, and calls guard.settings
+    actual = getattr(loaded, "SETTINGS_MODULE", settings)
+    if actual != settings:
         raise SauvegardeError(
-            f"The site's manage.py loads the settings {found}, the site's description says {settings}.",
+            f"The site's manage.py loads the settings {actual}, the site's description says {settings}.",
             "",
             "Let manage.py choose them by os.environ.setdefault(), or correct “settings” in the site's description.",
         )
@@ -157,28 +163,28 @@ def _start_django(settings, guard):
     guard.started()
 
 
-def _python_path(path):
-    """The folders of PYTHONPATH, which Python's isolated mode passes over."""
-    return [str(Path(path) / each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+def _python_path(path: str) -> list[str]:
+    """Return the folders of PYTHONPATH, which Python's isolated mode ignores."""
+    return [str(Path(path) / folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
 
 
-class _Before:
-    """What the process has before the site's start-up, to be had again behind it."""
+class _ProcessState:
+    """The state of the process before the site's start-up, which is restored after it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._folder = Path.cwd()
         self._pid = os.getpid()
         self._umask = os.umask(0o022)
         os.umask(self._umask)
-        self._signals = {number: signal.getsignal(number) for number in (getattr(signal, each) for each in _SIGNALS)}
+        self._signals = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in _SIGNALS)}
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._depth = sys.getrecursionlimit()
-        self._limits = {each: resource.getrlimit(each) for each in (resource.RLIMIT_FSIZE, resource.RLIMIT_AS)}
+        self._limits = {kind: resource.getrlimit(kind) for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_AS)}
 
-    def restore(self):
+    def restore(self) -> None:
         if os.getpid() != self._pid:
-            os._exit(0)  # a child of the start-up's own: only its parent goes on
-        os.chdir(str(self._folder))
+            os._exit(0)  # a child that the start-up forked: only its parent runs the task
+        os.chdir(self._folder)
         os.umask(self._umask)
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._signals.items():
@@ -186,17 +192,17 @@ class _Before:
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
         sys.setrecursionlimit(max(self._depth, sys.getrecursionlimit()))
-        for each, (soft, _) in self._limits.items():
+        for kind, (soft, _) in self._limits.items():
             with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(each, (soft, resource.getrlimit(each)[1]))
+                resource.setrlimit(kind, (soft, resource.getrlimit(kind)[1]))
 
 
-def _watched(fail):
-    """An event that must be set in time; else the process ends with the place where the start-up hangs."""
+def _watch(fail: Fail) -> threading.Event:
+    """Return an event that must be set in time. Otherwise the process ends and reports where the start-up hangs."""
     done = threading.Event()
-    main = threading.main_thread().ident
+    main = threading.main_thread().ident or 0
 
-    def watch():
+    def watch() -> None:
         if not done.wait(_SECONDS):
             frame = sys._current_frames().get(main)
             where = "".join(traceback.format_stack(frame)[-3:]) if frame else ""
@@ -212,30 +218,28 @@ def _watched(fail):
     return done
 
 
-def _keep_descriptors():
-    """Nothing that the site starts gets the streams of the task or the locks of its job: they would stay held."""
+def _keep_descriptors() -> None:
+    """Keep the task's streams and the job's locks from what the site starts: it would hold them after the task."""
     kept = []
-    for descriptor in [int(each.name) for each in Path("/proc/self/fd").iterdir() if int(each.name) > 2]:
+    for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir() if int(path.name) > 2]:
         with contextlib.suppress(OSError):  # the folder's own, whose number may become another file's
             os.set_inheritable(descriptor, False)
             kept.append(descriptor)
 
-    def close():
+    def close() -> None:
         for descriptor in kept:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
-    register = getattr(os, "register_at_fork", None)  # from Python 3.7 on
-    if register:
-        register(after_in_child=close)
+    os.register_at_fork(after_in_child=close)
 
 
-def _keep_program():
-    """A manage.py that changes to another interpreter would run a real command there, unguarded."""
+def _keep_program() -> None:
+    """Refuse a manage.py that replaces the process by another interpreter: it would run a command there, unguarded."""
     own = os.getpid()
 
-    def refusing(execute):
-        def refused(*arguments):
+    def refusing(execute: Callable[..., Any]) -> Any:
+        def refuse(*arguments: Any) -> Any:
             if os.getpid() != own:
                 return execute(*arguments)
             raise SauvegardeError(
@@ -244,6 +248,6 @@ def _keep_program():
                 "Give “python” the interpreter that manage.py changes to.",
             )
 
-        return refused
+        return refuse
 
     os.execv, os.execve = refusing(os.execv), refusing(os.execve)

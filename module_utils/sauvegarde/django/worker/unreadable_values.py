@@ -1,18 +1,25 @@
-"""Inside the site: values in an SQLite file that its columns' fields cannot read, named with the way to correct them.
+"""Find values in an SQLite file that its columns' fields cannot read, and say how to correct them.
 
-SQLite takes any value into any column: bytes that are no UTF-8, zero dates, text in a decimal column. Django raises an
+SQLite takes any value into any column: bytes that are not UTF-8, zero dates, text in a decimal column. Django raises an
 error that names no row, or reads a date that it does not understand as NULL.
 """
+
+from __future__ import annotations
 
 import contextlib
 import datetime
 import decimal
 import re
-from typing import Any, Callable, Iterable, List, NamedTuple, Tuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Collection, Sequence
 
 from django.utils.dateparse import parse_date, parse_datetime, parse_time
 
 from ...errors import SauvegardeError
+from .fast_or_stock import key_fields
+
+if TYPE_CHECKING:
+    from .django_types import Connection, Field, Model
 
 PARSED = {"DateTimeField": parse_datetime, "DateField": parse_date, "TimeField": parse_time}
 _NAMED = 20
@@ -20,48 +27,49 @@ _MIDNIGHT = re.compile(r"(\d{4}-\d\d-\d\d)[ T]00:00:00(?:\.0+)?\Z", re.ASCII)
 
 
 class Unreadable(Exception):
-    """A value that its field reads as NULL though it is none."""
+    """A value that its field reads as NULL although it is not."""
 
 
-class Oddity(NamedTuple):
-    """One such value: its field, its row's key (a part for each column), the raw value and why it cannot be read."""
+@dataclass(frozen=True)
+class Oddity:
+    """A value that its field cannot read, with its row's key (a part for each column) and the reason."""
 
-    field: Any
-    key: Tuple[Any, ...]
+    field: Field
+    key: tuple[Any, ...]
     value: Any
     why: str
 
 
-def reader(field: Any, connection: Any) -> Callable[[Any], Any]:
-    """A function from the driver's raw value, texts as bytearrays, to the one that Django makes of it."""
+def reader(field: Field, connection: Connection) -> Callable[[Any], Any]:
+    """Return the function from the driver's raw value, texts as bytearrays, to the one that Django makes of it."""
     column = field.get_col(field.model._meta.db_table)
     converters = connection.ops.get_db_converters(column) + column.get_db_converters(connection)
     parse = PARSED.get(field.get_internal_type(), str)
 
-    def made(each: Any) -> Any:
-        if type(each) is bytearray:
-            each = parse(each.decode("utf-8"))
-            if each is None:
+    def read(value: Any) -> Any:
+        if type(value) is bytearray:
+            value = parse(value.decode("utf-8"))
+            if value is None:
                 raise Unreadable("it is no date or time that Django knows")
-        for convert in converters if each is not None else ():
-            each = convert(each, column, connection)
-        return each
+        for convert in converters if value is not None else ():
+            value = convert(value, column, connection)
+        return value
 
-    return made
+    return read
 
 
-def oddities(model: Any, connection: Any, kinds: Iterable[str] = ()) -> List[Oddity]:
-    """What the model's own table holds that its fields cannot read; of these `kinds` only, where some are named."""
+def oddities(model: type[Model], connection: Connection, kinds: Collection[str] = ()) -> list[Oddity]:
+    """Return what the model's own table holds that its fields cannot read. `kinds`: of fields, all if empty."""
     meta, quote = model._meta, connection.ops.quote_name
     # A geometry's raw value is not what its field reads.
-    fields = [each for each in meta.local_concrete_fields if not hasattr(each, "geom_type")]
-    fields = [each for each in fields if not kinds or each.get_internal_type() in kinds]
+    fields = [field for field in meta.local_concrete_fields if not hasattr(field, "geom_type")]
+    fields = [field for field in fields if not kinds or field.get_internal_type() in kinds]
     if not fields:
         return []
-    keys = _keys(model)
+    keys = key_fields(model)
     columns = ", ".join("+" + quote(field.column) for field in [*keys, *fields])  # without declared types
     readers = [reader(field, connection) for field in fields]
-    found: List[Oddity] = []
+    odd: list[Oddity] = []
     raw = connection.connection
     kept, raw.text_factory = raw.text_factory, bytearray
     try:
@@ -71,41 +79,36 @@ def oddities(model: Any, connection: Any, kinds: Iterable[str] = ()) -> List[Odd
                 try:
                     read(value)
                 except UnicodeDecodeError:
-                    found.append(Oddity(field, key, value, "its bytes are not UTF-8"))
+                    odd.append(Oddity(field, key, value, "its bytes are not UTF-8"))
                 except (Unreadable, ValueError, TypeError, AttributeError, ArithmeticError) as error:
-                    found.append(Oddity(field, key, value, str(error)))
+                    odd.append(Oddity(field, key, value, str(error)))
     finally:
         raw.text_factory = kept
-    return found
+    return odd
 
 
-def _keys(model: Any) -> List[Any]:
-    """The fields of the model's key."""
-    return list(getattr(model._meta, "pk_fields", [model._meta.pk]))
-
-
-def error_of(model: Any, found: List[Oddity], hidden: bool) -> SauvegardeError:
-    """The error that names them. `hidden`: the values are to be masked, and are not shown."""
+def error_of(model: type[Model], odd: Sequence[Oddity], hidden: bool) -> SauvegardeError:
+    """Return the error that names the values. `hidden`: they are to be masked, and are not shown."""
     table = model._meta.db_table
     lines, fixes = [], []
-    for each in found[:_NAMED]:
-        value = "" if hidden else f", value {_shown(each.value)}"
-        key = ", ".join(map(_text, each.key))
-        lines.append(f"table {table}, column {each.field.column}, key {key}{value}: {each.why}")
+    for one in odd[:_NAMED]:
+        value = "" if hidden else f", value {_shown(one.value)}"
+        key = ", ".join(map(_text, one.key))
+        lines.append(f"table {table}, column {one.field.column}, key {key}{value}: {one.why}")
         fixes.append(
             "UPDATE {} SET {} = {} WHERE {};".format(
-                *map(_quoted, (table, each.field.column)),
-                "…" if hidden else _suggested(each),
+                *map(_quoted, (table, one.field.column)),
+                "…" if hidden else _suggested(one),
                 " AND ".join(
                     f"{_quoted(field.column)} = {_literal(_text(part)) if type(part) is bytearray else part}"
-                    for field, part in zip(_keys(model), each.key)
+                    for field, part in zip(key_fields(model), one.key)
                 ),
             )
         )
-    if len(found) > _NAMED:
-        lines.append(f"… and {len(found) - _NAMED} more")
+    if len(odd) > _NAMED:
+        lines.append(f"… and {len(odd) - _NAMED} more")
     return SauvegardeError(
-        f"{model._meta.label_lower} holds {len(found)} value(s) that its fields cannot read.",
+        f"{model._meta.label_lower} holds {len(odd)} value(s) that its fields cannot read.",
         "\n".join(lines),
         "Nothing was written. Correct the database, for example: " + " ".join(fixes[:5]),
     )
@@ -121,9 +124,9 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if type(value) is bytearray else str(value)
 
 
-def _suggested(each: Oddity) -> str:
-    """A literal in place of the value, as far as it can be guessed."""
-    kind, raw = each.field.get_internal_type(), each.value
+def _suggested(odd: Oddity) -> str:
+    """Return a literal in place of the value, as far as it can be guessed."""
+    kind, raw = odd.field.get_internal_type(), odd.value
     try:
         text = bytes(raw).decode("utf-8") if isinstance(raw, (bytes, bytearray)) else str(raw)
     except UnicodeDecodeError:
@@ -137,7 +140,7 @@ def _suggested(each: Oddity) -> str:
             number = decimal.Decimal(text.strip().replace(",", "."))
             if number.is_finite():
                 return str(number)
-    return "NULL" if each.field.null else "…"
+    return "NULL" if odd.field.null else "…"
 
 
 def _literal(text: str) -> str:

@@ -1,11 +1,14 @@
-"""Inside the site: look at a bounded number of each field's values and count what is personal in them.
+"""Sample a bounded number of each field's values, and count what is personal in them.
 
-The values stay here; only counts leave.
+The values stay in this process; only counts leave it.
 """
+
+from __future__ import annotations
 
 import collections
 import itertools
 import re
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence
 
 from django.apps import apps
 from django.db import models, transaction
@@ -14,25 +17,28 @@ from ..known_people import People
 from ..masking import name_fields
 from ..personal_data import READ, kinds
 from ..serialized import Known
+from .model_selection import is_generated, rows_of, stored_fields
 from .people_names import learn
-from .site_models import (
-    is_generated,
-    rows_of,
-    snapshot,
-    stored_fields,
-)
+from .read_snapshot import snapshot
+
+if TYPE_CHECKING:
+    from .django_types import Field, Model
+
+Description = Mapping[str, Any]  # as `model_description.description` returns it
+Names = tuple[People, "set[str]", Known]  # the people and the login names of the site, and its models
 
 _NAMES = 20000
 _SHORTEST_LOGIN = 5  # shorter ones are words, too
-# A telephone that is stored as a number has lost its zero, or has its country's number.
+# A telephone number that is stored as a number has no leading zero, or begins with the country's code.
 _TELEPHONE = re.compile(r"[1-9]\d{8}\Z|(?:33|32|41|44|49|34|39)\d{9,10}\Z")
-# Whose values are text, or hold text.
-_LOOKED_AT = (models.CharField, models.TextField, models.FileField, models.JSONField, models.BinaryField)
+# Fields whose values are text, or hold text.
+_SAMPLED = (models.CharField, models.TextField, models.FileField, models.JSONField, models.BinaryField)
 _ALSO = ("ArrayField", "HStoreField", "SearchVectorField")
 
 
-def samples(using, rows, description):
-    """{label: {field: {"rows": values that were not empty, "kinds": {kind: [whole values, values that hold it]}}}}.
+def samples(using: str, rows: int, description: Description) -> dict[str, Any]:
+    """Return {label: {field: {"rows": values that were not empty, "kinds": {kind: [values that are one, values that
+    hold one]}}}}.
 
     The kind “objects” is that of whole rows of other models (see `serialized`). Of each model the first and the last
     rows are read, at most `rows` together.
@@ -40,67 +46,69 @@ def samples(using, rows, description):
     with snapshot(using) as connection:
         tables = set(connection.introspection.table_names(include_views=True))
         chosen = [model for model in _models(description) if model._meta.db_table in tables]
-        known = _people(chosen, using, description), _logins(chosen, using, description), Known(description)
-        return {model._meta.label_lower: _read(model, using, rows, known) for model in chosen}
+        names = _people(chosen, using, description), _logins(chosen, using, description), Known(description)
+        return {model._meta.label_lower: _read(model, using, rows, names) for model in chosen}
 
 
-def _read(model, using, rows, known):
+def _read(model: type[Model], using: str, rows: int, names: Names) -> dict[str, Any] | None:
     try:
         with transaction.atomic(using=using):
-            return _sample(model, using, rows, known)
-    except Exception:  # noqa: BLE001 - fields of the site's own, which a person then looks at
+            return _sample(model, using, rows, names)
+    except Exception:  # noqa: BLE001 - fields of the site's own, which a person has to classify
         return None
 
 
-def _models(description):
+def _models(description: Description) -> list[type[Model]]:
     return [model for model in apps.get_models() if model._meta.label_lower in description and not model._meta.proxy]
 
 
-def _people(chosen, using, description):
-    """The names of people that the site's rows hold."""
-    known = People()
-    learn(known, chosen, using, name_fields(description), _NAMES)
-    return known
+def _people(chosen: Iterable[type[Model]], using: str, description: Description) -> People:
+    """Return the names of people in the site's rows."""
+    people = People()
+    learn(people, chosen, using, name_fields(description), _NAMES)
+    return people
 
 
-def _logins(chosen, using, description):
-    """The names that the site's users log in with."""
-    found = set()
-    wanted = name_fields(description, ("username",))
+def _logins(chosen: Iterable[type[Model]], using: str, description: Description) -> set[str]:
+    """Return the names that the site's users log in with."""
+    logins: set[str] = set()
+    login_fields = name_fields(description, ("username",))
     for model in chosen:
-        for name in wanted.get(model._meta.label_lower, ()):
+        for name in login_fields.get(model._meta.label_lower, ()):
             values = rows_of(model, using).order_by().values_list(name, flat=True).distinct()[:_NAMES]
-            found.update(value for value in values if isinstance(value, str) and len(value) >= _SHORTEST_LOGIN)
-    return found
+            logins.update(value for value in values if isinstance(value, str) and len(value) >= _SHORTEST_LOGIN)
+    return logins
 
 
-def _is_looked_at(field):
+def _is_sampled(field: Field) -> bool:
     kind = field.get_internal_type()
     if is_generated(field) or field.remote_field is not None:
         return False
     if isinstance(field, models.IntegerField):
         return not field.primary_key
-    return isinstance(field, _LOOKED_AT) or kind in _ALSO or kind == "JSONField"
+    return isinstance(field, _SAMPLED) or kind in _ALSO or kind == "JSONField"
 
 
-def _sample(model, using, rows, known):
-    fields = [field for field in stored_fields(model) if not field.many_to_many and _is_looked_at(field)]
-    found = {field.name: {"rows": 0, "kinds": collections.defaultdict(lambda: [0, 0])} for field in fields}
+def _sample(model: type[Model], using: str, rows: int, names: Names) -> dict[str, Any]:
+    fields = [field for field in stored_fields(model) if not field.many_to_many and _is_sampled(field)]
+    counts: dict[str, Any] = {
+        field.name: {"rows": 0, "kinds": collections.defaultdict(lambda: [0, 0])} for field in fields
+    }
     if fields:
         for row in _rows(model, using, rows, [field.attname for field in fields]):
             for field, value in zip(fields, row):
                 if isinstance(value, int) and not isinstance(value, bool):
-                    found[field.name]["rows"] += 1
-                    found[field.name]["kinds"]["phone"][0] += bool(_TELEPHONE.match(str(value)))
+                    counts[field.name]["rows"] += 1
+                    counts[field.name]["kinds"]["phone"][0] += bool(_TELEPHONE.match(str(value)))
                     continue
-                _count(found[field.name], value, known)
-    for each in found.values():
-        each["kinds"] = {kind: counts for kind, counts in each["kinds"].items() if any(counts)}
-    return found
+                _count(counts[field.name], value, names)
+    for of_field in counts.values():
+        of_field["kinds"] = {kind: numbers for kind, numbers in of_field["kinds"].items() if any(numbers)}
+    return counts
 
 
-def _rows(model, using, rows, names):
-    """The first and the last rows, by the key; where the key cannot be compared twice, none comes twice."""
+def _rows(model: type[Model], using: str, rows: int, names: Sequence[str]) -> Iterator[Sequence[Any]]:
+    """Yield the first and the last rows, in the order of the key, none of them twice."""
     query = rows_of(model, using).values_list("pk", *names)
     seen = set()
     for ordered in (query.order_by("pk"), query.order_by("-pk")):
@@ -110,25 +118,25 @@ def _rows(model, using, rows, names):
                 yield row[1:]
 
 
-def _count(found, value, known):
+def _count(counts: dict[str, Any], value: Any, names: Names) -> None:
     texts = [text for text in itertools.islice(_texts(value), 200) if text.strip()]
     if not texts:
         return
-    found["rows"] += 1
-    people, logins, models_of = known
-    found["kinds"]["objects"][1] += models_of.holds(value)
-    every = [dict(kinds(text, people), **({"login": True} if text.strip() in logins else {})) for text in texts]
-    for kind in {kind for each in every for kind in each}:
-        whole = all(each.get(kind) for each in every)
-        found["kinds"][kind][0 if whole else 1] += 1
+    counts["rows"] += 1
+    people, logins, models_of = names
+    counts["kinds"]["objects"][1] += models_of.holds(value)
+    kinds_of = [dict(kinds(text, people), **({"login": True} if text.strip() in logins else {})) for text in texts]
+    for kind in {kind for of_text in kinds_of for kind in of_text}:
+        whole = all(of_text.get(kind) for of_text in kinds_of)
+        counts["kinds"][kind][0 if whole else 1] += 1
 
 
-def _texts(value):
-    """The texts inside a value."""
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts inside a value."""
     if value is None:
         return
     if isinstance(value, (bytes, bytearray, memoryview)):
-        # Letters that are none are seen as such: what is text in another encoding still shows its addresses.
+        # Bytes that are not UTF-8 are replaced: text in another encoding still shows its addresses.
         yield bytes(value[:READ]).decode("utf-8", "replace")
     elif isinstance(value, str):
         yield value

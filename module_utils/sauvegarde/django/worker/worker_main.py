@@ -1,9 +1,11 @@
-"""The inner half's door: runs in the site's virtual environment, answers in frames on its standard output.
+"""Run one task inside the site's virtual environment, and answer in frames on standard output.
 
 A frame is one letter, a length in 4 bytes and that many bytes: `D` data of a dump, `P` progress, `R` the result and
-`E` an error (the last three JSON). What the site's own code prints goes to standard error, where it does no harm. With
-its answer the process ends, whatever the site has started in it.
+`E` an error (the last three are JSON). What the site's own code prints goes to standard error, where it does no harm.
+With its answer the process ends, whatever the site has started in it.
 """
+
+from __future__ import annotations
 
 import contextlib
 import gc
@@ -13,77 +15,85 @@ import struct
 import sys
 import threading
 import traceback
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NoReturn
 
 from ...errors import Locked, SauvegardeError
+from ..worker_request import WorkerRequest
 from . import site_start
 from .database_guard import Guard
+
+if TYPE_CHECKING:
+    from .django_types import Source
+
+Task = Callable[[WorkerRequest, "Source", "FrameOutput"], "dict[str, Any]"]
 
 _HEAD = struct.Struct(">cI")
 
 
-class Output:
-    """The frames' way out; `data` has the form of a binary file's write."""
+class FrameOutput:
+    """Writes frames to what was standard output; standard output itself becomes standard error."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._descriptor = os.dup(1)
-        self._whole = threading.RLock()
+        self._lock = threading.RLock()
         os.dup2(2, 1)
 
-    def _frame(self, kind, payload):
+    def _frame(self, kind: bytes, payload: bytes) -> None:
         data = memoryview(_HEAD.pack(kind, len(payload)) + payload)
-        with self._whole:
+        with self._lock:
             while data:
                 data = data[os.write(self._descriptor, data) :]
 
-    def data(self, payload):
+    def data(self, payload: bytes) -> None:
         self._frame(b"D", payload)
 
-    def say(self, kind, value):
+    def progress(self, **values: Any) -> None:
+        self._json(b"P", values)
+
+    def _json(self, kind: bytes, value: Any) -> None:
         self._frame(kind, json.dumps(value).encode("ascii"))
 
-    def progress(self, **values):
-        self.say(b"P", values)
+    def end(self, kind: bytes, value: Any) -> NoReturn:
+        """Send the answer and end the process, without running what the site has registered for its end."""
+        self._lock.acquire()
+        with contextlib.suppress(OSError):  # the reader is gone
+            self._json(kind, value)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(0)
 
-    def end(self, kind, value):
-        """Give the answer and end the process, past all that the site's code would still do or wait for."""
-        with self._whole:
-            with contextlib.suppress(OSError):  # nobody reads it
-                self.say(kind, value)
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(Exception):
-                    stream.flush()
-            os._exit(0)
-
-    def refuse(self, error):
+    def refuse(self, error: SauvegardeError) -> NoReturn:
         """End the process with an error; also from another thread."""
         self.end(b"E", error.as_dict())
 
 
-def main(request, source):
-    """Run one task and end. `request`: {"task", "path", "settings", "options"}; `source`: the stream behind it."""
-    output = Output()
-    guard = Guard(request["task"], request["options"], output.refuse)
+def main(values: Mapping[str, Any], source: Source) -> None:
+    """Run one task and end the process. `values`: a `WorkerRequest`; `source`: the stream behind it."""
+    request = WorkerRequest.from_dict(values)
+    output = FrameOutput()
+    guard = Guard(request, output.refuse)
 
-    def fail(error):
-        output.refuse(_told(request["task"], error))
+    def fail(error: BaseException) -> NoReturn:
+        output.refuse(_as_sauvegarde_error(request.task, error))
 
-    def work():
-        result = _task(request["task"])(request["options"], source, output)
+    def work() -> NoReturn:
+        result = _task(request.task)(request, source, output)
         _close()
         output.end(b"R", result)
 
     try:
         site_start.run(request, guard, work, fail)
-    except BaseException as error:  # noqa: BLE001 - whatever the site's code raises is told word for word
+    except BaseException as error:  # noqa: BLE001 - whatever the site's code raises is reported word for word
         fail(error)
 
 
-def _told(task, error):
+def _as_sauvegarde_error(task: str, error: BaseException) -> SauvegardeError:
     if isinstance(error, SauvegardeError):
         return error
     if "lock timeout" in str(error):
         return Locked(
-            "Somebody holds a table for too long: nothing was done.",
+            "Another session holds a lock on a table for too long: nothing was done.",
             str(error),
             "Run it again when the migration or import that holds it has ended.",
         )
@@ -91,8 +101,8 @@ def _told(task, error):
     return SauvegardeError(f"The site's own code failed: {task}", trace, "Read the site's error above.")
 
 
-def _close():
-    """Close the connections (SQLite then tidies its files up) and end the children that the site would have ended."""
+def _close() -> None:
+    """Close the connections, so that SQLite cleans up its files, and end the children that a normal exit would end."""
     from django.db import connections
 
     with contextlib.suppress(Exception):
@@ -103,26 +113,30 @@ def _close():
             child.terminate()
 
 
-def _task(name):
-    getattr(gc, "freeze", gc.collect)()  # Python 3.6 has none
+def _task(name: str) -> Task:
+    gc.freeze()
     gc.enable()
-    # Only now, as they import the site's Django, and only what the task needs.
+    # Imported only now, since they import the site's Django, and only what the task needs.
     if name == "load":
-        from . import bulk_load
+        from .fixture_load import load
 
-        return bulk_load.load
+        return load
     if name == "describe":
-        from . import site_models
+        from .model_description import describe
 
-        return site_models.describe
+        return describe
     if name == "preview":
-        from . import mask_examples
+        from .mask_examples import preview
 
-        return mask_examples.preview
-    if name in ("survey", "migrate"):
-        from . import migration_schema
+        return preview
+    if name == "survey":
+        from .migration_survey import survey
 
-        return getattr(migration_schema, name)
-    from . import model_dump
+        return survey
+    if name == "migrate":
+        from .migration_schema import migrate
 
-    return {"dump": model_dump.dump, "convert": model_dump.convert}[name]
+        return migrate
+    from .fixture_dump import convert, dump
+
+    return {"dump": dump, "convert": convert}[name]
