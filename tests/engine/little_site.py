@@ -155,7 +155,7 @@ def migrate(one, two, folder, path="", **values):
     made = migration_source.make(
         one, folder / "out", migration_source.options(None, "", [], False), about(one, folder, path)
     )
-    spec = {"site": two._asdict(), "directory": str(folder / "in"), "path": made["path"], "keeper": "root"}
+    spec = {"site": two.as_dict(), "directory": str(folder / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=told["connection"], server_directory=told["server_directory"], **values)
     spec = MigrationRequest.from_values(spec)
     return migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), migration_plan.survey(two))

@@ -422,7 +422,7 @@ class Packages(Small):
         text = Path(where.env_file).read_text(encoding="utf-8")
         lines = [f"DB={database}" if line.startswith("DB=") else line for line in text.splitlines()]
         env_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return where._replace(env_file=str(env_file))
+        return where.replace(env_file=str(env_file))
 
 
 def fill(where):

@@ -150,7 +150,7 @@ def variant(where, folder, name, **variables):
     env_file = folder / f"{name}.env"
     more = "".join(f"{key}={value}\n" for key, value in dict(variables, HEARD=heard).items())
     env_file.write_text(Path(where.env_file).read_text(encoding="utf-8") + more, encoding="utf-8")
-    return where._replace(env_file=str(env_file)), heard
+    return where.replace(env_file=str(env_file)), heard
 
 
 def lines(path):

@@ -132,7 +132,7 @@ def test_a_migration_names_them_before_anything_is_written(small, tmp_path, to):
     }
     execute(small, one, "INSERT INTO a_rows (id, title, number) VALUES (3, 'x', 'many'), (0, 'y', 1)")
     made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), about)
-    spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"))
 
     def fill(spec):

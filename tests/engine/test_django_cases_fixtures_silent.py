@@ -48,7 +48,7 @@ def test_a_profile_that_a_listener_makes_does_not_stop_a_migration(cluster, tmp_
     assert found["listeners"] == {"a.models.make_profile": 1}
     made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
     spec = MigrationRequest.from_values(
-        {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"]}
+        {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"]}
     )
     done = migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), found)
     assert done["proof"]["models"]["a.profile"]["rows"] == 2

@@ -320,7 +320,7 @@ def test_masks_need_a_key(source, tmp_path):
         with pytest.raises(SauvegardeError, match=said) as caught:
             fixture_sets.export(source, PEOPLE, tmp_path, key=key)
     assert "migrate_key" in caught.value.fix and not list(tmp_path.glob("*.json"))
-    job = {"name": "sets", "kind": "fixtures", "site": source._asdict(), "sets": PEOPLE}
+    job = {"name": "sets", "kind": "fixtures", "site": source.as_dict(), "sets": PEOPLE}
     with pytest.raises(SauvegardeError, match="need a secret key") as caught:
         kinds.back_up(job, str(tmp_path / "root"))
     assert "people: a.town.nom (scrub)" in caught.value.why and "key_file" in caught.value.fix
@@ -385,7 +385,7 @@ def test_a_job_says_what_it_left_out(source, tmp_path):
     (tmp_path / "root" / "sets").mkdir(mode=0o700, parents=True)
     (tmp_path / "root").chmod(0o700)
     told = []
-    job = {"name": "sets", "kind": "fixtures", "site": source._asdict(), "sets": CHOSEN}
+    job = {"name": "sets", "kind": "fixtures", "site": source.as_dict(), "sets": CHOSEN}
     made = kinds.back_up(job, str(tmp_path / "root"), lambda step, **values: told.append((step, values)))
     assert made["source"]["private"] == PRIVATE
     assert "a.slow.editor is empty in the sets." in dict(told)["private"]["fields"]

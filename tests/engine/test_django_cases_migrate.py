@@ -101,7 +101,7 @@ def migrate(cluster, one, two, tmp_path, labels=(), exclude=(), hidden="travel")
     made = migration_source.make(
         one, tmp_path / "out", migration_source.options(None, "", labels, False, exclude, hidden), ABOUT
     )
-    spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=cluster.values, server_directory=str(tmp_path / "server"), labels=list(labels))
     spec = MigrationRequest.from_values(dict(spec, exclude=list(exclude), hidden=hidden))
     told = migration_plan.lines(
@@ -109,7 +109,7 @@ def migrate(cluster, one, two, tmp_path, labels=(), exclude=(), hidden="travel")
     )
     found = migration_plan.survey(two, labels, exclude)
     done = migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), found)
-    return told, done, two._replace(name=done["side"])
+    return told, done, two.replace(name=done["side"])
 
 
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
@@ -159,7 +159,7 @@ def test_models_can_be_excluded(small, one, cluster, tmp_path):
     told = migration_plan.lines(
         migration_run.make_plan(
             MigrationRequest.from_values(
-                {"site": side._asdict(), "directory": str(tmp_path / "in"), "exclude": ["a.Order"]}
+                {"site": side.as_dict(), "directory": str(tmp_path / "in"), "exclude": ["a.Order"]}
             ),
             migration_source.look(one, None, "", [], False, ABOUT, ["a.Order"]),
         )
@@ -173,7 +173,7 @@ def test_a_folder_that_others_may_write_into_is_in_the_plan(small, one, tmp_path
     small.folder.chmod(0o777)
     try:
         spec = MigrationRequest.from_values(
-            {"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"}
+            {"site": two.as_dict(), "directory": str(tmp_path / "in"), "keeper": "root"}
         )
         (stop,) = [
             line for line in migration_plan.lines(migration_run.make_plan(spec, {})) if line.startswith("BLOCKED:")

@@ -74,7 +74,7 @@ def small(cluster, tmp_path_factory):
 
 def migrate(cluster, one, two, tmp_path):
     made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
-    spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec = MigrationRequest.from_values(
         dict(spec, connection=cluster.values, server_directory=str(tmp_path / "server"))
     )
@@ -87,7 +87,7 @@ def test_nothing_is_lost_to_json(small, cluster, tmp_path, kind, to):
     shell(one, FILL)
     done = migrate(cluster, one, two, tmp_path)
     assert done["proof"]["mended"] == {}
-    side = two._replace(name=done["side"])
+    side = two.replace(name=done["side"])
     assert text_of(side, exact=True, all=True) == text_of(one, exact=True, all=True)
     # What stock writes has no microseconds; the option alone adds them.
     plain, exact = (text_of(one, labels=["a.Measure"], exact=each).decode() for each in (False, True))

@@ -33,7 +33,7 @@ def test_sets_of_one_job_go_into_several_folders(sites, clone, tmp_path):
     where = sites.new("sqlite", filled=True)
     (tmp_path / "root" / "sets").mkdir(mode=0o700, parents=True)
     repository = {"path": str(clone), "folder": "", "name": "F", "email": "f@example.org"}
-    job = {"name": "sets", "kind": "fixtures", "site": where._asdict(), "sets": SETS, "repository": repository}
+    job = {"name": "sets", "kind": "fixtures", "site": where.as_dict(), "sets": SETS, "repository": repository}
     with pytest.raises(SauvegardeError, match="does not exist in the repository") as caught:
         kinds.back_up(job, str(tmp_path / "root"))
     assert str(clone / "base") in caught.value.what and caught.value.fix

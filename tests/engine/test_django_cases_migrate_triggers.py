@@ -123,7 +123,7 @@ def fill(small, where):
 def prepared(small, one, two, tmp_path, labels=()):
     """(the run's specification, the target's survey, the plan's notes)"""
     made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", labels, False), ABOUT)
-    spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"), labels=list(labels))
     spec = MigrationRequest.from_values(spec)
     return spec, migration_plan.survey(two, labels), migration_plan.lines(migration_run.make_plan(spec, {}))

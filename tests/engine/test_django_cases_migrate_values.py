@@ -76,12 +76,12 @@ def small(cluster, tmp_path_factory):
 
 def migrate(small, one, two, tmp_path, **values):
     made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
-    spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"), **values)
     spec = MigrationRequest.from_values(spec)
     told = migration_plan.lines(migration_run.make_plan(spec, migration_source.look(one, None, "", [], False, ABOUT)))
     done = migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), migration_plan.survey(two))
-    return "\n".join(told), done, two._replace(name=done["side"])
+    return "\n".join(told), done, two.replace(name=done["side"])
 
 
 def objects(where, label):
@@ -163,7 +163,7 @@ def test_a_change_beside_what_was_accepted_is_found(small, tmp_path, monkeypatch
 
 def test_the_plan_says_which_fields_may_lose_digits(small, tmp_path):
     one, two = small.new("pg"), small.new("sqlite")
-    spec = MigrationRequest.from_values({"site": two._asdict(), "directory": str(tmp_path / "in"), "keeper": "root"})
+    spec = MigrationRequest.from_values({"site": two.as_dict(), "directory": str(tmp_path / "in"), "keeper": "root"})
     told = "\n".join(
         migration_plan.lines(migration_run.make_plan(spec, migration_source.look(one, None, "", [], False, ABOUT)))
     )

@@ -136,7 +136,7 @@ def faulted(folder, kind, fault):
     env_file = Path(f"{live.env_file}.{fault}")
     text = Path(live.env_file).read_text(encoding="utf-8")
     env_file.write_text(text + f"FAULT={fault}\nOTHER={database(live)}\n", encoding="utf-8")
-    return live._replace(env_file=str(env_file), name=side)
+    return live.replace(env_file=str(env_file), name=side)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -221,7 +221,7 @@ def test_other_databases_of_the_site_can_only_be_read(cluster, tmp_path, kind):
     written = []
     for how in ("routed", "same", "other"):
         Path(live.env_file).write_text(text + f"HOW={how}\n", encoding="utf-8")
-        where = live._replace(name=database(side))
+        where = live.replace(name=database(side))
         if how == "other":
             with pytest.raises(SauvegardeError) as caught:
                 data_load.load(where, [path], {"mode": "replace"})
@@ -324,10 +324,10 @@ def test_settings_are_made_as_manage_makes_them(cluster, tmp_path, kind):
     name = database(where)
     with Path(where.env_file).open("a", encoding="utf-8") as file:
         file.write(f"LIB={tmp_path}/lib\nPYTHONPATH=/nowhere:${{LIB}}\nMANY='several\n{name}\nlines'\n")
-    where = where._replace(settings="made")
+    where = where.replace(settings="made")
     assert site.run(where, "survey", {"labels": [], "exclude": [], "include": []})["name"] == name
     path = write(tmp_path / "f.json", [{"model": "a.note", "pk": 9, "fields": {"text": "new"}}])
-    data_load.load(where._replace(name=database(side)), [path], {"mode": "merge"})
+    data_load.load(where.replace(name=database(side)), [path], {"mode": "merge"})
     assert rows(cluster, side) == [("", "new")] and ("", "new") not in rows(cluster, where)
 
 
@@ -385,7 +385,7 @@ def test_a_thread_of_the_start_does_not_write_into_a_side_database(cluster, tmp_
     done = migrate(one, two, tmp_path)
     assert done["proof"]["rows"] == 2
     # The thread lives as long as its task, and on a slow machine none may have come to its first row yet.
-    side = two._replace(name=done["side"])
+    side = two.replace(name=done["side"])
     for _ in range(30):
         if ("", "by a thread") in rows(cluster, two):
             break

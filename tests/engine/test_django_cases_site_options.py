@@ -84,7 +84,7 @@ def test_transactions_and_binding_of_the_site_stop_nothing(cluster, folders, tmp
     with Path(where.env_file).open("a", encoding="utf-8") as file:
         file.write(f"MORE={options(**more)}\n")
     assert data_dump.stream(where, {"labels": ["a"]}, lambda piece: None)["counts"] == {"a.setting": 1, "a.note": 1}
-    for each in (where, where._replace(name=database(side))):
+    for each in (where, where.replace(name=database(side))):
         assert data_load.load(each, [note(tmp_path)], {"mode": "replace"})["written"]
     assert rows(cluster, side) == [("", "new")] and ("", "new") in rows(cluster, where)
 

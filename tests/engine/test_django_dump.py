@@ -219,16 +219,16 @@ def test_the_callers_environment_does_not_reach_the_site(sites, monkeypatch, tmp
 
 def test_unknown_models_and_options_are_named(sites):
     where = sites.new("sqlite")
-    with pytest.raises(SauvegardeError, match=r"The site knows no offers\.Ofer"):
+    with pytest.raises(SauvegardeError, match=r"The site has no model or application offers\.Ofer"):
         text_of(where, labels=["offers.Ofer"])
     with pytest.raises(SauvegardeError, match="A dump has no option idnent"):
         text_of(where, idnent=2)
     with pytest.raises(SauvegardeError, match="interpreter does not exist"):
-        site.site(dict(where._asdict(), python="/nowhere/python"))
+        site.site(dict(where.as_dict(), python="/nowhere/python"))
 
 
 def test_an_error_in_the_sites_code_is_told_word_for_word(sites, tmp_path):
-    where = sites.new("sqlite")._replace(settings="cap.nothing")
+    where = sites.new("sqlite").replace(settings="cap.nothing")
     with pytest.raises(SauvegardeError) as caught:
         text_of(where)
     assert "No module named 'cap.nothing'" in caught.value.why
@@ -238,7 +238,7 @@ def test_the_site_is_left_as_it_was(sites, tmp_path):
     """Nothing is installed in the virtual environment, nothing written into the site: a copy that nobody ran yet."""
     copy = tmp_path / "site"
     shutil.copytree(str(SITE), str(copy), ignore=shutil.ignore_patterns("__pycache__"))
-    where = sites.new("sqlite", filled=True)._replace(path=str(copy))
+    where = sites.new("sqlite", filled=True).replace(path=str(copy))
     freeze = [where.python, "-m", "pip", "freeze"]
     before = subprocess.run(freeze, stdout=subprocess.PIPE, check=True).stdout
     files = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
@@ -257,7 +257,7 @@ def test_fingerprints_tell_a_change_and_only_a_change(sites):
 
 def test_the_sites_code_runs_as_its_own_user(sites, tmp_path):
     """Where we are root: the worker is the site's user, and the data still reaches a file of ours."""
-    where = sites.new("pg", filled=True)._replace(user="nobody")
+    where = sites.new("pg", filled=True).replace(user="nobody")
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     try:

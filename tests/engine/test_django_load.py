@@ -226,7 +226,7 @@ def with_listeners(where, folder, listeners):
     shutil.copytree(str(SITE), str(code), ignore=shutil.ignore_patterns("__pycache__"))
     with (code / "pages/models.py").open("a", encoding="utf-8") as models:
         models.write(listeners)
-    return where._replace(path=str(code))
+    return where.replace(path=str(code))
 
 
 LISTENERS = """

@@ -147,7 +147,7 @@ def test_a_natural_key_that_another_model_lends_gives_nobody_away(production, po
     shutil.copytree(str(SITE), str(code), ignore=shutil.ignore_patterns("__pycache__"))
     with (code / "people/models.py").open("a", encoding="utf-8") as models:
         models.write(LENT)
-    where = production._replace(path=str(code))
+    where = production.replace(path=str(code))
     described = site.describe(where)["models"]
     assert described["people.profile"]["natural_key"] == [["auth.user", "username"]]
     assert described["auth.permission"]["natural_key"] == [
@@ -203,7 +203,7 @@ def test_what_points_to_a_proxy_is_masked_as_its_model_is(production, tmp_path):
             assert old in text
             text = text.replace(old, new)
         path.write_text(text, encoding="utf-8")
-    where = production._replace(path=str(code))
+    where = production.replace(path=str(code))
     described = site.describe(where)["models"]
     assert described["offers.offer"]["fields"]["places"]["relation"] == ["reference.place", "name"]
     author = described["pages.article"]["fields"]["author"]

@@ -64,7 +64,7 @@ def changed(sites, tmp_path):
     lines = [line for line in lines if not line.startswith("    inhabitants")]
     lines.insert(lines.index("class Trade(Dated):") + 1, "    colour = models.CharField(max_length=9, default='red')")
     models.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return new(sites, tmp_path)._replace(path=str(code))
+    return new(sites, tmp_path).replace(path=str(code))
 
 
 def new(sites, folder, **variables):
@@ -74,7 +74,7 @@ def new(sites, folder, **variables):
     env_file = folder / "new.env"
     values = dict(variables, SITE_ENV="/nonexistent", DATABASE_URL=f"sqlite:///{folder}/data/new.sqlite3")
     env_file.write_text("".join(f"{key}={value}\n" for key, value in values.items()), encoding="utf-8")
-    return where._replace(env_file=str(env_file))
+    return where.replace(env_file=str(env_file))
 
 
 def sent(where, tmp_path, about=LIVE, **values):
@@ -89,7 +89,7 @@ def look(where, about=LIVE, labels=()):
 
 
 def specification(where, tmp_path, **values):
-    return MigrationRequest.from_values(dict({"site": where._asdict(), "directory": str(tmp_path / "in")}, **values))
+    return MigrationRequest.from_values(dict({"site": where.as_dict(), "directory": str(tmp_path / "in")}, **values))
 
 
 def fill(where, made, tmp_path, **values):
@@ -97,7 +97,7 @@ def fill(where, made, tmp_path, **values):
     spec = specification(where, tmp_path, path=made["path"], **values)
     identifier = ids.new_id(restore_state.folder(spec.directory))
     done = migration_run.fill(spec, identifier, migration_plan.survey(where, spec.labels))
-    return done, where._replace(name=done["side"])
+    return done, where.replace(name=done["side"])
 
 
 def test_what_only_one_side_knows_is_left_out_and_all_else_is_proven(sites, changed, tmp_path):
@@ -157,7 +157,7 @@ def test_what_a_policy_mends_is_listed_and_all_else_is_proven(sites, tmp_path):
 def test_the_plan_says_when_code_and_data_disagree(sites, tmp_path):
     where = sites.new("sqlite", filled=True, SITE_EXTRA_APPS="jobs")
     target = sites.new("sqlite", filled=True)
-    change(target._replace(name=database(target)), "DELETE FROM django_migrations WHERE app = 'people'")
+    change(target.replace(name=database(target)), "DELETE FROM django_migrations WHERE app = 'people'")
     told = migration_plan.lines(migration_run.make_plan(specification(target, tmp_path), look(where)))
     lacks = "The target's live database lacks migrations; the new one gets them: people.0001_initial"
     assert any(lacks in line for line in told)
@@ -196,7 +196,7 @@ def archived(where, root, **jobs):
     made = {}
     for name, values in jobs.items():
         (root / name).mkdir(mode=0o700, parents=True)
-        path = root / name / kinds.back_up(dict(values, name=name, site=where._asdict()), str(root))["id"]
+        path = root / name / kinds.back_up(dict(values, name=name, site=where.as_dict()), str(root))["id"]
         archive_reader.expand(path, root / (name + "-plain"))
         made[name] = path, root / (name + "-plain")
     return made
@@ -245,7 +245,7 @@ def test_each_kind_of_archive_leaves_as_the_live_site_would_have(sites, tmp_path
         assert differences(held, left["manifest"]["fingerprint"]) == []
         if (name, form) == ("data", 0):
             target, _ = fill(new(sites, tmp_path), left, tmp_path)
-            assert differences(expected, fingerprint(where._replace(name=target["side"]))) == []
+            assert differences(expected, fingerprint(where.replace(name=target["side"]))) == []
     assert not old.exists() and new_one.exists()
     assert not Path(file).exists() and list(Path("/var/tmp").glob("sauvegarde-opened-*")) == []
     for name, told in (
@@ -299,7 +299,7 @@ def test_an_archive_of_a_part_or_of_other_code_is_not_taken_for_the_site(sites, 
     with pytest.raises(SauvegardeError, match="migrations are not applied"):
         sent(changed, tmp_path, dict(LIVE, path=str(made["file"][0])))
     change(
-        less._replace(name=database(less)),
+        less.replace(name=database(less)),
         "INSERT INTO django_migrations VALUES (999, 'reference', '0009_newer', '2020-01-01'),"
         " (998, 'removed', '0001_gone', '2020-01-01')",
     )
@@ -354,7 +354,7 @@ def test_a_dump_is_opened_where_neither_its_database_nor_its_roles_are(sites, cl
     env_file = tmp_path / "stranger.env"
     lines = Path(where.env_file).read_text(encoding="utf-8")
     env_file.write_text(lines.replace("//postgres@", "//stranger@"), encoding="utf-8")
-    told = look(where._replace(env_file=str(env_file)), about)["obstacles"]
+    told = look(where.replace(env_file=str(env_file)), about)["obstacles"]
     assert [each["why"] for each in told] == ["The server has no role stranger, which the site logs in as."]
 
 

@@ -111,7 +111,7 @@ def migrate(packages, one, kind, tmp_path, include=()):
     made = migration_source.make(
         one, tmp_path / "out", migration_source.options(None, "", [], False, include=include), ABOUT
     )
-    spec = {"site": two._asdict(), "directory": str(tmp_path / "in"), "path": made["path"], "include": list(include)}
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "include": list(include)}
     spec.update(connection=packages.cluster.values, server_directory=str(tmp_path / "server"), keeper="root")
     spec = MigrationRequest.from_values(spec)
     seen = migration_source.look(one, None, "", [], False, ABOUT, include=include)

@@ -139,7 +139,7 @@ def test_a_link_in_the_sites_own_folder_leads_root_nowhere(sites, monkeypatch):
             path.unlink()
             path.symlink_to(secret)
 
-        monkeypatch.setattr(fixture_sets.data_dump.file_sync, "sync", swap)
+        monkeypatch.setattr(fixture_sets.fixture_file.file_sync, "sync", swap)
         fixture_sets.export(where, SETS[3:4], own, owner="nobody")
         assert path.is_symlink() and secret.owner() == "root"
         # Nor is it read through the link, which a diff would show.
@@ -147,7 +147,7 @@ def test_a_link_in_the_sites_own_folder_leads_root_nowhere(sites, monkeypatch):
             fixture_sets.export(where, SETS[3:4], own, owner="nobody", texts=True)
         # Nor by an import.
         with pytest.raises(SauvegardeError, match="The fixture cannot be read") as caught:
-            fixture_sets.bring_in(where._replace(user="nobody"), SETS[3:4], own)
+            fixture_sets.bring_in(where.replace(user="nobody"), SETS[3:4], own)
         assert "Permission denied" in caught.value.why
         path.unlink()
         monkeypatch.undo()
@@ -184,7 +184,7 @@ def test_a_git_error_is_told_word_for_word(tmp_path):
 
 
 def job(where, name, kind, **values):
-    return dict(values, name=name, kind=kind, site=where._asdict())
+    return dict(values, name=name, kind=kind, site=where.as_dict())
 
 
 @pytest.fixture()
@@ -255,7 +255,7 @@ def test_a_damaged_archive_is_seen(sites, root):
 
 
 def test_a_failed_dumpdata_job_publishes_nothing(sites, root):
-    where = sites.new("sqlite")._replace(settings="cap.nothing")
+    where = sites.new("sqlite").replace(settings="cap.nothing")
     with pytest.raises(SauvegardeError):
         kinds.back_up(job(where, "data", "dumpdata"), str(root))
     assert list((root / "data").iterdir()) == []

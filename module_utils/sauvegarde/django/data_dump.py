@@ -1,88 +1,68 @@
-"""Dump a site's data: stream it, check it while it runs, publish it by rename."""
+"""Dump a site's data: stream it, check it while it is written, publish it by rename.
+
+This is the outer half. `worker.fixture_dump` reads the database.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import filecmp
-import gzip
 import json
-import lzma
-import os
-import queue
-import secrets
-import stat
-import threading
 from pathlib import Path
+from typing import Any, Callable, Mapping, Sequence, Union
 
-from ..archive.compression import FIXTURE_LEVEL, compress_command
 from ..errors import SauvegardeError
-from ..system import file_sync, process
 from . import data_load, fixture_stream, set_privacy
+from .dump_check import DumpCheck
+from .fixture_file import COMPRESSIONS, compressed, replaced
 from .fixture_fingerprint import Count, Fingerprint
 from .leak_scan import Scanner
-from .site import completed, run
+from .site import Readable, Site, run
+from .worker_request import DEFAULT_EXCLUDE, DumpOptions
 
-# Every site makes its own content types and permissions, by `migrate`; their numbers mean nothing elsewhere.
-EXCLUDE = ("contenttypes", "auth.permission")
-DEFAULTS = {
-    "labels": [],
-    "exclude": list(EXCLUDE),
-    "format": "json",
-    "indent": None,
-    "natural_foreign": True,
-    "natural_primary": False,
-    "all": False,
-    # Whether views, unmanaged models and search indexes are written too, as stock does; a migration leaves them out,
-    # but for those that `include` names.
-    "derived": True,
-    "include": [],
-    # Whether moments keep their microseconds, which stock cuts; loads take them.
-    "exact": False,
-    "pks": [],
-    # Fixture sets (`sets.checked`): what they hold of people is emptied, a number or masked.
-    "sets": None,
-    # For a comparison of sets with the database: what they mask is written as it is, and is not in the fingerprint.
-    "compared": False,
-    "policy": None,
-    "key": "",
-}
-COMPRESSIONS = ("gz", "xz", "zst")
+EXCLUDE = DEFAULT_EXCLUDE
+
+Values = Union[Mapping[str, Any], DumpOptions]
+Write = Callable[[bytes], object]
+Progress = Callable[[dict[str, Any]], object]
 
 
-def options(values):
-    """The options of a dump, completed; unknown ones raise."""
-    whole = completed("dump", values, DEFAULTS)
-    if whole["format"] not in ("json", "jsonl"):
-        raise SauvegardeError(
-            "The format {} cannot be dumped.".format(whole["format"]),
-            fix="Use json or jsonl; loads read all of Django's.",
-        )
-    if whole["policy"] and not whole["key"]:
-        raise SauvegardeError("Masking needs a secret key.", fix="Give the key, as hexadecimal digits.")
-    if whole["sets"] and not whole["compared"]:
-        set_privacy.require_key(whole["sets"], whole["key"])
+def options(values: Values) -> DumpOptions:
+    """Return the options of a dump. Unknown and impossible ones raise."""
+    whole = values if isinstance(values, DumpOptions) else DumpOptions.from_values(values)
+    if whole.sets and not whole.compared:
+        set_privacy.require_key(whole.sets, whole.key)
     return whole
 
 
-def stream(site, values, write, progress=None, prove=True, many=None):
-    """Dump into the function `write` (bytes); what goes by is parsed, counted and, to `prove` something later,
-    fingerprinted ("fingerprint" is None without it). `many`: a dict that is filled before the first data come.
+def stream(
+    site: Site,
+    values: Values,
+    write: Write,
+    progress: Progress | None = None,
+    prove: bool = True,
+    many: dict[str, list[str]] | None = None,
+) -> dict[str, Any]:
+    """Dump into the function `write`. What passes by is parsed and counted, and fingerprinted to `prove` it later.
 
-    Returns {"counts", "fingerprint", "many", "stock", "masked", "private"}; raises where the parse does not agree
-    with the worker.
+    `many`: a dict that is filled with the many-to-many fields before the first data come.
+
+    Returns {"counts", "fingerprint" (None unless `prove`), "many", "stock", "masked", "private", "masking",
+    "warnings"}. Raises if the parsed counts differ from the worker's.
     """
     whole = options(values)
-    with Check(whole["format"], prove, many) as check:
-        result = _checked(site, "dump", whole, None, write, check, progress)
-        fingerprint = check.end()
-        _add_search(result, check)
-    return _agreed(result, fingerprint, check.many)
+    with DumpCheck(whole.format, prove, many) as check:
+        result = _run(site, "dump", whole, None, write, check, progress)
+        return _completed(result, check)
 
 
-def parsed(take):
-    """A function for `stream` of the format jsonl that hands each object to `take`."""
-    rest = [b""]
+def parsed(take: Callable[[dict[str, Any]], object]) -> Write:
+    """Return a function for `stream`, with the format jsonl, that passes each object to `take`."""
+    rest = b""
 
-    def write(piece):
-        *lines, rest[0] = (rest[0] + piece).split(b"\n")
+    def write(piece: bytes) -> None:
+        nonlocal rest
+        *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             if line:
                 take(json.loads(line.decode("utf-8")))
@@ -90,126 +70,83 @@ def parsed(take):
     return write
 
 
-def converted(site, paths, values, write, progress=None):
-    """As `stream`, but out of fixtures (an archive's), by the site's models; its database is not asked."""
+def converted(
+    site: Site,
+    paths: Sequence[str | Path],
+    values: Values,
+    write: Write,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Do as `stream`, but from fixtures (an archive's) and the site's models. The site's database is not asked."""
     whole = options(values)
-    with contextlib.ExitStack() as stack, Check(whole["format"]) as check:
-        # To mask, the names that the files hold are learnt first.
-        twice = [*paths, *paths] if whole["policy"] else paths
-        source = data_load.Framed([data_load.opened(stack, path) for path in twice])
-        result = _checked(site, "convert", dict(whole, files=len(paths)), source, write, check, progress)
-        fingerprint = check.end()
-        _add_search(result, check)
-    return _agreed(result, fingerprint, check.many)
+    with contextlib.ExitStack() as stack, DumpCheck(whole.format) as check:
+        # To mask, the names in the files are collected first, so they are read twice.
+        sources = [*paths, *paths] if whole.policy else paths
+        source = data_load.FramedSources([data_load.opened(stack, path) for path in sources])
+        whole = DumpOptions.from_values(dict(whole.as_dict(), files=len(paths)))
+        result = _run(site, "convert", whole, source, write, check, progress)
+        return _completed(result, check)
 
 
-def _checked(site, task, whole, source, write, check, progress):
-    """Run the task; its data goes to the caller and to the check."""
+def _run(
+    site: Site,
+    task: str,
+    whole: DumpOptions,
+    source: Readable | None,
+    write: Write,
+    check: DumpCheck,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Run the task. Its data go to the caller and to the check."""
 
-    def data(payload):
+    def data(payload: bytes) -> None:
         write(payload)
         check.feed(payload)
 
-    def told(event):
+    def report(event: dict[str, Any]) -> None:
         if "many" in event:
             check.many.update(event["many"])
         elif "originals" in event:
-            policy = event.get("policy") or whole["policy"]
-            check.scanner = Scanner(policy, bytes.fromhex(whole["key"]), event["originals"])
+            policy = event.get("policy") or whole.policy
+            check.scanner = Scanner(policy, bytes.fromhex(whole.key), event["originals"])
         elif "unmasked" in event:
             check.unmasked.update(event["unmasked"])
         elif progress is not None:
             progress(event)
 
-    return run(site, task, whole, source=source, data=data, progress=told)
+    return run(site, task, whole.as_dict(), source=source, data=data, progress=report)
 
 
-def _add_search(result, check):
+def _completed(result: dict[str, Any], check: DumpCheck) -> dict[str, Any]:
+    """Return the worker's result with that of the check. Raises if they differ."""
+    counted: Count = check.end()
     if check.scanner is not None and result["masking"] is not None:
         result["masking"]["search"] = check.scanner.facts
-
-
-def _agreed(result, fingerprint, many):
-    counted = {label: rows for label, rows in result["counts"].items() if rows}
-    if counted != fingerprint.counts:
+    written = {label: rows for label, rows in result["counts"].items() if rows}
+    if written != counted.counts:
         raise SauvegardeError(
             "The dump does not hold what was read: it is not published.",
-            f"Written: {counted}\nFound in the stream: {fingerprint.counts}",
+            f"Written: {written}\nFound in the stream: {counted.counts}",
             "Run it again; if it stays so, report it.",
         )
-    proof = fingerprint.result() if isinstance(fingerprint, Fingerprint) else None
-    return dict(result, fingerprint=proof, many=many)
+    fingerprint = counted.result() if isinstance(counted, Fingerprint) else None
+    return dict(result, fingerprint=fingerprint, many=check.many)
 
 
-class Check:
-    """Parses a stream that goes by, in a thread of its own."""
+def to_file(
+    site: Site,
+    values: Mapping[str, Any],
+    path: str | Path,
+    progress: Progress | None = None,
+    write: bool = True,
+    prove: bool = False,
+) -> dict[str, Any]:
+    """Dump to a file, compressed as its name says. An existing file stays until the new one is complete.
 
-    def __init__(self, form, prove=True, many=None):
-        self.many = {} if many is None else many
-        self._form = form
-        self._pieces = queue.Queue(maxsize=8)
-        self._left = b""
-        self._fingerprint = Fingerprint(self.many) if prove else Count()
-        self._error = None
-        self.scanner = None  # given before the first data, where they are masked
-        self.unmasked = {}  # as `privacy.actions`, of a dump for a comparison; filled before the first data
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        if self._thread.is_alive():
-            self._pieces.put(b"")
-            self._thread.join()
-
-    def feed(self, payload):
-        if payload:
-            self._pieces.put(payload)
-
-    def end(self):
-        self._pieces.put(b"")
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._fingerprint
-
-    def _run(self):
-        try:
-            for entry in fixture_stream.objects(self, self._form, "The dump"):
-                self._fingerprint.add(set_privacy.without_masked(entry, self.unmasked, self.many))
-                if self.scanner is not None:
-                    self.scanner.add(entry)
-            if self.scanner is not None:
-                self.scanner.end()
-        except Exception as error:  # noqa: BLE001 - raised again by `end`, in the caller's thread
-            self._error = error
-        while self._more():  # so that nobody waits for a full queue
-            pass
-
-    def _more(self):
-        if self._pieces is None:
-            return False
-        self._left = self._pieces.get()
-        if not self._left:
-            self._pieces = None
-        return bool(self._left)
-
-    # A binary file, for the parser: whatever piece is there.
-    def read(self, _size):
-        if not self._left and not self._more():
-            return b""
-        piece, self._left = self._left, b""
-        return piece
-
-
-def to_file(site, values, path, progress=None, write=True, prove=False):
-    """Dump to a file, compressed as its name says; the old one stays until the new one is whole.
-
-    Returns as `stream`, and "path", "bytes" and "changed". Not to `write` is to dump and check all the same.
+    `write`: whether to keep the file; without it the data are dumped and checked all the same. Returns what `stream`
+    does, and "path", "bytes" and "changed".
     """
-    path = Path(str(path))
+    path = Path(path)
     form, compression = fixture_stream.kind_of(path.name)
     if compression not in (None, *COMPRESSIONS):
         raise SauvegardeError(
@@ -223,58 +160,11 @@ def to_file(site, values, path, progress=None, write=True, prove=False):
             with compressed(target, compression) as sink:
                 result = stream(site, values, sink.write, progress, prove)
             target.flush()
-            changed = not path.exists() or not filecmp.cmp(str(path), target.name, shallow=False)
+            changed = not path.exists() or not filecmp.cmp(path, target.name, shallow=False)
     except OSError as error:
         raise SauvegardeError(
             f"The dump could not be written: {path}",
             str(error),
-            "Correct the path, or free space there; a file that was there before is as it was.",
+            "Correct the path, or free space there; an existing file is unchanged.",
         ) from error
     return dict(result, path=str(path), bytes=path.stat().st_size, changed=changed)
-
-
-def _new(path, flags):
-    """Opens a file of our own: never an existing one, never through a link."""
-    return os.open(path, flags | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-
-
-@contextlib.contextmanager
-def replaced(path, mode=0o600):
-    """A new binary file that takes the place of `path` when the block ends well, and goes when it does not."""
-    path = Path(str(path))
-    with contextlib.suppress(FileNotFoundError):
-        there = path.lstat().st_mode
-        mode = there & 0o777 if stat.S_ISREG(there) else mode  # a link's target has no say
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        with open(str(temporary), "w+b", opener=_new) as target:
-            yield target
-            target.flush()
-            os.fchmod(target.fileno(), mode)
-            os.fsync(target.fileno())
-        temporary.rename(path)
-        file_sync.sync(path.parent)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-
-
-@contextlib.contextmanager
-def compressed(target, compression):
-    """A binary file whose writes arrive in `target` compressed."""
-    if compression is None:
-        yield target
-    elif compression == "gz":
-        # Without the moment of writing: equal data is an equal file.
-        with gzip.GzipFile(fileobj=target, mode="wb", filename="", compresslevel=6, mtime=0) as sink:
-            yield sink
-    elif compression == "xz":
-        with lzma.LZMAFile(target, "wb") as sink:
-            yield sink
-    else:
-        zstd = process.start([*compress_command(FIXTURE_LEVEL), "-c"], stdin=process.PIPE, stdout=target.fileno())
-        with zstd:
-            yield zstd.stdin
-            zstd.stdin.close()
-            zstd.finish(what="The dump could not be compressed.")

@@ -1,14 +1,16 @@
-"""Reads a site's environment file as python-dotenv reads it, so that the site gets the values that it gets from there.
+"""Read a site's environment file exactly as python-dotenv does, so that the site gets the same values.
 
 The grammar is python-dotenv's (1.2): `export`, comments, quoted values of several lines with their escapes, and
-`${NAME}` and `${NAME:-default}` in every value, quoted ones included. A line that python-dotenv would pass over with a
+`${NAME}` and `${NAME:-default}` in every value, quoted ones included. A line that python-dotenv would skip with a
 warning is refused here, by its number and without its value.
 """
+
+from __future__ import annotations
 
 import codecs
 import re
 from pathlib import Path
-from typing import Dict, Iterator, Mapping, Optional, Tuple
+from typing import Iterator, Mapping
 
 from ..errors import SauvegardeError
 
@@ -31,13 +33,13 @@ _VARIABLE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 
 
 class _Unreadable(Exception):
-    """The text at this place is no binding."""
+    """The text at this position is no binding."""
 
 
-def read(path: str, base: Mapping[str, str]) -> Dict[str, str]:
+def read(path: str, base: Mapping[str, str]) -> dict[str, str]:
     """Return {name: value} of the file. `base`: the variables that are set already, for `${NAME}`.
 
-    A name without `=` is not set, as with python-dotenv. Raises where the file cannot be read or a line is none.
+    A name without `=` is not set, as with python-dotenv. Raises if the file cannot be read or a line is not valid.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -47,7 +49,7 @@ def read(path: str, base: Mapping[str, str]) -> Dict[str, str]:
             str(error),
             "Make it readable for the user who runs this, in UTF-8.",
         ) from error
-    values = {}  # type: Dict[str, Optional[str]]
+    values: dict[str, str | None] = {}
     for line, name, value in bindings(text, path):
         if value is not None:
             value = expanded(value, dict(base, **values))
@@ -57,11 +59,11 @@ def read(path: str, base: Mapping[str, str]) -> Dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def bindings(text: str, path: str) -> Iterator[Tuple[int, str, Optional[str]]]:
-    """Yield (line number, name, value as it is written) of every binding; None as value where there is no `=`."""
+def bindings(text: str, path: str) -> Iterator[tuple[int, str, str | None]]:
+    """Yield (line number, name, value as it is written) of every binding; the value is None if there is no `=`."""
     position = 0
     while True:
-        position = _BLANK.match(text, position).end()
+        position = _end_of(_BLANK, text, position)
         if position == len(text):
             return
         line = len(_NEWLINE.findall(text, 0, position)) + 1
@@ -73,22 +75,23 @@ def bindings(text: str, path: str) -> Iterator[Tuple[int, str, Optional[str]]]:
             yield line, name, value
 
 
-def expanded(value: str, known: Mapping[str, Optional[str]]) -> str:
-    """The value with each `${NAME}` replaced: by what is known, else by the default behind `:-`, else by nothing.
+def expanded(value: str, known: Mapping[str, str | None]) -> str:
+    """Return the value with each `${NAME}` replaced: by its value in `known`, else by the default behind `:-`, else by
+    nothing.
 
-    A name that is known without a value (None) is replaced by nothing, as python-dotenv does.
+    A name without a value (None) is replaced by nothing, as python-dotenv does.
     """
     return _VARIABLE.sub(lambda match: known.get(match.group(1), match.group(2) or "") or "", value)
 
 
-def _binding(text, position):
-    """(name or None for a comment, value or None, the place behind it)."""
-    position = _EXPORT.match(text, position).end()
+def _binding(text: str, position: int) -> tuple[str | None, str | None, int]:
+    """Return (name or None for a comment, value or None, the position behind it)."""
+    position = _end_of(_EXPORT, text, position)
     name = value = None
     if text[position : position + 1] != "#":
         pattern = _QUOTED_NAME if text[position : position + 1] == "'" else _NAME
         name, position = _taken(pattern, text, position)
-    position = _SPACE.match(text, position).end()
+    position = _end_of(_SPACE, text, position)
     if text[position : position + 1] == "=":
         space, position = _taken(_EQUALS, text, position)
         value, position = _value(text, position, bool(space))
@@ -98,7 +101,7 @@ def _binding(text, position):
     return name, value, end.end()
 
 
-def _value(text, position, after_space):
+def _value(text: str, position: int, after_space: bool) -> tuple[str, int]:
     first = text[position : position + 1]
     if first in _QUOTED:
         pattern, escapes = _QUOTED[first]
@@ -110,14 +113,21 @@ def _value(text, position, after_space):
     return _TRAILING_COMMENT.sub("", value).rstrip(), position
 
 
-def _taken(pattern, text, position):
+def _end_of(pattern: re.Pattern[str], text: str, position: int) -> int:
+    """Return the position behind a pattern that matches everywhere, also an empty text."""
+    match = pattern.match(text, position)
+    return match.end() if match else position
+
+
+def _taken(pattern: re.Pattern[str], text: str, position: int) -> tuple[str, int]:
+    """Return the pattern's group and the position behind the match."""
     match = pattern.match(text, position)
     if match is None:
         raise _Unreadable()
     return match.group(1), match.end()
 
 
-def _refusal(path, line, why):
+def _refusal(path: str, line: int, why: str) -> SauvegardeError:
     return SauvegardeError(
         f"{path}, line {line}, is not NAME=value.",
         f"As python-dotenv reads the file, {why}.",

@@ -1,4 +1,4 @@
-"""What a fixture holds, per model: rows and a hash that depends neither on their order nor on how the text looks.
+"""Compute what a fixture holds, per model: the row count and a hash that does not depend on order or layout.
 
 Hashes are taken at the precision of the text: milliseconds in fixtures, microseconds in migrations. References that a
 fixture writes as natural keys are compared as such, so a permission is its codename, whatever its number. Lists of
@@ -6,69 +6,77 @@ many-to-many fields are sets. Coordinates are compared to 15 digits: how a geome
 the version of GEOS.
 """
 
+from __future__ import annotations
+
 import contextlib
 import decimal
 import hashlib
 import json
 import re
+from typing import Any, Collection, Iterable, Mapping
 
 from .fixture_stream import JSON_TEXT
 
 ALGORITHM = "fixture-md5-sum/1"
 _MODULUS = 1 << 128
+_NOTHING = {"rows": 0, "hash": "0" * 32}
 _encode = json.JSONEncoder(sort_keys=True).encode
-# A moment with less than a millisecond behind the second: cut to milliseconds, loaded, and written again, it has none.
+# A moment with less than a millisecond behind its second has none after it was cut, loaded and written again.
 _WHOLE = (".000Z", ".000")
 _MOMENT = re.compile(r"\d\d:\d\d:\d\d\.000Z?\Z")
-_MEMBERS = {str: json.encoder.encode_basestring_ascii, int: repr}  # the same as `_encode`, sooner
+_MEMBERS = {str: json.encoder.encode_basestring_ascii, int: repr}  # the same as `_encode`, faster
 _NUMBER = re.compile(r"-?\d+\.\d+(?:[eE][+-]?\d+)?")
 
 
+Entry = dict[str, Any]  # one object of a fixture
+
+
 class Count:
-    """Counts a fixture's objects, which it takes one by one."""
+    """Counts a fixture's objects, which are added one by one."""
 
-    def __init__(self):
-        self._rows = {}
+    def __init__(self) -> None:
+        self._rows: dict[str, int] = {}
 
-    def add(self, entry):
+    def add(self, entry: Entry) -> None:
         label = entry["model"].lower()
         self._rows[label] = self._rows.get(label, 0) + 1
 
     @property
-    def counts(self):
-        """{model: rows}"""
+    def counts(self) -> dict[str, int]:
+        """{model: number of rows}"""
         return dict(self._rows)
 
 
 class Fingerprint(Count):
-    """Takes a fixture's objects one by one. `many`: {model: names of its many-to-many fields}."""
+    """The fingerprint of objects that are added one by one. `many`: {model: names of its many-to-many fields}."""
 
-    def __init__(self, many):
+    def __init__(self, many: Mapping[str, Collection[str]]) -> None:
         super().__init__()
         self._many = many
-        self._sums, self._names = {}, {}
+        self._sums: dict[str, int] = {}
+        self._names: dict[str, tuple[list[str], Any]] = {}
 
-    def add(self, entry):
+    def add(self, entry: Entry) -> None:
         super().add(entry)
         label = entry["model"].lower()
         self._sums[label] = (self._sums.get(label, 0) + self.number(label, entry)) % _MODULUS
 
-    def number(self, label, entry):
-        """An object's own hash, as a number."""
+    def number(self, label: str, entry: Entry) -> int:
+        """Return an object's own hash, as a number."""
         many = self._many.get(label, ())
         parts = [_encode(entry.get("pk"))]
         for name in self._sorted(label, entry["fields"]):
             value = entry["fields"][name]
             kind = type(value)
             if kind is str:
-                # Most of what there is: as it is, behind its length.
+                # Most values are texts: written as they are, behind their length.
                 if value.startswith("SRID="):
                     value = _NUMBER.sub(_number, value)
                 elif value.endswith(_WHOLE) and _MOMENT.search(value):
                     value = value.replace(".000", "")
                 parts.append(f"{name}:{len(value)}:{value}")
             elif name in many and kind is list:
-                members = sorted([_MEMBERS.get(type(each), _encode)(each) for each in value])
+                members = sorted([_MEMBERS.get(type(member), _encode)(member) for member in value])
                 parts.append("{}=[{}]".format(name, ", ".join(members)))
             elif kind is list or kind is dict:
                 parts.append(f"{name}={_encode(value)}")
@@ -77,16 +85,16 @@ class Fingerprint(Count):
         text = "\n".join(parts).encode("utf-8", "surrogatepass")
         return int.from_bytes(hashlib.md5(text).digest(), "big")
 
-    def _sorted(self, label, fields):
-        """The fields' names in order; the same for nearly every object of a model."""
-        names, known = self._names.get(label, ((), None))
-        if fields.keys() != known:
+    def _sorted(self, label: str, fields: Entry) -> list[str]:
+        """Return the fields' names in order. They are the same for nearly every object of a model."""
+        names, keys = self._names.get(label, ([], None))
+        if fields.keys() != keys:
             names = sorted(fields)
             self._names[label] = (names, fields.keys())
         return names
 
-    def result(self):
-        """{"algorithm", "tables": {model: {"rows", "hash"}}}, as manifests hold it."""
+    def result(self) -> dict[str, Any]:
+        """Return {"algorithm", "tables": {model: {"rows", "hash"}}}, as manifests hold it."""
         return {
             "algorithm": ALGORITHM,
             "tables": {
@@ -96,19 +104,30 @@ class Fingerprint(Count):
 
 
 class Part(Fingerprint):
-    """Takes some models' objects only ({model: names} in `known`), of them the named fields, and none of the objects
-    whose keys are in `without` ({model: keys}), or these without some fields where `changed` ({model: [[key, names]]})
-    has them. Numbers inside JSON are compared as numbers."""
+    """The fingerprint of a part of the objects.
 
-    def __init__(self, many, known, without, changed=None):
+    `known`: {model: names of the fields that count}, of the models that count. `without`: {model: keys of the objects
+    that do not count}. `changed`: {model: [[key, names of the fields that do not count]]}, which overrides `without`.
+    Numbers inside JSON are compared as numbers. `fields`: {model: names of all fields that its objects had}.
+    """
+
+    def __init__(
+        self,
+        many: Mapping[str, Collection[str]],
+        known: Mapping[str, Collection[str]],
+        without: Mapping[str, Iterable[Any]],
+        changed: Mapping[str, Iterable[Iterable[Any]]] | None = None,
+    ) -> None:
         super().__init__(many)
         self._known = known
-        self._without = {label: {_encode(key): None for key in keys} for label, keys in without.items()}
+        self._without: dict[str, dict[str, Collection[str] | None]] = {
+            label: {_encode(key): None for key in keys} for label, keys in without.items()
+        }
         for label, objects in (changed or {}).items():
             self._without.setdefault(label, {}).update((_encode(key), names) for key, names in objects)
-        self.fields = {label: set() for label in known}  # all that the objects had
+        self.fields: dict[str, set[str]] = {label: set() for label in known}
 
-    def add(self, entry):
+    def add(self, entry: Entry) -> None:
         label, fields = entry["model"].lower(), entry["fields"]
         if label not in self._known:
             return
@@ -121,35 +140,38 @@ class Part(Fingerprint):
 
 
 class Objects(Fingerprint):
-    """Takes the objects of a load, of the models in `many` only: of several with one key the last one counts, and what
-    the database has besides them can be `keep`t. Holds each object's hash by its key."""
+    """The fingerprint that a database will have after a load, of the models in `many` only.
 
-    def __init__(self, many):
+    Of several objects with one key the last one counts. What the database has besides is added by `keep`. Holds the
+    hash of each object by its key.
+    """
+
+    def __init__(self, many: Mapping[str, Collection[str]]) -> None:
         super().__init__(many)
-        self._found = {}
+        self._hashes: dict[str, dict[str, int]] = {}
 
-    def add(self, entry):
+    def add(self, entry: Entry) -> None:
         label = entry["model"].lower()
         if label in self._many:
-            self._found.setdefault(label, {})[_encode(entry.get("pk"))] = self.number(label, entry)
+            self._hashes.setdefault(label, {})[_encode(entry.get("pk"))] = self.number(label, entry)
 
-    def keep(self, entry):
-        """Take an object of the database unless the load overwrites it."""
-        if _encode(entry.get("pk")) not in self._found.get(entry["model"].lower(), ()):
+    def keep(self, entry: Entry) -> None:
+        """Add an object of the database, unless the load overwrites it."""
+        if _encode(entry.get("pk")) not in self._hashes.get(entry["model"].lower(), ()):
             self.add(entry)
 
-    def result(self):
-        self._rows = {label: len(found) for label, found in self._found.items()}
-        self._sums = {label: sum(found.values()) % _MODULUS for label, found in self._found.items()}
+    def result(self) -> dict[str, Any]:
+        self._rows = {label: len(hashes) for label, hashes in self._hashes.items()}
+        self._sums = {label: sum(hashes.values()) % _MODULUS for label, hashes in self._hashes.items()}
         return super().result()
 
 
-def _number(match):
+def _number(match: re.Match[str]) -> str:
     return format(float(match.group()), ".15g")
 
 
-def plain(value):
-    """A fixture's value with equal numbers made the same: to PostgreSQL's jsonb 1.7e18 and -0.0 are whole numbers."""
+def plain(value: Any) -> Any:
+    """Return a fixture's value with equal numbers made the same: PostgreSQL's jsonb has 1.7e18 as a whole number."""
     kind = type(value)
     if kind is float and value.is_integer():
         return int(decimal.Decimal(repr(value)))
@@ -162,17 +184,17 @@ def plain(value):
     return [plain(item) for item in value] if kind is list else value
 
 
-def _digits(number):
-    """The number as text, the same for equal ones."""
+def _digits(number: str) -> str:
+    """Return the number as a text that is the same for equal numbers."""
     sign, figures, exponent = decimal.Decimal(number).as_tuple()
     text = "".join(map(str, figures))
     short = text.rstrip("0") or "0"
-    return "{}{}e{}".format("-" if sign else "", short, exponent + len(text) - len(short) if short != "0" else 0)
+    return "{}{}e{}".format("-" if sign else "", short, int(exponent) + len(text) - len(short) if short != "0" else 0)
 
 
-def compare(expected, actual):
-    """The differences between two fingerprints, as plain dicts with a sentence; empty where they are equal."""
-    differences = []
+def compare(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the differences between two fingerprints, as plain dicts with a sentence."""
+    differences: list[dict[str, Any]] = []
     left, right = expected["tables"], actual["tables"]
     for label in sorted(set(left) | set(right)):
         before, after = left.get(label, _NOTHING), right.get(label, _NOTHING)
@@ -184,6 +206,3 @@ def compare(expected, actual):
             sentence = "{}: {} rows, but not the same content.".format(label, before["rows"])
         differences.append({"model": label, "expected": before, "actual": after, "sentence": sentence})
     return differences
-
-
-_NOTHING = {"rows": 0, "hash": "0" * 32}

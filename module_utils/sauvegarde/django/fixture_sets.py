@@ -16,6 +16,7 @@ from ..system.run_as import call_as, command_prefix
 from . import (
     data_dump,
     data_load,
+    fixture_file,
     fixture_stream,
     private_fields,
     set_privacy,
@@ -246,7 +247,7 @@ def _put(folder, files, write, texts):
             before = path.read_bytes() if path.exists() else b""
             changed = before != data
             if changed and write:
-                with data_dump.replaced(path, 0o644) as target:
+                with fixture_file.replaced(path, 0o644) as target:
                     target.write(data)
         except OSError as error:
             raise SauvegardeError(

@@ -1,14 +1,17 @@
-"""A Django site on this host, and the way to run the engine's inner half in its virtual environment."""
+"""Describe a Django site on this host, and run the worker in its virtual environment."""
+
+from __future__ import annotations
 
 import contextlib
-import fcntl
+import dataclasses
 import functools
 import json
 import struct
 import subprocess
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, Callable, Mapping, Protocol
 
 from ..errors import Damaged, SauvegardeError, from_dict
 from ..system import engine_files, process
@@ -16,16 +19,16 @@ from ..system.run_as import command_prefix, home
 from . import environment_file
 from .worker_request import WorkerRequest
 
-# Isolated mode keeps PYTHONPATH and the working directory out; the virtual environment's own packages stay in. It keeps
-# out PYTHONDONTWRITEBYTECODE and PYTHONUTF8 too, so they are said as options (3.6 passes over the second one).
+# Isolated mode ignores PYTHONPATH and the working directory, but not the virtual environment's packages. It also
+# ignores PYTHONDONTWRITEBYTECODE and PYTHONUTF8, so these are options here.
 _ISOLATED = ("-I", "-B", "-X", "utf8")
-# Reads the modules from standard input and hands the rest of it to the worker.
+# Reads the request with the modules from standard input, and passes the rest of it to the worker.
 _BOOTSTRAP = """
 import gc, importlib.abc, importlib.util, json, os, sys
-gc.disable()  # what is made until the site stands stays: looked through again and again, it would be found in use
+gc.disable()  # what the start-up creates stays in use: collecting it again and again would only cost time
 source = open(os.dup(0), "rb")
 nothing = os.open(os.devnull, os.O_RDONLY)
-os.dup2(nothing, 0)  # the site's code must not read what is the task's
+os.dup2(nothing, 0)  # the site's code must not read the task's input
 os.close(nothing)
 request = json.loads(source.readline().decode("utf-8"))
 modules = request.pop("modules")
@@ -43,47 +46,63 @@ from sauvegarde.django.worker.worker_main import main
 main(request, source)
 """
 _HEAD = struct.Struct(">cI")
-_SET_PIPE_SIZE = 1031  # Linux's F_SETPIPE_SZ, which Python names from 3.10 on
+_PIECE = 1 << 18  # bytes passed to the worker at a time
 
 
-class Site(NamedTuple):
+class Readable(Protocol):
+    """A binary stream."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Site:
     """Where a site is and how it runs."""
 
     path: str  # the folder with manage.py
     python: str  # the virtual environment's interpreter, absolute
     settings: str  # the settings' module
     env_file: str = ""  # its variables, read as python-dotenv reads them
-    user: str = ""  # whom to run as, where we are root; empty: as we are
+    user: str = ""  # the user to run as if this process is root; empty: no change
     database: str = "default"  # the alias in the settings
-    name: str = ""  # the database to work on in place of that of the settings: a side database, a side file
-    system: str = ""  # the system identifier of the server that `name` is on, where it is known
+    name: str = ""  # the database to use in place of that of the settings: a side database, a side file
+    system: str = ""  # the system identifier of the server of `name`, if it is known
+
+    def replace(self, **changes: str) -> Site:
+        """Return the site with other values."""
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the plain values from which `site` returns the same."""
+        return dataclasses.asdict(self)
 
 
-def site(values):
-    """A Site from plain values; what is missing or not there raises."""
-    unknown = sorted(set(values) - set(Site._fields))
+def site(values: Mapping[str, Any]) -> Site:
+    """Return the Site from plain values. Raises for a missing or unknown key, and for a path that does not exist."""
+    names = [field.name for field in dataclasses.fields(Site)]
+    unknown = sorted(set(values) - set(names))
     missing = [name for name in ("path", "python", "settings") if not values.get(name)]
     if unknown or missing:
         raise SauvegardeError(
             "The description of the Django site is not right.",
             "Not known: {}. Missing: {}.".format(", ".join(unknown) or "none", ", ".join(missing) or "none"),
-            "A site has path, python, settings, and may have {}.".format(", ".join(Site._fields[3:])),
+            "A site has path, python, settings, and may have {}.".format(", ".join(names[3:])),
         )
-    made = Site(**values)
-    for what, path, fix in (
-        ("folder", made.path, "path"),
-        ("interpreter", made.python, "python"),
-        ("environment file", made.env_file, "env_file"),
+    where = Site(**values)
+    for what, path, key in (
+        ("folder", where.path, "path"),
+        ("interpreter", where.python, "python"),
+        ("environment file", where.env_file, "env_file"),
     ):
         if path and not Path(path).exists():
             raise SauvegardeError(
-                f"The site's {what} does not exist: {path}", fix=f"Correct “{fix}” in the site's description."
+                f"The site's {what} does not exist: {path}", fix=f"Correct “{key}” in the site's description."
             )
-    return made
+    return where
 
 
-def environment(where):
-    """The site's environment: a fixed base, then what its environment file says. Never the caller's."""
+def environment(where: Site) -> dict[str, str]:
+    """Return the site's environment: a fixed base, then its environment file. Never the caller's."""
     values = dict(process.BASE_ENVIRONMENT, PYTHONUTF8="1", PYTHONIOENCODING="utf-8", PYTHONDONTWRITEBYTECODE="1")
     values["HOME"] = home(where.user)
     if where.env_file:
@@ -102,11 +121,27 @@ def modules() -> dict[str, str]:
     return sources
 
 
-def run(where, task, options, source=None, data=None, progress=None):
+def describe(where: Site, asked: bool = True, rows: int = 0) -> dict[str, Any]:
+    """Return the site in plain values, as `worker.model_description.describe` does.
+
+    `asked`: whether its database is asked for its migrations; else it may be missing. `rows`: rows of each model that
+    are sampled for personal data.
+    """
+    return run(where, "describe", {"asked": asked, "rows": rows})
+
+
+def run(
+    where: Site,
+    task: str,
+    options: Mapping[str, Any],
+    source: Readable | None = None,
+    data: Callable[[bytes], object] | None = None,
+    progress: Callable[[dict[str, Any]], object] | None = None,
+) -> dict[str, Any]:
     """Run a task of the worker and return its result.
 
-    `source`: a binary file whose rest is fed to the worker; `data`: a function that takes the worker's data as bytes;
-    `progress`: a function that takes plain dicts. The worker's error raises here, word for word.
+    `options`: those of the task (see `worker_request`). `source`: a stream that is passed to the worker. `data`: takes
+    the data that the worker writes. `progress`: takes its reports. The worker's error is raised here as it is.
     """
     request = WorkerRequest(task, where.path, where.settings, where.database, where.name, where.system, options)
     child = process.start(
@@ -117,51 +152,59 @@ def run(where, task, options, source=None, data=None, progress=None):
         cwd=where.path,
     )
     for pipe in (child.stdin, child.stdout):
-        # Both sides then work on while the other one is busy.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe.fileno(), _SET_PIPE_SIZE, 1 << 20)
+        process.widen_pipe(pipe)
     with child:
-        feeder = _Feeder(
-            child.stdin, json.dumps(dict(request.as_dict(), modules=modules())).encode("utf-8") + b"\n", source
-        )
+        head = json.dumps(dict(request.as_dict(), modules=modules())).encode("utf-8") + b"\n"
+        feeder = _Feeder(child.stdin, head, source)
         feeder.start()
         try:
-            result = _answers(child.stdout, data, progress)
-        except _Cut:
-            ended = child.wait()
-            if feeder.error is not None:
-                raise feeder.error from None
-            process.check(ended, "The site's Python did not start the engine.")
-            raise SauvegardeError(
-                "The site's Python ended without an answer.",
-                ended.stderr,
-                "Run “manage.py check” as the site's user: something in its start-up ends the process.",
-            ) from None
-        feeder.finish()
+            answer = _answer(child.stdout, data, progress)
+        except _CutOff:
+            raise _no_answer(child, feeder) from None
+        feeder.join(30)
         child.wait()
-    if isinstance(result, SauvegardeError):
-        # An unreadable source cuts the stream, and the worker can only tell that it was cut.
-        raise feeder.error or result
-    return result
+    if isinstance(answer, SauvegardeError):
+        # An unreadable source cuts the stream, and the worker can only report that it was cut.
+        raise feeder.error or answer
+    return answer
 
 
-class _Cut(Exception):
+def _no_answer(child: process.Process, feeder: _Feeder) -> SauvegardeError:
+    """Return the error of a worker that ended without an answer."""
+    result = child.wait()
+    if feeder.error is not None:
+        return feeder.error
+    process.check(result, "The site's Python did not start the engine.")
+    return SauvegardeError(
+        "The site's Python ended without an answer.",
+        result.stderr,
+        "Run “manage.py check” as the site's user: something in its start-up ends the process.",
+    )
+
+
+class _CutOff(Exception):
     """The worker's answers ended before its result."""
 
 
-def _answers(stream, data, progress):
+def _answer(
+    stream: IO[bytes],
+    data: Callable[[bytes], object] | None,
+    progress: Callable[[dict[str, Any]], object] | None,
+) -> dict[str, Any] | SauvegardeError:
+    """Read the worker's frames (see `worker_main`) and return its result or its error."""
     while True:
         head = stream.read(_HEAD.size)
         if len(head) < _HEAD.size:
-            raise _Cut()
+            raise _CutOff()
         kind, size = _HEAD.unpack(head)
         payload = stream.read(size)
         if len(payload) < size:
-            raise _Cut()
+            raise _CutOff()
         if kind == b"D":
-            data(payload)
+            if data is not None:
+                data(payload)
             continue
-        value = json.loads(payload.decode("ascii"))
+        value: dict[str, Any] = json.loads(payload.decode("ascii"))
         if kind == b"R":
             return value
         if kind == b"E":
@@ -171,52 +214,31 @@ def _answers(stream, data, progress):
 
 
 class _Feeder(threading.Thread):
-    """Feeds the worker while its answers are read."""
+    """Writes the request and the source to the worker while its answers are read. `error`: why it could not."""
 
-    def __init__(self, target, head, source):
+    def __init__(self, target: IO[bytes], head: bytes, source: Readable | None) -> None:
         super().__init__(daemon=True)
         self.target, self.head, self.source = target, head, source
-        self.error = None
+        self.error: SauvegardeError | None = None
 
-    def run(self):
+    def run(self) -> None:
         try:
             self.target.write(self.head)
-            if self.source is not None:
-                for piece in iter(lambda: self.source.read(1 << 18), b""):
+            source = self.source
+            if source is not None:
+                for piece in iter(lambda: source.read(_PIECE), b""):
                     self.target.write(piece)
             self.target.close()
         except BrokenPipeError:
-            pass  # the worker went first: its own error says why
+            pass  # the worker ended first: its own error says why
         except SauvegardeError as error:
             self.error = error
             self._close()
-        except Exception as error:  # noqa: BLE001 - whatever makes the source unreadable is told by the caller
+        except Exception as error:  # noqa: BLE001 - whatever makes the source unreadable is reported by the caller
             self.error = Damaged("The data for the site could not be read.", str(error))
             self._close()
 
-    def _close(self):
+    def _close(self) -> None:
         # The worker sees a stream that ends early, refuses it and writes nothing.
         with contextlib.suppress(OSError):
             self.target.close()
-
-    def finish(self):
-        self.join(30)
-
-
-def completed(what, values, defaults):
-    """The options of a dump or a load, with the defaults of those that were not given; unknown ones raise."""
-    unknown = sorted(set(values) - set(defaults))
-    if unknown:
-        raise SauvegardeError(
-            "A {} has no option {}.".format(what, ", ".join(unknown)),
-            fix="Options: {}.".format(", ".join(sorted(defaults))),
-        )
-    return dict(defaults, **values)
-
-
-def describe(where, asked=True, rows=0):
-    """The site in plain values, as `worker_models.describe` gives them; its database is `asked`, or may be missing.
-
-    `rows`: how many rows of each model are looked at for personal data.
-    """
-    return run(where, "describe", {"asked": asked, "rows": rows})

@@ -1,8 +1,12 @@
-"""The arguments that the modules of Django data share, and plain values from them."""
+"""Declare the arguments that the modules of Django data share, and read them."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Mapping
 
 from . import site
 
-SITE = {
+SITE: dict[str, Any] = {
     "site": {
         "type": "dict",
         "required": True,
@@ -18,11 +22,11 @@ SITE = {
 }
 
 
-def described(parameters):
-    """The Site of a module's parameters."""
+def described(parameters: Mapping[str, Any]) -> site.Site:
+    """Return the Site of a module's parameters."""
     return site.site(parameters["site"])
 
 
-def given(parameters, names):
-    """{name: value} of those parameters that were given."""
+def given(parameters: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return {name: value} of those parameters that are set."""
     return {name: parameters[name] for name in names if parameters[name] is not None}

@@ -267,7 +267,7 @@ def make(
                 for error in _of_site(facts, "Take an archive of the code's own time, or the code of that time."):
                     raise error
                 warnings = _ahead(facts)
-        job["site"] = where._asdict()
+        job["site"] = where.as_dict()
         made = kinds.back_up(job, root, progress)
     return {"path": str(folder / made.id), "manifest": made, "warnings": warnings}
 
@@ -347,7 +347,7 @@ def _sqlite(where: Site, origin: Manifest, about: Mapping[str, Any]) -> Iterator
         else:
             archive_reader.expand(about["path"], plain)
         give()
-        yield where._replace(name=str(plain / sqlite.FILE)), None
+        yield where.replace(name=str(plain / sqlite.FILE)), None
 
 
 @contextlib.contextmanager
@@ -365,7 +365,7 @@ def _database(where: Site, origin: Manifest, about: Mapping[str, Any]) -> Iterat
         restored = call_as(keeper, _restored, values)
         try:
             system = call_as(keeper, _target(values).system_identifier)
-            yield where._replace(name=restored["side"], system=system), None
+            yield where.replace(name=restored["side"], system=system), None
         finally:
             call_as(keeper, _forget, values, restored)
 

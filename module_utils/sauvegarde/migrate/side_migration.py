@@ -75,7 +75,7 @@ class SideMigration:
         request, run = self.request, self.run
         if request.is_whole_site:
             self._as_owner(self.target.create_side, self.side)
-        self.beside: Site = request.site._replace(name=self.side, system=self.system)
+        self.beside: Site = request.site.replace(name=self.side, system=self.system)
         run.update(step="schema")
         exclude = [*data_dump.EXCLUDE, *request.exclude]
         choice = {"labels": list(request.labels), "exclude": exclude, "include": list(request.include)}

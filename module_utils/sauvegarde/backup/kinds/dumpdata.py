@@ -14,6 +14,8 @@ from ...archive.archive_writer import Stage
 from ...archive.manifest import ArchiveFile, Manifest
 from ...django import data_dump, fixture_fingerprint
 from ...django import site as sites
+from ...django.dump_check import DumpCheck
+from ...django.worker_request import DumpOptions
 from ...errors import Damaged, SauvegardeError
 from ...system import disk_space
 from ..kind import Notify, Part
@@ -25,7 +27,7 @@ _FIRST_BYTES = 64 * 1024 * 1024  # space required where there is no earlier arch
 
 @dataclass(frozen=True)
 class Options:
-    """site: see django.site.Site. dumpdata: the options of the dump (django.data_dump.DEFAULTS); a masking key comes as
+    """site: see django.site.Site. dumpdata: the options of the dump (see DumpOptions); a masking key comes as
     `key_file`, a file with its hexadecimal digits.
 
     archive: {"files": the fixtures of an archive, which are read in place of the site's database, "masked": whether
@@ -40,14 +42,13 @@ class Options:
     def from_values(cls, values: Mapping[str, Any]) -> Options:
         return cls(values["site"], values.get("dumpdata") or {}, values.get("archive"))
 
-    def dump_options(self) -> dict[str, Any]:
+    def dump_options(self) -> DumpOptions:
         """Return the complete options of the dump, with the key that is read from its file."""
         options = dict(self.dumpdata)
         key = read_key(options.pop("key_file", None))
         if key:
             options["key"] = key
-        complete: dict[str, Any] = data_dump.options(options)
-        return complete
+        return data_dump.options(options)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Facts:
     """What the preflight found: the site, the complete options, and the site's description of itself."""
 
     site: sites.Site
-    options: Mapping[str, Any]
+    options: DumpOptions
     description: Mapping[str, Any]
 
 
@@ -85,7 +86,7 @@ def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts
 def dump(options: Options, stage: Stage, facts: Facts, notify: Notify) -> Part:
     """Write one fixture, parsed and counted on its way."""
     site, description, archive = facts.site, facts.description, options.archive
-    name = f"data.{facts.options['format']}"
+    name = f"data.{facts.options.format}"
 
     def report(event: Mapping[str, Any]) -> None:
         notify("model", **event)
@@ -103,7 +104,7 @@ def dump(options: Options, stage: Stage, facts: Facts, notify: Notify) -> Part:
             "site": site.path,
             "settings": site.settings,
             "database": description["database"],
-            "options": {key: value for key, value in facts.options.items() if key not in ("key", "policy")},
+            "options": {key: value for key, value in facts.options.as_dict().items() if key not in ("key", "policy")},
             "masked": result["masked"] or bool(archive and archive["masked"]),
             "masking": result.get("masking"),
             "counts": result["counts"],
@@ -135,13 +136,15 @@ def read(path: str | Path, manifest: Manifest) -> None:
     @contextlib.contextmanager
     def sink(file: ArchiveFile) -> Iterator[Callable[[bytes], object]]:
         form = "jsonl" if file.path.endswith(".jsonl") else "json"
-        with data_dump.Check(form) as check:
+        with DumpCheck(form) as check:
             check.many.update(manifest.source["many"])
             yield check.feed
-            tables.update(check.end().result()["tables"])
+            fingerprint = check.end()
+            assert isinstance(fingerprint, fixture_fingerprint.Fingerprint)
+            tables.update(fingerprint.result()["tables"])
 
     archive_reader.stream(path, manifest.files, sink)
-    differences = fixture_fingerprint.compare(manifest.fingerprint, {"tables": tables})
+    differences = fixture_fingerprint.compare(manifest.fingerprint or {"tables": {}}, {"tables": tables})
     if differences:
         raise Damaged(
             f"The archive is damaged: {path}",

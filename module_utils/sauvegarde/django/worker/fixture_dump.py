@@ -185,7 +185,7 @@ def convert(request: WorkerRequest, source: Source, output: Output) -> dict[str,
             label = entry["model"].lower()
             if label not in labels and not options.labels and label not in known:
                 raise SauvegardeError(
-                    f"The archive holds objects of {label}, which the site's code does not have.",
+                    f"The archive holds objects of {label}, which the site's code does not know.",
                     fix="Bring the code to that of the archive, or name the models to move.",
                 )
             if label in labels and label not in done:
