@@ -100,7 +100,7 @@ def main() -> None:
     try:
         result = data_dump.to_file(
             site_arguments.described(module.params),
-            site_arguments.given(module.params, _OPTIONS),
+            site_arguments.present(module.params, _OPTIONS),
             module.params["path"],
             write=not module.check_mode,
         )

@@ -210,7 +210,7 @@ def export(module: AnsibleModule, site: Site, sets: list[dict[str, Any]]) -> dic
 
 def bring_in(module: AnsibleModule, site: Site, sets: list[dict[str, Any]]) -> dict[str, Any]:
     """Import the sets from the folder; return the module's result."""
-    options = site_arguments.given(module.params, ("mode", "policy"))
+    options = site_arguments.present(module.params, ("mode", "policy"))
     people = module.params["people"]
     result = fixture_sets.bring_in(
         site, sets, module.params["folder"], dict(options, check_only=module.check_mode), people

@@ -124,7 +124,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     engine_files.receive(module.params.pop("engine"))
-    options = site_arguments.given(module.params, ("mode", "tell_deletions", "policy", "exclude"))
+    options = site_arguments.present(module.params, ("mode", "tell_deletions", "policy", "exclude"))
     try:
         result = fixture_sets.load_if_needed(
             site_arguments.described(module.params),

@@ -1,7 +1,8 @@
-"""A Django site's data: dumped, loaded, masked, compared and exported to fixtures.
+"""Dump, load, mask and compare a Django site's data, and export it to fixtures.
 
-Two halves. The outer one (`site`, `dump`, `load`, `proof`, `sets`) runs with the engine's own Python and never imports
-Django. The inner one (`worker*`) runs in the site's virtual environment and is sent there through a pipe, so that
-nothing is installed in it, and it needs no file of ours that the site's user could read. `fixture` and `masking` are
-pure and serve both.
+The outer half (this package) runs with the engine's own Python and never imports Django: `site` starts the worker,
+`data_dump` and `data_load` move data, `fixture_sets` exports fixtures, `fixture_fingerprint` compares. The inner half
+(`worker`) runs in the site's virtual environment. Its source is sent there through a pipe, so nothing is installed, and
+the site's user needs no access to the engine's files. `worker_request` defines what the halves exchange;
+`fixture_stream` and `masking` serve both.
 """

@@ -18,7 +18,7 @@ from .fixture_file import COMPRESSIONS, compressed, replaced
 from .fixture_fingerprint import Count, Fingerprint
 from .leak_scan import Scanner
 from .site import Readable, Site, run
-from .worker_request import DEFAULT_EXCLUDE, DumpOptions
+from .worker_request import DEFAULT_EXCLUDE, DumpOptions, DumpReport
 
 EXCLUDE = DEFAULT_EXCLUDE
 
@@ -47,13 +47,13 @@ def stream(
 
     `many`: a dict that is filled with the many-to-many fields before the first data come.
 
-    Returns {"counts", "fingerprint" (None unless `prove`), "many", "stock", "masked", "private", "masking",
-    "warnings"}. Raises if the parsed counts differ from the worker's.
+    Returns the values of a `DumpReport`, and "fingerprint" (None unless `prove`) and "many". Raises if the parsed
+    counts differ from the worker's.
     """
     whole = options(values)
     with DumpCheck(whole.format, prove, many) as check:
-        result = _run(site, "dump", whole, None, write, check, progress)
-        return _completed(result, check)
+        report = _run(site, "dump", whole, None, write, check, progress)
+        return _completed(report, check)
 
 
 def parsed(take: Callable[[dict[str, Any]], object]) -> Write:
@@ -84,8 +84,8 @@ def converted(
         sources = [*paths, *paths] if whole.policy else paths
         source = data_load.FramedSources([data_load.opened(stack, path) for path in sources])
         whole = DumpOptions.from_values(dict(whole.as_dict(), files=len(paths)))
-        result = _run(site, "convert", whole, source, write, check, progress)
-        return _completed(result, check)
+        report = _run(site, "convert", whole, source, write, check, progress)
+        return _completed(report, check)
 
 
 def _run(
@@ -96,14 +96,14 @@ def _run(
     write: Write,
     check: DumpCheck,
     progress: Progress | None,
-) -> dict[str, Any]:
+) -> DumpReport:
     """Run the task. Its data go to the caller and to the check."""
 
     def data(payload: bytes) -> None:
         write(payload)
         check.feed(payload)
 
-    def report(event: dict[str, Any]) -> None:
+    def progress_of(event: dict[str, Any]) -> None:
         if "many" in event:
             check.many.update(event["many"])
         elif "originals" in event:
@@ -114,15 +114,15 @@ def _run(
         elif progress is not None:
             progress(event)
 
-    return run(site, task, whole.as_dict(), source=source, data=data, progress=report)
+    return DumpReport.from_dict(run(site, task, whole.as_dict(), source=source, data=data, progress=progress_of))
 
 
-def _completed(result: dict[str, Any], check: DumpCheck) -> dict[str, Any]:
-    """Return the worker's result with that of the check. Raises if they differ."""
+def _completed(report: DumpReport, check: DumpCheck) -> dict[str, Any]:
+    """Return the worker's report with the result of the check. Raises if they differ."""
     counted: Count = check.end()
-    if check.scanner is not None and result["masking"] is not None:
-        result["masking"]["search"] = check.scanner.facts
-    written = {label: rows for label, rows in result["counts"].items() if rows}
+    if check.scanner is not None and report.masking is not None:
+        report.masking["search"] = check.scanner.facts
+    written = {label: rows for label, rows in report.counts.items() if rows}
     if written != counted.counts:
         raise SauvegardeError(
             "The dump does not hold what was read: it is not published.",
@@ -130,7 +130,7 @@ def _completed(result: dict[str, Any], check: DumpCheck) -> dict[str, Any]:
             "Run it again; if it stays so, report it.",
         )
     fingerprint = counted.result() if isinstance(counted, Fingerprint) else None
-    return dict(result, fingerprint=fingerprint, many=check.many)
+    return dict(report.as_dict(), fingerprint=fingerprint, many=check.many)
 
 
 def to_file(

@@ -19,7 +19,7 @@ from ..errors import SauvegardeError
 from ..system import process
 from . import fixture_stream
 from .site import Readable, Site, run
-from .worker_request import Action, LoadOptions
+from .worker_request import Action, LoadOptions, LoadReport
 
 # A fixture: a path that is named like one, or (binary file with plain text, format, name).
 Source = Union[str, Path, "tuple[Readable, str, str]"]
@@ -95,25 +95,25 @@ def load(
 ) -> dict[str, Any]:
     """Load the sources in their order, with the `values` of `LoadOptions`.
 
-    Returns what `worker.fixture_load.load` does: {"counts", "stock", "listeners", "skipped", "problems", "stopping",
-    "mended", "touched", "changed", "silent", "written"}. Problems that stop the load raise, all of them listed, and
-    nothing is written; with `check_only` they are returned.
+    Returns the values of a `LoadReport`. Problems that stop the load raise, all of them listed, and nothing is written;
+    with `check_only` they are returned.
     """
     whole = options(values)
     with contextlib.ExitStack() as stack:
         parts = [opened(stack, source) for source in sources]
-        result = run(site, "load", whole.as_dict(), source=FramedSources(parts), progress=progress)
-    if result["stopping"] and not whole.check_only:
-        accepted = acceptance(result["problems"])
+        answer = run(site, "load", whole.as_dict(), source=FramedSources(parts), progress=progress)
+    report = LoadReport.from_dict(answer)
+    if report.stopping and not whole.check_only:
+        accepted = acceptance(report.problems)
         raise SauvegardeError(
             "The fixture cannot be loaded: {} problem{}; nothing was written.".format(
-                result["stopping"], "" if result["stopping"] == 1 else "s"
+                report.stopping, "" if report.stopping == 1 else "s"
             ),
-            listed(result["problems"], result["stopping"]),
+            listed(report.problems, report.stopping),
             "Correct them in the fixture, or choose what to do with them in the policy"
             + (f" (migrate_values of a migration), by name: {accepted}" if accepted else "."),
         )
-    return result
+    return report.as_dict()
 
 
 def acceptance(problems: Sequence[Mapping[str, Any]]) -> str:

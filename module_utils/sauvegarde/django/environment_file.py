@@ -75,13 +75,12 @@ def bindings(text: str, path: str) -> Iterator[tuple[int, str, str | None]]:
             yield line, name, value
 
 
-def expanded(value: str, known: Mapping[str, str | None]) -> str:
-    """Return the value with each `${NAME}` replaced: by its value in `known`, else by the default behind `:-`, else by
-    nothing.
+def expanded(value: str, variables: Mapping[str, str | None]) -> str:
+    """Return the value with each `${NAME}` replaced: by its value in `variables`, else by the default behind `:-`.
 
-    A name without a value (None) is replaced by nothing, as python-dotenv does.
+    Without both, or with a name that has no value (None), it is replaced by nothing, as python-dotenv does.
     """
-    return _VARIABLE.sub(lambda match: known.get(match.group(1), match.group(2) or "") or "", value)
+    return _VARIABLE.sub(lambda match: variables.get(match.group(1), match.group(2) or "") or "", value)
 
 
 def _binding(text: str, position: int) -> tuple[str | None, str | None, int]:

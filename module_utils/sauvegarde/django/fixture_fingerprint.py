@@ -106,7 +106,7 @@ class Fingerprint(Count):
 class Part(Fingerprint):
     """The fingerprint of a part of the objects.
 
-    `known`: {model: names of the fields that count}, of the models that count. `without`: {model: keys of the objects
+    `counted`: {model: names of the fields that count}, of the models that count. `without`: {model: keys of the objects
     that do not count}. `changed`: {model: [[key, names of the fields that do not count]]}, which overrides `without`.
     Numbers inside JSON are compared as numbers. `fields`: {model: names of all fields that its objects had}.
     """
@@ -114,27 +114,27 @@ class Part(Fingerprint):
     def __init__(
         self,
         many: Mapping[str, Collection[str]],
-        known: Mapping[str, Collection[str]],
+        counted: Mapping[str, Collection[str]],
         without: Mapping[str, Iterable[Any]],
         changed: Mapping[str, Iterable[Iterable[Any]]] | None = None,
     ) -> None:
         super().__init__(many)
-        self._known = known
+        self._counted = counted
         self._without: dict[str, dict[str, Collection[str] | None]] = {
             label: {_encode(key): None for key in keys} for label, keys in without.items()
         }
         for label, objects in (changed or {}).items():
             self._without.setdefault(label, {}).update((_encode(key), names) for key, names in objects)
-        self.fields: dict[str, set[str]] = {label: set() for label in known}
+        self.fields: dict[str, set[str]] = {label: set() for label in counted}
 
     def add(self, entry: Entry) -> None:
         label, fields = entry["model"].lower(), entry["fields"]
-        if label not in self._known:
+        if label not in self._counted:
             return
         self.fields[label].update(fields)
         without = self._without.get(label, {}).get(_encode(entry.get("pk")), ())
         if without is not None:
-            names = self._known[label]
+            names = self._counted[label]
             kept = {name: plain(value) for name, value in fields.items() if name in names and name not in without}
             super().add(dict(entry, fields=kept))
 
@@ -195,9 +195,9 @@ def _digits(number: str) -> str:
 def compare(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the differences between two fingerprints, as plain dicts with a sentence."""
     differences: list[dict[str, Any]] = []
-    left, right = expected["tables"], actual["tables"]
-    for label in sorted(set(left) | set(right)):
-        before, after = left.get(label, _NOTHING), right.get(label, _NOTHING)
+    expected_tables, actual_tables = expected["tables"], actual["tables"]
+    for label in sorted({*expected_tables, *actual_tables}):
+        before, after = expected_tables.get(label, _NOTHING), actual_tables.get(label, _NOTHING)
         if before == after:
             continue
         if before["rows"] != after["rows"]:

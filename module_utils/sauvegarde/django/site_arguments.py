@@ -27,6 +27,6 @@ def described(parameters: Mapping[str, Any]) -> site.Site:
     return site.site(parameters["site"])
 
 
-def given(parameters: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def present(parameters: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Return {name: value} of those parameters that are set."""
     return {name: parameters[name] for name in names if parameters[name] is not None}

@@ -1,6 +1,7 @@
-"""What the outer half asks the worker to do: one definition for both sides of the pipe.
+"""Define what the outer half asks of the worker, and what the worker reports: once for both sides of the pipe.
 
 A request is one line of JSON: `WorkerRequest`. Its `options` are those of the task, as one of the dataclasses below.
+The answer is JSON, too: a report for a dump or a load, plain values for other tasks.
 """
 
 from __future__ import annotations
@@ -15,11 +16,24 @@ from ..errors import SauvegardeError
 DEFAULT_EXCLUDE = ("contenttypes", "auth.permission")
 # One action for all fields of a kind of problem, or {"model.field": action, "*": action}.
 Action = Union[str, Mapping[str, str]]
+_Plain = TypeVar("_Plain", bound="_Values")
 _Options = TypeVar("_Options", bound="Options")
 
 
 @dataclass(frozen=True)
-class Options:
+class _Values:
+    """A dataclass that passes the pipe as a JSON object."""
+
+    @classmethod
+    def from_dict(cls: type[_Plain], values: Mapping[str, Any]) -> _Plain:
+        return cls(**values)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+
+
+@dataclass(frozen=True)
+class Options(_Values):
     """The options of a task."""
 
     @classmethod
@@ -32,14 +46,11 @@ class Options:
                 "A {} has no option {}.".format(cls.__name__[: -len("Options")].lower(), ", ".join(unknown)),
                 fix="Options: {}.".format(", ".join(sorted(names))),
             )
-        return cls(**values)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return cls.from_dict(values)
 
 
 @dataclass(frozen=True)
-class WorkerRequest:
+class WorkerRequest(_Values):
     """One task for the worker, and the site and database that it works on."""
 
     task: str
@@ -49,13 +60,6 @@ class WorkerRequest:
     name: str = ""  # the database to use in place of that of the settings, "" for none
     system: str = ""  # the system identifier of the server of `name`, "" if unknown
     options: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> WorkerRequest:
-        return cls(**values)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
 
 
 @dataclass(frozen=True)
@@ -147,3 +151,33 @@ class MigrateOptions(Options):
     labels: Sequence[str] = ()
     exclude: Sequence[str] = ()
     include: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class DumpReport(_Values):
+    """What a dump has written."""
+
+    counts: dict[str, int]  # objects of each model
+    stock: dict[str, str]  # {label: why it went through Django's serializer}
+    masked: bool
+    # As `masking.Masking.facts`, with the rows of each model that were "dropped"; None if nothing is masked.
+    masking: dict[str, Any] | None
+    warnings: list[str]  # what the text does not hold as the database does
+    private: dict[str, Any] = field(default_factory=dict)  # as `set_privacy.actions` returns it
+
+
+@dataclass(frozen=True)
+class LoadReport(_Values):
+    """What a load has found and written. While any problem is `stopping`, nothing is written."""
+
+    counts: dict[str, int]  # objects of each model
+    stock: dict[str, dict[str, Any]]  # {label: {"objects", "why"}} of models that Django saved or removed
+    listeners: dict[str, list[str]]  # the signals that were sent for each model's objects
+    skipped: dict[str, int]  # objects of models that are not loaded
+    problems: list[dict[str, Any]]  # each {"kind", "model", "pk", "field", "detail", "action"}
+    stopping: int  # how many problems stop the load
+    mended: int  # how many problems the policy repaired
+    touched: dict[str, list[Any]]  # {model: keys of the objects that are not stored as they came}
+    changed: dict[str, list[list[Any]]]  # {model: [[key, fields]]} of those that are stored except for these fields
+    silent: list[str]  # the database's triggers that were off
+    written: bool

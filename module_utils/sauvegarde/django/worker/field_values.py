@@ -332,7 +332,7 @@ class Column:
         """Record a value that the database would not keep; return what the policy stores in its place."""
         action, accept = self.problems.action(kind, self.model, self.name), ""
         if mended is None and not self.field.null and kind != "precision":
-            accept = "drop"  # there is nothing to store in its place
+            accept = "drop"  # nothing can be stored in its place
             action = action if action == "drop" else "stop"
         elif action == "empty" and not self.field.null:
             action = "stop"

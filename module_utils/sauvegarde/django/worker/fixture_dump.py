@@ -19,7 +19,7 @@ from ..leak_scan import Originals
 from ..masking import Masking
 from ..set_masking import SetMasking
 from ..set_privacy import actions, masked_names
-from ..worker_request import DumpOptions, WorkerRequest
+from ..worker_request import DumpOptions, DumpReport, WorkerRequest
 from .dates_beyond_python import read_endless_dates, warning
 from .derived_models import left_out, tables_of
 from .json_style import Style
@@ -85,12 +85,7 @@ class _Private:
 
 
 def dump(request: WorkerRequest, source: Source, output: Output) -> dict[str, Any]:
-    """Write the chosen models to the output, with `DumpOptions`.
-
-    Returns {"counts": {label: objects}, "stock": {label: why it went through Django's serializer}, "masked": bool,
-    "private": as `set_privacy.actions` returns it, "masking": as `masking.Masking.facts`, with "dropped" rows by model
-    (None if nothing is masked), "warnings": sentences about what the text does not hold as the database does}.
-    """
+    """Write the chosen models to the output, with `DumpOptions`; returns a `DumpReport`."""
     options, using = DumpOptions.from_values(request.options), request.database
     tables = None
     if not options.derived:
@@ -133,14 +128,7 @@ def dump(request: WorkerRequest, source: Source, output: Output) -> dict[str, An
             output.progress(model=label, objects=counts[label])
         facts = _facts(masking, labels, using)
     writer.end()
-    return {
-        "counts": counts,
-        "stock": stock,
-        "masked": masking is not None,
-        "private": private.actions,
-        "masking": facts,
-        "warnings": warnings,
-    }
+    return DumpReport(counts, stock, masking is not None, facts, warnings, dict(private.actions)).as_dict()
 
 
 def _check(options: DumpOptions, chosen: Sequence[type[Model]]) -> None:
@@ -163,12 +151,12 @@ def convert(request: WorkerRequest, source: Source, output: Output) -> dict[str,
     policy.
 
     Of a model that several files hold, the objects of the first one count. With a policy every file comes twice: the
-    first time, names and originals are collected. Options and result: as `dump`.
+    first time, names and originals are collected. Returns a `DumpReport`.
     """
     options, using = DumpOptions.from_values(request.options), request.database
     chosen = _chosen(options, using, None)
     labels = {model._meta.label_lower for model in chosen}
-    known = {model._meta.label_lower for model in apps.get_models()}
+    of_site = {model._meta.label_lower for model in apps.get_models()}
     masking = _masking(options, using, sorted(labels))
     output.progress(many=_many(chosen))
     style = Style(options.format, options.indent, options.exact)
@@ -183,7 +171,7 @@ def convert(request: WorkerRequest, source: Source, output: Output) -> dict[str,
         in_file = set()
         for entry in file.entries(using):
             label = entry["model"].lower()
-            if label not in labels and not options.labels and label not in known:
+            if label not in labels and not options.labels and label not in of_site:
                 raise SauvegardeError(
                     f"The archive holds objects of {label}, which the site's code does not know.",
                     fix="Bring the code to that of the archive, or name the models to move.",
@@ -198,8 +186,8 @@ def convert(request: WorkerRequest, source: Source, output: Output) -> dict[str,
                     counts[label] = counts.get(label, 0) + 1
         done |= in_file
     writer.end()
-    facts = masking and dict(masking.facts(sorted(labels)), dropped=dropped)
-    return {"counts": counts, "stock": {}, "masked": masking is not None, "masking": facts, "warnings": []}
+    facts = dict(masking.facts(sorted(labels)), dropped=dropped) if masking else None
+    return DumpReport(counts, {}, masking is not None, facts, []).as_dict()
 
 
 def _learn(masking: Masking, files: Iterator[FixtureFile], using: str, output: Output) -> None:

@@ -6,7 +6,7 @@
 3. Only then rows are written: COPY into PostgreSQL, many rows a statement into SQLite (`fast_write`). Before the end
    the database itself checks every reference of the written tables (`load_transaction`).
 
-Where somebody listens to what is saved, rows are written in the order of the files, and listeners hear of each object
+Where the site listens to what is saved, rows are written in the order of the files, and listeners hear of each object
 as from stock (`signal_replay`). An object takes the stock way (Django's deserializer and `save(raw=True)`) where only
 that gives the stock result (`fast_or_stock`).
 """
@@ -22,7 +22,7 @@ from django.core.management.utils import parse_apps_and_model_labels
 from django.db import DatabaseError, connections, router, transaction
 
 from ...errors import Locked, SauvegardeError
-from ..worker_request import LoadOptions, WorkerRequest
+from ..worker_request import LoadOptions, LoadReport, WorkerRequest
 from .database_triggers import silent
 from .fast_write import writer_of
 from .load_context import LoadContext
@@ -44,25 +44,22 @@ if TYPE_CHECKING:
 
 
 def load(request: WorkerRequest, source: Source, output: Output) -> dict[str, Any]:
-    """Load the source's fixtures (see `load_source.fixture_files`) with `LoadOptions`.
-
-    Returns {"counts", "stock", "listeners", "skipped", "problems", "stopping", "mended", "touched": {model: keys of
-    objects that were repaired}, "changed": {model: [[key, fields]] of those that are stored except for these fields},
-    "silent": triggers that were off, "written"}. While any problem is `stopping`, nothing is written.
-    """
+    """Load the source's fixtures (see `load_source.fixture_files`) with `LoadOptions`; returns a `LoadReport`."""
     loading = FixtureLoad(LoadContext(LoadOptions.from_values(request.options), connections[request.database], output))
     try:
         written = loading.run(source)
     except DatabaseError as error:
         what = "The fixture could not be loaded: the database refused it, and nothing was written."
         if "lock timeout" in str(error) or "database is locked" in str(error):
-            raise Locked(what, str(error), "Wait until nobody holds the tables, or raise lock_timeout.") from error
+            raise Locked(
+                what, str(error), "Run it again when no other session holds the tables, or raise lock_timeout."
+            ) from error
         raise SauvegardeError(
             what,
             str(error),
             "Correct what the database names; a unique value under another key needs the mode replace.",
         ) from error
-    return dict(loading.result(), written=written)
+    return loading.report(written).as_dict()
 
 
 class FixtureLoad:
@@ -215,31 +212,29 @@ class FixtureLoad:
             for statement in self.connection.ops.sequence_reset_sql(no_style(), models):
                 cursor.execute(statement)
 
-    # --- result -------------------------------------------------------------------------------------------------------
+    # --- report -------------------------------------------------------------------------------------------------------
 
-    def result(self) -> dict[str, Any]:
-        """Return what was loaded, and how, in plain values; see `load`."""
-        reasons = {rows.label: self._stock_reasons(rows) for rows in self.models.values()}
-        return {
-            "counts": {rows.label: rows.written for rows in self.models.values()},
-            "stock": {
+    def report(self, written: bool) -> LoadReport:
+        """Return what was loaded, and how. `written`: what `run` returned."""
+        models = list(self.models.values())
+        reasons = {rows.label: self._stock_reasons(rows) for rows in models}
+        return LoadReport(
+            counts={rows.label: rows.written for rows in models},
+            stock={
                 rows.label: {"objects": rows.counts["stock"], "why": "; ".join(reasons[rows.label])}
-                for rows in self.models.values()
+                for rows in models
                 if reasons[rows.label]
             },
-            "listeners": {
-                rows.label: sorted(rows.sent_signals)
-                for rows in self.models.values()
-                if rows.sent_signals and rows.written
-            },
-            "skipped": self._skipped,
-            "problems": self.problems.listed,
-            "stopping": self.problems.stopping,
-            "mended": self.problems.mended,
-            "touched": self.problems.touched,
-            "changed": self.problems.changed,
-            "silent": self._silent,
-        }
+            listeners={rows.label: sorted(rows.sent_signals) for rows in models if rows.sent_signals and rows.written},
+            skipped=self._skipped,
+            problems=self.problems.listed,
+            stopping=self.problems.stopping,
+            mended=self.problems.mended,
+            touched=self.problems.touched,
+            changed=self.problems.changed,
+            silent=self._silent,
+            written=written,
+        )
 
     def _stock_reasons(self, rows: ModelRows) -> list[str]:
         """Return why objects of the model took the stock way, or why Django removed its rows."""

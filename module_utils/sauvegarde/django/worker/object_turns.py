@@ -69,7 +69,7 @@ class ModelTurns:
             yield from chunk
 
     def _is_empty(self, table: str) -> bool:
-        """Return whether the table was empty when it was first asked, and nobody else has written into it."""
+        """Return whether the table was empty when it was first asked, and no statement of others has changed it."""
         changes = self.buffer.changes(table)
         if table not in self._empty:
             with self.buffer.own_statements():

@@ -15,7 +15,7 @@ _CHANGING = ("pre_save", "post_save", "pre_delete", "post_delete", "m2m_changed"
 
 
 def saving_signals(model: type[Model]) -> frozenset[str]:
-    """Return the names of the signals about building and saving the model's objects that somebody listens to."""
+    """Return the names of the signals about building and saving the model's objects that have a listener."""
     names = ["pre_init", "post_init"]
     # Django sends no signals about saving for the rows of many-to-many fields.
     names += [] if model._meta.auto_created else _SAVING

@@ -65,7 +65,7 @@ class SignalReplay:
                     self.output.progress(model=rows.label, objects=turns.done)
             self.buffer.flush()
 
-    # --- rows of a model that nobody listens to -----------------------------------------------------------------------
+    # --- rows of a model without listeners ----------------------------------------------------------------------------
 
     def _write_rows(self, turns: ModelTurns, count: int) -> None:
         rows = turns.model_rows
@@ -120,7 +120,7 @@ class SignalReplay:
             stored = turns.with_defaults(instance, stored, absent)
         if is_changed:
             self.buffer.flush()
-            rows.count_as_stock("it is changed on the way, by a listener or as it is made")
+            rows.count_as_stock("it is changed on the way, by a listener or by its own code")
             created = not instance._save_table(raw=True, cls=rows.model, using=self.using)
         else:
             created = turns.is_new(stored[0])
