@@ -13,7 +13,7 @@ import decimal
 import hashlib
 import json
 import re
-from typing import Any, Collection, Iterable, Mapping
+from typing import Any, Callable, Collection, Iterable, Mapping
 
 from .fixture_stream import JSON_TEXT
 
@@ -24,7 +24,10 @@ _encode = json.JSONEncoder(sort_keys=True).encode
 # A moment with less than a millisecond behind its second has none after it was cut, loaded and written again.
 _WHOLE = (".000Z", ".000")
 _MOMENT = re.compile(r"\d\d:\d\d:\d\d\.000Z?\Z")
-_MEMBERS = {str: json.encoder.encode_basestring_ascii, int: repr}  # the same as `_encode`, faster
+_MEMBERS: dict[type, Callable[[Any], str]] = {
+    str: json.encoder.encode_basestring_ascii,
+    int: repr,
+}  # the same as `_encode`, faster
 _NUMBER = re.compile(r"-?\d+\.\d+(?:[eE][+-]?\d+)?")
 
 
