@@ -18,7 +18,7 @@ from .fixture_file import COMPRESSIONS, compressed, replaced
 from .fixture_fingerprint import Count, Fingerprint
 from .leak_scan import Scanner
 from .site import Readable, Site, run
-from .worker_request import DEFAULT_EXCLUDE, DumpOptions, DumpReport
+from .worker_request import DEFAULT_EXCLUDE, ConvertOptions, DumpOptions, DumpReport
 
 EXCLUDE = DEFAULT_EXCLUDE
 
@@ -83,8 +83,8 @@ def converted(
         # To mask, the names in the files are collected first, so they are read twice.
         sources = [*paths, *paths] if whole.policy else paths
         source = data_load.FramedSources([data_load.opened(stack, path) for path in sources])
-        whole = DumpOptions.from_values(dict(whole.as_dict(), files=len(paths)))
-        report = _run(site, "convert", whole, source, write, check, progress)
+        convert = ConvertOptions(**whole.as_dict(), files=len(paths))
+        report = _run(site, "convert", convert, source, write, check, progress)
         return _completed(report, check)
 
 

@@ -84,7 +84,6 @@ class DumpOptions(Options):
     compared: bool = False
     policy: Mapping[str, Any] | None = None  # the masking policy
     key: str = ""  # the masking key, in hexadecimal digits
-    files: int = 0  # of a conversion: how many files the source holds
 
     def __post_init__(self) -> None:
         if self.format not in ("json", "jsonl"):
@@ -93,6 +92,13 @@ class DumpOptions(Options):
             )
         if self.policy and not self.key:
             raise SauvegardeError("Masking needs a secret key.", fix="Give the key, as hexadecimal digits.")
+
+
+@dataclass(frozen=True)
+class ConvertOptions(DumpOptions):
+    """The options of a dump that is made from fixtures. `files`: how many the source holds."""
+
+    files: int = 0
 
 
 @dataclass(frozen=True)

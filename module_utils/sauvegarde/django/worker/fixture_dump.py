@@ -19,7 +19,7 @@ from ..leak_scan import Originals
 from ..masking import Masking
 from ..set_masking import SetMasking
 from ..set_privacy import actions, masked_names
-from ..worker_request import DumpOptions, DumpReport, WorkerRequest
+from ..worker_request import ConvertOptions, DumpOptions, DumpReport, WorkerRequest
 from .dates_beyond_python import read_endless_dates, warning
 from .derived_models import left_out, tables_of
 from .json_style import Style
@@ -153,7 +153,7 @@ def convert(request: WorkerRequest, source: Source, output: Output) -> dict[str,
     Of a model that several files hold, the objects of the first one count. With a policy every file comes twice: the
     first time, names and originals are collected. Returns a `DumpReport`.
     """
-    options, using = DumpOptions.from_values(request.options), request.database
+    options, using = ConvertOptions.from_values(request.options), request.database
     chosen = _chosen(options, using, None)
     labels = {model._meta.label_lower for model in chosen}
     of_site = {model._meta.label_lower for model in apps.get_models()}
