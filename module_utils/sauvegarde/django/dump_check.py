@@ -14,9 +14,9 @@ from .leak_scan import Scanner
 class DumpCheck:
     """Parses a stream that passes by, in a thread of its own, for the duration of a `with` block.
 
-    `many`: {model: names of its many-to-many fields}, which may be filled until the first data come. `scanner`:
-    searches for the originals of masked values. `unmasked`: what fixture sets mask (as `set_privacy.actions`), which does
-    not count in a comparison. Both are set before the first data.
+    `many`: {model: names of its many-to-many fields}. `scanner`: searches for the originals of masked values.
+    `unmasked`: what fixture sets mask (as `set_privacy.actions`), which does not count in a comparison. All of them may
+    be set until the first data come.
     """
 
     def __init__(self, form: str, prove: bool = True, many: dict[str, list[str]] | None = None) -> None:

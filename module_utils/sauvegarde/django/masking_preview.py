@@ -11,7 +11,7 @@ from .site import Site, run
 
 
 def read(where: Site, policy: Dict[str, Any], key: str, count: int = 10) -> Dict[str, Any]:
-    """As `worker_preview.preview`. Without a key one is made up: values then show what masks do, not what will come."""
+    """As `mask_examples.preview`. Without a key one is made up: values then show what masks do, not what will come."""
     options = {"policy": policy, "key": key or secrets.token_hex(16), "count": count}
     found = run(where, "preview", options)
     for label, fields in found.items():

@@ -64,7 +64,7 @@ _PLAIN = frozenset(name + "Field" for name in _NUMBERS + _TEXTS + _RANGES + _SHA
 
 
 def draft(description, samples):
-    """A policy that classifies every field. `samples`: as `worker_samples.samples` gives them; {} decides by names."""
+    """A policy that classifies every field. `samples`: as `value_samples.samples` gives them; {} decides by names."""
     policy = starting_policy(description)
     depended = dependence(description)
     for label, rules in policy["models"].items():

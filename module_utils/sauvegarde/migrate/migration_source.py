@@ -88,8 +88,8 @@ def look(
     exclude: Iterable[str] = (),
     include: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The source in plain values: the site's survey (`worker_migrate.survey`), whether what leaves is `masked`, whether
-    what is there `is_masked` already, `warnings` and `obstacles`. Changes nothing.
+    """The source in plain values: the site's survey (`migration_survey.survey`), whether what leaves is `masked`,
+    whether what is there `is_masked` already, `warnings` and `obstacles`. Changes nothing.
 
     `about`: as `make` has it, with `environment`, this host's.
     """

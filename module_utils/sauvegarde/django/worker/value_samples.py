@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import itertools
 import re
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Sequence
 
 from django.apps import apps
 from django.db import models, transaction
@@ -24,7 +24,7 @@ from .read_snapshot import snapshot
 if TYPE_CHECKING:
     from .django_types import Field, Model
 
-Description = Mapping[str, Any]  # as `model_description.description` returns it
+Description = dict[str, Any]  # as `model_description.description` returns it
 Names = tuple[People, "set[str]", Known]  # the people and the login names of the site, and its models
 
 _NAMES = 20000
