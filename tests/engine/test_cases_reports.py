@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import conftest
@@ -343,13 +343,15 @@ def test_commands_leave_out_nothing_else(cluster, database, repository, tmp_path
 
 def test_a_standby_before_10_is_dumped_without_a_snapshot(cluster, database, repository, tmp_path, monkeypatch):
     """It exports none, which stock needs for several workers only."""
-    properties, arguments, start = postgres_server.properties, [], process.start
+    properties, arguments, start = postgres_server.server_properties, [], process.start
 
     def spied(words, **more):
         arguments.extend(words if "pg_dump" in words[0] else [])
         return start(words, **more)
 
-    monkeypatch.setattr(postgres_server, "properties", lambda it: dict(properties(it), version_num=90624, standby=True))
+    monkeypatch.setattr(
+        postgres_server, "server_properties", lambda it: replace(properties(it), version_num=90624, standby=True)
+    )
     monkeypatch.setattr(process, "start", spied)
     cluster.execute("CREATE TABLE t AS SELECT 1 AS i; CREATE SEQUENCE s; SELECT nextval('s')", database)
     made = kinds.back_up(job(cluster, database), repository)

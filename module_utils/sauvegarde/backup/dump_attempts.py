@@ -22,6 +22,7 @@ from psycopg2.extensions import connection as Connection
 
 from ..archive.archive_writer import Stage
 from ..archive.folder_compression import FolderCompression
+from ..archive.manifest import ServerProperties
 from ..errors import Locked, SauvegardeError
 from ..postgres import client_tools, database_properties, fingerprint, postgres_server, server_errors, sql_names
 from ..postgres.client_tools import Client
@@ -80,7 +81,7 @@ class Facts:
     """What a preflight found about the database to dump. foreign_key_seconds: time limit for checking foreign keys.
     warnings: what the dump will not contain."""
 
-    server: Mapping[str, Any]
+    server: ServerProperties
     libraries: dict[str, str]
     encoding: str
     dumper: Client
@@ -157,7 +158,7 @@ class _Attempt:
     def __init__(
         self, stack: contextlib.ExitStack, settings: Settings, facts: Facts, alone: bool, crowded: bool
     ) -> None:
-        shared = facts.server["version_num"] >= 100000 or not facts.server["standby"]
+        shared = facts.server.version_num >= 100000 or not facts.server.standby
         self._settings, self._facts, self._crowded = settings, facts, crowded
         self._workers = 1 if alone or not shared else settings.workers
         self._leader = stack.enter_context(contextlib.closing(self._connect()))
@@ -258,7 +259,7 @@ def _describe(leader: Connection, facts: Facts) -> _Description:
                 listed["srids"] = fingerprint.custom_srids(leader, srids)
     except psycopg2.Error as error:
         raise server_errors.database_error(error, "The database's properties could not be read.") from error
-    source.update(server=facts.server, libraries=facts.libraries)
+    source.update(server=facts.server.as_dict(), libraries=facts.libraries)
     source["extension_sequences"] = [sequence.as_dict() for sequence in facts.extension_sequences]
     return _Description(source, tables, listed)
 

@@ -17,6 +17,7 @@ import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 
+from ..archive.manifest import ServerProperties
 from ..errors import LoginRefused, SauvegardeError
 from . import character_sets, server_versions
 from .server_errors import database_error
@@ -208,14 +209,14 @@ def _run(cursor: Any, statement: Statement, parameters: Any) -> None:
         raise psycopg2.DataError(f"The encoding of the database has no such character: {error}") from error
 
 
-def properties(connection: Connection) -> dict[str, Any]:
-    """The server behind a connection: version, version_num, system_identifier (text), whether it is a standby."""
-    return {
-        "version": value(connection, "SHOW server_version"),
-        "version_num": connection.server_version,
-        "system_identifier": system_identifier(connection),
-        "standby": value(connection, "SELECT pg_catalog.pg_is_in_recovery()"),
-    }
+def server_properties(connection: Connection) -> ServerProperties:
+    """Return the properties of the server behind a connection."""
+    return ServerProperties(
+        version=value(connection, "SHOW server_version"),
+        version_num=connection.server_version,
+        system_identifier=system_identifier(connection),
+        standby=value(connection, "SELECT pg_catalog.pg_is_in_recovery()"),
+    )
 
 
 def system_identifier(connection: Connection) -> str:

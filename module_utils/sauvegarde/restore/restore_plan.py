@@ -223,7 +223,7 @@ class _Planner:
         self.source, self.manifest = reading.source, reading.source.manifest
         self.needs = needs_of(reading.source, reading.contents)
         self.findings = Findings()
-        self.server = postgres_server.properties(connection)
+        self.server = postgres_server.server_properties(connection).as_dict()
         address = request.target.server.address
         self.server.update(host=socket.gethostname(), address=address, database=request.database)
         self.role_file = role_file_of(request, reading.source)

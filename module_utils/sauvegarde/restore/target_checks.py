@@ -53,7 +53,7 @@ def check_host(connection: Any, server: Server, findings: Findings) -> None:
 
 
 def check_versions(target: Mapping[str, Any], needs: SourceNeeds, findings: Findings) -> None:
-    """Require a server that is no older than the source's. target: postgres_server.properties."""
+    """Require a server that is no older than the source's. target: the server's properties."""
     same = server_versions.major(needs.version_num) == server_versions.major(target["version_num"])
     if not same and needs.version_num > target["version_num"]:
         findings.block(

@@ -155,17 +155,17 @@ class PostgresqlTarget:
 
     def survey(self, tables: Sequence[str]) -> Survey:
         with self.maintenance() as connection:
-            properties = postgres_server.properties(connection)
+            server = postgres_server.server_properties(connection)
             available = dict(
                 postgres_server.query(
                     connection, "SELECT name, default_version FROM pg_catalog.pg_available_extensions"
                 )
             )
             return Survey(
-                version="PostgreSQL " + properties["version"],
-                system=properties["system_identifier"],
+                version="PostgreSQL " + server.version,
+                system=server.system_identifier,
                 postgis=available.get("postgis", ""),
-                standby=properties["standby"],
+                standby=server.standby,
                 live=self._live(connection, tables),
                 kept=tuple(swap.kept(connection, self.database)),
                 obstacles=tuple(swap.obstacles(connection, self.database) + self._missing_role(connection)),
@@ -193,7 +193,7 @@ class PostgresqlTarget:
 
     def obstacles_to_open(self) -> list[str]:
         with self.maintenance() as connection:
-            standby = postgres_server.properties(connection)["standby"]
+            standby = postgres_server.server_properties(connection).standby
             return (["The server is a standby."] if standby else []) + self._missing_role(connection)
 
     def backup_job(self) -> dict[str, Any]:

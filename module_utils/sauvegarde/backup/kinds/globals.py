@@ -16,7 +16,7 @@ from psycopg2.extensions import connection as Connection
 
 from ...archive import compression
 from ...archive.archive_writer import Stage
-from ...archive.manifest import Manifest
+from ...archive.manifest import Manifest, ServerProperties
 from ...errors import SauvegardeError
 from ...postgres import (
     character_sets,
@@ -93,7 +93,7 @@ class Facts:
     """What the preflight found. passwords: whether the role may read them. half_dropped: databases that an interrupted
     DROP DATABASE left."""
 
-    server: Mapping[str, Any]
+    server: ServerProperties
     encoding: str
     half_dropped: list[str]
     passwords: bool
@@ -104,7 +104,7 @@ def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts
     """Log in; find a pg_dumpall as new as the server, and space; ask whether passwords can be read."""
     connection = postgres_server.connect(options.connection, options.database)
     try:
-        server = postgres_server.properties(connection)
+        server = postgres_server.server_properties(connection)
         facts = Facts(
             server=server,
             encoding=postgres_server.encoding_of(connection),
@@ -112,7 +112,7 @@ def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts
             passwords=postgres_server.value(
                 connection, "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
             ),
-            client=client_tools.client("pg_dumpall", server["version_num"]),
+            client=client_tools.client("pg_dumpall", server.version_num),
         )
     finally:
         connection.close()
@@ -138,7 +138,7 @@ def dump(options: Options, stage: Stage, facts: Facts, notify: Notify) -> Part:
         connection.close()
     _write_databases(stage, facts.encoding, databases)
     return Part(
-        source={"server": facts.server, "databases": databases, "passwords": facts.passwords},
+        source={"server": facts.server.as_dict(), "databases": databases, "passwords": facts.passwords},
         tools={"pg_dumpall": facts.client.version, **compression.tool_versions()},
         fingerprint=sums,
         restore_by_hand={

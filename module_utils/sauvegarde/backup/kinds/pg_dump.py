@@ -56,8 +56,8 @@ def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts
     last = last if last is not None and last.kind == "pg_dump" else None
     connection = postgres_server.connect(options.connection, options.database)
     try:
-        server = postgres_server.properties(connection)
-        dumper = client_tools.client("pg_dump", server["version_num"])
+        server = postgres_server.server_properties(connection)
+        dumper = client_tools.client("pg_dump", server.version_num)
         facts = Facts(
             server=server,
             libraries=database_properties.libraries(connection),
