@@ -24,7 +24,15 @@ from ..archive.archive_writer import Stage
 from ..archive.folder_compression import FolderCompression
 from ..archive.manifest import ServerProperties
 from ..errors import Locked, SauvegardeError
-from ..postgres import client_tools, database_properties, fingerprint, postgres_server, server_errors, sql_names
+from ..postgres import (
+    client_tools,
+    database_properties,
+    fingerprint,
+    postgres_server,
+    predefined_objects,
+    server_errors,
+    sql_names,
+)
 from ..postgres.client_tools import Client
 from ..postgres.extension_sequences import ExtensionSequence
 from ..postgres.foreign_keys import ForeignKeyCheck
@@ -252,6 +260,7 @@ def _describe(leader: Connection, facts: Facts) -> _Description:
     try:
         with postgres_server.rolled_back(leader):
             source, tables = database_properties.describe(leader), fingerprint.tables(leader)
+            public = predefined_objects.schema_public(leader, facts.dumper)
             listed = {"matviews": fingerprint.matviews(leader)}
             if has_postgis(source):
                 changed = source["spatial_ref_sys"]
@@ -261,6 +270,8 @@ def _describe(leader: Connection, facts: Facts) -> _Description:
         raise server_errors.database_error(error, "The database's properties could not be read.") from error
     source.update(server=facts.server.as_dict(), libraries=facts.libraries)
     source["extension_sequences"] = [sequence.as_dict() for sequence in facts.extension_sequences]
+    if public:
+        source["schema_public"] = public
     return _Description(source, tables, listed)
 
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ..postgres import character_sets, client_tools, database_properties, server_versions, sql_names
+from ..postgres import character_sets, client_tools, database_properties, predefined_objects, server_versions, sql_names
 from ..postgres.client_tools import Client
 from ..postgres.extension_sequences import ExtensionSequence
 from .dump_reader import FOLDER
@@ -16,7 +16,8 @@ AFTER = "after.sql"
 
 def after_sql(database: str, source: Mapping[str, Any], encoding: str) -> str:
     """Return SQL to run in the restored database, for what pg_restore may not restore: the database's own properties
-    (before version 11), edited rows of spatial_ref_sys, and sequences of extensions (never)."""
+    (before version 11), the owner and comment of the schema public (before 15), edited rows of spatial_ref_sys, and
+    sequences of extensions (never)."""
     lines = ["-- What pg_restore does not restore. Run as a superuser, connected to the restored database."]
     lines.append(f"SET client_encoding TO '{encoding if character_sets.codec(encoding) else 'UTF8'}';")
     lines += [statement + ";" for statement in database_properties.statements(database, source["properties"])]
@@ -34,6 +35,7 @@ def after_sql(database: str, source: Mapping[str, Any], encoding: str) -> str:
             )
     sequences = map(ExtensionSequence.from_dict, source["extension_sequences"])
     lines += [sequence.advance_statement() + ";" for sequence in sequences]
+    lines += [statement + ";" for statement in predefined_objects.statements(source.get("schema_public", {}))]
     return "\n".join(lines) + "\n"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 
-from . import postgres_server
+from . import postgres_server, predefined_objects
 from .client_tools import Client
 from .postgres_server import Connection
 
@@ -61,15 +61,28 @@ _SILENT_KEYS = (
     " JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
     " WHERE t.tgisinternal AND t.tgenabled <> 'O' ORDER BY 1"
 )
-_IN_CATALOG = (
-    "SELECT pg_catalog.format('FUNCTION pg_catalog.%I', p.proname) FROM pg_catalog.pg_proc p"
-    " WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.oid >= 16384"
-    " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.objid = p.oid"
-    " AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass)"
-    " UNION SELECT pg_catalog.format('RELATION pg_catalog.%I', c.relname) FROM pg_catalog.pg_class c"
-    " WHERE c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND c.oid >= 16384 AND c.relkind IN ('r', 'v', 'm')"
-    " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.objid = c.oid"
-    " AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass) ORDER BY 1"
+# Catalogs whose objects have a schema: column of the schema, and a condition that excludes parts of other objects.
+_WITH_SCHEMA = (
+    ("pg_proc", "pronamespace", ""),
+    ("pg_class", "relnamespace", "o.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')"),
+    ("pg_type", "typnamespace", "o.typrelid = 0 AND o.typelem = 0"),
+    ("pg_collation", "collnamespace", ""),
+    ("pg_operator", "oprnamespace", ""),
+    ("pg_ts_config", "cfgnamespace", ""),
+    ("pg_ts_dict", "dictnamespace", ""),
+)
+_IN_SYSTEM_SCHEMAS = (
+    " UNION ".join(
+        "SELECT pg_catalog.format('%s %s', pg_catalog.upper(i.type), i.identity)"
+        f" FROM pg_catalog.{catalog} o JOIN pg_catalog.pg_namespace n ON n.oid = o.{schema}"
+        f" CROSS JOIN LATERAL pg_catalog.pg_identify_object('pg_catalog.{catalog}'::pg_catalog.regclass, o.oid, 0) i"
+        " WHERE n.nspname IN ('pg_catalog', 'information_schema') AND n.oid < 16384 AND o.oid >= 16384"
+        + (f" AND {condition}" if condition else "")
+        + " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.objid = o.oid"
+        f" AND d.classid = 'pg_catalog.{catalog}'::pg_catalog.regclass)"
+        for catalog, schema, condition in _WITH_SCHEMA
+    )
+    + " ORDER BY 1"
 )
 _POLICY_COMMENTS = (
     "SELECT pg_catalog.format('POLICY %I ON %I.%I', p.polname, n.nspname, c.relname) FROM pg_catalog.pg_policy p"
@@ -88,7 +101,12 @@ def find(connection: Connection, dumper: Client) -> list[str]:
 
     dumper: the pg_dump that will make it.
     """
-    return [sentence for query, words in _checks(connection, dumper) for sentence in _check(connection, query, words)]
+    sentences = []
+    for query, words in _checks(connection, dumper):
+        sentences += _check(connection, query, words)
+    for query, words in predefined_objects.checks(dumper):
+        sentences += _check(connection, query, words, "; ")  # between statements
+    return sentences
 
 
 def _checks(connection: Connection, dumper: Client) -> list[tuple[str, str]]:
@@ -114,7 +132,11 @@ def _checks(connection: Connection, dumper: Client) -> list[tuple[str, str]]:
             " the restored database checks them again: {}.",
         ),
         (_SLOTS, "Logical replication slots are in no dump; what reads from them starts anew after a restore: {}."),
-        (_IN_CATALOG, "What was made in the schema pg_catalog is in no dump; move it to a schema of its own: {}."),
+        (
+            _IN_SYSTEM_SCHEMAS,
+            "What was made in the schema pg_catalog or information_schema is in no dump; make it in a schema of its"
+            " own: {}.",
+        ),
     ]
     if number >= 100000:
         checks.append(
@@ -144,7 +166,7 @@ def _checks(connection: Connection, dumper: Client) -> list[tuple[str, str]]:
     return checks
 
 
-def _check(connection: Connection, query: str, words: str) -> list[str]:
+def _check(connection: Connection, query: str, words: str, separator: str = ", ") -> list[str]:
     try:
         names = [name for (name,) in postgres_server.query(connection, query)]
     except psycopg2.Error as error:
@@ -153,7 +175,7 @@ def _check(connection: Connection, query: str, words: str) -> list[str]:
     if not names:
         return []
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return [words.format(", ".join(names[:_SHOWN]) + more)]
+    return [words.format(separator.join(names[:_SHOWN]) + more)]
 
 
 def without_fingerprint(fingerprint: Mapping[str, Any]) -> list[str]:

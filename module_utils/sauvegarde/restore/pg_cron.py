@@ -22,6 +22,7 @@ from .extension_rows import merge
 
 EXTENSION = "pg_cron"
 _SCHEMA = "cron"
+_EXISTS = "SELECT 1 FROM pg_catalog.pg_extension WHERE extname = %s"
 _SEQUENCES = (("cron.jobid_seq", "cron.job", "jobid"), ("cron.runid_seq", "cron.job_run_details", "runid"))
 # Names of the losses of the load that are restored after the swap.
 NAMES = (
@@ -84,11 +85,16 @@ def make(
     kept: what `keep` returned, None if nothing was postponed. source: the name that the database had when it was
     dumped, '' if unknown; its jobs run in the restored one. Returns sentences for the report; raises nothing, since the
     swap has happened.
+
+    All of it is one transaction: if the extension exists, an earlier call of a run that was killed later has created
+    its jobs, which may have been changed since.
     """
     if kept is None:
         return []
     try:
         with contextlib.closing(postgres_server.connect(server, database)) as connection:
+            if postgres_server.query(connection, _EXISTS, (EXTENSION,)):
+                return []
             connection.autocommit = False
             _create(connection, database, kept, source)
             connection.commit()

@@ -10,7 +10,7 @@ import shutil
 from typing import Any
 
 from ..targets.target import Target
-from . import restore_state
+from . import pg_cron, restore_state
 
 
 def clean(target: Target, own: str = "") -> list[str]:
@@ -41,12 +41,28 @@ def interrupted_swap(target: Target, run: dict[str, Any]) -> dict[str, Any]:
     return {"swapped_at": ""} if target.exists(run["side"]) else {"status": restore_state.SWAPPED}
 
 
-def settle_swaps(target: Target) -> None:
-    """Record for all runs that ended during their swap whether it happened."""
+def settle_swaps(target: Target) -> list[str]:
+    """Record for all runs that ended during their swap whether it happened, and do what follows a swap.
+
+    Returns notes about the latter.
+    """
+    notes = []
     for run in restore_state.runs(target.runs_directory, target.database):
         changes = interrupted_swap(target, run)
+        if changes.get("status") == restore_state.SWAPPED:
+            # Before it is recorded: if this is killed too, the next command does it.
+            notes += create_pg_cron(target, run)
         if changes:
             restore_state.change(target.runs_directory, run["id"], **changes)
+    return notes
+
+
+def create_pg_cron(target: Target, run: dict[str, Any]) -> list[str]:
+    """Create pg_cron and its jobs, if the run postponed them and they do not exist. Returns notes."""
+    if run.get("scheduled") is None:
+        return []
+    origin = run.get("archive", {}).get("database", "")
+    return target.with_server(lambda server: pg_cron.make(server, target.database, run["scheduled"], origin))
 
 
 def abandon_migrations(target: Target) -> None:

@@ -60,12 +60,13 @@ def _restore(request: RestoreRequest, run: restore_state.State, side: str) -> di
     """Clean up and restore. Returns the last values of the run's state."""
     # After the state exists: the caller waits for it, and dropping a large database takes time.
     run.update(step="clean")
+    notes = recovery.settle_swaps(request.target)
     run.update(cleaned=recovery.clean(request.target, own=run.values["id"]))
     with request.target.maintenance() as connection:
         directories = disk_guard.server_directories(postgres_server.value(connection, "SHOW data_directory"))
     with disk_guard.guard(directories, lambda: _end_sessions(request, side)):
         result = SideRestore(request, run, side).restore()
-    return dict(result, status=restore_state.READY, step="ready")
+    return dict(result, notes=notes + result["notes"], status=restore_state.READY, step="ready")
 
 
 def _record_failure(request: RestoreRequest, run: restore_state.State, side: str, error: BaseException) -> None:

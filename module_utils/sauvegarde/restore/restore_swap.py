@@ -22,7 +22,7 @@ from ..archive import ids
 from ..errors import SauvegardeError
 from ..report import render
 from ..targets.target import SwapResult, Target
-from . import fetch, pg_cron, recovery, restore_state
+from . import fetch, recovery, restore_state
 from .dump import split_files
 from .plan_mark import PlanMark, digest
 
@@ -91,18 +91,10 @@ def swap_in(
                 recovery.settle_swaps(target)
             raise
         if "notes" in result:
-            result["notes"] += _make_pg_cron(target, run)
+            result["notes"] += recovery.create_pg_cron(target, run)
         restore_state.change(directory, identifier, status=restore_state.SWAPPED, swap=result)
         _remove_copies(directory, (run["path"], run.get("globals")))
         return dict(result, host=socket.gethostname(), lines=render.of_swap(run, result))
-
-
-def _make_pg_cron(target: Target, run: dict[str, Any]) -> list[str]:
-    """Create pg_cron and its jobs, if the run postponed them. Returns notes."""
-    if run.get("scheduled") is None:
-        return []
-    origin = run.get("archive", {}).get("database", "")
-    return target.with_server(lambda server: pg_cron.make(server, target.database, run["scheduled"], origin))
 
 
 def _new_swap_id(target: Target) -> str:

@@ -18,6 +18,7 @@ from ..postgres import (
     database_properties,
     extension_sequences,
     postgres_server,
+    predefined_objects,
     sql_names,
 )
 from ..report import render
@@ -28,6 +29,7 @@ from . import (
     deferred_rows,
     dump_extensions,
     dump_roles,
+    load_role,
     pg_cron,
     restore_plan,
     script_load,
@@ -229,6 +231,7 @@ class SideRestore:
         self.run.update(step="properties")
         with self.target.connected(self.name) as connection:
             session.release_functions()
+            session.notes += _restore_schema_public(connection, self.manifest, self.contents)
             session.create_event_triggers()
             self.run.update(losses=[loss.as_dict() for loss in session.ledger.losses()])
             # Only now it is certain which of the accepted objects did not fail.
@@ -253,6 +256,26 @@ def _sequences(manifest: Manifest | None, lost: Sequence[Loss]) -> tuple[Any, An
         return (), ()
     sums = surviving_fingerprint(manifest.fingerprint or {}, [loss.object for loss in lost])
     return manifest.source.get("extension_sequences", ()), sums.get("sequences", ())
+
+
+def _restore_schema_public(connection: Any, manifest: Manifest | None, contents: Contents) -> list[str]:
+    """Restore the owner and comment of the schema public from the manifest. Returns notes about what failed.
+
+    Of a dump by pg_dump before 11, whose CREATE SCHEMA public is excluded, restore the owner unless it is a superuser.
+    """
+    if manifest is not None:
+        public = manifest.source.get("schema_public", {})
+    else:
+        owners = {entry.owner for entry in contents.predefined if entry.kind == "SCHEMA" and entry.owner}
+        owners -= load_role.superusers(connection)
+        public = {"owner": owners.pop()} if owners else {}
+    notes = []
+    for statement in predefined_objects.statements(public):
+        try:
+            postgres_server.execute(connection, statement)
+        except psycopg2.Error as error:
+            notes.append(f"left out: {statement} ({server_message(str(error))})")
+    return notes
 
 
 def _restore_changed_srids(connection: Any, manifest: Manifest) -> None:

@@ -18,6 +18,7 @@ from ...postgres import (
     foreign_keys,
     omissions,
     postgres_server,
+    predefined_objects,
     server_versions,
 )
 from ...postgres.postgres_server import Server
@@ -105,7 +106,8 @@ def dump(options: Options, stage: Stage, facts: Facts, notify: Notify) -> Part:
 
 
 def _warnings(source: Mapping[str, Any], facts: Facts, of_the_dump: list[str]) -> list[str]:
-    warnings = facts.warnings + foreign_keys.warnings(source["foreign_keys"]) + of_the_dump
+    warnings = facts.warnings + predefined_objects.warnings(source.get("schema_public", {}), facts.dumper)
+    warnings += foreign_keys.warnings(source["foreign_keys"]) + of_the_dump
     if source["spatial_ref_sys"]["reference"] is None and dump_attempts.has_postgis(source):
         warnings.append(
             "PostGIS's own script is not on this host: edited rows of spatial_ref_sys were not told from shipped ones."
