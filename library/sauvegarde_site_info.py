@@ -69,13 +69,7 @@ preview:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.sauvegarde.django import (
-    masking,
-    masking_preview,
-    policy_draft,
-    site,
-    site_arguments,
-)
+from ansible.module_utils.sauvegarde.django import masking_preview, policy_draft, site, site_arguments, starting_policy
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.system import engine_files
 
@@ -103,7 +97,7 @@ def main() -> None:
             )
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    left = masking.unclassified(policy, wanted["policy"])
+    left = starting_policy.unclassified(policy, wanted["policy"])
     module.exit_json(changed=False, description=described, starting_policy=policy, unclassified=left, **shown)
 
 

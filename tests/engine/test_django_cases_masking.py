@@ -5,7 +5,7 @@ import json
 import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, shell, text_of
-from sauvegarde.django import masking, site
+from sauvegarde.django import masking, site, starting_policy
 from sauvegarde.errors import SauvegardeError
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -85,7 +85,7 @@ def trees(cluster, tmp_path_factory):
 
 def test_the_draft_keeps_what_other_rows_depend_on(trees):
     where, described = trees
-    draft = json.loads(json.dumps(masking.starting_policy(described)))
+    draft = json.loads(json.dumps(starting_policy.starting_policy(described)))
     for label, names in KEPT.items():
         assert {name: draft["models"][label][name] for name in names} == dict.fromkeys(names, "keep"), label
     assert draft["models"]["a.town"]["mayor"] == {"mask": "scrub"}
@@ -116,7 +116,7 @@ def test_the_draft_keeps_what_other_rows_depend_on(trees):
 )
 def test_a_policy_that_would_break_them_is_refused(trees, label, name, action, told):
     described = trees[1]
-    policy = masking.starting_policy(described)
+    policy = starting_policy.starting_policy(described)
     policy["models"][label][name] = action
     if not told:
         masking.Masking(policy, described, bytes.fromhex(KEY), ["a.town", label])

@@ -286,11 +286,11 @@ def test_the_policy_is_a_drafts_and_the_engines_own_faults_are_found(site_of, mo
     where, rows, policy = site_of
     sent = site.modules()
     before = "        for attempt in range(1000):\n"
-    source = sent["sauvegarde.django.masking"]
+    source = sent["sauvegarde.django.field_masks"]
     assert before in source
     broken = source.replace(before, "        return value\n" + before)
     broken = broken.replace("        return [] if self.many", "        return value\n        return [] if self.many")
-    monkeypatch.setattr(site, "modules", lambda: dict(sent, **{"sauvegarde.django.masking": broken}))
+    monkeypatch.setattr(site, "modules", lambda: dict(sent, **{"sauvegarde.django.field_masks": broken}))
     monkeypatch.setattr(leak_scan, "_SHOWN", 1000)
     with pytest.raises(SauvegardeError) as caught:
         data_dump.stream(where, {"labels": ["a"], "policy": policy, "key": KEY}, lambda piece: None)

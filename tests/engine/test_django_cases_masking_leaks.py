@@ -5,7 +5,7 @@ import json
 import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, shell, text_of, write
-from sauvegarde.django import data_dump, masking, site
+from sauvegarde.django import data_dump, site, starting_policy
 from sauvegarde.errors import SauvegardeError
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -60,7 +60,7 @@ def canaries(cluster, tmp_path_factory):
     where = folder.new("pg", before=("CREATE EXTENSION hstore",))
     values = json.dumps(dict(CANARIES, first_name="Zephyrine"))
     shell(where, f"from a.models import *\nPerson.objects.create(**{values})\nprint(1)")
-    policy = masking.starting_policy(site.describe(where)["models"])
+    policy = starting_policy.starting_policy(site.describe(where)["models"])
     rules = policy["models"]["a.person"]
     rules.update({name: {"mask": how} for name, how in HOW.items()})
     rules["note"] = "empty"
@@ -103,9 +103,9 @@ def test_each_mask_that_does_nothing_is_found(canaries, tmp_path, monkeypatch):
     where, policy = canaries
     sent = site.modules()
     before = "        for attempt in range(1000):\n"
-    assert before in sent["sauvegarde.django.masking"]
-    broken = sent["sauvegarde.django.masking"].replace(before, "        return value\n" + before)
-    monkeypatch.setattr(site, "modules", lambda: dict(sent, **{"sauvegarde.django.masking": broken}))
+    assert before in sent["sauvegarde.django.field_masks"]
+    broken = sent["sauvegarde.django.field_masks"].replace(before, "        return value\n" + before)
+    monkeypatch.setattr(site, "modules", lambda: dict(sent, **{"sauvegarde.django.field_masks": broken}))
     with pytest.raises(SauvegardeError) as caught:
         text_of(where, labels=["a"], policy=policy, key=KEY)
     masked = [name for name in CANARIES if name not in EMPTIED]

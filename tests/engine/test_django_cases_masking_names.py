@@ -5,7 +5,7 @@ import json
 import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, shell, text_of, write
-from sauvegarde.django import data_dump, masking, site
+from sauvegarde.django import data_dump, site, starting_policy
 
 KEY = "00112233445566778899aabbccddeeff"
 MODELS = """
@@ -34,7 +34,7 @@ print(json.dumps(1))
 def offers(cluster, tmp_path_factory):
     where = Folder(tmp_path_factory.mktemp("names"), cluster, ENVIRONMENTS[0], models=MODELS).new("sqlite")
     shell(where, FILL)
-    policy = masking.starting_policy(site.describe(where)["models"])
+    policy = starting_policy.starting_policy(site.describe(where)["models"])
     policy["models"]["a.gone"] = "drop"
     return where, json.loads(json.dumps(policy))
 

@@ -7,12 +7,7 @@ import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, manage, shell
 from sauvegarde.backup import kinds
-from sauvegarde.django import (
-    fixture_sets,
-    masking,
-    set_privacy,
-    site,
-)
+from sauvegarde.django import field_masks, fixture_sets, set_privacy, site
 from sauvegarde.errors import SauvegardeError
 
 MODELS = """
@@ -202,7 +197,7 @@ def test_wrong_masks_name_set_model_field_and_the_masks(described):
     assert "fixture set news" in caught.value.what
     for place in ("a.page.text: “{'mask': 'hash'}” is not an action", "a.page.author: “hide”", "a.town.nom: "):
         assert place in caught.value.why
-    assert all(how in caught.value.fix for how in (*masking.MASKS, "number", "public", "empty", "keep"))
+    assert all(how in caught.value.fix for how in (*field_masks.MASKS, "number", "public", "empty", "keep"))
     for label, name, how, why in (
         ("a.page", "author", "name", "a relation cannot be masked"),
         ("a.page", "id", "number", "which it cannot mask"),
@@ -253,7 +248,10 @@ def test_a_set_uses_the_masks_of_a_policy(named, folder, tmp_path):
     text = (tmp_path / "people.json").read_text(encoding="utf-8")
     assert not any(word in text.lower() for word in ("canari", "serinette", "0612345678", "75001", "75011", "real.fr"))
     # The values are those of a masking policy with this key.
-    masks = {how: masking.Mask(how, bytes.fromhex(KEY), masking.Field(), "d") for how in ("username", "email", "phone")}
+    masks = {
+        how: field_masks.Mask(how, bytes.fromhex(KEY), field_masks.Field(), "d")
+        for how in ("username", "email", "phone")
+    }
     users = {each["username"]: each for each in fields(tmp_path / "people.json", "auth.user")}
     assert sorted(users) == sorted(masks["username"](name) for name in ("canari-one", "canari-two"))
     author = masks["username"]("canari-two")

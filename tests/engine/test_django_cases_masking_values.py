@@ -5,7 +5,7 @@ import json
 import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, shell, text_of
-from sauvegarde.django import masking, policy_draft, site
+from sauvegarde.django import policy_draft, site, starting_policy
 from sauvegarde.errors import SauvegardeError
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -140,4 +140,4 @@ def test_a_question_stops_a_dump_until_it_is_answered(cases):
 def test_without_a_look_the_draft_is_made_by_names(cases):
     found = site.describe(cases[0])
     assert found["samples"] == {}
-    assert policy_draft.draft(found["models"], {}) == masking.starting_policy(found["models"])
+    assert policy_draft.draft(found["models"], {}) == starting_policy.starting_policy(found["models"])

@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 from sample_site import CANARY, ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of, write
-from sauvegarde.django import (
-    data_dump,
-    data_load,
-    masking,
-    site,
-)
+from sauvegarde.django import data_dump, data_load, site, starting_policy
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import migration_plan
 
@@ -31,7 +26,7 @@ def production(sites):
 @pytest.fixture(scope="module")
 def policy(production):
     """The starting policy, with what a person would add to it: the texts that name people."""
-    made = masking.starting_policy(site.describe(production)["models"])
+    made = starting_policy.starting_policy(site.describe(production)["models"])
     made["models"]["offers.rawoffer"]["content"] = {"mask": "text"}
     made["password"] = "développement"
     return json.loads(json.dumps(made))
@@ -42,7 +37,7 @@ def test_every_version_describes_masks_and_loads(cluster, tmp_path_factory, tmp_
     """Description, drafted policy, masked dump, load with a policy that mends, sequences, and a migration's survey."""
     every = sites_of(environment, cluster, tmp_path_factory)
     source, target = every.new("sqlite", filled=True), every.new("pg")
-    policy = masking.starting_policy(site.describe(source)["models"])
+    policy = starting_policy.starting_policy(site.describe(source)["models"])
     path = tmp_path / "masked.jsonl.gz"
     values = {"policy": json.loads(json.dumps(policy)), "key": KEY, "format": "jsonl"}
     sent = data_dump.to_file(source, values, path, prove=True)
@@ -65,7 +60,7 @@ def test_every_version_describes_masks_and_loads(cluster, tmp_path_factory, tmp_
 
 
 def test_the_starting_policy_knows_the_site(production):
-    models = masking.starting_policy(site.describe(production)["models"])["models"]
+    models = starting_policy.starting_policy(site.describe(production)["models"])["models"]
     assert models["sessions.session"] == "drop" and models["admin.logentry"] == "drop"
     user = models["auth.user"]
     assert user["password"] == {"mask": "password"} and user["username"] == {"mask": "username"}
@@ -208,7 +203,7 @@ def test_what_points_to_a_proxy_is_masked_as_its_model_is(production, tmp_path):
     assert described["offers.offer"]["fields"]["places"]["relation"] == ["reference.place", "name"]
     author = described["pages.article"]["fields"]["author"]
     assert author["relation"] == ["auth.user", "id"] and author["natural_key"] == [["auth.user", "email"]]
-    policy = json.loads(json.dumps(masking.starting_policy(described)))
+    policy = json.loads(json.dumps(starting_policy.starting_policy(described)))
     assert policy["models"]["offers.offer"]["reach"] == {"mask": "email"}
     policy["models"]["reference.place"]["name"] = {"mask": "text"}
     policy["not_searched"] = ["reference.place.name"]  # a town's name is in most texts

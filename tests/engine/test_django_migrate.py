@@ -11,7 +11,7 @@ import pytest
 from sample_site import ENVIRONMENTS, SITE, differences, fingerprint, shell, sites_of, text_of
 from sauvegarde.archive import archive_reader, ids
 from sauvegarde.backup import kinds
-from sauvegarde.django import masking, site
+from sauvegarde.django import site, starting_policy
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.migrate import (
     migration_arguments,
@@ -264,7 +264,7 @@ def test_each_kind_of_archive_leaves_as_the_live_site_would_have(sites, tmp_path
 def test_an_archive_of_a_part_or_of_other_code_is_not_taken_for_the_site(sites, changed, tmp_path):
     where = sites.new("sqlite", filled=True, SITE_EXTRA_APPS="jobs")
     shell(where, "from jobs.models import Source\nprint(Source.objects.create(name='S').pk)")
-    policy = json.loads(json.dumps(masking.starting_policy(site.describe(where)["models"])))
+    policy = json.loads(json.dumps(starting_policy.starting_policy(site.describe(where)["models"])))
     made = archived(
         where,
         tmp_path / "root",

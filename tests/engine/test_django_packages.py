@@ -9,13 +9,7 @@ import pytest
 from packages_site import TREES, Packages, fill
 from sample_site import ENVIRONMENTS, manage, shell, text_of
 from sauvegarde.archive import ids
-from sauvegarde.django import (
-    data_dump,
-    data_load,
-    masking,
-    policy_draft,
-    site,
-)
+from sauvegarde.django import data_dump, data_load, policy_actions, policy_draft, site
 from sauvegarde.migrate import migration_plan, migration_run, migration_source
 from sauvegarde.migrate.migration_request import MigrationRequest
 from sauvegarde.postgres import sql_names
@@ -167,11 +161,13 @@ def test_the_drafted_policy_holds_and_keeps_what_rows_depend_on(packages, filled
         f"{label}.{name}"
         for label, rules in policy["models"].items()
         for name, action in (rules.items() if isinstance(rules, dict) else ())
-        if isinstance(action, dict) and masking.ASK in action
+        if isinstance(action, dict) and policy_actions.ASK in action
     }
     assert asked == {"socialaccount.socialaccount.extra_data", "reversion.version.serialized_data"}
-    assert "whole objects of other models" in policy["models"]["reversion.version"]["serialized_data"][masking.ASK]
-    policy["models"]["socialaccount.socialaccount"]["extra_data"] = masking.EMPTY
+    assert (
+        "whole objects of other models" in policy["models"]["reversion.version"]["serialized_data"][policy_actions.ASK]
+    )
+    policy["models"]["socialaccount.socialaccount"]["extra_data"] = policy_actions.EMPTY
     policy["models"]["reversion.version"]["serialized_data"] = {"mask": "scrub"}
     path = tmp_path / "masked.jsonl"
     values = migration_source.options(policy, KEY, [], True)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 from sauvegarde.django.escapes import Decoded, decode, in_json_strings, is_escaped
+from sauvegarde.django.field_masks import Field, Mask
 from sauvegarde.django.known_people import People
 from sauvegarde.django.leak_scan import Originals, Scanner
-from sauvegarde.django.masking import Field, Mask
 from sauvegarde.django.serialized import BY_NAME, Known
 from sauvegarde.errors import SauvegardeError
 

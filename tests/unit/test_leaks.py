@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from sauvegarde.django.field_masks import Field, Mask
 from sauvegarde.django.known_people import People
 from sauvegarde.django.leak_scan import Originals, Scanner, in_place
-from sauvegarde.django.masking import Field, Mask
 from sauvegarde.errors import SauvegardeError
 
 KEY = b"0123456789abcdef"

@@ -3,13 +3,9 @@
 import re
 
 import pytest
-from sauvegarde.django.masking import (
-    Field,
-    Mask,
-    Masking,
-    starting_policy,
-    unclassified,
-)
+from sauvegarde.django.field_masks import Field, Mask
+from sauvegarde.django.masking import Masking
+from sauvegarde.django.starting_policy import starting_policy, unclassified
 from sauvegarde.errors import SauvegardeError
 
 KEY = b"0123456789abcdef"

@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
+from sauvegarde.django.field_masks import MASKS, Field, Mask
 from sauvegarde.django.known_people import People
-from sauvegarde.django.masking import MASKS, Field, Mask
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs" / "masking.md").read_text(encoding="utf-8")

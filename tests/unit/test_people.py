@@ -1,8 +1,9 @@
 """Names of known people in texts: whole words, whatever their case and accents."""
 
 import pytest
+from sauvegarde.django.field_masks import Field, Mask
 from sauvegarde.django.known_people import People
-from sauvegarde.django.masking import Field, Mask, Masking
+from sauvegarde.django.masking import Masking
 
 KEY = b"0123456789abcdef"
 

@@ -1,35 +1,41 @@
 """Search what is about to leave for the originals of masked fields.
 
-The inner half collects the originals as keyed hashes of their normalised words; the outer half looks at every text of
-the finished stream, whatever made it. What both share is how a text becomes words: without case, accents, what is
-invisible, HTML's entities, and the escapes of JSON and of addresses of pages.
+The worker collects the originals as keyed hashes of their normalised words; the outer half searches every text of the
+finished stream, however it was produced. Both normalise texts in the same way: without case, accents, invisible
+characters, HTML entities, and the escapes of JSON and of URLs.
 """
+
+from __future__ import annotations
 
 import hashlib
 import re
 import unicodedata
+from typing import Any, Iterable, Mapping, Sequence
 
 from ..errors import SauvegardeError
 from .escapes import decode, is_ambiguous, parse_json
-from .masking import EMAIL, PEOPLE, PHONE
+from .field_masks import PEOPLE
+from .known_people import People
+from .text_scrub import EMAIL, PHONE
 
 _TOKEN = re.compile(r"[^\W_]+")
 _DIGITS = re.compile(r"(?<!\d)\d{9,15}(?!\d)")
-# A longer original is a free text: it is found as a whole, since its sentences may be anybody's.
+# A longer original is a free text and is searched as a whole, since its sentences need not be personal.
 _MOST_WORDS = 12
 _SHOWN = 20
 _KEPT_TOKENS = 200000
-# These have too few different values: a masked one is often somebody's original.
+# Masks with too few different values: a masked value is often the original of another row.
 _TOO_SMALL = ("date", "digits", "number", "scrub")
-# In these an e-mail address or a telephone is only a part of the text.
+# Masks of fields in which an e-mail address or a telephone number is only a part of the text.
 _FREE = ("scrub", "text", "empty")
-# Of each field so many values are compared with what leaves in their place: a mask that does nothing shows at once.
+# So many values of each field are compared with what leaves in their place: enough to show a mask that does nothing.
 _ROWS = 20000
-_KINDS = ("phrases", "whole", "phones", "names", "starts")
+# Kinds of originals, all searched in texts; "names" only in texts that were scrubbed.
+_KINDS = ("phrases", "whole", "phones", "names")
 
 
-def tokens(text):
-    """The normalised words of the text, which is `decode`d where it has escapes."""
+def tokens(text: str) -> list[str]:
+    """Return the normalised words of a text without escapes (see `escapes.decode`)."""
     folded = text.casefold()
     try:
         folded.encode("ascii")
@@ -42,48 +48,53 @@ def tokens(text):
     return _TOKEN.findall(folded)
 
 
-def telephones(text):
-    """The last nine digits of each telephone in the text."""
-    found = [match.group() for match in PHONE.finditer(text)] + _DIGITS.findall(text)
-    digits = [re.sub(r"\D", "", each) for each in found]
-    return {each[-9:] for each in digits if len(each) >= 9}
+def telephones(text: str) -> set[str]:
+    """Return the last nine digits of each telephone number in the text."""
+    candidates = [match.group() for match in PHONE.finditer(text)] + _DIGITS.findall(text)
+    digits = [re.sub(r"\D", "", candidate) for candidate in candidates]
+    return {number[-9:] for number in digits if len(number) >= 9}
 
 
 class Hashes:
-    """Keyed hashes, so that what is kept for the search names nobody."""
+    """Keyed hashes, so that what is kept for the search identifies nobody."""
 
-    def __init__(self, key):
+    def __init__(self, key: bytes) -> None:
         self._key = key[:64]
 
-    def of(self, text):
+    def of(self, text: str) -> int:
+        """Return the hash of the text (56 bits)."""
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=7, key=self._key).digest()
         return int.from_bytes(digest, "big")
 
 
 class Originals:
-    """What must not leave. `plain()` is what goes to the `Scanner`."""
+    """The values that must not leave. The `Scanner` takes what `plain()` returns."""
 
-    def __init__(self, key):
+    def __init__(self, key: bytes) -> None:
         self._hashes = Hashes(key)
-        self._places = []
-        self._found = {kind: {} for kind in _KINDS}
-        self._rows, self._counts = set(), {}
+        self._places: list[str] = []
+        self._by_kind: dict[str, dict[int, int]] = {kind: {} for kind in _KINDS}
+        self._phrase_lengths: dict[int, list[int]] = {}  # by the hash of the first word
+        self._rows: set[int] = set()
+        self._counts: dict[tuple[str, str], int] = {}
 
-    def plain(self):
-        """Plain values: {"places": [label.field], "rows": hashes, and {hash: place or lengths} by kind}."""
+    def plain(self) -> dict[str, Any]:
+        """Return JSON values: {"places": [label.field], "rows": hashes, "starts": [(hash, lengths of phrases)], and by
+        kind [(hash, index of the place)]}."""
         return dict(
-            {kind: list(values.items()) for kind, values in self._found.items()},
+            {kind: list(values.items()) for kind, values in self._by_kind.items()},
+            starts=list(self._phrase_lengths.items()),
             places=self._places,
             rows=list(self._rows),
         )
 
-    def add_row(self, label, key, name, text):
-        """Add the value that must not leave in just this place, in the form that `in_place` gives it."""
+    def add_row(self, label: str, key: object, name: str, text: str) -> None:
+        """Add the value that must not leave in just this place, in the form that `in_place` returns."""
         count = self._counts[label, name] = self._counts.get((label, name), 0) + 1
         if text and count <= _ROWS:
             self._rows.add(self._hashes.of(_row(label, key, name, text)))
 
-    def add(self, how, text, place):
+    def add(self, how: str, text: str, place: str) -> None:
         """Add a value of the field `place`, which has the mask `how` ("empty" included)."""
         text = decode(text)
         if how in _FREE:
@@ -108,7 +119,7 @@ class Originals:
         elif len(words) > _MOST_WORDS:
             self._put("whole", " ".join(words), place)
         elif how == "empty":
-            # What is emptied need not be personal: a word or two of it may well be elsewhere.
+            # An emptied value need not be personal: one or two of its words may well be elsewhere.
             if len(words) > 2 and length >= 12:
                 self._phrase(words, place)
         elif (len(words) > 1 and length >= 8) or (how in ("token", "password") and length >= 16):
@@ -116,15 +127,15 @@ class Originals:
         elif length >= 5:
             self._put("whole", " ".join(words), place)
 
-    def _add_parts(self, text, place):
-        """Add the e-mail addresses and the telephones inside a free text."""
+    def _add_parts(self, text: str, place: str) -> None:
+        """Add the e-mail addresses and the telephone numbers inside a free text."""
         for match in EMAIL.finditer(text):
             self.add("email", match.group(), place)
         for match in PHONE.finditer(text):
             self.add("phone", match.group(), place)
 
-    def add_people(self, people):
-        """Add the names that “scrub” removes: single words count in texts that were scrubbed, phrases everywhere."""
+    def add_people(self, people: People) -> None:
+        """Add the names that “scrub” removes: single words are searched in scrubbed texts, phrases in all texts."""
         words, phrases = people.known()
         for word in words:
             self._put("names", word, "people")
@@ -132,31 +143,31 @@ class Originals:
             if sum(len(word) for word in phrase) >= 5:
                 self._phrase(list(phrase), "people")
 
-    def _phrase(self, words, place):
+    def _phrase(self, words: Sequence[str], place: str) -> None:
         self._put("phrases", " ".join(words), place)
-        lengths = self._found["starts"].setdefault(self._hashes.of(words[0]), [])
+        lengths = self._phrase_lengths.setdefault(self._hashes.of(words[0]), [])
         if len(words) not in lengths:
             lengths.append(len(words))
 
-    def _put(self, kind, text, place):
+    def _put(self, kind: str, text: str, place: str) -> None:
         if not self._places or self._places[-1] != place:
             self._places.append(place)
-        self._found[kind].setdefault(self._hashes.of(text), len(self._places) - 1)
+        self._by_kind[kind].setdefault(self._hashes.of(text), len(self._places) - 1)
 
 
-def _row(label, key, name, text):
+def _row(label: str, key: object, name: str, text: str) -> str:
     return "\0".join((label, str(key), name, text))
 
 
-def in_place(how, value):
-    """The text by which a value is recognised in its own place; "" of those that are not compared."""
+def in_place(how: str, value: object) -> str:
+    """Return the text that identifies a value in its own place, "" for values that are not compared."""
     if isinstance(value, bool) or how == "scrub":
         return ""
     text = str(value) if isinstance(value, (str, int, float)) else ""
-    # Of a moment its day, as the mask keeps the rest.
+    # Of a time only its day, as the mask keeps the rest.
     text = text[:10] if how == "date" else text
     if how in ("digits", "number", "phone"):
-        # What these leave as it is says nothing: letters, and a telephone's first sign.
+        # These masks keep letters, and the first character of a telephone number.
         changed = any(character.isdigit() for character in (text[1:] if how == "phone" else text))
     else:
         changed = any(character.isalpha() or character.isdigit() for character in text)
@@ -164,20 +175,23 @@ def in_place(how, value):
 
 
 class Scanner:
-    """Takes a fixture's objects one by one and looks for originals in their texts. `policy`: the one that masked."""
+    """Searches the texts of a fixture's objects for originals. `policy`: the one that masked them."""
 
-    def __init__(self, policy, key, originals):
+    def __init__(self, policy: Mapping[str, Any], key: bytes, originals: Mapping[str, Any]) -> None:
         self._hashes = Hashes(key)
-        self._places = originals["places"]
-        for kind in _KINDS:
-            setattr(self, "_" + kind, dict(map(tuple, originals[kind])))
+        self._places: Sequence[str] = originals["places"]
+        self._phrases, self._whole, self._phones, self._names = (_pairs(originals[kind]) for kind in _KINDS)
+        self._starts = _pairs(originals["starts"])
         self._rows = frozenset(originals["rows"])
         self._rules = {label.lower(): rules for label, rules in policy["models"].items()}
-        self._tokens = {}
-        self._hits, self._count = [], 0
-        self.facts = {"originals": len(self._rows) + sum(len(originals[kind]) for kind in _KINDS[:3]), "texts": 0}
+        self._tokens: dict[str, tuple[Sequence[int], bool]] = {}
+        self._hits: list[str] = []
+        self._count = 0
+        searched = len(self._rows) + len(self._phrases) + len(self._whole) + len(self._phones)
+        self.facts = {"originals": searched, "texts": 0}
 
-    def add(self, entry):
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Search the object and remember where it holds originals."""
         label = entry["model"].lower()
         rules = self._rules.get(label)
         rules = rules if isinstance(rules, dict) else {}
@@ -185,16 +199,16 @@ class Scanner:
             action = rules.get(name)
             if action != "public" and isinstance(value, (str, list, dict, int, float)):
                 self.facts["texts"] += 1
-                place = self._in_place(label, entry.get("pk"), name, value, action)
-                if place is None:
-                    place = self._searched(value, action == {"mask": "scrub"})
-                if place is not None:
+                original = self._in_place(label, entry.get("pk"), name, value, action)
+                if original is None:
+                    original = self._search(value, action == {"mask": "scrub"})
+                if original is not None:
                     self._count += 1
                     if len(self._hits) < _SHOWN:
-                        self._hits.append(f"{label} {entry.get('pk', '(no key)')}, {name}: holds {place}")
+                        self._hits.append(f"{label} {entry.get('pk', '(no key)')}, {name}: holds {original}")
 
-    def end(self):
-        """Raise where something was found."""
+    def end(self) -> None:
+        """Raise SauvegardeError if any object held an original."""
         if not self._count:
             return
         more = self._count - len(self._hits)
@@ -207,67 +221,73 @@ class Scanner:
             "not_searched; add to kept_words what is part of a name and harmless.",
         )
 
-    def _in_place(self, label, key, name, value, action):
-        """Whether the value of a masked field is what it was before."""
+    # The methods below return what a value holds, in words, or None.
+
+    def _in_place(self, label: str, key: object, name: str, value: object, action: Any) -> str | None:
+        """Compare the value of a masked field with what it was before."""
         how = action.get("mask") if isinstance(action, dict) else action
         if not self._rows or how in (None, "keep"):
             return None
         text = in_place(how, value)
-        found = text and self._hashes.of(_row(label, key, name, text)) in self._rows
-        return "its own value, unmasked" if found else None
+        is_same = text and self._hashes.of(_row(label, key, name, text)) in self._rows
+        return "its own value, unmasked" if is_same else None
 
-    def _searched(self, value, is_scrubbed):
+    def _search(self, value: Any, is_scrubbed: bool) -> str | None:
         if isinstance(value, (int, float)):
-            # A telephone, or another long number, that is no text.
-            return self._in_text(str(value), False) if self._phones and abs(value) >= 10**8 else None
+            # A telephone number, or another long number, that is not stored as text.
+            return self._search_text(str(value), False) if self._phones and abs(value) >= 10**8 else None
         if isinstance(value, dict):
             value = [*value, *value.values()]
         if isinstance(value, list):
             for item in value:
-                place = self._searched(item, is_scrubbed) if isinstance(item, (str, list, dict, int)) else None
-                if place is not None:
-                    return place
+                original = self._search(item, is_scrubbed) if isinstance(item, (str, list, dict, int)) else None
+                if original is not None:
+                    return original
             return None
         plain = decode(value)
-        place = self._in_text(plain, is_scrubbed)
-        if place is None and plain != value and is_ambiguous(value):
-            place = self._in_text(value, is_scrubbed)
-        # Each text inside JSON is also one of its own.
-        inside = parse_json(value) if place is None else None
-        return place if inside is None else self._searched(inside, is_scrubbed)
+        original = self._search_text(plain, is_scrubbed)
+        if original is None and plain != value and is_ambiguous(value):
+            original = self._search_text(value, is_scrubbed)
+        # Each text inside JSON is also searched by itself.
+        inside = parse_json(value) if original is None else None
+        return original if inside is None else self._search(inside, is_scrubbed)
 
-    def _in_text(self, text, is_scrubbed):
+    def _search_text(self, text: str, is_scrubbed: bool) -> str | None:
         words = tokens(text)
         if not words:
             return None
-        found = self._whole.get(self._hashes.of(" ".join(words)))
-        if found is not None:
-            return self._said(found)
+        place = self._whole.get(self._hashes.of(" ".join(words)))
+        if place is not None:
+            return self._describe(place)
         for index, word in enumerate(words):
-            lengths, is_name = self._about(word)
+            lengths, is_name = self._facts_of(word)
             if is_name and is_scrubbed:
                 return "a name of known people"
             for length in lengths:
-                found = self._phrases.get(self._hashes.of(" ".join(words[index : index + length])))
-                if found is not None:
-                    return self._said(found)
-        if self._phones:
-            for number in telephones(text):
-                found = self._phones.get(self._hashes.of(number))
-                if found is not None:
-                    return self._said(found)
+                place = self._phrases.get(self._hashes.of(" ".join(words[index : index + length])))
+                if place is not None:
+                    return self._describe(place)
+        for number in telephones(text) if self._phones else ():
+            place = self._phones.get(self._hashes.of(number))
+            if place is not None:
+                return self._describe(place)
         return None
 
-    def _said(self, place):
-        where = self._places[place]
-        return "a name of known people" if where == "people" else f"a value of {where}"
+    def _describe(self, index: int) -> str:
+        place = self._places[index]
+        return "a name of known people" if place == "people" else f"a value of {place}"
 
-    def _about(self, word):
-        """(lengths of the phrases that begin with the word, whether it is a name)"""
-        found = self._tokens.get(word)
-        if found is None:
+    def _facts_of(self, word: str) -> tuple[Sequence[int], bool]:
+        """Return (lengths of the phrases that begin with the word, whether it is a name)."""
+        facts = self._tokens.get(word)
+        if facts is None:
             if len(self._tokens) > _KEPT_TOKENS:
                 self._tokens.clear()
             mark = self._hashes.of(word)
-            found = self._tokens[word] = (self._starts.get(mark, ()), mark in self._names)
-        return found
+            facts = self._tokens[word] = (self._starts.get(mark, ()), mark in self._names)
+        return facts
+
+
+def _pairs(values: Iterable[Sequence[Any]]) -> dict[int, Any]:
+    """Return the pairs, which are lists after JSON, as a dict."""
+    return dict(map(tuple, values))

@@ -6,7 +6,7 @@ What this returns holds personal data: it is printed, and stored nowhere unless 
 import secrets
 from typing import Any, Dict, List
 
-from .masking import ASK, DROP, PUBLIC
+from .policy_actions import ASK, DROP, PUBLIC
 from .site import Site, run
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Any, Dict, List
 
-from .masking import DROP, PUBLIC
+from .policy_actions import DROP, PUBLIC
 
 UNKNOWN = "not stated"
 _WORDS = {"keep": "kept", PUBLIC: "kept (no people's data)", "empty": "emptied", DROP: "dropped"}

@@ -4,7 +4,7 @@ import re
 
 from . import known_people
 from .escapes import decode
-from .masking import EMAIL, PHONE
+from .text_scrub import EMAIL, PHONE
 
 # How much of a text is looked at.
 READ = 20000

@@ -8,16 +8,9 @@ import re
 from . import serialized
 from .dependent_fields import dependence
 from .fixture_stream import NUMBERED
-from .masking import (
-    ASK,
-    DROP,
-    EMPTY,
-    KEEP,
-    NUMBERS,
-    is_personal,
-    masked_any,
-    starting_policy,
-)
+from .name_hints import NUMBERS, is_personal
+from .policy_actions import ASK, DROP, EMPTY, KEEP, masks_any
+from .starting_policy import starting_policy
 
 _SAID = {
     "email": "e-mail addresses",
@@ -96,7 +89,7 @@ def _ask_of_computed_keys(models, description):
             if action != KEEP or target in NUMBERED or target not in description:
                 continue
             key = field["natural_key"] if "natural_key" in field else description[target]["natural_key"]
-            if key == [] and masked_any(models, description, target, set()):
+            if key == [] and masks_any(models, description, target):
                 asked.append((rules, name, target))
     for rules, name, target in asked:
         reason = f"it refers to {target} by a key that is computed, maybe from what is masked there"

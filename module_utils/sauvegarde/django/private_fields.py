@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from . import data_dump, data_load, fixture_stream
-from .masking import EMPTY
+from .policy_actions import EMPTY
 from .set_privacy import masked_names
 
 

@@ -8,7 +8,7 @@ import re
 from typing import Any, Dict, Iterable
 
 from .escapes import parse_json
-from .masking import mask_by_name
+from .name_hints import mask_by_name
 
 # Texts and JSON of these names hold such objects even where the sample has none yet.
 BY_NAME = re.compile(r"\Aserialized_|\Aobject_json|_json_repr\Z|\Achange_?message\Z|\Achanged_fields\Z|\Achanges\Z")

@@ -2,14 +2,9 @@
 
 from typing import Any, Dict, List
 
-from .masking import (
-    EMPTY,
-    KEEP,
-    PUBLIC,
-    Masking,
-    is_mask,
-    name_fields,
-)
+from .masking import Masking
+from .name_hints import name_fields
+from .policy_actions import EMPTY, KEEP, PUBLIC, is_mask
 from .set_privacy import NUMBER, is_any_name, names
 
 # In the place of the key where nothing is masked.

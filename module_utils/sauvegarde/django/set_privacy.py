@@ -10,20 +10,10 @@ from typing import Any, Dict, List, Set, Tuple
 
 from ..errors import SauvegardeError
 from .dependent_fields import dependence
+from .field_masks import MASKS
 from .fixture_stream import NUMBERED
-from .masking import (
-    EMPTY,
-    KEEP,
-    MASKS,
-    PUBLIC,
-    is_account_data,
-    is_mask,
-    is_of_people,
-    mask_by_name,
-    mask_problem,
-    masked_any,
-    secret,
-)
+from .name_hints import is_account_data, is_of_people, mask_by_name
+from .policy_actions import EMPTY, KEEP, PUBLIC, is_mask, mask_problem, masks_any, parse_key
 
 NUMBER = "number"
 ACTIONS = (KEEP, PUBLIC, EMPTY, NUMBER)
@@ -67,7 +57,7 @@ def require_key(sets: List[Dict[str, Any]], key: str) -> None:
             "Give migrate_key in the inventory (key of sauvegarde_fixtures), or the job's key_file: the key of the "
             "masking policy, so that what is masked is the same in sets and in migrations.",
         )
-    secret(key, "migrate_key or the job's key_file")
+    parse_key(key, "migrate_key or the job's key_file")
 
 
 def actions(description: Dict[str, Any], sets: List[Dict[str, Any]], labels: List[str]) -> Dict[str, Dict[str, Any]]:
@@ -200,7 +190,7 @@ class _Site:
                         wrong.append(f"{label}.{name}: it cannot be a number, since what it refers to is masked")
                     continue
                 parts = self._natural(field)
-                if parts == [] and masked_any(masks, self.models, field["relation"][0], set()):
+                if parts == [] and masks_any(masks, self.models, field["relation"][0]):
                     wrong.append(f"{label}.{name}: it refers by a computed key, maybe to what is masked: empty it")
                 elif any(self._is_masked(masks, *part) for part in [field["relation"], *(parts or ())]):
                     found.setdefault(label, {})[name] = FOLLOW

@@ -8,8 +8,8 @@ import collections
 from typing import Any, Dict, List, Set
 
 from .escapes import decode
-from .masking import EMAIL, PHONE
 from .set_privacy import PRIVATE, names
+from .text_scrub import EMAIL, PHONE
 
 _SHORTEST = 3
 

@@ -22,7 +22,7 @@ from ..archive import archive_reader, compression, ids, manifest
 from ..archive.manifest import Manifest
 from ..backup import kinds
 from ..backup.kinds import sqlite
-from ..django import data_dump, masking, masking_report
+from ..django import data_dump, masking, masking_report, policy_actions
 from ..django.site import Site
 from ..errors import SauvegardeError
 from ..postgres import postgres_server, sql_names
@@ -214,7 +214,7 @@ def check(policy: Policy, key: str, facts: SiteSurvey) -> None:
             "What leaves for a host that is not production is masked.",
             "Draft a policy (playbooks/policy.yml), correct it, and keep it in the inventory as migrate_policy.",
         )
-    masking.Masking(policy, facts["models"], masking.secret(key), facts["selected"])
+    masking.Masking(policy, facts["models"], policy_actions.parse_key(key), facts["selected"])
 
 
 def _named(origin: Manifest) -> str:

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 from django.apps import apps
 
 from ..fixture_stream import NUMBERED
-from ..masking import (
-    ASK,
-    DROP,
-    KEEP,
-    Masking,
-)
+from ..masking import Masking
+from ..policy_actions import ASK, DROP, KEEP
 from ..worker_request import DumpOptions, PreviewOptions, WorkerRequest
 from .json_style import Style
 from .model_description import description

@@ -13,7 +13,8 @@ from django.apps import apps
 from django.db import connections
 
 from ..leak_scan import Originals, in_place
-from ..masking import EMPTY, NUMBERS
+from ..name_hints import NUMBERS
+from ..policy_actions import EMPTY
 from .model_selection import rows_of
 
 if TYPE_CHECKING:

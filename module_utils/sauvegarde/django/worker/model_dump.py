@@ -19,7 +19,7 @@ from django.core.serializers.python import Serializer as PythonSerializer
 from django.db import DatabaseError, DataError, connections, models
 from django.db.models.fields.files import FileDescriptor
 
-from ..masking import Empty
+from ..field_masks import Empty
 from .dates_beyond_python import unreadable
 from .exact_values import is_raster, raster_of, raster_text, special_values
 from .fast_dump import FastDump

@@ -14,7 +14,7 @@ from django.apps import apps
 from django.db import models, transaction
 
 from ..known_people import People
-from ..masking import name_fields
+from ..name_hints import name_fields
 from ..personal_data import READ, kinds
 from ..serialized import Known
 from .model_selection import is_generated, rows_of, stored_fields
