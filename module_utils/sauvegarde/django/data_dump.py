@@ -107,7 +107,7 @@ def _run(
         if "many" in event:
             check.many.update(event["many"])
         elif "originals" in event:
-            policy = event.get("policy") or whole.policy
+            policy = event.get("policy") or whole.policy or {}
             check.scanner = Scanner(policy, bytes.fromhex(whole.key), event["originals"])
         elif "unmasked" in event:
             check.unmasked.update(event["unmasked"])

@@ -183,7 +183,7 @@ class Scanner:
         self._phrases, self._whole, self._phones, self._names = (_pairs(originals[kind]) for kind in _KINDS)
         self._starts = _pairs(originals["starts"])
         self._rows = frozenset(originals["rows"])
-        self._rules = {label.lower(): rules for label, rules in policy["models"].items()}
+        self._rules = {label.lower(): rules for label, rules in policy.get("models", {}).items()}
         self._tokens: dict[str, tuple[Sequence[int], bool]] = {}
         self._hits: list[str] = []
         self._count = 0
