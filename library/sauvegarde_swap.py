@@ -102,7 +102,8 @@ def swap(parameters: dict[str, Any], is_check: bool) -> dict[str, Any]:
     if parameters["state"] == "before":
         if is_check:
             return {"restored": target.choose_previous(parameters["kept"])}
-        return restore_swap.roll_back(target, parameters["kept"]).as_dict()
+        previous: dict[str, Any] = restore_swap.roll_back(target, parameters["kept"]).as_dict()
+        return previous
     confirmed = PlanMark.from_text(parameters["plan_mark"]) if parameters["plan_mark"] else None
     if is_check:
         run = restore_swap.proven_run(target, parameters["id"])
