@@ -153,8 +153,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.django import (
     data_load,
+    fixture_set,
     fixture_sets,
-    set_privacy,
     site_arguments,
 )
 from ansible.module_utils.sauvegarde.django.site import Site
@@ -225,7 +225,7 @@ def main() -> None:
         "file": {"type": "str"},
         "indent": {"type": "int"},
         "models": {"type": "list", "elements": "str", "required": True},
-        "people": {"type": "str", "choices": list(set_privacy.CHOICES)},
+        "people": {"type": "str", "choices": list(fixture_set.CHOICES)},
         "masks": {"type": "dict"},
         "kept_words": {"type": "list", "elements": "str"},
         "not_searched": {"type": "list", "elements": "str"},
@@ -237,7 +237,7 @@ def main() -> None:
             state={"type": "str", "choices": ["exported", "imported"], "default": "exported"},
             folder={"type": "path", "required": True},
             sets={"type": "list", "elements": "dict", "options": one_set},
-            people={"type": "str", "choices": list(set_privacy.CHOICES), "default": set_privacy.PRIVATE},
+            people={"type": "str", "choices": list(fixture_set.CHOICES), "default": fixture_set.PRIVATE},
             key={"type": "str", "no_log": True, "default": ""},
             mode={"type": "str", "choices": list(data_load.MODES), "default": "merge"},
             policy={"type": "dict", "default": {}},

@@ -7,7 +7,7 @@ import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, manage, shell
 from sauvegarde.backup import kinds
-from sauvegarde.django import field_masks, fixture_sets, set_privacy, site
+from sauvegarde.django import field_masks, fixture_set, fixture_sets, set_privacy, site
 from sauvegarde.errors import SauvegardeError
 
 MODELS = """
@@ -112,7 +112,7 @@ def decided(described, *chosen):
     return set_privacy.actions(
         described,
         whole,
-        [label for label in described if any(set_privacy.names(n, label) for s in whole for n in s["models"])],
+        [label for label in described if any(fixture_set.names(n, label) for s in whole for n in s["models"])],
     )
 
 

@@ -1,17 +1,19 @@
 """Read texts through their escapes: HTML's entities, percent-encoding, and the escapes of JSON.
 
-An e-mail address may be written as `&#109;e&commat;a.fr`, `me%40a.fr` or `me\\u0040a.fr`, also one inside another
-(`&amp;#64;`, JSON inside JSON). `decode` gives the text that a reader sees, `Decoded` also says which part of the
+An e-mail address may be written as `&#109;e&commat;a.fr`, `me%40a.fr` or `me\\u0040a.fr`, and escapes may be nested
+(`&amp;#64;`, JSON inside JSON). `decode` returns the text that a reader sees; `Decoded` also knows which part of the
 original each part of it stands for, so that this part can be replaced.
 """
+
+from __future__ import annotations
 
 import bisect
 import html
 import json
 import re
-from typing import Callable, List, NamedTuple, Tuple
+from typing import Callable, NamedTuple
 
-# How deep escapes are looked for inside others.
+# How many levels of nested escapes are decoded.
 _ROUNDS = 4
 # With all backslashes before it: JSON inside JSON has more than one.
 _BACKSLASHED = r"\\+(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[nrtbf\"'/])"
@@ -27,17 +29,17 @@ _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 def is_escaped(text: str) -> bool:
-    """Whether the text may hold escapes: a quick look, which most texts end with."""
+    """Return whether the text may hold escapes: a fast test that most texts fail."""
     return "&" in text or "%" in text or "\\" in text
 
 
 def is_ambiguous(text: str) -> bool:
-    """Whether what looks like an escape in the text may be none, as in `C:\\new` or `100%ca`."""
+    """Return whether something in the text may only look like an escape, as in `C:\\new` or `100%ca`."""
     return "%" in text or "\\" in text
 
 
 def decode(text: str) -> str:
-    """The text without its escapes."""
+    """Return the text without its escapes."""
     for _ in range(_ROUNDS if is_escaped(text) else 0):
         plain = _ESCAPE.sub(_character, text)
         if plain == text:
@@ -46,7 +48,7 @@ def decode(text: str) -> str:
     return text
 
 
-def _character(match: "re.Match[str]") -> str:
+def _character(match: re.Match[str]) -> str:
     escape = match.group()
     if escape[0] == "&":
         return html.unescape(escape)
@@ -74,14 +76,14 @@ class Decoded:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._rounds = []  # type: List[Tuple[List[int], List[_Place]]]
+        self._rounds: list[tuple[list[int], list[_Place]]] = []
         for _ in range(_ROUNDS):
             places = self._decode()
             if not places:
                 break
             self._rounds.append(([place.start for place in places], places))
 
-    def _decode(self) -> List[_Place]:
+    def _decode(self) -> list[_Place]:
         parts, places, length, end = [], [], 0, 0
         for match in _ESCAPE.finditer(self.text):
             new = _character(match)
@@ -94,15 +96,15 @@ class Decoded:
         self.text = "".join([*parts, self.text[end:]])
         return places
 
-    def span(self, start: int, end: int) -> Tuple[int, int]:
-        """(start, end) in the original text of what stands in the decoded one from `start` to before `end`."""
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Return (start, end) in the original text of the part of the decoded text from `start` to before `end`."""
         for starts, places in reversed(self._rounds):
             start, end = _origin(starts, places, start)[0], _origin(starts, places, end - 1)[1]
         return start, end
 
 
-def _origin(starts: List[int], places: List[_Place], position: int) -> Tuple[int, int]:
-    """(start, end) of what the character at the position was before."""
+def _origin(starts: list[int], places: list[_Place], position: int) -> tuple[int, int]:
+    """Return (start, end) of what the character at the position was before."""
     # Of several escapes at one place (some decode to nothing) the last one holds the character.
     index = bisect.bisect_right(starts, position) - 1
     if index < 0:
@@ -115,7 +117,7 @@ def _origin(starts: List[int], places: List[_Place], position: int) -> Tuple[int
 
 
 def parse_json(text: str) -> object:
-    """The value of a text that is an object or a list of JSON; None of every other text."""
+    """Return the value of a text that is a JSON object or list; None for every other text."""
     if text.lstrip()[:1] not in ("{", "["):
         return None
     try:
@@ -125,9 +127,9 @@ def parse_json(text: str) -> object:
 
 
 def in_json_strings(text: str, change: Callable[[str], str]) -> str:
-    """The JSON text with `change` applied to each of its strings; all else stays as it is written, numbers too."""
+    """Return the JSON text with `change` applied to each of its strings; everything else stays as it is written."""
 
-    def changed(match: "re.Match[str]") -> str:
+    def changed(match: re.Match[str]) -> str:
         before = json.loads(match.group(), strict=False)
         after = change(before)
         return match.group() if after == before else json.dumps(after, ensure_ascii="\\u" in match.group())

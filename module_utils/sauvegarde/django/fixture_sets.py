@@ -1,34 +1,26 @@
-"""Fixture sets: named groups of models, each exported to one file of the site's repository and imported from it.
+"""Export fixture sets, named groups of models, to one file each of the site's repository, and import them from there.
 
-A file holds one object a line, sorted by model and key, its lists sorted too: unchanged data is an unchanged file, and
-a change is a small difference. It is a list of JSON, which stock `loaddata` (and Django Smuggler) reads.
+A file holds one object a line, sorted by model and key, with sorted lists: unchanged data is an unchanged file, and a
+change is a small difference. It is a JSON list, which stock `loaddata` (and Django Smuggler) reads.
 """
+
+from __future__ import annotations
 
 import contextlib
 import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any, Iterable, Mapping, Sequence
 
 from ..errors import SauvegardeError
 from ..system import process
 from ..system.run_as import call_as, command_prefix
-from . import (
-    data_dump,
-    data_load,
-    fixture_file,
-    fixture_stream,
-    private_fields,
-    set_privacy,
-    set_texts,
-)
-from .fixture_fingerprint import (
-    ALGORITHM,
-    Fingerprint,
-    Objects,
-    compare,
-)
-from .site import describe
+from . import data_dump, data_load, fixture_file, fixture_stream, private_fields, set_privacy
+from .fixture_fingerprint import ALGORITHM, Fingerprint, Objects, compare
+from .fixture_set import PRIVATE, FixtureSet, names
+from .set_texts import PersonalTexts
+from .site import Site, describe
 
 __all__ = [
     "ALGORITHM",
@@ -43,11 +35,13 @@ __all__ = [
     "read",
 ]
 
+Entry = dict[str, Any]  # an object of a fixture
+Values = Mapping[str, Any]  # a set as users and manifests have it
+
+# Created by Django itself on every site, with numbers of its own.
 _OWN = ("auth.permission", "contenttypes.")
-# Of a set with masks, as a masking policy has them.
-_LISTS = ("kept_words", "not_searched")
-# The seven of the seed's site.
-SETS = [
+# The sets of the site that this project was made for.
+SETS: list[dict[str, Any]] = [
     {"name": "contracts", "file": "contracts.json", "models": ["jobs.contract", "jobs.contractvariations"]},
     {"name": "trades", "file": "jobs.json", "models": ["jobs.jobposition", "jobs.jobpositionvariations"]},
     {"name": "places", "file": "places.json", "models": ["jobs.place", "jobs.placevariations"]},
@@ -58,83 +52,33 @@ SETS = [
 ]
 
 
-def checked(sets, people=set_privacy.PRIVATE):
-    """The sets, complete; what is wrong raises.
+def checked(sets: Iterable[Values], people: str = PRIVATE) -> list[dict[str, Any]]:
+    """Return the sets, complete (`FixtureSet.as_dict`). SauvegardeError if anything is wrong.
 
     `file` is a path inside the sets' folder, by default NAME.json; `indent` the spaces to indent with, by default one
-    object a line; `people` says whether a set may hold people's data, by default as the argument `people`; `masks` what
-    becomes of single fields (see `privacy`), `kept_words` and `not_searched` as in a masking policy.
+    object a line; `people` says whether a set may hold people's data, by default the argument `people`; `masks` what
+    becomes of single fields (see `set_privacy`); `kept_words` and `not_searched` are as in a masking policy.
     """
-    names, files, whole = set(), set(), []
-    for each in sets:
-        unknown = sorted(set(each) - {"name", "file", "models", "indent", "people", "masks", *_LISTS})
-        if unknown or not each.get("name") or not each.get("models"):
+    taken: set[str] = set()
+    files: set[str] = set()
+    whole = []
+    for values in sets:
+        fixture_set = FixtureSet.from_values(values, people)
+        if fixture_set.name in taken or fixture_set.file in files:
             raise SauvegardeError(
-                f"A fixture set is not right: {each}",
-                "Not known: {}.".format(", ".join(unknown)) if unknown else "",
-                "A set has a name and models, and may have a file, indent, people, masks, kept_words and not_searched.",
+                f"Two fixture sets have the name or the file of {fixture_set.name}.", fix="Rename one."
             )
-        made = {
-            "name": each["name"],
-            "file": each.get("file") or each["name"] + ".json",
-            "models": list(each["models"]),
-            "people": each.get("people") or people,
-            "masks": _masks(each),
-        }
-        made.update({name: list(each[name]) for name in _LISTS if each.get(name)})
-        if made["people"] not in set_privacy.CHOICES:
-            raise SauvegardeError(
-                "The fixture set {} cannot have people: {}.".format(made["name"], made["people"]),
-                fix="Use one of: {}.".format(", ".join(set_privacy.CHOICES)),
-            )
-        if each.get("indent") is not None:
-            made["indent"] = each["indent"]
-        if made["name"] in names or made["file"] in files:
-            raise SauvegardeError(f"Two fixture sets have the name or the file of {made['name']}.", fix="Rename one.")
-        if not _is_inside(made["file"]) or not made["file"].endswith((".json", ".jsonl")):
-            raise SauvegardeError(
-                "The file of the fixture set {} cannot be {}.".format(made["name"], made["file"]),
-                fix="Use a path inside the folder of the sets that ends in .json or .jsonl.",
-            )
-        if "indent" in made and (not isinstance(made["indent"], int) or made["file"].endswith(".jsonl")):
-            raise SauvegardeError(
-                "The fixture set {} cannot be indented.".format(made["name"]),
-                fix="Give indent as a number of spaces, for a file that ends in .json.",
-            )
-        names.add(made["name"])
-        files.add(made["file"])
-        whole.append(made)
+        taken.add(fixture_set.name)
+        files.add(fixture_set.file)
+        whole.append(fixture_set.as_dict())
     return whole
 
 
-def _masks(each):
-    """{label: {field: action}} of the set."""
-    masks = each.get("masks") or {}
-    if not isinstance(masks, dict) or not all(isinstance(rules, dict) for rules in masks.values()):
-        wrong = [str(masks)]
-    else:
-        wrong = [
-            f"{label}.{name}: “{action}” is not an action"
-            for label, rules in masks.items()
-            for name, action in rules.items()
-            if not set_privacy.is_action(action)
-        ]
-    if wrong:
-        raise SauvegardeError(
-            "The masks of the fixture set {} are not right.".format(each["name"]),
-            "\n".join(wrong),
-            "Give them as {application.model: {field: ACTION}}, ACTION one of " + set_privacy.choices() + ".",
-        )
-    return {label: dict(rules) for label, rules in masks.items()}
+# --- export -----------------------------------------------------------------------------------------------------------
 
 
-def _is_inside(file):
-    parts = file.split("/")
-    return not any(part in ("", ".", "..") or part.startswith(".git") for part in parts)
-
-
-def render(entries, form, indent=None):
-    """The text of a set's file; with an indent as stock `dumpdata --indent` writes it."""
+def render(entries: Iterable[Entry], form: str, indent: int | None = None) -> str:
+    """Return the text of a set's file; with an indent as stock `dumpdata --indent` writes it."""
     separators = (", ", ": ") if indent is None else (",", ": ")
     lines = [json.dumps(entry, ensure_ascii=False, indent=indent, separators=separators) for entry in entries]
     if form == "jsonl":
@@ -142,185 +86,224 @@ def render(entries, form, indent=None):
     return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
 
 
-def place(entry):
-    """What a set's objects are sorted by, inside their model: numbers by value, texts by code points.
+def place(entry: Mapping[str, Any]) -> tuple[bool, float, str]:
+    """Return the sort key of an object inside its model: numbers by value, texts by code points.
 
-    The same on every host, whatever its collation.
+    The order is the same on every host, whatever its collation.
     """
     key = entry.get("pk")
-    number = isinstance(key, (int, float))
-    return (not number, key if number else 0, json.dumps(entry["fields"] if key is None else key))
+    return (
+        not isinstance(key, (int, float)),
+        key if isinstance(key, (int, float)) else 0,
+        json.dumps(entry["fields"] if key is None else key),
+    )
 
 
-def read(site, sets, people=set_privacy.PRIVATE, key=""):
-    """The sets' texts, all from one snapshot. `key`: the masking's, hexadecimal, where the sets have masks.
+def read(site: Site, sets: Iterable[Values], people: str = PRIVATE, key: str = "") -> list[dict[str, Any]]:
+    """Return the contents of the sets' files, all from one snapshot. `key`: of the masks, in hexadecimal digits.
 
-    Returns [{"name", "file", "text", "objects", "fingerprint", "many", "private", "doubts"}]: as `privacy.actions`, and
-    sentences about texts that hold people's data all the same.
+    Returns [{"name", "file", "text", "objects", "fingerprint", "many", "private", "doubts"}]: "private" as
+    `set_privacy.actions` returns it, "doubts" are sentences about texts that hold people's data all the same.
     """
-    sets, entries, many = checked(sets, people), {}, {}
-    look = set_texts.Look(sets)
+    whole = checked(sets, people)
+    chosen = [FixtureSet.from_dict(values) for values in whole]
+    texts = PersonalTexts(chosen)
+    entries: dict[str, list[Entry]] = {}
+    many: dict[str, list[str]] = {}
 
-    def take(entry):
-        look.add(entry)
+    def take(entry: Entry) -> None:
+        texts.add(entry)
         for name in many.get(entry["model"], ()):
             if name in entry["fields"]:
                 entry["fields"][name] = sorted(entry["fields"][name], key=json.dumps)
         entries.setdefault(entry["model"], []).append(entry)
 
-    labels = [label for each in sets for label in each["models"]]
-    options = dict(_labels(labels, "jsonl"), sets=sets, key=key)
-    result = data_dump.stream(site, options, data_dump.parsed(take), look.learn, many=many)
-    found = look.sentences()
-    # The models in the site's order, so that what is pointed to comes before what points.
-    ordered = {model: sorted(some, key=place) for model, some in entries.items()}
-    done = []
-    for each in sets:
-        models = [model for model in many if any(set_privacy.names(label, model) for label in each["models"])]
-        for label in each["models"]:
-            if not any(set_privacy.names(label, model) for model in many):
-                raise SauvegardeError(
-                    "The fixture set {} names {}, of which the site has nothing.".format(each["name"], label),
-                    fix="Name an application or application.Model of the site.",
-                )
-        form, _ = fixture_stream.kind_of(each["file"])
-        chosen = [entry for model in ordered if model in models for entry in ordered[model]]
-        tables = result["fingerprint"]["tables"]
-        done.append(
-            {
-                "name": each["name"],
-                "file": each["file"],
-                "text": render(chosen, form, each.get("indent")),
-                "objects": len(chosen),
-                "fingerprint": {"algorithm": ALGORITHM, "tables": {m: tables[m] for m in models if m in tables}},
-                "many": {model: many[model] for model in models},
-                "doubts": [text for text in found if any(text.startswith(model + ".") for model in models)],
-                "private": {model: result["private"][model] for model in models if model in result["private"]},
-            }
-        )
-    return done
+    labels = [label for fixture_set in chosen for label in fixture_set.models]
+    options = dict(_labels(labels, "jsonl"), sets=whole, key=key)
+    report = data_dump.stream(site, options, data_dump.parsed(take), texts.learn, many=many)
+    # The models stay in the site's order, so that the target of a reference comes before the reference.
+    ordered = {model: sorted(objects, key=place) for model, objects in entries.items()}
+    sentences = texts.sentences()
+    return [_contents(fixture_set, ordered, many, report, sentences) for fixture_set in chosen]
 
 
-def private_sentences(made):
-    """What of the sets that `read` gave was emptied, is a number or masked, for people."""
-    return set_privacy.sentences({model: rules for each in made for model, rules in each["private"].items()})
+def _contents(
+    fixture_set: FixtureSet,
+    ordered: Mapping[str, Sequence[Entry]],
+    many: Mapping[str, Sequence[str]],
+    report: Mapping[str, Any],
+    sentences: Sequence[str],
+) -> dict[str, Any]:
+    """Return what `read` returns of one set. `report`: of the dump."""
+    models = [model for model in many if fixture_set.holds(model)]
+    for label in fixture_set.models:
+        if not any(names(label, model) for model in many):
+            raise SauvegardeError(
+                f"The fixture set {fixture_set.name} names {label}, of which the site has nothing.",
+                fix="Name an application or application.Model of the site.",
+            )
+    form, _ = fixture_stream.kind_of(fixture_set.file)
+    objects = [entry for model in ordered if model in models for entry in ordered[model]]
+    tables, private = report["fingerprint"]["tables"], report["private"]
+    return {
+        "name": fixture_set.name,
+        "file": fixture_set.file,
+        "text": render(objects, form, fixture_set.indent),
+        "objects": len(objects),
+        "fingerprint": {
+            "algorithm": ALGORITHM,
+            "tables": {model: tables[model] for model in models if model in tables},
+        },
+        "many": {model: many[model] for model in models},
+        "doubts": [text for text in sentences if any(text.startswith(model + ".") for model in models)],
+        "private": {model: private[model] for model in models if model in private},
+    }
 
 
-def doubts(made):
-    """Sentences about texts of the sets that `read` gave, which hold people's data all the same."""
-    return sorted({sentence for each in made for sentence in each["doubts"]})
+def private_sentences(contents: Iterable[Values]) -> list[str]:
+    """Return, for people, what is empty, a number or masked in the sets that `read` has returned."""
+    return set_privacy.sentences({model: rules for one in contents for model, rules in one["private"].items()})
 
 
-def export(site, sets, folder, write=True, owner="", texts=False, people=set_privacy.PRIVATE, key=""):
+def doubts(contents: Iterable[Values]) -> list[str]:
+    """Return the "doubts" of the sets that `read` has returned."""
+    return sorted({sentence for one in contents for sentence in one["doubts"]})
+
+
+def export(
+    site: Site,
+    sets: Iterable[Values],
+    folder: str | Path,
+    write: bool = True,
+    owner: str = "",
+    texts: bool = False,
+    people: str = PRIVATE,
+    key: str = "",
+) -> list[dict[str, Any]]:
     """Export the sets into the folder (see `read` and `put`)."""
     return put(read(site, sets, people, key), folder, write, owner, texts)
 
 
-def put(made, folder, write=True, owner="", texts=False):
-    """Write what `read` gave into the folder; a file whose content is the same is not touched.
+def put(
+    contents: Sequence[Values], folder: str | Path, write: bool = True, owner: str = "", texts: bool = False
+) -> list[dict[str, Any]]:
+    """Write what `read` has returned into the folder; a file whose content is the same is not touched.
 
-    Returns `made`, each with "path" and "changed", and with `texts` "before", the text that was there. `write=False`
-    only says what would change. `owner`: whose the folder is, where we are root: it is read and written as that user,
-    who could have put a link there to what only root may touch.
+    Returns the contents, each with "path" and "changed", and with `texts` also "before", the previous text. Without
+    `write` nothing is written. `owner`: the user that the folder belongs to; root reads and writes as that user, since
+    the user could have put a link there to a file that only root may touch.
     """
-    files = [[each["file"], each["text"]] for each in made]
-    found = call_as(owner, _put, str(folder), files, write, texts)
-    return [dict(each, **more) for each, more in zip(made, found)]
+    files = [[one["file"], one["text"]] for one in contents]
+    results = call_as(owner, _put, str(folder), files, write, texts)
+    return [dict(one, **result) for one, result in zip(contents, results)]
 
 
-def _put(folder, files, write, texts):
-    folder = Path(folder)
+def _put(directory: str, files: Sequence[Sequence[str]], write: bool, texts: bool) -> list[dict[str, Any]]:
+    folder = Path(directory)
     if not folder.is_dir():
         raise SauvegardeError(
             f"The folder for the fixtures does not exist: {folder}", fix="Create it, or correct its path."
         )
-    done = []
     for name, _ in files:
         if not (folder / name).parent.is_dir():
             raise SauvegardeError(
                 f"The folder for the fixture does not exist: {(folder / name).parent}",
                 fix="Create it, or correct the set's file.",
             )
+    results = []
     for name, text in files:
-        path, data = folder / name, text.encode("utf-8")
-        try:
-            before = path.read_bytes() if path.exists() else b""
-            changed = before != data
-            if changed and write:
-                with fixture_file.replaced(path, 0o644) as target:
-                    target.write(data)
-        except OSError as error:
-            raise SauvegardeError(
-                f"The fixture cannot be written: {path}", str(error), "Give its folder to the site's user."
-            ) from error
-        done.append({"path": str(path), "changed": changed})
-        if texts:
-            done[-1]["before"] = before.decode("utf-8", "replace")
-    return done
+        before, changed = _replace_if_changed(folder / name, text.encode("utf-8"), write)
+        result = {"path": str(folder / name), "changed": changed}
+        results.append(dict(result, before=before.decode("utf-8", "replace")) if texts else result)
+    return results
 
 
-def bring_in(site, sets, folder, values=None, people=set_privacy.PRIVATE):
+def _replace_if_changed(path: Path, data: bytes, write: bool) -> tuple[bytes, bool]:
+    """Return (previous content, whether the new one differs)."""
+    try:
+        before = path.read_bytes() if path.exists() else b""
+        if before != data and write:
+            with fixture_file.replaced(path, 0o644) as target:
+                target.write(data)
+    except OSError as error:
+        raise SauvegardeError(
+            f"The fixture cannot be written: {path}", str(error), "Give its folder to the site's user."
+        ) from error
+    return before, before != data
+
+
+# --- import -----------------------------------------------------------------------------------------------------------
+
+
+def bring_in(
+    site: Site, sets: Iterable[Values], folder: str | Path, values: Values | None = None, people: str = PRIVATE
+) -> dict[str, Any]:
     """Load the sets' files, all in one transaction. Returns as `load_if_needed`.
 
-    Where we are root, they are read as the site's user, whose the folder is (see `put`). A field that the sets empty
-    stays as it is in rows that are there already.
+    Root reads them as the site's user, to whom the folder belongs (see `put`). A field that the sets empty keeps its
+    value in rows that exist.
     """
-    sets, folder = checked(sets, people), Path(str(folder))
-    labels = [label for each in sets for label in each["models"]]
+    whole, folder = checked(sets, people), Path(folder)
+    labels = [label for one in whole for label in one["models"]]
     with contextlib.ExitStack() as stack:
-        files = [folder / each["file"] for each in sets]
+        files = [folder / one["file"] for one in whole]
         reader = command_prefix(site.user)
         if reader:
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
-            files = [_read_by(reader, path, place / f"{number}-{path.name}") for number, path in enumerate(files)]
-        return load_if_needed(site, files, values or {}, labels, sets)
+            copies = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
+            files = [_read_by(reader, path, copies / f"{number}-{path.name}") for number, path in enumerate(files)]
+        return load_if_needed(site, files, values or {}, labels, whole)
 
 
-def _read_by(reader, path, copy):
-    """A copy that another user has read, where that user may."""
+def _read_by(reader: Sequence[str], path: Path, copy: Path) -> Path:
+    """Copy the file with the rights of another user; return the copy."""
     with copy.open("wb") as target:
         process.run([*reader, "cat", "--", str(path)], stdout=target, what=f"The fixture cannot be read: {path}")
     return copy
 
 
-def load_if_needed(site, paths, values, labels=None, sets=None):
-    """Load fixtures where the database does not hold just what they do.
+def load_if_needed(
+    site: Site,
+    paths: Iterable[str | Path],
+    values: Values,
+    labels: Sequence[str] | None = None,
+    sets: Sequence[Values] | None = None,
+) -> dict[str, Any]:
+    """Load fixtures unless the database holds just what they do.
 
-    `labels`: the models that they cover, by default those that they name. `sets`: those that the files are of: what
-    they empty or mask is neither compared nor loaded into rows that are there. Returns {"changed", "loaded",
-    "differences"}: `loaded` as `load.load` (None where nothing was to be done), the differences of the database, before
-    and after.
+    `labels`: the models that they cover, by default those that they name. `sets`: those that the files belong to: what
+    they empty or mask is neither compared nor loaded into rows that exist. Returns {"changed", "loaded",
+    "differences"}: "loaded" as `data_load.load` (None if nothing had to be done), the differences of the database,
+    before and after.
     """
     values = dict(values)
     with contextlib.ExitStack() as stack:
-        paths = [_regular(stack, path) for path in paths]
-        # Only Django can read the others: whether they change anything is seen when they are in.
-        readable = all(fixture_stream.kind_of(path.name)[0] in ("json", "jsonl") for path in paths)
+        files = [_regular(stack, Path(path)) for path in paths]
+        # Only Django can read other formats: whether they change anything shows after the load.
+        readable = all(fixture_stream.kind_of(path.name)[0] in ("json", "jsonl") for path in files)
         if labels is None:
-            labels = _comparable(site, paths) if readable else ["*"]
+            labels = _comparable(site, files) if readable else ["*"]
         before = _fingerprint(site, labels, sets)
-        private = before.get("private", {})
-        wanted = _scanned(paths, Fingerprint(before["many"]), private, before["many"]).result() if readable else None
-        if wanted is not None and not compare(wanted, before["fingerprint"]):
-            return {"changed": False, "loaded": None, "differences": []}
-        wholes = private_fields.completed(stack, site, paths, private)
+        private, many = before.get("private", {}), before["many"]
+        if readable:
+            expected = _scanned(files, Fingerprint(many), private, many).result()
+            if not compare(expected, before["fingerprint"]):
+                return {"changed": False, "loaded": None, "differences": []}
         if values.get("mode") == "replace" and readable:
             # So that a model whose last row is gone is emptied too.
-            values["models"] = sorted(before["many"])
-        loaded = data_load.load(site, wholes, values)
-        if values.get("check_only"):
-            if not readable:
-                return {"changed": True, "loaded": loaded, "differences": []}
-            after = _after(site, paths, labels, before, values.get("mode") == "replace", sets)
-            differences = compare(before["fingerprint"], after)
-            return {"changed": bool(differences), "loaded": loaded, "differences": differences}
-        differences = compare(before["fingerprint"], _fingerprint(site, labels, sets)["fingerprint"])
+            values["models"] = sorted(many)
+        loaded = data_load.load(site, private_fields.completed(stack, site, files, private), values)
+        if not values.get("check_only"):
+            after = _fingerprint(site, labels, sets)["fingerprint"]
+        elif readable:
+            after = _expected(site, files, labels, before, values.get("mode") == "replace", sets)
+        else:
+            return {"changed": True, "loaded": loaded, "differences": []}
+        differences = compare(before["fingerprint"], after)
         return {"changed": bool(differences), "loaded": loaded, "differences": differences}
 
 
-def _regular(stack, path):
-    """The path, or a copy's: a pipe can be read only once."""
-    path = Path(str(path))
+def _regular(stack: contextlib.ExitStack, path: Path) -> Path:
+    """Return the path, or that of a copy: a pipe can be read only once."""
     if path.is_file() or not path.exists():
         return path
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
@@ -329,50 +312,56 @@ def _regular(stack, path):
     return folder / path.name
 
 
-def _comparable(site, paths):
-    """The models that the files name, but for those that the site does not know or numbers in its own way."""
-    known = describe(site)["models"]
-    named = _scanned(paths, Fingerprint({})).counts
-    return [label for label in sorted(named) if label in known and not label.startswith(_OWN)]
+def _comparable(site: Site, paths: Iterable[Path]) -> list[str]:
+    """Return the models that the files name, without those that the site does not have or numbers in its own way."""
+    models = describe(site)["models"]
+    counts = _scanned(paths, Fingerprint({}), {}, {}).counts
+    return [label for label in sorted(counts) if label in models and not label.startswith(_OWN)]
 
 
-def _scanned(paths, fingerprint, private=None, many=None):
-    """The fingerprint, having taken all objects of the files, without what is masked (see `privacy`)."""
+def _scanned(
+    paths: Iterable[Path], fingerprint: Fingerprint, private: Mapping[str, Any], many: Mapping[str, Sequence[str]]
+) -> Fingerprint:
+    """Return the fingerprint after it has taken all objects of the files, without what is masked (`set_privacy`)."""
     with contextlib.ExitStack() as stack:
         for path in paths:
             source, form, name = data_load.opened(stack, path)
             for entry in fixture_stream.objects(source, form, name):
-                fingerprint.add(set_privacy.without_masked(entry, private or {}, many or {}))
+                fingerprint.add(set_privacy.without_masked(entry, private, many))
     return fingerprint
 
 
-def _after(site, paths, labels, before, replace, sets):
-    """The fingerprint that a load would leave: a merge keeps what the files do not have."""
+def _expected(
+    site: Site,
+    paths: Iterable[Path],
+    labels: Sequence[str],
+    before: Mapping[str, Any],
+    replaces: bool,
+    sets: Sequence[Values] | None,
+) -> dict[str, Any]:
+    """Return the fingerprint that a load would leave: a merge keeps what the files do not have."""
     private, many = before.get("private", {}), before["many"]
-    brought = _scanned(paths, Objects(many), private, many)
+    objects = Objects(many)
+    _scanned(paths, objects, private, many)
 
-    def keep(entry):
-        brought.keep(set_privacy.without_masked(entry, private, many))
+    def keep(entry: Entry) -> None:
+        objects.keep(set_privacy.without_masked(entry, private, many))
 
-    if not replace and labels:
-        data_dump.stream(
-            site, dict(_labels(labels, "jsonl"), sets=sets, compared=True), data_dump.parsed(keep), prove=False
-        )
-    return brought.result()
+    if not replaces and labels:
+        options = dict(_labels(labels, "jsonl"), sets=sets, compared=True)
+        data_dump.stream(site, options, data_dump.parsed(keep), prove=False)
+    return objects.result()
 
 
-def _fingerprint(site, labels, sets):
+def _fingerprint(site: Site, labels: Sequence[str], sets: Sequence[Values] | None) -> dict[str, Any]:
+    """Return the report of a dump that nobody reads."""
     if not labels:
         return {"many": {}, "fingerprint": Fingerprint({}).result()}
-    return data_dump.stream(site, dict(_labels(labels, "json"), sets=sets, compared=True), _nowhere)
+    return data_dump.stream(site, dict(_labels(labels, "json"), sets=sets, compared=True), lambda piece: None)
 
 
-def _labels(labels, form):
-    """The options of a dump of sets; `*` among them is the whole site but for what every site makes itself."""
+def _labels(labels: Sequence[str], form: str) -> dict[str, Any]:
+    """Return the options of a dump of sets; `*` among them is the whole site without what every site creates itself."""
     if "*" in labels:
         return {"format": form}
     return {"labels": labels, "exclude": [], "format": form}
-
-
-def _nowhere(_piece):
-    """A dump that is only looked at."""

@@ -1,17 +1,19 @@
 """Show values before and after their masks, for the person who decides about a policy.
 
-What this returns holds personal data: it is printed, and stored nowhere unless a file of mode 0600 is asked for.
+The result holds personal data: it is printed, and stored only if a file (of mode 0600) is requested.
 """
 
+from __future__ import annotations
+
 import secrets
-from typing import Any, Dict, List
+from typing import Any
 
 from .policy_actions import ASK, DROP, PUBLIC
 from .site import Site, run
 
 
-def read(where: Site, policy: Dict[str, Any], key: str, count: int = 10) -> Dict[str, Any]:
-    """As `mask_examples.preview`. Without a key one is made up: values then show what masks do, not what will come."""
+def read(where: Site, policy: dict[str, Any], key: str, count: int = 10) -> dict[str, Any]:
+    """Return the result of `mask_examples.preview`. Without a key, a random one shows only what masks do."""
     options = {"policy": policy, "key": key or secrets.token_hex(16), "count": count}
     found = run(where, "preview", options)
     for label, fields in found.items():
@@ -21,8 +23,8 @@ def read(where: Site, policy: Dict[str, Any], key: str, count: int = 10) -> Dict
     return found
 
 
-def lines(found: Dict[str, Any]) -> List[str]:
-    """The preview as text: one line a field, one a value."""
+def lines(found: dict[str, Any]) -> list[str]:
+    """Return the preview as text: one line for each field and for each value."""
     text = []
     for label, fields in sorted(found.items()):
         if fields == DROP:
@@ -42,23 +44,23 @@ def _arrow(action: Any, before: str, after: str) -> str:
 
 
 def describe_action(action: Any) -> str:
-    """An action in words."""
+    """Return an action in words."""
     if isinstance(action, dict):
         return f"QUESTION: {action[ASK]}" if ASK in action else "mask {}".format(action.get("mask"))
     return "QUESTION" if action == ASK else str(action)
 
 
-def merged(policy: Dict[str, Any], draft: Dict[str, Any]) -> Dict[str, Any]:
-    """The policy, and for what it does not know the draft."""
+def merged(policy: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
+    """Return the policy, completed by the draft for what it does not classify."""
     models = {label.lower(): rules for label, rules in policy.get("models", {}).items()}
     for label, rules in draft["models"].items():
-        known = models.get(label)
-        if known is None:
+        existing = models.get(label)
+        if existing is None:
             models[label] = rules
-        elif isinstance(known, dict) and isinstance(rules, dict):
-            models[label] = dict(rules, **known)
+        elif isinstance(existing, dict) and isinstance(rules, dict):
+            models[label] = dict(rules, **existing)
     return dict(policy, models=models)
 
 
-def _rules(policy: Dict[str, Any], label: str) -> Any:
+def _rules(policy: dict[str, Any], label: str) -> Any:
     return next((rules for each, rules in policy.get("models", {}).items() if each.lower() == label), None)

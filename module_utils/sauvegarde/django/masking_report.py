@@ -4,9 +4,11 @@ It says what happened to each field, how many values and rows that were, what wa
 value of the site's data, neither an original nor a masked one.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
-from typing import Any, Dict, List
+from typing import Any
 
 from .policy_actions import DROP, PUBLIC
 
@@ -14,11 +16,11 @@ UNKNOWN = "not stated"
 _WORDS = {"keep": "kept", PUBLIC: "kept (no people's data)", "empty": "emptied", DROP: "dropped"}
 
 
-def render(facts: Dict[str, Any], policy: Dict[str, Any], about: Dict[str, Any]) -> str:
-    """The report as Markdown. `facts`: "masking" of a dump's result; `policy`: what masked.
+def render(facts: dict[str, Any], policy: dict[str, Any], about: dict[str, Any]) -> str:
+    """Return the report as Markdown. `facts`: "masking" of a dump's result; `policy`: what masked.
 
     `about`: {"site", "host", "source", "target", "environment", "time", "counts": {label: rows}, "decided": {"by",
-    "date", "note"}}; `policy["decided"]` counts where the last names nobody.
+    "date", "note"}}; `policy["decided"]` is used if `about` names nobody.
     """
     decided = about["decided"] if about["decided"].get("by") else policy.get("decided") or {}
     rows = about["counts"]
@@ -39,13 +41,13 @@ def render(facts: Dict[str, Any], policy: Dict[str, Any], about: Dict[str, Any])
     return "\n".join(text + _summary(facts, rows) + _search(facts, policy) + _fields(facts, rows)) + "\n"
 
 
-def fingerprint(policy: Dict[str, Any]) -> str:
-    """SHA-256 of the policy, whatever the order of its keys; its password is not part of it."""
+def fingerprint(policy: dict[str, Any]) -> str:
+    """Return the SHA-256 of the policy, whatever the order of its keys; its password is not part of it."""
     plain = {name: value for name, value in policy.items() if name not in ("password", "decided")}
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
 
-def _summary(facts: Dict[str, Any], rows: Dict[str, int]) -> List[str]:
+def _summary(facts: dict[str, Any], rows: dict[str, int]) -> list[str]:
     actions = [each["action"] for fields in facts["fields"].values() for each in fields.values()]
     masked = [action for action in actions if action not in _WORDS]
     removed = facts["removed"]
@@ -71,7 +73,7 @@ def _summary(facts: Dict[str, Any], rows: Dict[str, int]) -> List[str]:
     ]
 
 
-def _search(facts: Dict[str, Any], policy: Dict[str, Any]) -> List[str]:
+def _search(facts: dict[str, Any], policy: dict[str, Any]) -> list[str]:
     search = facts["search"]
     return [
         "",
@@ -87,7 +89,7 @@ def _search(facts: Dict[str, Any], policy: Dict[str, Any]) -> List[str]:
     ]
 
 
-def _fields(facts: Dict[str, Any], rows: Dict[str, int]) -> List[str]:
+def _fields(facts: dict[str, Any], rows: dict[str, int]) -> list[str]:
     text = ["", "## Models and fields", ""]
     for label, fields in sorted(facts["fields"].items()):
         text += [

@@ -1,4 +1,6 @@
-"""Recognise personal data by values: what a text is, or holds."""
+"""Recognise personal data in values: what a text is, or what it holds."""
+
+from __future__ import annotations
 
 import re
 
@@ -6,7 +8,7 @@ from . import known_people
 from .escapes import decode
 from .text_scrub import EMAIL, PHONE
 
-# How much of a text is looked at.
+# Only so many characters of a text are read.
 READ = 20000
 
 _IP = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}|(?=.*::|(?:[^:]*:){7})[0-9a-fA-F:]{3,39}")
@@ -26,35 +28,35 @@ _RANDOM = re.compile(r"[A-Za-z0-9+/_=]{20,}|[A-Za-z0-9+/_=-]{32,}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def kinds(text, known):
-    """{kind: whether the whole text is of it} of what the text holds. `known`: the site's `people.People`."""
+def kinds(text: str, people: known_people.People) -> dict[str, bool]:
+    """Return {kind: whether the whole text is of that kind} for what the text holds. `people`: those of the site."""
     text = decode(text[:READ]).strip()
-    found = {}
+    of_text: dict[str, bool] = {}
     for kind, pattern in (("email", EMAIL), ("phone", PHONE)):
         if pattern.search(text):
-            found[kind] = bool(pattern.fullmatch(text))
+            of_text[kind] = bool(pattern.fullmatch(text))
     if _IP.fullmatch(text):
-        found["ip"] = True
-    names = known.spans(text)
+        of_text["ip"] = True
+    names = people.spans(text)
     if names:
         whole = len(names) == len(known_people.words(text)) and not any(letter.isdigit() for letter in text)
         if any(not text[one[1] : two[0]].strip(" ,;-\u00a0") for one, two in zip(names, names[1:])):
-            found["name"] = whole
+            of_text["name"] = whole
         elif whole:
-            # One word alone is a name where all of the field's values are; else it may be a town, or a colour.
-            found["word"] = True
+            # A single word is a name only if all values of the field are; otherwise it may be a town or a colour.
+            of_text["word"] = True
     address = _ADDRESS.search(text)
     if address:
-        found["address"] = address.start() < 20 and len(text) <= 150
+        of_text["address"] = address.start() < 20 and len(text) <= 150
     if _is_random(text):
-        found["key"] = True
+        of_text["key"] = True
     elif _KEY.search(text):
-        found["key"] = bool(_KEY.fullmatch(text))
-    return found
+        of_text["key"] = bool(_KEY.fullmatch(text))
+    return of_text
 
 
-def _is_random(text):
-    """Whether the text is one long word of letters and digits, as keys are; other identifiers have a known form."""
+def _is_random(text: str) -> bool:
+    """Return whether the text is one long word of letters and digits, as keys are. (A UUID is not a key.)"""
     if not _RANDOM.fullmatch(text) or _UUID.fullmatch(text):
         return False
     digits = sum(letter.isdigit() for letter in text)

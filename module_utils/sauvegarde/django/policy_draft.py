@@ -1,18 +1,23 @@
-"""Draft a masking policy from the site's models and from what a sample of their values holds.
+"""Draft a masking policy from the models of a site and from a sample of their values.
 
-What neither a field's name nor its values decide becomes a question, which stops a dump until a person answers it.
+Where neither the name of a field nor its values decide, the draft asks a question, which stops a dump until a person
+answers it.
 """
 
+from __future__ import annotations
+
 import re
+from dataclasses import dataclass
+from typing import Any, Mapping
 
 from . import serialized
 from .dependent_fields import dependence
 from .fixture_stream import NUMBERED
 from .name_hints import NUMBERS, is_personal
-from .policy_actions import ASK, DROP, EMPTY, KEEP, masks_any
+from .policy_actions import ASK, DROP, EMPTY, KEEP, Description, Models, masks_any
 from .starting_policy import starting_policy
 
-_SAID = {
+_KIND_WORDS = {
     "email": "e-mail addresses",
     "phone": "telephone numbers",
     "ip": "network addresses",
@@ -23,7 +28,7 @@ _SAID = {
     "key": "keys or tokens",
     "objects": "whole objects of other models, or lists of their changes",
 }
-_HOW = {
+_MASK_OF_KIND = {
     "email": "email",
     "phone": "phone",
     "ip": "ip",
@@ -35,29 +40,71 @@ _HOW = {
 }
 # What the mask “scrub” takes out of a text.
 _SCRUBBED = ("email", "phone", "name")
-# What a question says about objects of other models; {} is what was seen.
+# The question about objects of other models; {} is the reason.
 _OBJECTS = (
     "{}; “scrub” removes e-mail addresses, telephones and names of known people from them, and leaves what else the "
     "policy masks in those models (dates, user names, passwords): empty it, or drop these rows"
 )
+# A field is of a kind if so large a part of its values is.
 _MOST = 0.8
-# Fields whose values look like keys and are none.
+# Fields whose values look like keys and are not.
 _NO_KEYS = re.compile(r"guid|uuid|hash|checksum|digest|etag|sha\d|md5")
 _SCRUB = {"mask": "scrub"}
-# The kinds of fields that are known here.
-_NUMBERS = ("Auto", "BigAuto", "SmallAuto", "BigInteger", "Boolean", "NullBoolean", "Date", "DateTime", "Decimal")
-_NUMBERS += ("Duration", "Float", "Integer", "PositiveBigInteger", "PositiveInteger", "PositiveSmallInteger", "UUID")
-_NUMBERS += ("SmallInteger", "Time", "GenericIPAddress", "IPAddress")
-_TEXTS = ("Char", "CIChar", "CIEmail", "CIText", "CommaSeparatedInteger", "Slug", "Text", "File", "FilePath", "JSON")
-_TEXTS += ("Binary", "Array", "HStore", "SearchVector")
+# The types of fields whose values are read here.
+_NUMBERS = (
+    *("Auto", "BigAuto", "SmallAuto", "BigInteger", "Boolean", "NullBoolean", "Date", "DateTime", "Decimal"),
+    *("Duration", "Float", "Integer", "PositiveBigInteger", "PositiveInteger", "PositiveSmallInteger", "UUID"),
+    *("SmallInteger", "Time", "GenericIPAddress", "IPAddress"),
+)
+_TEXTS = (
+    *("Char", "CIChar", "CIEmail", "CIText", "CommaSeparatedInteger", "Slug", "Text", "File", "FilePath", "JSON"),
+    *("Binary", "Array", "HStore", "SearchVector"),
+)
 _RANGES = ("IntegerRange", "BigIntegerRange", "DecimalRange", "DateTimeRange", "DateRange", "FloatRange")
-_SHAPES = ("Geometry", "Point", "LineString", "Polygon", "MultiPoint", "MultiLineString", "MultiPolygon", "Raster")
-_SHAPES += ("GeometryCollection",)
-_PLAIN = frozenset(name + "Field" for name in _NUMBERS + _TEXTS + _RANGES + _SHAPES)
+_SHAPES = (
+    *("Geometry", "Point", "LineString", "Polygon", "MultiPoint", "MultiLineString", "MultiPolygon", "Raster"),
+    "GeometryCollection",
+)
+_PLAIN = frozenset(name + "Field" for name in (*_NUMBERS, *_TEXTS, *_RANGES, *_SHAPES))
 
 
-def draft(description, samples):
-    """A policy that classifies every field. `samples`: as `value_samples.samples` gives them; {} decides by names."""
+@dataclass(frozen=True)
+class FieldSample:
+    """What the sampled values of a field hold."""
+
+    rows: int
+    kinds: Mapping[str, tuple[int, int]]  # values that are of the kind as a whole, values that hold it in a text
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FieldSample:
+        """Return the sample of a field of `value_samples.samples`."""
+        return cls(values["rows"], {kind: (whole, part) for kind, (whole, part) in values["kinds"].items()})
+
+    def counted_for(self, name: str) -> FieldSample:
+        """Return the sample with the kinds that count for the field of this name.
+
+        Single words count as names if most values are names; random texts count as keys unless the name says otherwise.
+        """
+        kinds = dict(self.kinds)
+        if "word" in kinds and kinds["word"][0] + kinds.get("name", (0, 0))[0] < _MOST * self.rows:
+            del kinds["word"]
+        if _NO_KEYS.search(name.lower()):
+            kinds.pop("key", None)
+        return FieldSample(self.rows, kinds)
+
+    def is_mostly(self, kind: str) -> bool:
+        """Return whether most values are of the kind as a whole."""
+        return self.kinds[kind][0] >= _MOST * self.rows
+
+    def describe(self) -> str:
+        """Return kinds and counts for people, without values."""
+        return ", ".join(
+            f"{_KIND_WORDS[kind]} ({sum(counts)} of {self.rows} values)" for kind, counts in sorted(self.kinds.items())
+        )
+
+
+def draft(description: Description, samples: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a policy that classifies every field. `samples`: as `value_samples.samples`; {} decides by names alone."""
     policy = starting_policy(description)
     depended = dependence(description)
     for label, rules in policy["models"].items():
@@ -66,22 +113,14 @@ def draft(description, samples):
         for name, action in rules.items():
             field = description[label]["fields"][name]
             if not field.get("relation") and not field.get("tree"):
-                why = depended.get((label, name), "")
-                found = samples[label].get(name) if samples[label] is not None else None
-                if found is not None:
-                    found = dict(found, kinds=_counted(name, found))
-                rules[name] = _decided(field, action, found, why, samples[label] is None)
-                if rules[name] == _SCRUB and _is_named_for_objects(name, field):
-                    rules[name] = _ask(_OBJECTS.format("its name says that its values hold " + _SAID["objects"]))
-                if rules[name] == _SCRUB and field["type"] == "JSONField" and is_personal(name):
-                    rules[name] = _ask("its name says personal data, and which of its texts are is not known")
+                rules[name] = _action(name, field, action, samples[label], depended.get((label, name), ""))
     _ask_of_computed_keys(policy["models"], description)
     return policy
 
 
-def _ask_of_computed_keys(models, description):
+def _ask_of_computed_keys(models: Models, description: Description) -> None:
     """Make a question of each reference by a natural key that is computed from something that is masked."""
-    asked = []
+    questions = []
     for label, rules in models.items():
         for name, action in rules.items() if isinstance(rules, dict) else ():
             field = description[label]["fields"][name]
@@ -90,78 +129,75 @@ def _ask_of_computed_keys(models, description):
                 continue
             key = field["natural_key"] if "natural_key" in field else description[target]["natural_key"]
             if key == [] and masks_any(models, description, target):
-                asked.append((rules, name, target))
-    for rules, name, target in asked:
+                questions.append((rules, name, target))
+    for rules, name, target in questions:
         reason = f"it refers to {target} by a key that is computed, maybe from what is masked there"
         rules[name] = _ask(f"{reason}: keep all of {target}, or empty this field, or drop these rows")
 
 
-def _counted(name, found):
-    """The kinds that count: single words are names, and random texts keys, where that is what the field is for."""
-    kinds = dict(found["kinds"])
-    if "word" in kinds and kinds["word"][0] + kinds.get("name", [0])[0] < _MOST * found["rows"]:
-        del kinds["word"]
-    if _NO_KEYS.search(name.lower()):
-        kinds.pop("key", None)
-    return kinds
-
-
-def _is_named_for_objects(name, field):
-    return field["type"] in ("TextField", "JSONField") and bool(serialized.BY_NAME.search(name.lower()))
-
-
-def _ask(reason):
+def _ask(reason: str) -> dict[str, str]:
     return {ASK: reason}
 
 
-def _decided(field, action, found, depended, is_unread):
-    """The action for one field. `found`: what its values hold, None where they are none of text."""
+def _action(name: str, field: Mapping[str, Any], action: Any, samples: Mapping[str, Any] | None, reason: str) -> Any:
+    """Return the action for one field.
+
+    `action`: that of the starting policy; `samples`: of the model, None if its rows could not be read; `reason`: why
+    other rows depend on the field, or "".
+    """
+    values = None if samples is None else samples.get(name)
+    sample = None if values is None else FieldSample.from_dict(values).counted_for(name)
+    action = _action_by_values(field, action, sample, reason, samples is None)
+    if action == _SCRUB and field["type"] in ("TextField", "JSONField") and serialized.BY_NAME.search(name.lower()):
+        return _ask(_OBJECTS.format("its name says that its values hold " + _KIND_WORDS["objects"]))
+    if action == _SCRUB and field["type"] == "JSONField" and is_personal(name):
+        return _ask("its name says personal data, and which of its texts are is not known")
+    return action
+
+
+def _action_by_values(
+    field: Mapping[str, Any], action: Any, sample: FieldSample | None, reason: str, is_unread: bool
+) -> Any:
+    """Return the action that the values suggest. `sample`: None if none of them holds text."""
     if action not in (KEEP, _SCRUB):
         return action
     if field["type"] not in _PLAIN:
         return _ask(f"its values are of the kind {field['type']}, which is not known here")
-    holds_text = field.get("text") or field["type"] in ("JSONField", "BinaryField")
-    if is_unread and holds_text:
+    if is_unread and (field.get("text") or field["type"] in ("JSONField", "BinaryField")):
         return _ask("its values could not be read")
-    if found is None:
+    if sample is None:
         return action
     if field["type"] in NUMBERS:
-        whole = found["kinds"].get("phone", [0])[0]
-        return _ask("its numbers have the form of telephones") if whole and whole >= _MOST * found["rows"] else action
+        is_phone = sample.kinds.get("phone", (0, 0))[0] and sample.is_mostly("phone")
+        return _ask("its numbers have the form of telephones") if is_phone else action
     if field["type"] == "BinaryField":
-        return _binary(found)
-    if not found["kinds"]:
-        # Unique values that hold nothing personal are keys of some kind; a mask would break what knows them.
-        return KEEP if field.get("alone") and found["rows"] else action
-    return _personal(field, action, found, depended)
+        return _binary_action(sample)
+    if not sample.kinds:
+        # Unique values without personal data are keys of some kind; a mask would break what refers to them.
+        return KEEP if field.get("alone") and sample.rows else action
+    return _personal_action(field, sample, reason)
 
 
-def _binary(found):
-    if not found["rows"]:
+def _binary_action(sample: FieldSample) -> Any:
+    if not sample.rows:
         return EMPTY
-    if found["kinds"]:
-        return _ask(f"its bytes hold {_said(found)}: empty removes them")
+    if sample.kinds:
+        return _ask(f"its bytes hold {sample.describe()}: empty removes them")
     return _ask("what binary values hold is not seen: empty removes them")
 
 
-def _personal(field, action, found, depended):
-    if "objects" in found["kinds"]:
-        return _ask(_OBJECTS.format("its values hold " + _said(found)))
-    fixed = depended or ("its values are a choice of the code's" if field.get("choices") else "")
+def _personal_action(field: Mapping[str, Any], sample: FieldSample, reason: str) -> Any:
+    if "objects" in sample.kinds:
+        return _ask(_OBJECTS.format("its values hold " + sample.describe()))
+    fixed = reason or ("its values are a choice of the code's" if field.get("choices") else "")
     if fixed:
-        return _ask(f"its values hold {_said(found)}, and {fixed}")
-    for kind, (whole, _) in sorted(found["kinds"].items(), key=lambda item: -item[1][0]):
-        if whole >= _MOST * found["rows"]:
-            return {"mask": _HOW[kind]}
+        return _ask(f"its values hold {sample.describe()}, and {fixed}")
+    for kind in sorted(sample.kinds, key=lambda kind: -sample.kinds[kind][0]):
+        if sample.is_mostly(kind):
+            return {"mask": _MASK_OF_KIND[kind]}
     if field.get("alone") or field.get("url") or field["type"] in ("FileField", "FilePathField", "SlugField"):
-        return _ask(f"its values hold {_said(found)}, which cannot be taken out of them")
-    left = {kind: counts for kind, counts in found["kinds"].items() if kind not in _SCRUBBED}
-    if left:
-        return _ask(f"its values hold {_said(dict(found, kinds=left))}, which “scrub” does not remove")
+        return _ask(f"its values hold {sample.describe()}, which cannot be taken out of them")
+    others = {kind: counts for kind, counts in sample.kinds.items() if kind not in _SCRUBBED}
+    if others:
+        return _ask(f"its values hold {FieldSample(sample.rows, others).describe()}, which “scrub” does not remove")
     return _SCRUB
-
-
-def _said(found):
-    """What was found, for people: kinds and counts, no values."""
-    each = sorted(found["kinds"].items())
-    return ", ".join(f"{_SAID[kind]} ({sum(counts)} of {found['rows']} values)" for kind, counts in each)

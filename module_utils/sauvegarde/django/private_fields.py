@@ -1,69 +1,93 @@
-"""Give the objects of fixture files, where the sets empty or mask a field, what the database has there already.
+"""Complete the objects of fixture files: fields that the sets empty or mask get the values that the database has.
 
-Otherwise an import into the site that a set came from would take the authors away that its export left out, and put
-masked values in the place of its own.
+Otherwise an import into the site that a set came from would remove the authors that its export left out, and would
+replace the site's own values by masked ones.
 """
 
+from __future__ import annotations
+
+import contextlib
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Mapping, Sequence
 
 from . import data_dump, data_load, fixture_stream
 from .policy_actions import EMPTY
 from .set_privacy import masked_names
+from .site import Site
+
+Values = dict[tuple[str, str], dict[str, Any]]  # {(label, key): {field: value}}
 
 
-def completed(stack, site, paths, private):
-    """The paths of the files, or of completed copies. `private`: as `privacy.actions`; `stack`: removes the copies."""
-    masked = {label: masked_names(rules) for label, rules in private.items()}
-    left = {
-        label: [name for name, action in rules.items() if action == EMPTY or name in masked[label]]
-        for label, rules in private.items()
-    }
-    left = {label: names for label, names in left.items() if names}
-    if not left:
+@dataclass(frozen=True)
+class _PrivateFields:
+    """{label: fields}: those that files do not hold as the database does, and those of them that are masked."""
+
+    all: Mapping[str, Sequence[str]]
+    masked: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def from_actions(cls, private: Mapping[str, Mapping[str, Any]]) -> _PrivateFields:
+        masked = {label: masked_names(rules) for label, rules in private.items()}
+        fields = {
+            label: [name for name, action in rules.items() if action == EMPTY or name in masked[label]]
+            for label, rules in private.items()
+        }
+        return cls({label: names for label, names in fields.items() if names}, masked)
+
+
+def completed(
+    stack: contextlib.ExitStack, site: Site, paths: Sequence[Path], private: Mapping[str, Mapping[str, Any]]
+) -> Sequence[Path]:
+    """Return the paths of the files, or of completed copies, which `stack` removes.
+
+    `private`: as `set_privacy.actions` returns it.
+    """
+    fields = _PrivateFields.from_actions(private)
+    if not fields.all:
         return paths
-    known = _known(site, left, masked)
+    values = _stored_values(site, fields)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
     return [
-        _copy(stack, path, folder / f"{number}-{path.name.split('.')[0]}.jsonl", masked, known)
+        _copy(stack, path, folder / f"{number}-{path.name.split('.')[0]}.jsonl", fields, values)
         for number, path in enumerate(paths)
     ]
 
 
-def _known(site, left, masked):
-    """{(label, key): {field: value}} of the database's rows: values that are not empty, and all of masked fields."""
-    known = {}
+def _stored_values(site: Site, fields: _PrivateFields) -> Values:
+    """Return the values of the database's rows that are not empty, and all values of masked fields."""
+    stored: Values = {}
 
-    def take(entry):
+    def take(entry: Mapping[str, Any]) -> None:
         label = entry["model"].lower()
-        values = {name: entry["fields"][name] for name in left[label] if name in entry["fields"]}
-        values = {name: value for name, value in values.items() if name in masked[label] or not _is_empty(value)}
+        values = {name: entry["fields"][name] for name in fields.all[label] if name in entry["fields"]}
+        values = {name: value for name, value in values.items() if name in fields.masked[label] or not _is_empty(value)}
         if values:
-            known[_place(entry)] = values
+            stored[_place(entry)] = values
 
-    data_dump.stream(
-        site, {"labels": sorted(left), "exclude": [], "format": "jsonl"}, data_dump.parsed(take), prove=False
-    )
-    return known
+    options = {"labels": sorted(fields.all), "exclude": [], "format": "jsonl"}
+    data_dump.stream(site, options, data_dump.parsed(take), prove=False)
+    return stored
 
 
-def _place(entry):
+def _place(entry: Mapping[str, Any]) -> tuple[str, str]:
     return entry["model"].lower(), json.dumps(entry.get("pk"))
 
 
-def _is_empty(value):
+def _is_empty(value: Any) -> bool:
     return value is None or value in ("", [], {}, "[]", "{}")
 
 
-def _copy(stack, path, copy, masked, known):
-    """A file of the objects of another one, completed."""
+def _copy(stack: contextlib.ExitStack, path: Path, copy: Path, fields: _PrivateFields, values: Values) -> Path:
+    """Write the objects of the file, completed, to `copy`; return that."""
     source, form, name = data_load.opened(stack, path)
     with copy.open("w", encoding="utf-8", errors="surrogatepass") as target:
         copy.chmod(0o600)
         for entry in fixture_stream.objects(source, form, name):
-            for field, value in known.get(_place(entry), {}).items():
-                if field in masked[entry["model"].lower()] or _is_empty(entry["fields"].get(field)):
+            for field, value in values.get(_place(entry), {}).items():
+                if field in fields.masked[entry["model"].lower()] or _is_empty(entry["fields"].get(field)):
                     entry["fields"][field] = value
             target.write(json.dumps(entry, ensure_ascii=False) + "\n")
     return copy

@@ -1,19 +1,21 @@
-"""Recognise whole objects inside a value: what django-reversion, audit logs and revisions keep of other models' rows.
+"""Recognise whole objects inside a value, as django-reversion and audit logs keep copies of other models' rows.
 
-A mask of the field that holds them knows nothing of the fields inside: dates of birth, user names or passwords among
-them stay where e-mail addresses, telephones and names go.
+The mask of the field that holds such a copy knows nothing of the fields inside: it removes e-mail addresses, telephone
+numbers and names, and leaves dates of birth, user names or passwords.
 """
 
+from __future__ import annotations
+
 import re
-from typing import Any, Dict, Iterable
+from typing import Any, Iterable
 
 from .escapes import parse_json
 from .name_hints import mask_by_name
 
-# Texts and JSON of these names hold such objects even where the sample has none yet.
+# Text and JSON fields of these names hold such objects even if the sample has none.
 BY_NAME = re.compile(r"\Aserialized_|\Aobject_json|_json_repr\Z|\Achange_?message\Z|\Achanged_fields\Z|\Achanges\Z")
 _LABEL = re.compile(r"\w+\.\w+\Z")
-# A JSON object is taken for a model's row from so many of its fields on.
+# A JSON object with at least so many fields of a model is taken for a row of it.
 _FIELDS = 3
 _LONGEST = 1 << 20
 _DEEPEST = 8
@@ -22,8 +24,9 @@ _DEEPEST = 8
 class Known:
     """The site's models (`description`), by the names of their fields."""
 
-    def __init__(self, description: Dict[str, Any]) -> None:
-        self._names, self._personal = [], []
+    def __init__(self, description: dict[str, Any]) -> None:
+        self._names: list[set[str]] = []
+        self._personal: list[set[str]] = []
         for label, facts in description.items():
             names, personal = set(), set()
             for name, field in facts["fields"].items():
@@ -35,7 +38,7 @@ class Known:
                 self._personal.append(names)
 
     def holds(self, value: Any) -> bool:
-        """Whether the value (or the JSON that a text is) has objects of models, or lists of their changes, in it."""
+        """Return whether the value, or the JSON in it, holds objects of models or lists of their changes."""
         return self._holds(value, _DEEPEST)
 
     def _holds(self, value: Any, depth: int) -> bool:
@@ -48,22 +51,22 @@ class Known:
         return isinstance(value, (list, tuple)) and self._any(value, depth)
 
     def _any(self, values: Iterable[Any], depth: int) -> bool:
-        return any(self._holds(each, depth - 1) for each in values)
+        return any(self._holds(value, depth - 1) for value in values)
 
-    def _is_object(self, value: Dict[str, Any]) -> bool:
+    def _is_object(self, value: dict[str, Any]) -> bool:
         # As Django's serializers write it.
         if isinstance(value.get("fields"), dict) and _LABEL.match(str(value.get("model"))):
             return True
         names = set(value)
         # {field: [before, after]}, as audit logs write changes.
-        if names and all(_is_change(each) for each in value.values()):
-            return any(names <= each for each in self._names)
+        if names and all(_is_change(change) for change in value.values()):
+            return any(names <= fields for fields in self._names)
         # The fields of a model that has people's data.
         return len(names) >= _FIELDS and any(
-            len(names & each) >= max(_FIELDS, len(names) * 2 // 3) for each in self._personal
+            len(names & fields) >= max(_FIELDS, len(names) * 2 // 3) for fields in self._personal
         )
 
 
 def _is_change(value: Any) -> bool:
     pair = isinstance(value, (list, tuple)) and len(value) == 2 and value[0] != value[1]
-    return pair and all(each is None or isinstance(each, str) for each in value)
+    return pair and all(item is None or isinstance(item, str) for item in value)

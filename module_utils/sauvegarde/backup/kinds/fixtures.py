@@ -10,7 +10,7 @@ from typing import Any
 from ...archive import compression
 from ...archive.archive_writer import Stage
 from ...archive.manifest import Manifest
-from ...django import fixture_sets, set_privacy
+from ...django import fixture_set, fixture_sets, set_privacy
 from ...django import site as sites
 from ...errors import SauvegardeError
 from ...system import disk_space, git
@@ -58,7 +58,7 @@ class Facts:
 def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts:
     """Start the site, check the sets, the space, and that the repository can take the files."""
     site = sites.site(options.site)
-    sets = fixture_sets.checked(options.sets or fixture_sets.SETS, options.people or set_privacy.PRIVATE)
+    sets = fixture_sets.checked(options.sets or fixture_sets.SETS, options.people or fixture_set.PRIVATE)
     key = dumpdata.read_key(options.key_file)
     set_privacy.require_key(sets, key)
     warnings = _check_repository(options.repository, sets)
@@ -67,7 +67,7 @@ def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts
     chosen = [
         label
         for label in description["models"]
-        if any(set_privacy.names(name, label) for fixture_set in sets for name in fixture_set["models"])
+        if any(fixture_set.names(name, label) for chosen_set in sets for name in chosen_set["models"])
     ]
     set_privacy.actions(description["models"], sets, chosen)
     disk_space.require_space(directory, int(last.stored_bytes * 1.2) if last else _FIRST_BYTES)
@@ -83,7 +83,7 @@ def _check_repository(repository: GitRepository | None, sets: Sequence[Mapping[s
             f"There is no git repository for the fixtures: {repository.path}",
             fix="Clone the site's repository there, or correct the job's “repository”.",
         )
-    files = [str(Path(repository.folder) / fixture_set["file"]) for fixture_set in sets]
+    files = [str(Path(repository.folder) / chosen_set["file"]) for chosen_set in sets]
     git.require_committable(repository.path, files, repository.user)
     return [_POINTER.format(file) for file in git.stored_by_lfs(repository.path, files, repository.user)]
 
@@ -115,7 +115,7 @@ def dump(options: Options, stage: Stage, facts: Facts, notify: Notify) -> Part:
         },
         tools=dict(compression.tool_versions(), django=description["django"], site_python=description["python"]),
         fingerprint={"algorithm": fixture_sets.ALGORITHM, "tables": tables},
-        restore_by_hand=dumpdata.commands_by_hand(facts.site, [fixture_set["file"] for fixture_set in facts.sets]),
+        restore_by_hand=dumpdata.commands_by_hand(facts.site, [chosen_set["file"] for chosen_set in facts.sets]),
         warnings=facts.warnings + fixture_sets.doubts(results),
     )
 
