@@ -115,7 +115,7 @@ def test_the_report_counts_and_holds_no_value(people, tmp_path):
     other = migration_source.report(made, dict(wanted, decided={"by": "Ada", "date": "", "note": ""}))
     assert "| Decided by | Ada |" in other and "2026-11-28 |" not in other
     assert "| Decided by | not stated |" in migration_source.report(made, dict(wanted, policy={"models": {}}))
-    plain = dict(made, source=dict(made["source"], masking=None))
+    plain = dict(made.as_dict(), source=dict(made["source"], masking=None))
     assert migration_source.report(plain, wanted) == ""
 
 

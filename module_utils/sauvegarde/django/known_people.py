@@ -84,7 +84,7 @@ class People:
         if sum(part not in self._kept for part in parts) > 1:
             self._phrases.setdefault(parts[0], set()).add(tuple(parts))
 
-    def known(self) -> tuple[set[str], list[tuple[str, ...]]]:
+    def words_and_phrases(self) -> tuple[set[str], list[tuple[str, ...]]]:
         """Return (folded words, folded phrases)."""
         return self._words, [phrase for phrases in self._phrases.values() for phrase in phrases]
 

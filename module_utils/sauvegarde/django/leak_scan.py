@@ -136,7 +136,7 @@ class Originals:
 
     def add_people(self, people: People) -> None:
         """Add the names that “scrub” removes: single words are searched in scrubbed texts, phrases in all texts."""
-        words, phrases = people.known()
+        words, phrases = people.words_and_phrases()
         for word in words:
             self._put("names", word, "people")
         for phrase in phrases:

@@ -15,25 +15,25 @@ from .site import Site, run
 def read(where: Site, policy: dict[str, Any], key: str, count: int = 10) -> dict[str, Any]:
     """Return the result of `mask_examples.preview`. Without a key, a random one shows only what masks do."""
     options = {"policy": policy, "key": key or secrets.token_hex(16), "count": count}
-    found = run(where, "preview", options)
-    for label, fields in found.items():
+    preview = run(where, "preview", options)
+    for label, fields in preview.items():
         rules = _rules(policy, label)
-        for name, each in fields.items() if isinstance(rules, dict) and fields != DROP else ():
-            each["action"] = rules.get(name, each["action"])  # "public" is "keep" to the masks
-    return found
+        for name, shown in fields.items() if isinstance(rules, dict) and fields != DROP else ():
+            shown["action"] = rules.get(name, shown["action"])  # "public" is "keep" to the masks
+    return preview
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(preview: dict[str, Any]) -> list[str]:
     """Return the preview as text: one line for each field and for each value."""
     text = []
-    for label, fields in sorted(found.items()):
+    for label, fields in sorted(preview.items()):
         if fields == DROP:
             text.append(f"{label}: none of its rows leaves")
             continue
-        for name, each in sorted(fields.items()):
-            text.append(f"{label}.{name}: {describe_action(each['action'])}")
-            for before, after in each["examples"]:
-                text.append("    " + _arrow(each["action"], before, after))
+        for name, shown in sorted(fields.items()):
+            text.append(f"{label}.{name}: {describe_action(shown['action'])}")
+            for before, after in shown["examples"]:
+                text.append("    " + _arrow(shown["action"], before, after))
     return text
 
 
@@ -63,4 +63,4 @@ def merged(policy: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rules(policy: dict[str, Any], label: str) -> Any:
-    return next((rules for each, rules in policy.get("models", {}).items() if each.lower() == label), None)
+    return next((rules for name, rules in policy.get("models", {}).items() if name.lower() == label), None)

@@ -48,7 +48,7 @@ def fingerprint(policy: dict[str, Any]) -> str:
 
 
 def _summary(facts: dict[str, Any], rows: dict[str, int]) -> list[str]:
-    actions = [each["action"] for fields in facts["fields"].values() for each in fields.values()]
+    actions = [outcome["action"] for fields in facts["fields"].values() for outcome in fields.values()]
     masked = [action for action in actions if action not in _WORDS]
     removed = facts["removed"]
     return [
@@ -98,9 +98,9 @@ def _fields(facts: dict[str, Any], rows: dict[str, int]) -> list[str]:
             "| field | what happened | values, with references to them |",
             "|---|---|---|",
         ]
-        for name, each in sorted(fields.items()):
-            count = "" if each["values"] is None else str(each["values"])
-            text.append(f"| {name} | {_WORDS.get(each['action'], each['action'])} | {count} |")
+        for name, outcome in sorted(fields.items()):
+            count = "" if outcome["values"] is None else str(outcome["values"])
+            text.append(f"| {name} | {_WORDS.get(outcome['action'], outcome['action'])} | {count} |")
         text.append("")
     text += ["### Dropped models", ""]
     text += [f"- {label}: {count} rows" for label, count in sorted(facts["dropped"].items())] or ["- none"]

@@ -17,21 +17,21 @@ _NO_KEY = bytes(16)
 class SetMasking(Masking):
     """The masks of all models of the sets.
 
-    `found`: as `set_privacy.actions` returns it; `sets`: as `fixture_sets.checked`. `key`: b"" if no field has a mask.
+    `actions_of`: as `set_privacy.actions` returns it; `sets`: as `fixture_sets.checked`; `key`: b"" without masks.
     """
 
     def __init__(
         self,
-        found: Mapping[str, Mapping[str, Any]],
+        actions_of: Mapping[str, Mapping[str, Any]],
         description: Description,
         key: bytes,
         sets: Iterable[Mapping[str, Any]],
     ) -> None:
         chosen = [FixtureSet.from_dict(values) for values in sets]
-        self.policy = _policy(found, description, chosen)
+        self.policy = _policy(actions_of, description, chosen)
         super().__init__(self.policy, description, key or _NO_KEY, [])
         self.numbers = {
-            label: {name for name, action in rules.items() if action == NUMBER} for label, rules in found.items()
+            label: {name for name, action in rules.items() if action == NUMBER} for label, rules in actions_of.items()
         }
         self._own = {label for label in description if any(fixture_set.holds(label) for fixture_set in chosen)}
 
@@ -55,13 +55,13 @@ class SetMasking(Masking):
 
 
 def _policy(
-    found: Mapping[str, Mapping[str, Any]], description: Description, sets: Iterable[FixtureSet]
+    actions_of: Mapping[str, Mapping[str, Any]], description: Description, sets: Iterable[FixtureSet]
 ) -> dict[str, Any]:
     """Return the masking policy that says the same as the sets."""
     models: dict[str, dict[str, Any]] = {
         label: dict.fromkeys(facts["fields"], KEEP) for label, facts in description.items()
     }
-    for label, rules in found.items():
+    for label, rules in actions_of.items():
         models[label].update({name: action for name, action in rules.items() if action == EMPTY or is_mask(action)})
     kept_words: set[str] = set()
     not_searched: set[str] = set()

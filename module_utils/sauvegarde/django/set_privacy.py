@@ -83,11 +83,11 @@ def actions(description: Description, sets: Iterable[Mapping[str, Any]], labels:
     return result
 
 
-def sentences(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return, for people, what the files do not hold as the database does. `found`: as `actions` returns it."""
+def sentences(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return, for people, what the files do not hold as the database does. `chosen`: as `actions` returns it."""
     return [
         f"{label}.{name} {_sentence(action)} in the sets."
-        for label, rules in sorted(found.items())
+        for label, rules in sorted(chosen.items())
         for name, action in sorted(rules.items())
     ]
 
@@ -107,14 +107,14 @@ def masked_names(rules: Mapping[str, Any]) -> list[str]:
 
 
 def without_masked(
-    entry: dict[str, Any], found: Mapping[str, Mapping[str, Any]], many: Mapping[str, Iterable[str]]
+    entry: dict[str, Any], chosen: Mapping[str, Mapping[str, Any]], many: Mapping[str, Iterable[str]]
 ) -> dict[str, Any]:
     """Return the object without the values of masked fields, to compare a set with the database that has them all.
 
-    `found`: as `actions` returns it; `many`: {label: names of the many-to-many fields}.
+    `chosen`: as `actions` returns it; `many`: {label: names of the many-to-many fields}.
     """
     label = entry["model"].lower()
-    masked = masked_names(found.get(label, {}))
+    masked = masked_names(chosen.get(label, {}))
     if not masked:
         return entry
     blank: dict[str, Any] = {
