@@ -180,15 +180,15 @@ def main() -> None:
             module.exit_json(changed=parameters["state"] == "dumped", source=seen)
         options = migration_source.options(*choice, exclude, parameters["hidden"], include)
         migration_source.require_confirmed(about, masked, parameters["plan_mark"])
-        made = migration_source.make(where, parameters["directory"], options, about)
+        result = migration_source.make(where, parameters["directory"], options, about)
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    manifest = made["manifest"]
-    for sentence in made["warnings"]:
+    manifest = result["manifest"]
+    for sentence in result["warnings"]:
         module.warn(sentence)
     module.exit_json(
         changed=True,
-        path=made["path"],
+        path=result["path"],
         id=manifest.id,
         masked=manifest.source["masked"],
         report=migration_source.report(manifest, parameters),

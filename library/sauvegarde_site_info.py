@@ -85,20 +85,20 @@ def main() -> None:
     )
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     engine_files.receive(module.params.pop("engine"))
-    wanted, shown = module.params, {}
+    parameters, shown = module.params, {}
     try:
-        where = site_arguments.described(wanted)
-        described = site.describe(where, rows=wanted["rows"])
+        where = site_arguments.described(parameters)
+        described = site.describe(where, rows=parameters["rows"])
         policy = policy_draft.draft(described["models"], described.pop("samples"))
-        if wanted["preview"]:
-            merged = masking_preview.merged(wanted["policy"], policy)
+        if parameters["preview"]:
+            merged = masking_preview.merged(parameters["policy"], policy)
             shown["preview"] = masking_preview.lines(
-                masking_preview.read(where, merged, wanted["key"], wanted["preview"])
+                masking_preview.read(where, merged, parameters["key"], parameters["preview"])
             )
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
-    left = starting_policy.unclassified(policy, wanted["policy"])
-    module.exit_json(changed=False, description=described, starting_policy=policy, unclassified=left, **shown)
+    unclassified = starting_policy.unclassified(policy, parameters["policy"])
+    module.exit_json(changed=False, description=described, starting_policy=policy, unclassified=unclassified, **shown)
 
 
 if __name__ == "__main__":

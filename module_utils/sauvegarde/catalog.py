@@ -298,23 +298,23 @@ def collect(
     root: one more folder of archives. host: the name of this host; by default that of its jobs.
     """
     jobs: list[Job] = []
-    found = _Collection()
+    collection = _Collection()
     for name in config.job_names(configuration):
-        with found.attempt():
+        with collection.attempt():
             jobs.append(config.load_job(name, configuration))
             account(jobs[-1].user)
     host = host or next((job.host for job in jobs), socket.gethostname())
     for folder in sorted({str(job.root) for job in jobs} | ({str(root)} if root else set())):
-        with found.attempt():
-            found.entries += local(folder, host)
+        with collection.attempt():
+            collection.entries += local(folder, host)
     if not with_offsite:
-        return found.entries, found.problems
+        return collection.entries, collection.problems
     states = {name: job.state for job in jobs for name in job.offsite}
     for name in sorted({*states, *config.repository_names(configuration)}):
-        with found.attempt():
-            found.add_remote(config.load_repository(name, configuration), states.get(name, ""))
+        with collection.attempt():
+            collection.add_remote(config.load_repository(name, configuration), states.get(name, ""))
     for name in config.hosted_repository_names(configuration):
-        with found.attempt():
+        with collection.attempt():
             hosted = config.load_hosted_repository(name, configuration)
-            found.add_remote(hosted.repository, hosted.state)
-    return found.entries, found.problems
+            collection.add_remote(hosted.repository, hosted.state)
+    return collection.entries, collection.problems

@@ -62,8 +62,8 @@ class ActionModule(ActionBase):
         marker = f"sauvegarde-{secrets.token_hex(8)}"
         # In two words: a shell that repeats its command does not print the marker.
         first, second = marker[:12], marker[12:]
-        said = f"printf '%s%s\\n' {first} {second}"
-        line = f"{said}; ( {command}\n); code=$?; {said}; exit $code"
+        mark_line = f"printf '%s%s\\n' {first} {second}"
+        line = f"{mark_line}; ( {command}\n); code=$?; {mark_line}; exit $code"
         answer = self._low_level_execute_command(line, in_data=data)
         return dict(answer, stdout=self._between(marker, answer))
 

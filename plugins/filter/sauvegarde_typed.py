@@ -61,8 +61,8 @@ def _typed(value: Any, option: dict[str, Any]) -> Any:
     if value is None:
         return None
     if isinstance(value, dict) and option.get("options"):
-        known = option["options"]
-        return {key: _typed(each, known[key]) if key in known else each for key, each in value.items()}
+        options = option["options"]
+        return {key: _typed(each, options[key]) if key in options else each for key, each in value.items()}
     if isinstance(value, (list, tuple)) and option.get("options"):
         return [_typed(each, option) for each in value]
     convert = _CONVERTERS.get(option.get("type", ""))

@@ -62,9 +62,9 @@ def read_manifest(path: str | Path) -> Manifest:
 
 def unknown_files(path: Path, files: Sequence[ArchiveFile]) -> list[str]:
     """Return the paths of files in an archive's directory that are not among `files`."""
-    known = {file.path + SUFFIX for file in files} | {manifest.NAME}
+    expected = {file.path + SUFFIX for file in files} | {manifest.NAME}
     paths = {str(Path(folder, name).relative_to(path)) for folder, _, names in os.walk(path) for name in names}
-    return sorted(paths - known)
+    return sorted(paths - expected)
 
 
 def check_files(path: Path, files: Sequence[ArchiveFile]) -> None:

@@ -38,9 +38,9 @@ class RetentionPolicy:
         """
         if values is None:
             return cls()
-        known = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls)]
         for name, count in values.items():
-            if name not in known:
+            if name not in names:
                 raise SauvegardeError(
                     f"Retention has no rule named {name!r}.", fix="Use {} and minimum.".format(", ".join(RULES))
                 )

@@ -30,7 +30,7 @@ def of(
     labels: Sequence[str],
     options: Mapping[str, Any],
     many: Mapping[str, Sequence[str]],
-    known: Mapping[str, Collection[str]],
+    fields_by_model: Mapping[str, Collection[str]],
     without: Mapping[str, Sequence[Any]],
 ) -> list[str]:
     """Return sentences about the first objects that both sides have and that differ.
@@ -48,7 +48,9 @@ def of(
         """(model, key), and the entry with the fields that are compared."""
         label = entry["model"].lower()
         fields = {
-            name: fixture_fingerprint.plain(value) for name, value in entry["fields"].items() if name in known[label]
+            name: fixture_fingerprint.plain(value)
+            for name, value in entry["fields"].items()
+            if name in fields_by_model[label]
         }
         return (label, _encode(entry.get("pk"))), dict(entry, fields=fields)
 

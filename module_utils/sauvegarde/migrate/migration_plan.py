@@ -329,9 +329,9 @@ def _compare(source: Mapping[str, Any], target: SiteSurvey, unknown: str, findin
     fields = []
     for label in source["selected"]:
         if label in target["models"]:
-            known, sent = target["models"][label]["fields"], source["models"][label]["fields"]
-            fields += [f"{label}.{name}" for name in sorted(sent) if name not in known]
-            new = [name for name in sorted(known) if name not in sent]
+            target_fields, sent = target["models"][label]["fields"], source["models"][label]["fields"]
+            fields += [f"{label}.{name}" for name in sorted(sent) if name not in target_fields]
+            new = [name for name in sorted(target_fields) if name not in sent]
             if new:
                 findings.note(f"The source does not know {label}: {', '.join(new)}. They get the target's defaults.")
     if models or fields:

@@ -84,10 +84,10 @@ def _refusal(
     labels = [one["model"] for one in differences if one["expected"]["rows"] == one["actual"]["rows"]]
     examples: list[str] = []
     if labels:
-        known = {label: facts["models"][label]["fields"] for label in labels}
+        fields_by_model = {label: facts["models"][label]["fields"] for label in labels}
         options = {key: value for key, value in values.items() if key != "labels"}
         data, many = archive_data(request, manifest), manifest.source["many"]
-        examples = difference_examples.of(where, data, labels, options, many, known, touched)
+        examples = difference_examples.of(where, data, labels, options, many, fields_by_model, touched)
     return SauvegardeError(
         "What arrived is not what was sent: the live database was not touched.",
         "\n".join([one["sentence"] for one in differences] + examples),
@@ -105,8 +105,8 @@ def _compare_common_fields(
     changed: Keys | None,
 ) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
     """Return (differences, {label: fields of one side only}) of the models that `values` names."""
-    known = {label: facts["models"][label]["fields"] for label in values["labels"]}
-    sent = fixture_fingerprint.Part(manifest.source["many"], known, touched, changed)
+    fields_by_model = {label: facts["models"][label]["fields"] for label in values["labels"]}
+    sent = fixture_fingerprint.Part(manifest.source["many"], fields_by_model, touched, changed)
     with contextlib.ExitStack() as stack:
         for entry in fixture_stream.objects(*data_load.opened(stack, archive_data(request, manifest))):
             sent.add(entry)

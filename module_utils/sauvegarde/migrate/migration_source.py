@@ -268,29 +268,29 @@ def make(
                     raise error
                 warnings = _ahead(facts)
         job["site"] = where.as_dict()
-        made = kinds.back_up(job, root, progress)
-    return {"path": str(folder / made.id), "manifest": made, "warnings": warnings}
+        manifest = kinds.back_up(job, root, progress)
+    return {"path": str(folder / manifest.id), "manifest": manifest, "warnings": warnings}
 
 
-def report(made: Manifest, wanted: Mapping[str, Any]) -> str:
+def report(manifest: Manifest, options: Mapping[str, Any]) -> str:
     """The report of a masked dump (`masking_report.render`) of the manifest `made`; "" where nothing was masked.
 
     `wanted`: the policy, and "archive", "target", "target_environment" and "decided" of the report.
     """
-    facts = made["source"].get("masking")
+    facts = manifest["source"].get("masking")
     if not facts:
         return ""
     about = {
-        "site": made["source"]["site"],
-        "host": made["host"],
-        "source": wanted["archive"],
-        "target": wanted["target"],
-        "environment": wanted["target_environment"],
-        "time": made["id"],
-        "counts": made["source"]["counts"],
-        "decided": wanted["decided"] or {},
+        "site": manifest["source"]["site"],
+        "host": manifest["host"],
+        "source": options["archive"],
+        "target": options["target"],
+        "environment": options["target_environment"],
+        "time": manifest["id"],
+        "counts": manifest["source"]["counts"],
+        "decided": options["decided"] or {},
     }
-    return masking_report.render(facts, wanted["policy"], about)
+    return masking_report.render(facts, options["policy"], about)
 
 
 def _is_old(path: Path) -> bool:

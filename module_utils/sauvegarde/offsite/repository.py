@@ -39,12 +39,12 @@ class Repository:
     def from_values(cls, values: Mapping[str, Any]) -> Repository:
         """Return the repository of a settings file. Raises SauvegardeError that names a wrong key."""
         keys = ("environment", "ssh_key", "ssh_known_hosts", "forget", "manifests")
-        known = {"name", "repository", "password", *keys}
-        unknown = sorted(set(values) - known)
+        names = {"name", "repository", "password", *keys}
+        unknown = sorted(set(values) - names)
         if unknown:
             raise SauvegardeError(
                 f"The settings of the repository {values['name']} have unknown keys: {', '.join(unknown)}.",
-                fix=f"Use only {', '.join(sorted(known))}.",
+                fix=f"Use only {', '.join(sorted(names))}.",
             )
         environment = {key: str(value) for key, value in (values.get("environment") or {}).items()}
         return cls(

@@ -522,9 +522,9 @@ def compare(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[dict
     for part, noun in (("large_objects", "large objects"), ("srids", "custom SRIDs")):
         if part not in expected or (part == "large_objects" and LARGE_OBJECTS in unreadable):
             continue
-        left, right = _rows_and_hash(expected[part]), _rows_and_hash(actual.get(part))
-        if left != right:
-            differences.append(_difference(noun, "differ", left, right))
+        expected_sum, right = _rows_and_hash(expected[part]), _rows_and_hash(actual.get(part))
+        if expected_sum != right:
+            differences.append(_difference(noun, "differ", expected_sum, right))
     return differences
 
 

@@ -48,8 +48,8 @@ def major(version_num: int) -> str:
 
 def dump_format(version_num: int) -> tuple[int, int]:
     """Return the format of the archives that a pg_dump of this version writes; of unknown versions, the nearest."""
-    known = [version.dump_format for version in MAJOR_VERSIONS if version.version_num <= version_num]
-    return known[-1] if known else MAJOR_VERSIONS[0].dump_format
+    formats = [version.dump_format for version in MAJOR_VERSIONS if version.version_num <= version_num]
+    return formats[-1] if formats else MAJOR_VERSIONS[0].dump_format
 
 
 def session_timeouts(version_num: int) -> list[str]:

@@ -70,23 +70,23 @@ def lacks(target: PostgresqlTarget, contents: Contents) -> dict[str, list[str]]:
 
     `rows` are tables that have some in the live database only. No lock is waited for longer than two seconds.
     """
-    found = {}
+    lacking = {}
     with target.connected() as connection:
         postgres_server.execute(connection, "SET lock_timeout TO '2s'; SET statement_timeout TO '60s'")
         live = [(kind, (schema, name)) for kind, schema, name in postgres_server.query(connection, _RELATIONS)]
         for word, kinds, entries in _KINDS:
             dumped = set(contents.names(*entries))
-            found[word] = [_dotted(table) for kind, table in live if kind in kinds and _key(table) not in dumped]
+            lacking[word] = [_dotted(table) for kind, table in live if kind in kinds and _key(table) not in dumped]
         tables = set(contents.names("TABLE"))
         empty = [
             table for kind, table in live if kind == "r" and _key(table) in tables and not _dumps_rows(contents, table)
         ]
-        found["rows"] = [_dotted(table) for table in empty if _has_rows(connection, table)]
+        lacking["rows"] = [_dotted(table) for table in empty if _has_rows(connection, table)]
         for word, statement, entries in _COUNTED:
             count = postgres_server.value(connection, statement)
             if count and not contents.names(*entries):
-                found[word] = [f"all {count}"]
-    return {word: names for word, names in found.items() if names}
+                lacking[word] = [f"all {count}"]
+    return {word: names for word, names in lacking.items() if names}
 
 
 def rows_only(contents: Contents) -> bool:
@@ -119,10 +119,10 @@ def _has_rows(connection: Any, table: tuple[str, str]) -> bool:
         return True
 
 
-def sentence(found: Mapping[str, Sequence[str]]) -> str:
+def sentence(lacking: Mapping[str, Sequence[str]]) -> str:
     """Return what is missing, in one sentence per kind."""
     sentences = []
-    for word, names in sorted(found.items()):
+    for word, names in sorted(lacking.items()):
         shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         head = "It has no rows, where the live database has some, of" if word == "rows" else f"It lacks {word}"
         sentences.append(f"{head}: {shown}.")
@@ -133,15 +133,15 @@ def check(target: PostgresqlTarget, contents: Contents, phrase: str, findings: F
     """Return `lacks`. It is a blocker unless `phrase` is WORD, then a note."""
     database = target.database
     try:
-        found = lacks(target, contents)
+        lacking = lacks(target, contents)
     except (SauvegardeError, psycopg2.Error) as error:
         findings.note(f"Whether the file holds less than {database} is not known.", str(error))
         return {}
     what = f"The file holds less than the live database {database}."
-    if found and phrase == WORD:
-        findings.note(what, sentence(found))
-    elif found:
-        why = sentence(found) + (f" restore_partial is {phrase!r}." if phrase else "")
+    if lacking and phrase == WORD:
+        findings.note(what, sentence(lacking))
+    elif lacking:
+        why = sentence(lacking) + (f" restore_partial is {phrase!r}." if phrase else "")
         fix = f"Take a whole dump. If this is what is to replace it: -e \"restore_partial='{WORD}'\""
         findings.block(what, why, fix)
-    return found
+    return lacking

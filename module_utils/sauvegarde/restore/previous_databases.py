@@ -23,10 +23,10 @@ def losses_of_live(directory: str | Path, database: str = "") -> list[dict[str, 
     directory = Path(directory)
     if not directory.is_dir():
         return []
-    found = []
+    losses = []
     for name in sorted({run["database"] for run in restore_state.runs(directory)}):
         live = restore_state.swapped(directory, name)
         if live.get("losses") and database in ("", name):
             objects = [loss["object"] for loss in live["losses"]]
-            found.append({"database": name, "id": live["id"], "objects": objects})
-    return found
+            losses.append({"database": name, "id": live["id"], "objects": objects})
+    return losses

@@ -401,7 +401,7 @@ class _Planner:
 
     def _check_losses(self) -> list[Loss]:
         """Return what is known to be lost here; what is not accepted is a blocker."""
-        request, known, findings = self.request, self.reading.known, self.findings
+        request, recorded, findings = self.request, self.reading.known, self.findings
         if self.reading.drops_oids:
             findings.note(
                 "Tables WITH OIDS are restored without OIDs.",
@@ -410,14 +410,14 @@ class _Planner:
             )
         extensions = self.needs.extensions
         postponed: tuple[str, ...] = ()
-        if pg_cron.is_postponed(self.connection, request.mode, request.database, extensions, known):
+        if pg_cron.is_postponed(self.connection, request.mode, request.database, extensions, recorded):
             postponed = pg_cron.NAMES
             findings.note(**pg_cron.warning(request.database))
         losses: list[Loss] = predicted_losses.predict(
-            self.connection, extensions, known, self.reading.dependencies, request.accept_losses, postponed
+            self.connection, extensions, recorded, self.reading.dependencies, request.accept_losses, postponed
         )
-        blockers = predicted_losses.obstacles(losses, known.extensions if known else ())
-        blockers += loss_names.unknown_names(request.accept_losses, known) if known else []
+        blockers = predicted_losses.obstacles(losses, recorded.extensions if recorded else ())
+        blockers += loss_names.unknown_names(request.accept_losses, recorded) if recorded else []
         findings.blockers += [Blocker.from_dict(blocker) for blocker in blockers]
         return losses
 

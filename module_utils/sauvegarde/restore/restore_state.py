@@ -81,15 +81,15 @@ def load(path: str | Path) -> dict[str, Any]:
 
 def runs(directory: str | Path, database: str | None = None) -> list[dict[str, Any]]:
     """Return the states of all runs here, newest first. The lock distinguishes `killed` from `running`."""
-    found = []
+    states = []
     for identifier in sorted(ids.list_ids(directory), reverse=True):
         state = load(Path(directory) / identifier)
         if not state or (database is not None and state["database"] != database):
             continue
         if state["status"] == RUNNING and not _lives(directory, state["database"]):
             state["status"] = KILLED
-        found.append(state)
-    return found
+        states.append(state)
+    return states
 
 
 class State:
@@ -160,10 +160,10 @@ def swapped(directory: str | Path, database: str) -> dict[str, Any]:
     """
     if not Path(directory).is_dir():
         return {}
-    found = [
+    states = [
         run
         for run in runs(directory, database)
         if run["status"] == SWAPPED or (run["status"] == READY and run.get("swapped_at"))
     ]
     # Runs of an earlier version do not record the swap.
-    return max(found, key=lambda run: str(run.get("swapped_at", run["id"])), default={})
+    return max(states, key=lambda run: str(run.get("swapped_at", run["id"])), default={})

@@ -139,12 +139,12 @@ def _with_parts(paths: Iterable[str | None], places: Sequence[Path]) -> set[str]
 
     Nothing is looked at elsewhere: another user may have brought it.
     """
-    found = {path for path in paths if path}
-    for path in [Path(path) for path in found]:
+    parts = {path for path in paths if path}
+    for path in [Path(path) for path in parts]:
         if path.parent in places:
             with contextlib.suppress(OSError, SauvegardeError):
-                found.update(str(part) for part in split_files.parts(path)[0])
-    return found
+                parts.update(str(part) for part in split_files.parts(path)[0])
+    return parts
 
 
 def roll_back(target: Target, name: str = "") -> SwapResult:

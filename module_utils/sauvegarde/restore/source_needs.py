@@ -115,8 +115,8 @@ def _of_contents(source: Source, contents: Contents) -> SourceNeeds:
 
 def version_number(text: str) -> int:
     """Return 90610 for '9.6.10', 150018 for '15.18 (Debian …)', 0 for a text without a version."""
-    found = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", text)
-    if not found:
+    match = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", text)
+    if not match:
         return 0
-    first, second, third = (int(part or 0) for part in found.groups())
+    first, second, third = (int(part or 0) for part in match.groups())
     return first * 10000 + (second * 100 + third if first < 10 else second)

@@ -191,7 +191,7 @@ def _notes(server: Server, database: str, previous: str | None) -> list[str]:
 def choose_previous(server: Server, database: str, name: str = "") -> str:
     """Return the previous database `name`, or the newest one; raises if there is none."""
     with contextlib.closing(side_database.maintenance(server)) as connection:
-        names = [found.name for found in kept(connection, database) if found.kind == PREVIOUS]
+        names = [previous.name for previous in kept(connection, database) if previous.kind == PREVIOUS]
     return target.choose_previous(database, names, name)
 
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from ...archive import compression
 from ...archive.archive_writer import Stage
 from ...archive.manifest import Manifest
-from ...django.data_dump import replaced
+from ...django.fixture_file import replaced
 from ...errors import SauvegardeError
 from ...system import disk_space, git
 from ...system.run_as import call_as

@@ -43,10 +43,10 @@ def read_dump(
     database: which one of a file with several dumps. work: the directory into which the dump is unpacked if necessary.
     progress: called with the number of bytes of SQL read so far.
     """
-    found = detect(path)
+    dump = detect(path)
     several: SeveralDumps | None = None
     while True:
-        source = choose_database(found, database, several)
+        source = choose_database(dump, database, several)
         prepared = prepare(source, work)
         tool = reader(prepared, version_num)
         try:
