@@ -24,7 +24,7 @@ def make(path, password):
     shutil.copytree(str(_template(password)), str(path))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _template(password):
     """A repository that is copied, since restic's `init` takes long: the same for the whole session."""
     folder = tempfile.mkdtemp(prefix="sauvegarde-restic-")

@@ -35,8 +35,9 @@ class Machine(Host):
         job = self.configure(**dict({"retention": {"last": 2}}, **changes))
         dump = sqlite.dump
         named = (lambda *given: self._of_server(dump(*given))) if self.server else dump
-        with mock.patch.object(machine_identity, "machine", lambda: self.identifier), mock.patch.object(
-            sqlite, "dump", named
+        with (
+            mock.patch.object(machine_identity, "machine", lambda: self.identifier),
+            mock.patch.object(sqlite, "dump", named),
         ):
             made = kinds.back_up(job, str(self.root), now=NIGHT + 86400 * night)["id"]
             return made, offsite_copy.synchronize(self.vault, config.Job.from_values(job), kinds.silent)

@@ -322,9 +322,10 @@ def _run_pg_dump(
     check: Callable[[], None],
 ) -> str:
     """Run pg_dump with zstd behind it; return its standard error. check: called repeatedly; what it raises ends it."""
-    with FolderCompression(stage, FOLDER, compressors) as compression, process.start(
-        arguments, env=environment
-    ) as tool:
+    with (
+        FolderCompression(stage, FOLDER, compressors) as compression,
+        process.start(arguments, env=environment) as tool,
+    ):
         reported = 0.0
         while tool.running():
             compression.turn()

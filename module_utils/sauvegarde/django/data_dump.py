@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import filecmp
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence, Union
+from typing import Any, Callable, Union
 
 from ..errors import SauvegardeError
 from . import data_load, fixture_stream, set_privacy

@@ -11,9 +11,10 @@ import marshal
 import os
 import stat
 import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, Union
+from typing import Any, Callable, Union
 
 from ..errors import SauvegardeError
 from ..system import process

@@ -8,8 +8,9 @@ import lzma
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Iterator
+from typing import IO, Any
 
 from ..archive.compression import FIXTURE_LEVEL, compress_command
 from ..system import file_sync, process

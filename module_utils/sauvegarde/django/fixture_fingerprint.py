@@ -13,7 +13,8 @@ import decimal
 import hashlib
 import json
 import re
-from typing import Any, Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Callable
 
 from .fixture_stream import JSON_TEXT
 

@@ -10,8 +10,9 @@ import contextlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any
 
 from ..errors import SauvegardeError
 from ..system import process

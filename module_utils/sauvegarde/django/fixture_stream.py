@@ -9,8 +9,9 @@ import json
 import lzma
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Callable, Iterator, Protocol
+from typing import IO, Any, Callable, Protocol
 
 from ..errors import Damaged, SauvegardeError
 

@@ -9,7 +9,8 @@ import functools
 import html
 import re
 import unicodedata
-from typing import Any, Callable, Iterable
+from collections.abc import Iterable
+from typing import Any, Callable
 
 # Letters, combining marks, invisible characters between letters, and HTML entities for letters.
 _WORD = re.compile(

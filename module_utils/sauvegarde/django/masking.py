@@ -17,7 +17,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import Any, Callable, Iterable, Mapping, Optional, Union
+from collections.abc import Iterable, Mapping
+from typing import Any, Callable, Optional, Union
 
 from ..errors import SauvegardeError
 from .dependent_fields import dependence

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Container, Mapping
+from collections.abc import Container, Mapping
+from typing import Any
 
 from .field_masks import PEOPLE
 

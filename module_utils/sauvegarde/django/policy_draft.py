@@ -7,8 +7,9 @@ answers it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any
 
 from . import serialized
 from .dependent_fields import dependence

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 from . import data_dump, data_load, fixture_stream
 from .policy_actions import EMPTY

@@ -7,7 +7,8 @@ numbers and names, and leaves dates of birth, user names or passwords.
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 from .escapes import parse_json
 from .name_hints import mask_by_name

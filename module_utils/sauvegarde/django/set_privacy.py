@@ -8,7 +8,8 @@ emptied. What can be neither, and rows that are people themselves, are refused u
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ..errors import SauvegardeError
 from .dependent_fields import dependence

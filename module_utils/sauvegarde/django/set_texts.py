@@ -7,7 +7,8 @@ as “python” must not stop the set of technologies.
 from __future__ import annotations
 
 import collections
-from typing import Any, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .escapes import decode
 from .fixture_set import PRIVATE, FixtureSet

@@ -9,9 +9,10 @@ import json
 import struct
 import subprocess
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Callable, Mapping, Protocol
+from typing import IO, Any, Callable, Protocol
 
 from ..errors import Damaged, SauvegardeError, from_dict
 from ..system import engine_files, process
@@ -110,7 +111,7 @@ def environment(where: Site) -> dict[str, str]:
     return values
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def modules() -> dict[str, str]:
     """Return the modules that run inside the site: {name: source}. A package's source is that of its `__init__.py`."""
     sources = {"sauvegarde": ""}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Container, Mapping
+from collections.abc import Container, Mapping
+from typing import Any
 
 from .dependent_fields import dependence
 from .fixture_stream import NUMBERED

@@ -7,8 +7,9 @@ The answer is JSON, too: a report for a dump or a load, plain values for other t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Sequence, TypeVar, Union
+from typing import Any, TypeVar, Union
 
 from ..errors import SauvegardeError
 

@@ -71,14 +71,17 @@ def fill(request: MigrationRequest, identifier: str, facts: SiteSurvey) -> dict[
     error.
     """
     directory = restore_state.folder(request.directory)
-    with restore_state.hold(directory, facts["name"]), restore_state.State(
-        directory,
-        identifier,
-        database=facts["name"],
-        mark=request.mark,
-        path=request.path,
-        report=str(directory / identifier / restore_state.NAME),
-    ) as run:
+    with (
+        restore_state.hold(directory, facts["name"]),
+        restore_state.State(
+            directory,
+            identifier,
+            database=facts["name"],
+            mark=request.mark,
+            path=request.path,
+            report=str(directory / identifier / restore_state.NAME),
+        ) as run,
+    ):
         try:
             result = SideMigration(request, facts, run).migrate()
             run.update(status=restore_state.READY, step="ready", **result)

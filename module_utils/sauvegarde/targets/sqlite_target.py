@@ -163,9 +163,10 @@ class SqliteTarget:
             file_sync.sync(self.path.parent)
         if mode == "wal":
             # The mode belongs to the file. A reader of the previous one may prevent the change; then it stays without.
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(
-                sqlite_file.connect(outgoing, "rw")
-            ) as connection:
+            with (
+                contextlib.suppress(sqlite3.Error),
+                contextlib.closing(sqlite_file.connect(outgoing, "rw")) as connection,
+            ):
                 connection.execute("PRAGMA journal_mode = WAL")
         return SwapResult(round(time.monotonic() - started, 3), 0)
 
@@ -255,9 +256,10 @@ class SqliteTarget:
     def copy_live(self, reserve: Callable[[], Reservation], restore: Callable[[], Reservation]) -> Reservation:
         reservation = reserve()
         self.create_side(reservation.side)
-        with contextlib.closing(sqlite_file.connect(self.path)) as live, contextlib.closing(
-            sqlite_file.connect(reservation.side, "rw")
-        ) as side:
+        with (
+            contextlib.closing(sqlite_file.connect(self.path)) as live,
+            contextlib.closing(sqlite_file.connect(reservation.side, "rw")) as side,
+        ):
             live.backup(side)
             side.execute("PRAGMA journal_mode = DELETE")
         return reservation

@@ -74,9 +74,10 @@ def exchange(server: Server, database: str, incoming: str, outgoing: str, fence:
 
     If a session does not end in time, the swap is tried a few times. fence: maximum seconds that clients are blocked.
     """
-    with contextlib.closing(side_database.maintenance(server)) as first, contextlib.closing(
-        side_database.maintenance(server)
-    ) as second:
+    with (
+        contextlib.closing(side_database.maintenance(server)) as first,
+        contextlib.closing(side_database.maintenance(server)) as second,
+    ):
         _refuse(second, database, incoming, outgoing)
         renames = [(database, outgoing)] if side_database.exists(second, database) else []
         renames.append((incoming, database))

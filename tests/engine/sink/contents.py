@@ -27,7 +27,7 @@ _RELATIONS = (
 )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def client(cluster, tool):
     """The path of one of the server's own programs."""
     return client_tools.client(tool, int(cluster.execute("SHOW server_version_num")[0][0])).path

@@ -23,7 +23,7 @@ from ..kind import Declaration, Kind, Notify
 _LEVEL = "level"  # the setting of every kind: zstd's level
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def kinds() -> dict[str, Kind]:
     """Return every kind by its name, that of its file."""
     names = engine_files.module_names("backup/kinds")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from django.apps import apps
 

@@ -103,7 +103,7 @@ def _endless_loader(base: Any, kind: Any, aware: bool) -> Any:
 
     parent: Any = Loader
 
-    class Endless(parent):  # type: ignore[misc]  # psycopg is not installed where types are checked
+    class Endless(parent):
         timezone = getattr(base, "timezone", None)  # Django compares it
 
         def __init__(self, oid: int, context: Any = None) -> None:

@@ -6,7 +6,8 @@ unmanaged model is created and filled by something other than the site's models.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ..fixture_stream import NO_TABLE, UNMANAGED
 

@@ -6,7 +6,9 @@ Only type annotations use this file.
 
 from __future__ import annotations
 
-from typing import Any, Callable, ContextManager, Iterable, Iterator, Mapping, Protocol, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 Row = tuple[Any, ...]  # a row's values, in the order of the columns
 Entry = dict[str, Any]  # one object of a fixture: "model", "pk", "fields"
@@ -165,7 +167,7 @@ class Connection(Protocol):
     queries_log: Any
     settings_dict: dict[str, Any]
     vendor: str
-    wrap_database_errors: ContextManager[Any]
+    wrap_database_errors: AbstractContextManager[Any]
 
     def check_constraints(self, table_names: Sequence[str] | None = None) -> None: ...
 
@@ -177,7 +179,7 @@ class Connection(Protocol):
 
     def ensure_connection(self) -> None: ...
 
-    def execute_wrapper(self, wrapper: Callable[..., Any]) -> ContextManager[None]: ...
+    def execute_wrapper(self, wrapper: Callable[..., Any]) -> AbstractContextManager[None]: ...
 
 
 class Queryset(Protocol):

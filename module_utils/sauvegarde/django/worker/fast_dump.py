@@ -8,8 +8,10 @@ same bytes. `fast_dump_postgres` and `fast_dump_sqlite` know how each database w
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING, Any, Callable, Counter, Iterable, Protocol, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from django.conf import settings
 from django.db import models

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Callable, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Callable
 
 from .fast_dump import CONTROL, WHOLE_KINDS, FastDump, exact_json, quoted
 from .unreadable_values import reader

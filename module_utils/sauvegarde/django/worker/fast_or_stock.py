@@ -8,7 +8,8 @@ choose. What only a value can show is found while the values are converted, whic
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.models import signals

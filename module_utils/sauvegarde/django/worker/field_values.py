@@ -11,7 +11,8 @@ import datetime
 import decimal
 import json
 import re
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Callable
 
 from django.conf import settings
 from django.core.exceptions import ValidationError

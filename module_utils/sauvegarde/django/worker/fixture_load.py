@@ -14,7 +14,8 @@ that gives the stock result (`fast_or_stock`).
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.management.color import no_style

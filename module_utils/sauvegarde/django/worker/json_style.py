@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
-from typing import Any, Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
@@ -26,7 +27,7 @@ _SCALARS: dict[type, ToText] = {
 }
 
 
-class _ExactEncoder(DjangoJSONEncoder):  # type: ignore[misc]  # Django is not installed where types are checked
+class _ExactEncoder(DjangoJSONEncoder):
     """Keeps microseconds. A moment without any is written as stock writes it."""
 
     def default(self, o: Any) -> Any:

@@ -8,8 +8,9 @@ import io
 import json
 import marshal
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Any
 
 from django.core import serializers
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-from typing import TYPE_CHECKING, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from django.db import OperationalError, transaction
 

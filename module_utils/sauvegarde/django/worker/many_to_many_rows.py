@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import signals
 

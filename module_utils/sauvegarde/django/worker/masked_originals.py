@@ -7,7 +7,8 @@ import datetime
 import decimal
 import json
 import uuid
-from typing import TYPE_CHECKING, Any, Mapping
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.db import connections

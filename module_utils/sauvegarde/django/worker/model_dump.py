@@ -12,8 +12,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import inspect
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable
 
 from django.core.serializers.python import Serializer as PythonSerializer
 from django.db import DatabaseError, DataError, connections, models

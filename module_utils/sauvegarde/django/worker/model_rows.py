@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from typing import TYPE_CHECKING, Any, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import signals

@@ -7,8 +7,9 @@ keys the files do not show, is looked up when its row is written.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Iterable, Sequence, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from ...errors import SauvegardeError
 from .many_to_many_rows import ManyToManyRows

@@ -7,7 +7,8 @@ import decimal
 import itertools
 import json
 import uuid
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 

@@ -7,7 +7,8 @@ rows are deleted by one statement a table.
 from __future__ import annotations
 
 import decimal
-from typing import TYPE_CHECKING, Any, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from django.db.models.deletion import Collector
 

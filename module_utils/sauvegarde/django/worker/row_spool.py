@@ -5,7 +5,8 @@ from __future__ import annotations
 import marshal
 import struct
 import tempfile
-from typing import Any, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 CHUNK = 100  # rows held in memory at a time
 _SIZE = struct.Struct(">Q")

@@ -10,8 +10,9 @@ import contextlib
 import datetime
 import decimal
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, Callable
 
 from django.utils.dateparse import parse_date, parse_datetime, parse_time
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import collections
 import itertools
 import re
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.db import models, transaction

@@ -15,7 +15,8 @@ import struct
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any, Callable, Mapping, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from ...errors import Locked, SauvegardeError
 from ..worker_request import WorkerRequest
