@@ -53,6 +53,8 @@ digest:
   sample: 3f9c3a2b1c0d4e5f
 """
 
+import sys
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde import VERSION
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
@@ -70,6 +72,11 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if sys.version_info < (3, 9):  # noqa: UP036 - hosts that Ansible still manages can have an older one
+        module.fail_json(
+            msg="The host has Python {}.{}; the engine needs 3.9 or newer. Back its server up over the network, by a"
+            " job on another host.".format(*sys.version_info[:2])
+        )
     root, command = module.params["path"], module.params["command"]
     engine_files.receive(module.params["engine"])
     try:

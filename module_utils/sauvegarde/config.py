@@ -171,9 +171,10 @@ class _Reader:
     def commands(self, key: str) -> tuple[tuple[str, ...], ...]:
         commands = self.get(key, list, [])
         for words in commands:
-            if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            # A number in the inventory is a word, too: [curl, -m, 10].
+            if not isinstance(words, list) or not words or any(isinstance(word, (list, dict)) for word in words):
                 raise self.error(key, "commands, each a list of words")
-        return tuple(tuple(words) for words in commands)
+        return tuple(tuple(map(str, words)) for words in commands)
 
 
 def _read(path: Path, subject: str) -> dict[str, Any]:

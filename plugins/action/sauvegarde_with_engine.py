@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
         self, module_name: str | None = None, module_args: dict[str, Any] | None = None, **options: Any
     ) -> dict[str, Any]:
         arguments = self._task.args if module_args is None else module_args
-        result: dict[str, Any] = super()._execute_module(
-            module_name=module_name, module_args=dict(arguments, engine=engine_archive()), **options
-        )
+        if arguments.get("state") != "asked":  # a job that runs is asked every few seconds
+            arguments = dict(arguments, engine=engine_archive())
+        result: dict[str, Any] = super()._execute_module(module_name=module_name, module_args=arguments, **options)
         return result

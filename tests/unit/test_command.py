@@ -1,7 +1,17 @@
 """The host's command: its help, and what each exit code means."""
 
+import os
+
 import pytest
 from sauvegarde import cli, errors
+
+
+@pytest.fixture(autouse=True)
+def umask():
+    """Restore the umask, which the command sets for its process."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 def test_the_help_names_every_command_and_exit_code(capsys):

@@ -47,7 +47,7 @@ def test_a_job_has_the_settings_of_its_file(tmp_path):
         {"offsite": "vault"},
         {"timeout": "soon"},
         {"before": ["true"]},
-        {"after": [[1]]},
+        {"after": [[["a"]]]},
         {"metrics": ["/m"]},
     ],
 )
@@ -57,6 +57,11 @@ def test_a_wrong_setting_is_named(tmp_path, changes):
         config.load_job("shop", configuration)
     assert "job shop" in caught.value.what or "job other" in caught.value.what
     assert f"Missing or wrong: {next(iter(changes))}." in caught.value.why and "backup role" in caught.value.fix
+
+
+def test_a_number_is_a_word_of_a_hook(tmp_path):
+    configuration = write(tmp_path, "jobs/shop.json", {**LEAST, "after": [["curl", "-m", 10]]})
+    assert config.load_job("shop", configuration).after == (("curl", "-m", "10"),)
 
 
 def test_a_repositorys_secrets_are_in_no_text(tmp_path):

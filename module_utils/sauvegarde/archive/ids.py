@@ -24,7 +24,7 @@ DAMAGED = ".damaged-"
 
 _ID = re.compile(ID_PATTERN)
 _JOB_NAME = re.compile(JOB_NAME_PATTERN)
-_PREFIX = re.compile(f"{re.escape(PARTIAL)}|{re.escape(DAMAGED)}")
+_PREFIX = re.compile(rf"\A(?:{re.escape(PARTIAL)}|{re.escape(DAMAGED)})")
 
 
 def is_id(text: str) -> bool:

@@ -106,7 +106,9 @@ def ask(name: str, token: str, configuration: str = config.CONFIGURATION) -> dic
         )
     path.unlink()
     if result["exit_code"] != OK or result["said"]:
-        raise class_of(result["exit_code"])(result["said"])
+        error = class_of(result["exit_code"])(result["said"])
+        error.exit_code = result["exit_code"]  # of a signal or another program, too
+        raise error
     state = job_state.read(job.state / outcome.STATE)
     return _ended(state, float(run.started), seconds)
 

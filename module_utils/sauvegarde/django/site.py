@@ -26,6 +26,8 @@ _ISOLATED = ("-I", "-B", "-X", "utf8")
 # Reads the request with the modules from standard input, and passes the rest of it to the worker.
 _BOOTSTRAP = """
 import gc, importlib.abc, importlib.util, json, os, sys
+if sys.version_info < (3, 9):
+    sys.exit("The site needs Python 3.9 or newer; its virtual environment has %d.%d." % sys.version_info[:2])
 gc.disable()  # what the start-up creates stays in use: collecting it again and again would only cost time
 source = open(os.dup(0), "rb")
 nothing = os.open(os.devnull, os.O_RDONLY)

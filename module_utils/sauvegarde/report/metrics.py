@@ -66,11 +66,13 @@ class Metric:
         ]
 
 
+# The texts stay as they are: node_exporter exports only one file's series of a metric whose files have different texts,
+# and after an upgrade each job writes its file at its own next run.
 METRICS = (
     Metric("last_run_timestamp_seconds", "End of the last run.", _at("last_run", "ended")),
     Metric(
         "last_run_success",
-        "Whether the last run succeeded (1) or not (0).",
+        "1 if the last run did all it had to, 0 if not.",
         lambda state: _succeeded(_at("last_run", "exit_code")(state)),
     ),
     Metric("last_run_exit_code", "Exit code of the last run.", _at("last_run", "exit_code")),
@@ -94,13 +96,13 @@ METRICS = (
         "Databases on the job's server that no job of this host names.",
         lambda state: _count(state.get("without_job")),
     ),
-    Metric("available", "Archives on the host.", _at("available")),
+    Metric("available", "Archives kept on the host.", _at("available")),
     Metric(
         "last_verify_success",
-        "Whether the last verification of archives succeeded (1) or not (0).",
+        "1 if the last reading back of archives found them whole, 0 if not.",
         _at("last_verify", "success"),
     ),
-    Metric("last_verify_timestamp_seconds", "End of the last verification of archives.", _at("last_verify", "ended")),
+    Metric("last_verify_timestamp_seconds", "End of the last reading back of archives.", _at("last_verify", "ended")),
     Metric(
         "offsite_last_success_timestamp_seconds",
         "End of the last complete copy to the repository.",

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ..targets.target import Target
-from . import restore_state, restore_swap
+from . import recovery, restore_state, restore_swap
 
 
 def remove(target: Target, name: str) -> bool:
     """Remove a previous or a side database by its whole name. Returns whether it was there."""
     with restore_swap.hold(target):
+        # A side database that is gone means that its swap happened, so interrupted swaps are settled before.
+        recovery.settle_swaps(target)
         return target.remove(name)
 
 

@@ -104,6 +104,8 @@ def install(root: str | Path, command: str | Path, files: dict[str, bytes], note
     for path in launchers:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         atomic_file.replace(path, launcher_text(root, files, note), mode=0o755)
+    if previous <= {folder, None}:
+        return  # this version was current already: a job may still run the one before
     for other in root.glob(_FOLDER + "*"):
         if other != folder and other not in previous:
             shutil.rmtree(other)

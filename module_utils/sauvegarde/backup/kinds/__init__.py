@@ -14,7 +14,6 @@ import psycopg2
 
 from ...archive import archive_reader, archive_writer, compression, ids
 from ...archive.manifest import Manifest
-from ...config import JOB_KEYS
 from ...errors import SauvegardeError
 from ...postgres import server_errors
 from ...system import disk_space, engine_files, private_directory
@@ -43,17 +42,17 @@ def find(name: str) -> Kind:
 
 
 def options_of(job: Mapping[str, Any]) -> Any:
-    """Return the options of a job's kind (its class Options). Raises SauvegardeError that names a missing, wrong or
-    unknown key. Settings of other kinds are ignored."""
+    """Return the options of a job's kind (its class Options). Raises SauvegardeError that names a missing or wrong key.
+
+    Other settings are ignored: those of other kinds, and those of another version of the engine.
+    """
     kind = find(job["kind"])
     declared = declarations()
-    all_keys = {*JOB_KEYS, _LEVEL}.union(*(declaration.options for declaration in declared.values()))
-    unknown = sorted(set(job).difference(all_keys))
     missing = [key for key in declared[job["kind"]].required if job.get(key) in (None, "", {})]
-    if unknown or missing:
+    if missing:
         raise SauvegardeError(
-            f"The settings of the job {job['name']} are wrong.",
-            f"Missing: {', '.join(missing) or 'none'}. Unknown: {', '.join(unknown) or 'none'}.",
+            f"The settings of the job {job['name']} are incomplete.",
+            f"Missing: {', '.join(missing)}.",
             f"A job of kind {job['kind']} may have {', '.join(declared[job['kind']].options)}.",
         )
     values = {key: job[key] for key in declared[job["kind"]].options if job.get(key) is not None}
