@@ -53,7 +53,7 @@ def _is_named(label: str, names: Iterable[str]) -> bool:
 
 
 def target_of(facts: SiteSurvey, user: str, access: DatabaseAccess) -> tuple[Target, str]:
-    """Return the target that a site's survey facts, and the OS user that owns its database. user: the site's own."""
+    """Return the target that a site's survey describes, and the OS user that owns its database. user: the site's."""
     if facts["vendor"] == "sqlite":
         return SqliteTarget(facts["name"]), access.owner or user
     needs = SiteAccess(facts["engine"], facts["user"] or user, tuple(facts.get("schemas", ())))

@@ -273,9 +273,9 @@ def make(
 
 
 def report(manifest: Manifest, options: Mapping[str, Any]) -> str:
-    """The report of a masked dump (`masking_report.render`) of the manifest `made`; "" where nothing was masked.
+    """Return the report of a masked dump (`masking_report.render`) from its manifest; "" if nothing was masked.
 
-    `wanted`: the policy, and "archive", "target", "target_environment" and "decided" of the report.
+    `options`: the policy, and "archive", "target", "target_environment" and "decided" of the report.
     """
     facts = manifest["source"].get("masking")
     if not facts:

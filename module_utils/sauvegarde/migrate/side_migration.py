@@ -26,9 +26,9 @@ from .migration_request import MigrationRequest
 
 
 class SideMigration:
-    """One migration into a side database. Each step records in the run's state what it facts.
+    """One migration into a side database. Each step records its result in the run's state.
 
-    All that concerns the target's database runs as the OS user that owns it, all that concerns models in the site's own
+    What concerns the target's database runs as the OS user that owns it; what concerns models runs in the site's own
     process.
     """
 

@@ -1,4 +1,7 @@
-"""Find rows that a model's default manager hides, and that no export holds therefore."""
+"""Find the rows that a model's default manager hides.
+
+Stock exports omit them; a migration takes them unless `migrate_hidden: stay`.
+"""
 
 from __future__ import annotations
 
