@@ -50,7 +50,7 @@ def test_the_map_names_folders_that_exist():
 
 def test_the_rooms_of_the_design_are_the_packages_of_the_engine():
     engine = ROOT / "module_utils" / "sauvegarde"
-    table = (ROOT / "docs" / "design.md").read_text().partition("## Rooms")[2].partition("\n## ")[0]
+    table = (ROOT / "docs" / "design.md").read_text().partition("## Packages of the engine")[2].partition("\n## ")[0]
     rooms = set(re.findall(r"^\| `([a-z_/]+?)/?` \|", table, re.MULTILINE))
     folders = {path.parent.relative_to(engine).as_posix() for path in engine.rglob("__init__.py")} - {"."}
     files = {path.stem for path in engine.glob("[!_]*.py")}
