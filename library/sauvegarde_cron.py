@@ -111,7 +111,7 @@ def main() -> None:
         module.fail_json(msg=str(error), **error.as_dict())
     text = text if parameters["jobs"] else ""
     before = path.read_text(encoding="utf-8") if path.exists() else ""
-    # cron wants it to be root's and nobody else's to write.
+    # cron requires that the file belongs to root and that only root can write to it.
     proper = not path.exists() or (path.stat().st_uid, path.stat().st_mode & 0o777) == (0, 0o644)
     changed = before != text or (bool(text) and not proper)
     if changed and not module.check_mode:

@@ -4,13 +4,13 @@
 
 DOCUMENTATION = r"""
 module: sauvegarde_folders
-short_description: Make the folders of the backup jobs
+short_description: Create the folders of the backup jobs
 description:
-  - Makes a private folder of each job's user, also on a file system that refuses chown (NFS with root_squash, CIFS),
-    where that user can write.
-  - The folder of the archives is made where it is missing, and never changed where it exists.
-  - Fails before anything is made where a folder cannot be as a job needs it. To find that out, it makes an empty folder
-    there and removes it again, in check mode too.
+  - Creates a private folder for each job's user, also on a file system that refuses chown (NFS with root_squash, CIFS),
+    if that user can write there.
+  - Creates the folder of the archives if it is missing, and never changes an existing one.
+  - Fails before it creates anything if a folder cannot have the owner and mode that a job needs. To test this, it
+    creates an empty folder there and removes it again, in check mode too.
 author: Sauvegarde
 options:
   path:

@@ -8,26 +8,26 @@ short_description: Load fixtures into a Django site
 description:
   - Leaves what C(manage.py loaddata) leaves, row for row, in one transaction. References that lead nowhere, texts that
     are too long, numbers out of range and NULs are all listed before anything is written.
-  - Rows are written in bulk. Listeners hear of each object what they hear from C(manage.py loaddata), in the order of
-    the files, and find the same rows in the database. Where only Django's own way gives its result (a listener changes
-    the object, the database converts a field), it is taken, and said.
+  - Rows are written in bulk. Signal receivers are called for each object as by C(manage.py loaddata), in the order of
+    the files, and find the same rows in the database. Where only Django's own method gives the same result (a receiver
+    changes the object, the database converts a field), the module uses it and reports why.
 author: Sauvegarde
 extends_documentation_fragment:
   - sauvegarde_engine
   - sauvegarde_site
 options:
   fixtures:
-    description: Files, compressed or not, whose names tell what they are; loaded together.
+    description: Files to load together, compressed or not; the suffix of a name gives the format.
     type: list
     elements: path
     required: true
   mode:
     description:
       - C(merge) as C(loaddata); other rows stay. C(replace) leaves the fixtures' models with just the fixtures' rows.
-      - Listeners to C(pre_delete) and C(post_delete) hear of each row that C(replace) removes, and of no other. Nothing
-        cascades, and rows of other models that would then lead nowhere stop the load.
-      - They hear of it inside the load's transaction, which may still be rolled back. What a listener does outside the
-        database (a file, a search index, a message) is then done although the row is still there, unless it waits for
+      - Receivers of C(pre_delete) and C(post_delete) are called for each row that C(replace) removes, and for no other.
+        Nothing cascades; if rows of other models would refer to a removed row, the load stops.
+      - They are called inside the load's transaction, which may still be rolled back. What a receiver does outside the
+        database (a file, a search index, a message) is then done although the row still exists, unless it waits for
         C(transaction.on_commit).
     type: str
     choices: [merge, replace]

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""Wait for a kept database that is removed: one of many files takes its time."""
+"""Wait until a kept database is removed: a database of many files takes minutes to drop."""
 
 from __future__ import annotations
 

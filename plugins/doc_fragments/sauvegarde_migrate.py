@@ -6,7 +6,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   directory:
-    description: Private folder where migrations keep their state. Made where it is missing.
+    description: Private folder where migrations keep their state. Created if it is missing.
     type: path
     default: /var/lib/sauvegarde/migrations
   labels:

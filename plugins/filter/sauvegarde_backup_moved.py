@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 name: sauvegarde_backup_moved
 short_description: Find accounts that an earlier version of the role may have changed
 description:
-  - Earlier versions gave an account that they found the home and the shell of their own. An account that the role has
-    created looks the same, but is a system account without a comment.
+  - Earlier versions changed the home and the shell of accounts that existed already. Accounts that the role created
+    have the same home and shell, but are system accounts without a comment.
 options:
   _input:
     description: The results of C(ansible.builtin.getent), one for each account.

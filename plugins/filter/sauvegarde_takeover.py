@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""Say what of a cluster that others set up changes or ends when the role postgresql manages it."""
+"""List what changes or stops working when the role postgresql takes over a cluster that it did not create."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 DOCUMENTATION = r"""
 name: sauvegarde_takeover
-short_description: Say what changes on a cluster that others set up
+short_description: List what changes on a cluster that the role did not create
 description:
   - Sentences on access rules, passwords, the port, settings of ALTER SYSTEM and attributes of roles, shown before the
     role changes a file.

@@ -1,8 +1,8 @@
 """Compress a folder while another program still writes into it.
 
-`pg_dump -Fd` writes one file a table and cannot compress with zstd before version 16. A large file is read behind its
-writer and compressed at once, and its beginning is given back to the file system meanwhile; small files are compressed
-in batches when they are closed. So the processors and the disk see the dump once, and its plain form hardly exists.
+`pg_dump -Fd` writes one file per table and cannot compress with zstd before version 16. A large file is compressed
+while it is written, and the part that was read is freed at once (a hole in the file); small files are compressed in
+batches when they are closed. The plain form of the dump therefore needs little disk space.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is done to existing archives, in a run or by name: verify, apply retention, tidy repositories of other hosts."""
+"""Maintain existing archives, in a run or by command: verify, apply retention, tidy repositories of other hosts."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def hold_job_lock(job: Job) -> contextlib.AbstractContextManager[int]:
 
 
 def prune(job: Job, dry_run: bool = False, notify: Callable[..., None] | None = None) -> list[retention.Decision]:
-    """Apply a job's retention to its folder; return retention's plan. Raises beside damaged archives and archives from
-    the future.
+    """Apply a job's retention to its folder; return retention's plan. Raises if the folder has damaged archives, or
+    archives from the future.
 
-    An archive loses its name before it is removed, so that a kill leaves no incomplete one under a good name.
+    An archive is renamed before it is removed, so that a kill leaves no incomplete archive under a valid name.
     """
     directory = job.directory
     entries = catalog.of_job(job.root, job.name, job.host)
@@ -61,7 +61,7 @@ class ArchiveCheck:
 
 
 def verify(job: Job) -> list[ArchiveCheck]:
-    """Read every archive of a job completely; damaged ones are set aside by name."""
+    """Read every archive of a job completely; rename damaged ones to `.damaged-ID`."""
     from . import kinds
 
     directory = job.directory

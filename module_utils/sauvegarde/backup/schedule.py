@@ -1,7 +1,7 @@
-"""When jobs run: cron's five fields or a word, and the one file that cron reads.
+"""Check schedules and write the cron file of the jobs.
 
-A word is spread by host and job, so that a fleet does not start at once: daily, weekly and monthly fall between 00:00
-and 05:59 of the host's own clock.
+A schedule is cron's five fields or a word. A word's time depends on the host and the job, so that a fleet does not
+start all at once: daily, weekly and monthly fall between 00:00 and 05:59 of the host's own clock.
 """
 
 from __future__ import annotations

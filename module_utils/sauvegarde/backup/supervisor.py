@@ -1,9 +1,9 @@
 """Supervise one run of a job: lock, fork the worker, keep the time limit, handle signals, record the outcome.
 
 Two processes: the supervisor, which stays small and outlives whatever happens to the work; and the worker, which does
-the work (pipeline.py) as the job's user and dies with the supervisor. The worker sends its report whenever it has done
-something, so that an archive that was published is known however the worker ends. Whoever is killed, and when: the
-last good archive stays, and the next run removes what is left behind.
+the work (pipeline.py) as the job's user and dies with the supervisor. The worker sends its report after each step, so
+that a published archive is known however the worker ends. If either process is killed at any time, the last good
+archive stays and the next run cleans up.
 
 Root starts a run, because only root can read the settings and the repositories' secrets. All other work is done as the
 job's user.

@@ -1,4 +1,7 @@
-"""Hold tables in a snapshot, and release at once what another session wants to lock exclusively."""
+"""Hold tables in a snapshot, and release a table as soon as another session waits to lock it exclusively.
+
+TRUNCATE, ALTER TABLE, DROP TABLE and the like wait for such a lock.
+"""
 
 from __future__ import annotations
 
@@ -129,9 +132,11 @@ class Holder:
 
 
 class Watch(threading.Thread):
-    """Tell `holders` which of their tables other sessions want: those with a wanted index; after the event `ended` all
-    others too, which pg_dump holds until then. After `stop`, cancel whatever runs on `connections`, repeatedly, since a
-    request to cancel between two statements is lost."""
+    """Ask `holders` for the tables that other sessions wait to lock.
+
+    Until the event `ended`, pg_dump holds all tables itself, so that only tables with a requested index matter. After
+    `stop`, cancel the statements on `connections`, repeatedly: a request between two statements is lost.
+    """
 
     def __init__(
         self,

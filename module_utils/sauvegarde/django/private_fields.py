@@ -1,7 +1,7 @@
-"""Complete the objects of fixture files: fields that the sets empty or mask get the values that the database has.
+"""Fill the fields that fixture sets empty or mask with the values of the database, before an import.
 
-Otherwise an import into the site that a set came from would remove the authors that its export left out, and would
-replace the site's own values by masked ones.
+Otherwise an import into the site that a set came from would remove the references to people that the export omitted,
+and would replace the site's own values with masked ones.
 """
 
 from __future__ import annotations

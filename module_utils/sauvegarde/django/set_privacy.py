@@ -1,9 +1,9 @@
-"""Decide what the files of fixture sets hold of people's data: nothing, unless a set asks for it.
+"""Remove personal data from the files of fixture sets, unless a set keeps it explicitly.
 
-These files go to git, where they may be read for ever. A reference to a person is therefore emptied, or written as the
-number that the site's own `dumpdata` writes if it must not be empty; e-mail addresses, telephone numbers and tokens are
-emptied. What can be neither, and rows that are people themselves, are refused until the set says what to do: its
-`masks` keep single fields, empty them, make numbers of them or mask them as a masking policy does.
+These files go to git, which never forgets them. A reference to a person is therefore emptied, or, if it must not be
+empty, written as the number that stock `dumpdata` writes; e-mail addresses, telephone numbers and tokens are emptied.
+A field that allows neither, and a row that is itself a person, is refused until the set's `masks` decide about it: they
+keep single fields, empty them, write them as numbers or mask them as a masking policy does.
 """
 
 from __future__ import annotations

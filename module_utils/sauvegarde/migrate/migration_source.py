@@ -1,6 +1,6 @@
-"""Dump what leaves a source: an archive of the kind `dumpdata`, masked unless the target is production.
+"""Dump the data that leaves a source: an archive of the kind `dumpdata`, masked unless the target is production.
 
-It is made on the source's own host, from the live site or from an archive that is opened there, and nowhere else.
+The dump is always taken on the source's own host, from the live site or from an archive that is opened there.
 """
 
 from __future__ import annotations
@@ -127,13 +127,13 @@ def look(
     facts["is_masked"] = bool(origin and origin.source.get("masked"))
     if facts["applied"] is not None and not facts["is_masked"]:
         target, keeper = migration_plan.target_of(facts, where.user, DatabaseAccess.from_values(about))
-        with contextlib.suppress(SauvegardeError):  # nobody keeps it here, so no migration came here either
+        with contextlib.suppress(SauvegardeError):  # the database is not on this host: no migration created it
             facts["is_masked"] = call_as(keeper, target_run.is_masked, target)
     return dict(facts, host=os.uname().nodename, masked=masked, obstacles=[error.as_dict() for error in obstacles])
 
 
 def _of_site(facts: SiteSurvey, fix: str) -> list[SauvegardeError]:
-    """What keeps a database's data from leaving; `fix` is what to do about migrations that it lacks."""
+    """Return the obstacles to a dump of the live database. fix: what to do about missing migrations."""
     if facts["applied"] is None:
         why = facts["refused"] or "{} does not exist.".format(facts["name"])
         fix = "Correct the site's environment file, or name an archive to take the data from."
@@ -150,10 +150,10 @@ def _holds_all(origin: Manifest) -> bool:
 
 
 def _ahead(facts: SiteSurvey) -> list[str]:
-    """A warning where the database seems newer than the code, which then does not see all that is in it.
+    """Return a warning if the database seems newer than the code, which then does not see all of the data.
 
-    A database remembers the migrations of applications that are gone, and squashed ones, which the code names for a
-    while only: what is said is no more than that something may be there.
+    It is only a warning: a database also remembers the migrations of removed applications, and squashed migrations,
+    which the code names only for a while.
     """
     code = set(facts["migrations"])
     applications = {name.split(".")[0] for name in code}
@@ -166,8 +166,8 @@ def _ahead(facts: SiteSurvey) -> list[str]:
 def _of_archive(
     where: Site, facts: SiteSurvey, origin: Manifest, labels: Sequence[str], about: Mapping[str, Any]
 ) -> list[SauvegardeError]:
-    """What keeps an archive's data from leaving, as far as its manifest tells. Whether the site's own database is there
-    does not matter."""
+    """Return the obstacles to a dump from an archive, as far as its manifest shows them. The site's own database need
+    not exist."""
     if origin.kind in _ENGINES:
         if facts["vendor"] != _ENGINES[origin.kind]:
             return [
@@ -207,7 +207,7 @@ def _of_archive(
 
 
 def check(policy: Policy, key: str, facts: SiteSurvey) -> None:
-    """Raise where the policy does not fit the models that would leave."""
+    """Raise SauvegardeError if the policy does not fit the models that would leave."""
     if not policy:
         raise SauvegardeError(
             "There is no masking policy, and personal data do not leave production.",
@@ -240,9 +240,9 @@ def make(
 ) -> dict[str, Any]:
     """Dump the live site, or an archive that is opened here, into ROOT/outgoing/ID, the only archive there.
 
-    `values`: as `options` gives them. `about`: {"path": of the archive, '' for the live site, "keeper": OS user of the
-    server that a database's archive is restored on, "connection", "server_directory": as the restore's}. Returns
-    {"path", "manifest", "warnings": what an opened database told}.
+    `values`: as `options` returns them. `about`: {"path": of the archive, '' for the live site, "keeper": OS user of
+    the server that a database's archive is restored on, "connection", "server_directory": as the restore's}. Returns
+    {"path", "manifest", "warnings": about a database that was restored from an archive}.
     """
     root = restore_state.folder(root)
     folder = restore_state.folder(root / JOB)
@@ -312,7 +312,7 @@ def read(path: str | Path) -> Manifest:
 
 @contextlib.contextmanager
 def _private(user: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A folder of the user's for the block, that nobody else sees into."""
+    """Yield a private temporary folder of the user, and a function that gives its contents to the user."""
     account = pwd.getpwnam(user)
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_PLACE) as folder:
         yield folder, lambda: _give(folder, account)
@@ -338,7 +338,7 @@ def _fixtures(where: Site, origin: Manifest, about: Mapping[str, Any]) -> Iterat
 
 @contextlib.contextmanager
 def _sqlite(where: Site, origin: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
-    """A copy of an SQLite file: the site on that file."""
+    """Yield the site on a copy of an archived SQLite file."""
     with _private(where.user or "root") as (folder, give):
         plain = Path(folder) / "archive"
         if (Path(about["path"]) / sqlite.FILE).exists():
@@ -352,7 +352,7 @@ def _sqlite(where: Site, origin: Manifest, about: Mapping[str, Any]) -> Iterator
 
 @contextlib.contextmanager
 def _database(where: Site, origin: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
-    """A database's dump: restored beside the live one on this host's server, and dropped again."""
+    """Restore a database's dump beside the live one on this host's server for the block, and drop it afterwards."""
     keeper = about["keeper"] or "postgres"
     with _private(keeper) as (folder, give):
         copy = Path(folder) / origin.id
@@ -360,7 +360,7 @@ def _database(where: Site, origin: Manifest, about: Mapping[str, Any]) -> Iterat
         give()
         values = {"connection": about["connection"], "directory": about["server_directory"]}
         values.update(path=str(copy), database=origin.source["database"] + "__opened", mode="beside")
-        # Of those whom grants and tables name: they go again, too.
+        # The roles that grants and owners name; `_forget` drops them again.
         values["missing_roles"] = "create"
         restored = call_as(keeper, _restored, values)
         try:
@@ -383,7 +383,7 @@ def _restored(values: Mapping[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(SauvegardeError, psycopg2.Error):
             _forget_roles(values)
         raise
-    # Nothing to swap in, and nothing to keep where this is killed: the next one clears it.
+    # It is never swapped in. If this process is killed, the next migration drops it.
     restore_state.change(values["directory"], run["id"], status="opened")
     return run
 
@@ -397,7 +397,7 @@ def _forget(values: Mapping[str, Any], restored: Mapping[str, Any]) -> None:
 
 
 def _forget_roles(values: Mapping[str, Any]) -> None:
-    """Drop the roles that were made for this dump's opening, and for those before that failed or were killed: their
+    """Drop the roles that were created to open this dump, and those of earlier runs that failed or were killed: their
     databases are gone."""
     with contextlib.closing(
         side_database.maintenance(postgres_server.Server.from_values(values["connection"]))

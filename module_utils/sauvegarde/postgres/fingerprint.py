@@ -259,8 +259,8 @@ def take(
     like: Mapping[str, Any] | None = None,
     srids: Iterable[int] | None = None,
 ) -> dict[str, Any]:
-    """Return the fingerprint of a database that nobody changes meanwhile, as the manifest has it (but for `sequences`,
-    see below). Each table is read in a transaction of its own, so that few locks are held at a time.
+    """Return the fingerprint of a database that does not change meanwhile, as the manifest has it, but without
+    `sequences` (see below). Each table is read in its own transaction, so that few locks are held at a time.
 
     connect: returns a new connection to it, in autocommit; called `workers` times.
     snapshot: name of the exported snapshot to read in, None for now.

@@ -1,13 +1,13 @@
-"""The session in which a dump is loaded into a side database: its roles, and what happens between the sections.
+"""Load a dump into a side database in one session: choose its role, and do what comes between the sections.
 
 An object that fails is a loss (`loss_ledger`): the load continues, so that one run finds them all. Any other error
 stops it.
 
 The session belongs to a superuser. If all of the dump belongs to one role that can load it (`load_role`), the session
 takes that role (SET ROLE, pg_restore --role) for everything except what exists already, like the schema public.
-Otherwise the superuser loads everything, the dump's own ALTER … OWNER gives it to its owners, and a note says why: so
-it is loaded again if a definition turns out to need what the role may not do (`Denied`). Plain SQL that names no owners
-is loaded as the database's owner.
+Otherwise the superuser loads everything, the dump's ALTER … OWNER sets the owners, and a note gives the reason. A load
+by the role starts again as the superuser if a definition needs a right that the role lacks (`Denied`). Plain SQL that
+names no owners is loaded as the database's owner.
 
 `archive_load` and `script_load` load the two forms of a dump. Materialized views are filled after that; event triggers
 come last of all, when nothing remains to be done in the database (`create_event_triggers`).

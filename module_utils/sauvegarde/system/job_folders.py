@@ -1,10 +1,10 @@
-"""The folders of a host's jobs below the folder of its archives, on file systems that may refuse chown.
+"""Create the folders of a host's jobs in the folder of its archives, also on file systems that refuse chown.
 
-Each job's folder belongs to the job's user, mode 0700 (private_directory.check_private). Root makes it and gives it
-away; where chown is refused, as NFS with root_squash and CIFS do, the user makes it, if it can write there. Existing
-folders are changed only if they are a job's own.
+Each job's folder belongs to the job's user, mode 0700 (private_directory.check_private). Root creates it and changes
+its owner. NFS with root_squash and CIFS refuse chown: there the job's user creates the folder, if it can write there.
+An existing folder is changed only if it belongs to a job.
 
-`problems` finds out before anything is made, by a temporary folder that it removes again; `ensure` makes the folders.
+`problems` tests this with a temporary folder before anything is created; `ensure` creates the folders.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _Result = TypeVar("_Result")
 
 
 class _State(enum.Enum):
-    """What a job's folder is like."""
+    """The state of a job's folder."""
 
     MISSING = enum.auto()
     RIGHT = enum.auto()
-    LOOSE = enum.auto()  # its mode lets others in
+    LOOSE = enum.auto()  # its mode gives other users access
     OF_ANOTHER = enum.auto()
 
 
 class _Way(enum.Enum):
-    """How a job's folder becomes what it must be."""
+    """How to create or correct a job's folder."""
 
     NOTHING = enum.auto()  # it is already
     CHMOD = enum.auto()
@@ -228,7 +228,7 @@ def _probe(place: Path, user: str | None, account: pwd.struct_passwd | None) -> 
 
 
 def _open(path: str, parent: int | None = None) -> int:
-    """Return a descriptor of a folder; OSError if the path is a symbolic link, even one that was made just now."""
+    """Return a descriptor of a folder; OSError if the path is a symbolic link, even one that was created just now."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
 
 

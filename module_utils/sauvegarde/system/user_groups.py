@@ -1,7 +1,7 @@
-"""Tell whether a group that may write into a folder is its owner's alone.
+"""Decide whether users other than its owner can write into a folder through its group.
 
-Debian gives each user a private group and, since trixie, a umask of 0002 to logins: their folders have mode 0775, and
-nobody else can write there.
+Debian gives each user a private group and, since trixie, login sessions a umask of 0002: folders then have mode 0775,
+but only their owner can write there.
 """
 
 from __future__ import annotations

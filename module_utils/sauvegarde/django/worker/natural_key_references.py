@@ -1,8 +1,8 @@
 """Resolve a load's references by natural key, many at a time, before rows are written.
 
-A spooled row holds a mark in place of the number: a tuple with the natural key's text. Keys that the files bring are
-taken from the files, the others from the database. A key that is in neither before the load, of a model whose natural
-keys the files do not show, is looked up when its row is written.
+A spooled row holds a mark in place of the number: a tuple with the natural key's text. A key is resolved from the files
+if they contain its object, otherwise from the database. If neither has it before the load, and the files do not show
+the natural keys of its model, it is looked up when its row is written.
 """
 
 from __future__ import annotations
