@@ -31,7 +31,7 @@ LOCAL, SERVER = "local", "server"  # values of CatalogEntry.where
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """An archive, or a database that a restore left on a server.
+    """An archive, or a database that a restore left on a server. plugins/filter/sauvegarde_catalog_text.py prints it.
 
     job, id, kind, started, ended, bytes, stored_bytes and warnings are the manifest's. host: the inventory's name.
     system: the system that the archive belongs to (archive/machine_identity.py), empty where that is unknown.

@@ -1,7 +1,7 @@
 """Write archives: into a temporary directory, read back completely, synced to the disk, and only then renamed.
 
-An archive holds `manifest.json` and, for each file of the manifest, PATH.zst. The caller holds the job's lock for
-everything here.
+An archive holds `manifest.json` and, for each file of the manifest, PATH.zst. archive_reader computes each file's
+SHA-256 while it reads the file back. The caller holds the job's lock for everything here.
 """
 
 from __future__ import annotations

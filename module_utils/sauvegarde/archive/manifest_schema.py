@@ -1,6 +1,6 @@
 """Define the schema of the manifest, one for every kind, and check values against it.
 
-docs/manifest.schema.json is the published copy; a test compares the two.
+manifest.dumps and manifest.loads call it. docs/manifest.schema.json is the published copy; a test compares the two.
 """
 
 from __future__ import annotations

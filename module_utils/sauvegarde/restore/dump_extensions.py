@@ -1,4 +1,7 @@
-"""Create a dump's extensions in its side database, with their owners and comments."""
+"""Create a dump's extensions in its side database, with their owners and comments.
+
+What a source needs: source_needs.py. What the target lacks: target_checks.py.
+"""
 
 from __future__ import annotations
 

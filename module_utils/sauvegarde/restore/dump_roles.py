@@ -1,6 +1,7 @@
 """Create the roles that a dump names, before anything else: as a globals file describes them, or without login.
 
 A globals file is the output of pg_dumpall --globals-only, or one of our archives of the kind `globals`.
+What a source needs: source_needs.py. What the target lacks: target_checks.py.
 """
 
 from __future__ import annotations

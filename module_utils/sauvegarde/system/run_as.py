@@ -38,9 +38,10 @@ def home(user: str = "") -> str:
 
 
 def become(user: str) -> None:
-    """Continue as `user` for good, with an environment and a working directory that fit.
+    """Change this process to `user` irrevocably, with the user's HOME, USER and LOGNAME, and / as working directory.
 
-    Raises SauvegardeError if this process is neither root nor that user.
+    backup/supervisor.py calls it with the user of config.Job. Does nothing if this process is that user already; raises
+    SauvegardeError if it is neither that user nor root.
     """
     entry = account(user)
     if os.geteuid() == entry.pw_uid:

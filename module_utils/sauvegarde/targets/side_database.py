@@ -81,7 +81,8 @@ def is_half_dropped(connection: Any, name: str) -> bool:
 def create(connection: Any, name: str, properties: Mapping[str, Any]) -> None:
     """Create the empty database `name` from template0, with the owner, encoding and locale of `properties`.
 
-    Only superusers can connect to it until `finish`.
+    Only superusers can connect to it until `finish`. restore_plan.restored_properties chooses the properties, and
+    target_checks.check_locale adapts the locale to the server's names.
     """
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 CONNECTION LIMIT 0")
     parts: list[sql.Composable] = [statement.format(sql.Identifier(name))]

@@ -44,7 +44,11 @@ def kept(connection: Any, database: str = "") -> list[KeptDatabase]:
 
 
 def sessions(connection: Any, database: str) -> list[Session]:
-    """Return the client sessions that are open on a database."""
+    """Return the clients' sessions on a database, without the connection's own.
+
+    Servers before 10 do not record the type of a session: there the list includes replication (walsender) and
+    autovacuum. `_rename` ends every process that is connected to the databases, of any type.
+    """
     return [
         Session(*row)
         for row in postgres_server.query(

@@ -1,4 +1,5 @@
-"""Name the objects that a restore can lose, and read the list of names that are accepted as losses.
+"""Name the objects that a restore can lose, and read the list of names that are accepted as losses (loss_ledger
+applies the list).
 
 A loss has the name of its entry in the dump's table of contents: `VIEW public.v`, `CONSTRAINT public.child child_fkey`,
 `TABLE DATA public.t` (the rows of a table), `EXTENSION pg_cron`.
