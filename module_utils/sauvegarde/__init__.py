@@ -1,3 +1,3 @@
-"""The engine: everything that knows how to dump, verify, restore, compare and prune."""
+"""Dump, verify, restore, compare and prune: the engine."""
 
 VERSION = "0.1.0"

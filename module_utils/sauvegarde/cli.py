@@ -1,4 +1,4 @@
-"""The host's own command, `sauvegarde`: run, verify, prune and list backups. Cron starts it, and so can people."""
+"""Provide the host's command, `sauvegarde`: run, verify, prune and list backups. Cron starts it, and so can users."""
 
 from __future__ import annotations
 

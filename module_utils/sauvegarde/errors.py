@@ -1,4 +1,4 @@
-"""The errors that the engine raises on purpose, each class with the exit code that every entry point returns for it.
+"""Define the errors that the engine raises on purpose, each with the exit code that every entry point returns for it.
 
 SauvegardeError
 ├── Partial          the archive is good, but a later step (offsite copy, retention) failed
@@ -121,7 +121,7 @@ def from_dict(values: dict[str, Any]) -> SauvegardeError:
 
 
 def from_exception(error: Exception) -> SauvegardeError:
-    """Return the error itself, or a SauvegardeError with the traceback of one that nobody expected."""
+    """Return the error itself, or a SauvegardeError with the traceback of an unexpected error."""
     if isinstance(error, SauvegardeError):
         return error
     lines = traceback.format_exception(type(error), error, error.__traceback__)

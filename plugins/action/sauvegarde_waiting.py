@@ -1,9 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""The base of the action plugins that wait: run a module that may take long, and print a line every few seconds until
-it answers. Without output a dead link and a large archive look alike.
+"""Run a module that may take long, and print a line every few seconds until it answers: the base of other plugins.
 
-It has no module of its own. The others find it by Ansible's loader of plugins, as Ansible finds them: what lies beside
-playbooks, and in no collection, can be imported in no other way.
+Without output a dead link and a large archive look alike. This plugin has no module of its own. The others find it with
+Ansible's plugin loader: plugins that lie beside playbooks, outside a collection, cannot be imported in another way.
 """
 
 from __future__ import annotations

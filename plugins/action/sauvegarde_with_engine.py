@@ -1,10 +1,10 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""The base of the action plugins that send the complete engine along with their module, as its argument `engine`.
+"""Send the complete engine along with a module, as its argument `engine`: the base of other action plugins.
 
 Ansible sends only what a module imports. These modules install the engine, or run a part of it inside a site.
 
-It has no module of its own. The others find it by Ansible's loader of plugins, as Ansible finds them: what lies beside
-playbooks, and in no collection, can be imported in no other way.
+This plugin has no module of its own. The others find it with Ansible's plugin loader: plugins that lie beside
+playbooks, outside a collection, cannot be imported in another way.
 """
 
 from __future__ import annotations

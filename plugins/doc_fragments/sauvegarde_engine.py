@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""The option of the modules that the complete engine is sent along with."""
+"""Document the option of the modules that get the complete engine."""
 
 
 class ModuleDocFragment:

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""Options that the restore's modules share."""
+"""Document the options that the restore's modules share."""
 
 
 class ModuleDocFragment:

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""Options that the modules of Django data share."""
+"""Document the options that the modules of Django data share."""
 
 
 class ModuleDocFragment:

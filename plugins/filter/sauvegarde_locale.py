@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""Filters that compare names of locales whatever their spelling."""
+"""Compare names of locales whatever their spelling."""
 
 from __future__ import annotations
 

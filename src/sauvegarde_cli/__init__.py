@@ -1,1 +1,1 @@
-"""The controller's command line: bootstrap, test lab, tests and benchmarks."""
+"""Provide the controller's command line: bootstrap, test lab, tests and benchmarks."""

@@ -1,4 +1,4 @@
-"""The commands of ``./sauvegarde``."""
+"""Define the commands of ``./sauvegarde``."""
 
 import argparse
 import sys

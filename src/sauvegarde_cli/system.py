@@ -1,4 +1,4 @@
-"""What the command line needs of the machine it runs on: packages, root, the tools of its own environment."""
+"""Use the machine that the command line runs on: packages, root, the tools of its own environment."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What the user sees: plain lines where output is kept, colour where a person looks."""
+"""Print output for users: colour on a terminal, plain lines in a log."""
 
 from rich.console import Console
 

@@ -1,1 +1,1 @@
-"""Archives on disk: writing, reading, verifying, compressing and retaining them."""
+"""Keep archives on disk: writing, reading, verifying, compressing and retaining them."""

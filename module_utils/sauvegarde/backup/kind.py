@@ -1,4 +1,4 @@
-"""What a kind of job is: a module in backup/kinds/ with these names. A new kind is one file there.
+"""Define what a kind of job is: a module in backup/kinds/ with these names. A new kind is one file there.
 
 class Options        frozen dataclass of the kind's settings, named as in a job's file; one without a default is
                      required. `from_values(values)` converts them, and raises SauvegardeError for a wrong one.

@@ -1,4 +1,4 @@
-"""The outcome of a finished run: recorded in the job's state, announced in journal, metrics, ping and cron's mail."""
+"""Record the outcome of a finished run in the job's state, and report it: journal, metrics, ping and cron's mail."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The steps of one run of a job, as its worker does them: hooks → dump → retention → offsite copies.
+"""Run the steps of a job in its worker: hooks → dump → retention → offsite copies.
 
-The kind's dump is verified and published by `kinds.back_up`. A failure before that raises. Once an archive is
-published, the failure of a later step is a problem in the report and stops no other step: the archive stays good.
+`kinds.back_up` verifies and publishes the kind's dump. A failure before that raises. After that, the failure of a step
+is a problem in the report and stops no other step: the archive stays good.
 """
 
 from __future__ import annotations

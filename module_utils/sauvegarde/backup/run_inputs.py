@@ -1,4 +1,4 @@
-"""What root reads for a run of a job, before the process becomes the job's user."""
+"""Hold what root reads for a run of a job, before the process becomes the job's user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report that a run's worker sends to its supervisor: one line of JSON whenever there is something new."""
+"""Write and read the report that a run's worker sends to its supervisor: one line of JSON after each change."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A PostgreSQL server and its databases: connections, properties, fingerprints, names. No jobs, no runs."""
+"""Use a PostgreSQL server and its databases: connections, properties, fingerprints, names. No jobs, no runs."""

@@ -1,4 +1,4 @@
-"""PostgreSQL's versions: what each major version brought, and its numbers (150018 for 15.18, 90624 for 9.6.24).
+"""Describe PostgreSQL's versions: what each major version added, and its numbers (150018: 15.18; 90624: 9.6.24).
 
 A new major version of PostgreSQL is one entry in `MAJOR_VERSIONS`.
 """

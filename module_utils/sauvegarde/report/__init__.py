@@ -1,1 +1,1 @@
-"""What a run tells: journal, metrics, pings, the state of a job, and texts for people."""
+"""Report runs: journal, metrics, pings, the state of a job, plans and progress as text."""

@@ -1,4 +1,4 @@
-"""The state of a job on its host: one small JSON file, replaced atomically, that outlives every run.
+"""Read and write the state of a job on its host: one small JSON file, replaced atomically, that outlives every run.
 
     {"job", "kind", "host", "last_run": {"started", "ended", "seconds", "exit_code", "id", "problems", "warnings",
      "version"}, "last_success": {"id", "ended", "seconds", "bytes", "stored_bytes", "proven", "warnings", "unproven"},

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, as a file that node_exporter's textfile collector reads: one file a job.
+"""Write metrics for Prometheus, as a file that node_exporter's textfile collector reads: one file a job.
 
 They are computed from the job's state, so a failed run reports its failure and keeps the time of the last success, and
 a job that never runs again goes stale. A new metric is one entry in METRICS.

@@ -1,4 +1,4 @@
-"""The settings of the sessions that load a dump."""
+"""Choose the settings of the sessions that load a dump."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The host: child processes, locks, other OS users, folders, the engine's own installation."""
+"""Use the host: child processes, locks, other OS users, folders, the engine's own installation."""

@@ -1,8 +1,8 @@
-"""The engine's own source files: read from its folder, or as the controller sent them along with a module.
+"""Read the engine's own source files, from its folder or from what the controller sent with a module.
 
-Ansible sends a module with what it imports. That is not enough to install the engine, to run its part inside a site,
-or to import what is found by its name: for these modules an action plugin (plugins/action/sauvegarde_with_engine.py)
-sends all of it, as the argument `engine`.
+Ansible sends a module with its imports. That is not enough to install the engine, to run its part inside a site, or to
+import a module by a computed name. For these modules an action plugin (plugins/action/sauvegarde_with_engine.py) sends
+the whole engine as the argument `engine`.
 """
 
 from __future__ import annotations

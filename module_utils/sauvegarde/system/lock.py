@@ -1,6 +1,6 @@
-"""One run of a job at a time: a kernel lock, held by every process of the run until the last of them has ended.
+"""Allow one run of a job at a time by a kernel lock that every process of the run holds until the last one ends.
 
-There is nothing to remove after a kill, and a child that outlives its parent still keeps the next run out.
+After a kill there is nothing to remove, and a child that outlives its parent still blocks the next run.
 """
 
 from __future__ import annotations

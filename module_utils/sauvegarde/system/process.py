@@ -1,8 +1,8 @@
-"""Child processes: an explicit environment, every status checked, errors kept word for word.
+"""Run child processes with an explicit environment, check every status, and keep their errors word for word.
 
-Children stay in the caller's process group, so that killing the group ends them all, and die with their parent if
-`setpriv` can arrange it, so that a parent that is killed alone leaves no writer behind. A hook, which may start
-children of its own, gets a group of its own (`group=True`) and is killed as a whole.
+Children stay in the caller's process group, so that killing the group ends them all. If `setpriv` can arrange it, they
+die with their parent, so that a parent that is killed alone leaves no writer behind. A hook may start children of its
+own, so it gets its own group (`group=True`), which is killed as a whole.
 """
 
 from __future__ import annotations

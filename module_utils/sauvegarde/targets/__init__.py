@@ -1,1 +1,1 @@
-"""What a restore or a migration fills, swaps in and rolls back: a database on a server, or an SQLite file."""
+"""Fill, swap in and roll back the targets of restores and migrations: a database on a server, or an SQLite file."""

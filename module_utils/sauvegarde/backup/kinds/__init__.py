@@ -1,4 +1,4 @@
-"""The kinds of job, one file each, found by listing this package. backup/kind.py says what a kind is."""
+"""Find the kinds of job by listing this package, which has one file for each; backup/kind.py defines what a kind is."""
 
 from __future__ import annotations
 

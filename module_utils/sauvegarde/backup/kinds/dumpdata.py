@@ -1,4 +1,4 @@
-"""The `dumpdata` kind: a Django site's data as one fixture, as stock `dumpdata` writes it."""
+"""Back up a Django site's data as one fixture, as stock `dumpdata` writes it (kind `dumpdata`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `fixtures` kind: a Django site's fixture sets, one file each, and on request into a git repository."""
+"""Back up a Django site's fixture sets, one file each, and on request into a git repository (kind `fixtures`)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The `globals` kind: roles, tablespaces and settings of a whole cluster, and the properties of each of its databases.
+"""Back up the roles, tablespaces and settings of a cluster, and the properties of its databases (kind `globals`).
 
-pg_dumpall uses no snapshot: its output counts if the fingerprint before it and the one after it are the same.
+pg_dumpall uses no snapshot: its output is valid only if the fingerprints before and after it are the same.
 """
 
 from __future__ import annotations

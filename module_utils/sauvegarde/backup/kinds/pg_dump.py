@@ -1,4 +1,4 @@
-"""The `pg_dump` kind: one database as a directory archive, with the fingerprint of exactly the same snapshot."""
+"""Back up one database as a directory archive, with the fingerprint of exactly the same snapshot (kind `pg_dump`)."""
 
 from __future__ import annotations
 

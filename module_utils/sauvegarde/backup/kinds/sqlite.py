@@ -1,6 +1,6 @@
-"""The `sqlite` kind: a consistent copy of a live SQLite database, checked, with the fingerprint of its tables.
+"""Back up a live SQLite database: copy it consistently, check the copy and fingerprint its tables (kind `sqlite`).
 
-On request the copy is published in a git repository by Git LFS, where its data changed.
+On request the copy is also published in a git repository with Git LFS, if its data changed.
 """
 
 from __future__ import annotations

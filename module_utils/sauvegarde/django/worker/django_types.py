@@ -1,4 +1,4 @@
-"""The types of Django's objects, as far as the worker uses them.
+"""Declare the types of Django's objects, as far as the worker uses them.
 
 Types are checked where no Django is installed, so each protocol here declares the attributes that the worker reads.
 Only type annotations use this file.

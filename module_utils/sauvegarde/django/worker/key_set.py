@@ -1,4 +1,4 @@
-"""A set of rows' keys that takes little memory."""
+"""Keep a set of rows' keys in little memory."""
 
 from __future__ import annotations
 

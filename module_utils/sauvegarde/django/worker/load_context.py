@@ -1,4 +1,4 @@
-"""What all parts of one load share."""
+"""Hold what all parts of one load share."""
 
 from __future__ import annotations
 

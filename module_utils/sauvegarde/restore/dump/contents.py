@@ -1,4 +1,4 @@
-"""What a dump contains, and which of its entries a load excludes.
+"""List what a dump contains, and decide which of its entries a load excludes.
 
 A load excludes an entry if it would create what the side database has already, or what no longer exists:
 

@@ -1,4 +1,4 @@
-"""A stream of a dump whose reader gets every error as a SauvegardeError, at its end at the latest."""
+"""Read a dump as a stream that raises every error as a SauvegardeError, at its end at the latest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The entries of a dump's table of contents, and the names that objects have in them."""
+"""Parse the entries of a dump's table of contents, and the names that objects have in them."""
 
 from __future__ import annotations
 
