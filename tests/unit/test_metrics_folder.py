@@ -11,13 +11,13 @@ from sauvegarde_cli.system import ROOT
 
 ROLE = ROOT / "roles/backup"
 TASKS = (
-    "Configure | Look for metrics of earlier versions",
-    "Configure | Take them over",
-    "Configure | Metrics that jobs write",
-    "Configure | Links to them",
-    "Configure | Find what the inventory does not describe",
+    "Configure | Find metrics of earlier versions",
+    "Configure | Copy metrics of earlier versions",
+    "Configure | Create the files of metrics",
+    "Configure | Link the metrics into node_exporter's folder",
+    "Configure | Find files of jobs that are not in the inventory",
     "Configure | Find metrics in the folder of node_exporter",
-    "Configure | Remove it",
+    "Configure | Remove files of jobs that are not in the inventory",
 )
 ACCOUNTS = {
     "odile": ["x", "1000", "1000", "", "/var/lib/sauvegarde", "/usr/sbin/nologin"],

@@ -33,7 +33,7 @@ ALL = [
     {**ENTRIES[0], "options": "map=people"},
     {"type": "host", "database": "all", "user": "all", "address": "all", "options": "clientcert=verify-ca"},
 ]
-SAYS = "Takeover | Say what others have set up, and what of it would end"
+SAYS = "Takeover | Show what changes on a cluster that the role did not create"
 SHOWN = ("__postgresql_hba_copy", "__postgresql_password_method", "__postgresql_overridden_message")
 SETTING = {"name": "work_mem", "ours": "64MB", "file": "/x/postgresql.auto.conf", "line": 3, "vartype": "integer"}
 SAME, OTHER = {**SETTING, "theirs": "65536kB", "unit": "kB"}, {**SETTING, "theirs": "1MB", "unit": "kB"}

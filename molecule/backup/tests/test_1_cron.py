@@ -157,7 +157,7 @@ def test_nobody_else_can_read_them(backups):
 
 def test_nothing_secret_in_what_ansible_prints(started):
     """Passwords were written anew, as verbosely as can be, with the differences shown: fault 19."""
-    task = started.output.split("TASK [backup : Configure | Passwords and keys]")[1].split("TASK [")[0]
+    task = started.output.split("TASK [backup : Configure | Write passwords and keys]")[1].split("TASK [")[0]
     assert "changed: [db15]" in task and "canary-Zephyr" not in started.output
 
 
