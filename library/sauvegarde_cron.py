@@ -43,7 +43,7 @@ options:
     type: path
     default: /usr/local/sbin/sauvegarde
   mailto:
-    description: Who gets cron's mail when a job fails; empty for nobody.
+    description: Recipient of cron's mail when a job fails; empty for no mail.
     type: str
     default: root
 attributes:

@@ -49,7 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 folders:
-  description: Folders that were made, or given their owner and mode.
+  description: Folders that were created, or whose owner and mode were set.
   returned: always
   type: list
   elements: str

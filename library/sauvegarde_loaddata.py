@@ -88,7 +88,7 @@ counts:
 stock:
   description:
     - The models whose objects took Django's own way, each with C(objects) and C(why). Those whose removed rows took it,
-      because somebody listens to that, are among them.
+      because a signal receiver is connected to it, are among them.
   returned: when something was loaded
   type: dict
 listeners:

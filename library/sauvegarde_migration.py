@@ -20,7 +20,7 @@ extends_documentation_fragment:
   - sauvegarde_restore.confirmation
 options:
   path:
-    description: The archive's folder on this host, carried from where M(sauvegarde_migration_source) made it.
+    description: The archive's folder on this host, copied from the output of M(sauvegarde_migration_source).
     type: path
     required: true
   run:

@@ -30,7 +30,7 @@ options:
     type: int
     default: 0
   key:
-    description: The masking's secret, hexadecimal, for the preview; one is made up without it.
+    description: The masking's secret, hexadecimal, for the preview; without it a random one is used.
     type: str
     default: ""
 attributes:

@@ -235,8 +235,8 @@ def load_hosted_repository(name: str, configuration: str | Path = CONFIGURATION)
 def open_repositories(job: Job) -> dict[str, Repository | SauvegardeError]:
     """Return the repositories that a job copies to, ready for use: {name: repository}.
 
-    A repository that cannot be used is replaced by the error, which must not keep the backup from being made. Call this
-    before the process becomes the job's user: only root can read the settings.
+    A repository that cannot be used is replaced by its error, which does not stop the backup. Call this before the
+    process becomes the job's user: only root can read the settings.
     """
     repositories: dict[str, Repository | SauvegardeError] = {}
     for name in job.offsite:

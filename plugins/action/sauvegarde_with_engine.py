@@ -19,7 +19,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 ENGINE = Path(__file__).resolve().parents[2] / "module_utils" / "sauvegarde"
-_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest of a zip file; the same files make the same archive
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest of a zip file; equal files give an equal archive
 
 
 @functools.cache

@@ -49,7 +49,7 @@ options:
     description:
       - An archive of Sauvegarde's on this host (its own folder, as stored or in its plain form), or anything that
         pg_dump or pg_dumpall wrote, as custom, directory, tar or plain SQL, packed with gzip, xz, zstd, bzip2, lz4, tar
-        or zip or not, in UTF-16 or with a shell's lines around it, in one file or in the parts that C(split) makes.
+        or zip or not, in UTF-16 or with a shell's lines around it, in one file or in the parts that C(split) writes.
     type: path
     required: true
   mode:
@@ -74,7 +74,7 @@ options:
     choices: [named, all]
     default: named
   missing_roles:
-    description: What to do about roles that neither the server nor O(globals) have; V(create) makes them, no login.
+    description: What to do about roles that neither the server nor O(globals) have; V(create) creates them, no login.
     type: str
     choices: [refuse, create]
     default: refuse

@@ -14,7 +14,7 @@ options:
     suboptions:
       path:
         description:
-          - Folder with C(manage.py). It runs up to its command: settings are made as the site makes them.
+          - Folder with C(manage.py). It runs up to its command, so that settings are as on the site.
         type: path
         required: true
       python:
@@ -32,7 +32,7 @@ options:
         type: path
         default: ""
       user:
-        description: The site's own user, whom its code runs as where the module runs as root.
+        description: The site's own user. Its code runs as this user if the module runs as root.
         type: str
         default: ""
       database:

@@ -51,8 +51,8 @@ class _Watch:
             os.close(self._descriptor)
 
     def events(self, seconds: float) -> list[tuple[str, bool]]:
-        """Return (name, whether it was closed) of each event, after at most that time. Events lost by an overflow are
-        made up for by `FolderCompression.finish`, which lists the folder itself."""
+        """Return (name, whether it was closed) of each event, after at most that time. An overflow loses events;
+        `FolderCompression.finish` lists the folder itself and finds their files."""
         events = []
         poll = select.poll()  # select() takes no descriptor above 1023
         poll.register(self._descriptor, select.POLLIN)

@@ -114,8 +114,8 @@ def future_ids(identifiers: Iterable[str]) -> list[str]:
 def refuse_future(identifiers: Iterable[str], where: object) -> None:
     """Raise SauvegardeError if archives from the future are among these.
 
-    While they are the newest, periods are counted from them: every archive made before their time comes would fall into
-    one period, and push the good ones out of the others.
+    While they are the newest, periods are counted from them: every archive that is created before their time would fall
+    into one period, and push the good ones out of the others.
     """
     ahead = future_ids(identifiers)
     if ahead:

@@ -211,7 +211,7 @@ class _Attempt:
             stderr = self._run_pg_dump(stage, notify, careful, check)
             self._sums.dumped()
         except BaseException:
-            self._sums.close()  # before anything else: nobody waits for what is held beside a dump that has failed
+            self._sums.close()  # first, so that no other session waits for locks of a failed dump
             raise
         finally:
             violated = foreign_keys.result()

@@ -42,8 +42,7 @@ def after_sql(database: str, source: Mapping[str, Any], encoding: str) -> str:
 def commands(source: Mapping[str, Any], dumper: Client) -> dict[str, list[str]]:
     """Return the shell lines that restore the archive with stock tools, for its local and its plain form.
 
-    The database is made by createdb rather than by `pg_restore --create`, whose statements an older server may not
-    understand.
+    createdb creates the database, because an older server may not understand the statements of `pg_restore --create`.
     """
     target = shlex.quote(client_tools.conninfo(source["database"]))
     create = _createdb(source)

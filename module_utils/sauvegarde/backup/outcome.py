@@ -28,7 +28,7 @@ class Outcome:
     archive_id: str
     problems: list[SauvegardeError]
     warnings: list[str]
-    may_fail: bool  # the job's allow_failure: a failure is recorded, but alerts nobody
+    may_fail: bool  # the job's allow_failure: a failure is recorded, but raises no alert
 
     @property
     def seconds(self) -> float:
@@ -166,7 +166,7 @@ def _write_metrics(job: Job, state: dict[str, Any]) -> None:
 
 def send_ping(job: Job, event: str, text: str = "") -> None:
     """Ping the job's dead man's switch, if it has one; a failed ping is only logged."""
-    # A job that may fail alerts nobody; a start without an end would be an alert, too.
+    # A job that may fail raises no alert; a start without an end would raise one, too.
     if job.ping and (event == "success" or not job.allow_failure):
         why = ping.send(job.ping, event, text)
         if why:

@@ -14,7 +14,7 @@ def dependence(description: Mapping[str, Mapping[str, Any]]) -> Reasons:
     """Return {(label, field): why other rows depend on the field's value}.
 
     These fields are part of a natural key by which others refer to the row, the target of a reference that is not the
-    primary key, part of a generic reference, or part of a tree. A computed natural key may be made of any text of the
+    primary key, part of a generic reference, or part of a tree. A computed natural key may contain any text of the
     row, so all of them count.
     """
     reasons: Reasons = {}

@@ -175,7 +175,7 @@ def _number(match: re.Match[str]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a fixture's value with equal numbers made the same: PostgreSQL's jsonb has 1.7e18 as a whole number."""
+    """Return a fixture's value with equal numbers written alike: PostgreSQL's jsonb has 1.7e18 as a whole number."""
     kind = type(value)
     if kind is float and value.is_integer():
         return int(decimal.Decimal(repr(value)))

@@ -41,7 +41,7 @@ Values = Mapping[str, Any]  # a set as users and manifests have it
 
 # Created by Django itself on every site, with numbers of its own.
 _OWN = ("auth.permission", "contenttypes.")
-# The sets of the site that this project was made for.
+# The sets of the site for which this project was started.
 SETS: list[dict[str, Any]] = [
     {"name": "contracts", "file": "contracts.json", "models": ["jobs.contract", "jobs.contractvariations"]},
     {"name": "trades", "file": "jobs.json", "models": ["jobs.jobposition", "jobs.jobpositionvariations"]},
@@ -241,8 +241,8 @@ def bring_in(
 ) -> dict[str, Any]:
     """Load the sets' files, all in one transaction. Returns as `load_if_needed`.
 
-    Root reads them as the site's user, to whom the folder belongs (see `put`). A field that the sets empty keeps its
-    value in rows that exist.
+    Root reads them as the site's user, who owns the folder (see `put`). A field that the sets empty keeps its value in
+    existing rows.
     """
     whole, folder = checked(sets, people), Path(folder)
     labels = [label for one in whole for label in one["models"]]
@@ -355,7 +355,7 @@ def _expected(
 
 
 def _fingerprint(site: Site, labels: Sequence[str], sets: Sequence[Values] | None) -> dict[str, Any]:
-    """Return the report of a dump that nobody reads."""
+    """Return the report of a dump whose data is discarded."""
     if not labels:
         return {"many": {}, "fingerprint": Fingerprint({}).result()}
     return data_dump.stream(site, dict(_labels(labels, "json"), sets=sets, compared=True), lambda piece: None)

@@ -91,7 +91,7 @@ def wide_encoding(data: bytes) -> str:
 
 
 class _Utf8:
-    """A binary file in UTF-8 without a byte order mark, made of one in UTF-8, UTF-16 or UTF-32 with or without it."""
+    """A binary file in UTF-8 without a byte order mark, read from one in UTF-8, UTF-16 or UTF-32 with or without it."""
 
     def __init__(self, source: _Readable) -> None:
         self._source, self._is_first = source, True

@@ -57,7 +57,7 @@ def telephones(text: str) -> set[str]:
 
 
 class Hashes:
-    """Keyed hashes, so that what is kept for the search identifies nobody."""
+    """Keyed hashes, so that the data stored for the search does not identify a person."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key[:64]

@@ -20,7 +20,7 @@ def render(facts: dict[str, Any], policy: dict[str, Any], about: dict[str, Any])
     """Return the report as Markdown. `facts`: "masking" of a dump's result; `policy`: what masked.
 
     `about`: {"site", "host", "source", "target", "environment", "time", "counts": {label: rows}, "decided": {"by",
-    "date", "note"}}; `policy["decided"]` is used if `about` names nobody.
+    "date", "note"}}; `policy["decided"]` is used if `about` names no person.
     """
     decided = about["decided"] if about["decided"].get("by") else policy.get("decided") or {}
     rows = about["counts"]

@@ -24,7 +24,7 @@ from .policy_actions import (
 
 
 def described_model(description: Description, label: str) -> Mapping[str, Any]:
-    """Return the facts of the model. Of an unknown one, nobody can say what must be masked: SauvegardeError."""
+    """Return the facts of the model. Raises SauvegardeError for an unknown one: its personal fields are not known."""
     if label not in description:
         raise SauvegardeError(
             f"{label} cannot be masked.",

@@ -97,7 +97,7 @@ class DumpOptions(Options):
 
 @dataclass(frozen=True)
 class ConvertOptions(DumpOptions):
-    """The options of a dump that is made from fixtures. `files`: how many the source holds."""
+    """The options of a dump from fixtures. `files`: how many the source holds."""
 
     files: int = 0
 

@@ -141,7 +141,7 @@ class SideMigration:
                 self._as_owner(target_run.record_end, self.target, self.side_id, restore_state.FAILED)
 
     def _load(self) -> dict[str, Any]:
-        """Load the archive's data in one transaction, in place of what the migrations made."""
+        """Load the archive's data in one transaction, in place of the rows that the migrations created."""
         manifest, facts = self.manifest, self.facts
         policy = dict(self.request.policy)
         if self.request.unknown == "skip":

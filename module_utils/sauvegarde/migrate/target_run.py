@@ -53,7 +53,7 @@ def record_end(target: Target, identifier: str, status: str, masked: bool = Fals
 
 
 def is_masked(target: Target) -> bool:
-    """Return whether a masked migration made the live database."""
+    """Return whether a masked migration created the live database."""
     return bool(restore_state.swapped(target.runs_directory, target.database).get("masked"))
 
 

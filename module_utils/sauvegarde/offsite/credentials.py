@@ -122,7 +122,7 @@ def secret_files(repository: Repository) -> Iterator[SecretFiles]:
     """Write the files that open a repository to a folder of their own in its secrets_folder, for the block."""
     with contextlib.ExitStack() as stack:
         try:
-            lock = _lock(repository.secrets_folder, fcntl.LOCK_EX)  # nobody removes a folder before it is locked
+            lock = _lock(repository.secrets_folder, fcntl.LOCK_EX)  # no process removes a folder without its lock
             try:
                 clear(repository.secrets_folder)
                 folder = Path(tempfile.mkdtemp(prefix=_MARK, dir=repository.secrets_folder))

@@ -229,7 +229,7 @@ def _init_lock(repository: Repository) -> Iterator[None]:
 class Snapshot:
     """A snapshot of an archive: restic's name for it, the archive's host, job and id, and restic's time.
 
-    system: the system that the archive belongs to; empty for a snapshot made before there was such a tag.
+    system: the system that the archive belongs to; empty for a snapshot that is older than this tag.
     former: the systems that this one follows.
     """
 

@@ -61,7 +61,7 @@ class Server:
 
     @classmethod
     def of_connection(cls, connection: Connection) -> Server:
-        """Return the Server that a connection made by `connect` leads to."""
+        """Return the Server of a connection that `connect` opened."""
         parameters = connection.get_dsn_parameters()
         return cls(
             parameters["host"],

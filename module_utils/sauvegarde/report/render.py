@@ -75,7 +75,7 @@ def of_plan(
     address: str = "",
     address_of_source: str = "",
 ) -> list[str]:
-    """Return the plan as lines; a plan that could not be made has its blockers only.
+    """Return the plan as lines; a plan that could not be completed has its blockers only.
 
     host: the target's name in the inventory; environment and address: its own and the source's, as the inventory says.
     """

@@ -32,7 +32,7 @@ def moment(text: str) -> int:
 
 
 def id_at(point: str) -> str:
-    """Return the id that an archive made at `point` would have; an id stands for itself."""
+    """Return the id of an archive that is created at `point`; an id stands for itself."""
     return point if ids.is_id(point) else ids.format_id(moment(point))
 
 

@@ -29,7 +29,7 @@ from psycopg2.extensions import connection as Connection
 
 from ..postgres import database_properties, postgres_server, sql_names
 
-# Functions in C have no body that is looked up; made by initdb (below 16384), they call nothing outside pg_catalog.
+# Functions in C have no body to look up; those of initdb (OIDs below 16384) call nothing outside pg_catalog.
 _WITHOUT_PATH = (
     "SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
     " WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')"

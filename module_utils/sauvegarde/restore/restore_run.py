@@ -70,7 +70,7 @@ def _restore(request: RestoreRequest, run: restore_state.State, side: str) -> di
 
 
 def _record_failure(request: RestoreRequest, run: restore_state.State, side: str, error: BaseException) -> None:
-    """Remove what the run made, and record its error."""
+    """Remove what the run created, and record its error."""
     run.watch = None
     values = error.as_dict() if isinstance(error, SauvegardeError) else {"what": str(error) or repr(error)}
     # Free the space first: on a full disk the state could not be written.

@@ -143,7 +143,7 @@ class SideRestore:
         search_path = dump_extensions.make(self.server, self.name, self.contents, self.with_raster, ledger)
         dump_extensions.comment(self.server, self.name, self.contents, ledger)
         if search_path and "settings" not in self.needs.properties:
-            # The dump does not record settings: keep the one that postgis_topology made.
+            # The dump does not record settings: keep the search_path that postgis_topology set.
             self.properties["settings"] = dict({"search_path": search_path}, **self.properties["settings"])
         side_database.apply_settings(self.server, self.name, self.properties)
 
@@ -225,8 +225,8 @@ class SideRestore:
     def _finish(self, session: LoadSession) -> tuple[list[str], int]:
         """Restore event triggers and the database's properties. Returns the settings that were left out, and the size.
 
-        In a connection to the database itself, whose encoding its comment and its roles' names are in; made before
-        there are event triggers, which may react to logins.
+        It connects to the database itself, because the database's comment and roles' names are in its encoding, and
+        before event triggers exist, which may react to logins.
         """
         self.run.update(step="properties")
         with self.target.connected(self.name) as connection:

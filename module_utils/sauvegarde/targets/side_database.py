@@ -123,7 +123,7 @@ def end_sessions(connection: Any, name: str) -> None:
 
 
 def drop(connection: Any, name: str) -> bool:
-    """Drop a database that a restore made, with its sessions and subscriptions. Returns whether it was there."""
+    """Drop a database that a restore created, with its sessions and subscriptions. Returns whether it existed."""
     try:
         if not exists(connection, name):
             return False

@@ -178,8 +178,8 @@ def into_place(server: Server, database: str, incoming: str, identifier: str, fe
 def _notes(server: Server, database: str, previous: str | None) -> list[str]:
     """Return attachments.notes, or a note that they could not be read.
 
-    Clients may take every connection slot after a swap, and the swap has happened whether or not this connection can be
-    made.
+    Clients may take every connection slot after a swap, and the swap is complete whether or not this connection
+    succeeds.
     """
     try:
         with contextlib.closing(side_database.maintenance(server)) as connection:

@@ -17,7 +17,7 @@ from ..postgres.postgres_server import Server
 
 @dataclass(frozen=True)
 class KeptDatabase:
-    """A database beside the live one that a restore made or kept.
+    """A database beside the live one that a restore created or kept.
 
     kind: PREVIOUS (it was live before a swap) or SIDE (it waits for its swap, or is still being filled).
     bytes: its size.
@@ -196,9 +196,9 @@ class Target(Protocol):
         """Create the empty side database, with the live one's properties, for the site's migrations to fill."""
 
     def copy_live(self, reserve: Callable[[], Reservation], restore: Callable[[], Reservation]) -> Reservation:
-        """Return a side database that holds what the live one does.
+        """Return a side database with the live one's contents.
 
-        Either made here in a side database that `reserve` sets aside, or by `restore`, from the live one's archive.
+        It is copied here into a side database that `reserve` returns, or `restore` loads the live one's archive.
         """
 
     def differences(self, name: str, tables: Iterable[str], rows: Mapping[str, int]) -> list[str]:

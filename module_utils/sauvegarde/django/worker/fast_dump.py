@@ -1,7 +1,7 @@
 """Write a model's rows as a fixture's bytes from the database's own text, column by column.
 
-For models whose columns are all of Django's plain kinds, behind a plain manager, with no masks and no natural keys. No
-Python object is made for most values. A value that is not plain is read by Python as `model_dump` does, and becomes the
+For models whose columns are all of Django's plain kinds, behind a plain manager, with no masks and no natural keys.
+Most values never become Python objects. Python reads a value that is not plain, as `model_dump` does, and writes the
 same bytes. `fast_dump_postgres` and `fast_dump_sqlite` know how each database writes its text.
 """
 

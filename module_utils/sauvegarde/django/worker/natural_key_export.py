@@ -33,7 +33,7 @@ class NaturalKeys:
         missing = {value for value in values if value is not None and value not in keys}
         if missing:
             if len(keys) > _KEPT:
-                # A new dictionary: the texts of the current chunk are still made from the old one.
+                # A new dictionary: the texts of the current chunk still come from the old one.
                 keys = self._keys[model, name] = {}
                 missing = {value for value in values if value is not None}
             masks = self.masking.natural(field.model._meta.label_lower, field.name) if self.masking else []

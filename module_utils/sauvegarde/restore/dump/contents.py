@@ -71,7 +71,7 @@ class Contents:
     demands             what the entries demand of the role that loads them
     used_schemas        schemas of extensions, and public, that definitions mention
     unowned             no entry names an owner (pg_dump --no-owner)
-    by_session          pg_dump --use-set-session-authorization made it (`Script.owners_by_session`)
+    by_session          pg_dump --use-set-session-authorization wrote it (`Script.owners_by_session`)
     size                bytes of the dump as SQL
     texts               entry → SQL, of definitions
     comments            (entry, SQL) of the comments on extensions
