@@ -1,4 +1,4 @@
-"""Run a job detached for a caller elsewhere, who asks by a token how far it is until it has ended."""
+"""Run a job detached for a remote caller, which polls its progress with a token until it has ended."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Run pg_dump in an exported snapshot, with zstd behind it and the fingerprint beside it, again where it must.
+"""Run pg_dump in an exported snapshot, compress its output, take the fingerprint, and repeat an attempt that failed.
 
-If the site changes tables while pg_dump starts, everything begins again with a new snapshot. A statement that wants a
-table exclusively after pg_dump's leader has locked it makes parallel workers fail, so later attempts have none. If
-pg_dump itself gets no session, later attempts open none beside it.
+If the site changes tables while pg_dump starts, the attempt is repeated with a new snapshot. A statement that requests
+an exclusive lock on a table that pg_dump's leader holds makes parallel workers fail, so later attempts have none. If
+pg_dump itself gets no session, later attempts open no sessions beside it.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class _Changed(Exception):
 
 @dataclass(frozen=True)
 class _Description:
-    """What the leader's session says while pg_dump runs, without reading tables of the site."""
+    """What the leader's session reads while pg_dump runs, without tables of the site."""
 
     source: dict[str, Any]
     tables: list[Any]
@@ -161,7 +161,7 @@ class _Description:
 
 
 class _Attempt:
-    """One snapshot of the database and what looks through it. The leader's session keeps it; it holds no table."""
+    """One snapshot of the database and the sessions that use it. The leader's session keeps it and locks no table."""
 
     def __init__(
         self, stack: contextlib.ExitStack, settings: Settings, facts: Facts, alone: bool, crowded: bool

@@ -43,7 +43,7 @@ class Part:
 
 
 class Kind(Protocol):
-    """The module of a kind. Its options and facts are its own, and pass through here unseen."""
+    """The module of a kind. Only the kind itself reads its options and facts."""
 
     Options: Any
     PACKAGES: tuple[str, ...]
@@ -56,7 +56,7 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a kind declares: the keys of its settings, those that are required, and see the module's docstring."""
+    """What a kind declares: all keys and the required keys of its settings; see the module's docstring for the rest."""
 
     options: tuple[str, ...]
     required: tuple[str, ...]

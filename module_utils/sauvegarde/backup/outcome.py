@@ -21,7 +21,7 @@ STATE = "state.json"
 
 @dataclass
 class Outcome:
-    """What came of a run; times in seconds since the epoch. `problems` may grow until it is announced."""
+    """The result of a run; times in seconds since the epoch. `problems` may grow until it is reported."""
 
     started: float
     ended: float
@@ -36,7 +36,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """That of the first problem; after an archive was published, a failure is always Partial."""
+        """The exit code of the first problem; after an archive was published, always that of Partial."""
         if not self.problems:
             return OK
         return Partial.exit_code if self.archive_id else self.problems[0].exit_code
@@ -64,9 +64,9 @@ def archive_ids(job: Job) -> list[str]:
 
 
 def finish(job: Job, state: dict[str, Any], report: Report, started: float) -> Outcome:
-    """Record a run's report in the job's state (`state`: what it says so far), then announce it. Returns the outcome.
+    """Record a run's report in the job's state (`state`: its contents so far), then report it. Returns the outcome.
 
-    A state that cannot be written is one more problem, and the run is announced all the same.
+    If the state cannot be written, that is one more problem; the run is still reported.
     """
     archive_id = report.archive.id if report.archive else ""
     outcome = Outcome(started, time.time(), archive_id, list(report.problems), report.warnings, job.allow_failure)

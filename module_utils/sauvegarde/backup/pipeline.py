@@ -27,8 +27,8 @@ _Value = TypeVar("_Value")
 
 
 class Pipeline:
-    """One run. `report` is filled step by step; `send` is called whenever it has grown, so that the supervisor knows
-    what was done, however the run ends.
+    """One run. Each step extends `report` and calls `send`, so that the supervisor knows what was done, however the
+    run ends.
     """
 
     def __init__(

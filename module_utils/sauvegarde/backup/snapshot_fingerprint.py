@@ -8,8 +8,8 @@ that session waits for pg_dump, and pg_dump's job for this one. So:
 - Each lock is taken in a savepoint inside the one before, and returning to it after the sum releases the lock: the last
   one taken first, so large tables are locked first. Small tables are summed and released while pg_dump still runs,
   large ones when it has ended, since both would compete for the processors.
-- When pg_dump has ended, no session may have to wait for the job: a session that holds a table which another wants to
-  lock exclusively is cancelled, and returns to the savepoint below (table_locks.py).
+- When pg_dump has ended, no session may have to wait for the job: if another session waits to lock a table exclusively,
+  the holder is cancelled and returns to the savepoint below (table_locks.py).
 - Many small tables are locked one at a time: the server's lock table may be too small for all of them.
 - A table that could not be locked or was released unsummed is tried again at the end, when nothing else is held. It
   counts if it is still the same file; otherwise the archive names it as unproven.
@@ -200,7 +200,7 @@ class Summing:
         return connection
 
     def _hold(self, watch: Connection, holders: list[Holder], large: list[Table], small: list[Table]) -> None:
-        """Lock tables as soon as pg_dump has, until it has all that it wants: large ones, and the first small ones."""
+        """Lock tables as soon as pg_dump has locked them, until it has all: large ones, and the first small ones."""
         load = dict.fromkeys(holders[1:] or holders, 0)
         waiting: deque[tuple[Holder | None, Table]] = deque()
         for table in large:  # largest first, each to the holder with the least to do
@@ -219,7 +219,7 @@ class Summing:
                     remaining.append((owner, table))
                 elif owner is not None and not owner.lock(table):
                     self._missed.append(table)
-                    if owner.code == "55P03" and not self._impatient:  # lock_not_available: another session wants it
+                    if owner.code == "55P03" and not self._impatient:  # lock_not_available: another session has it
                         self._stale.append(table.key)  # pg_dump's workers would fail on it, too
             waiting = remaining
             if waiting:
@@ -277,7 +277,7 @@ class Summing:
                 self._missed.extend(holder.sum_last(self._sums))
 
     def _try_again(self, holder: Holder) -> None:
-        """Sum the tables that another session wanted, now that nothing is held, one at a time."""
+        """Sum the tables that were released for other sessions, one at a time, now that no other lock is held."""
         without_success = 0.0
         while not self._stop.is_set():
             self._missed.extend([] if self._missed else self._sums.take_uneven())

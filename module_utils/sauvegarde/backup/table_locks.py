@@ -68,8 +68,8 @@ class Holder:
         return True
 
     def sum_last(self, sums: Sums) -> list[Table | None]:
-        """Sum the table that was locked last and release it. Return the tables that had to be released unsummed, since
-        another session wants one of them, or the server has no memory for another lock."""
+        """Sum the table that was locked last and release it. Return the tables that had to be released unsummed,
+        because another session waits for one of them, or the server has no memory for another lock."""
         try:
             with self._cancellable():
                 fingerprint.enter(sums, self.connection, self.held[-1], (*PASSING, NO_ROOM))
@@ -88,7 +88,7 @@ class Holder:
         return table
 
     def request(self, oids: Set[int]) -> None:
-        """Called by other threads: another session wants the tables with these OIDs. If this session holds one, its
+        """Called by other threads: other sessions wait for the tables with these OIDs. If this session holds one, its
         sum is cancelled."""
         with self._mutex:
             self._requested = oids & {table.oid for table in list(self.held) if table is not None}

@@ -144,7 +144,7 @@ def to_file(
 ) -> dict[str, Any]:
     """Dump to a file, compressed as its name says. An existing file stays until the new one is complete.
 
-    `write`: whether to keep the file; without it the data are dumped and checked all the same. Returns what `stream`
+    `write`: whether to keep the file; without it the data are only dumped and checked. Returns what `stream`
     does, and "path", "bytes" and "changed".
     """
     path = Path(path)

@@ -104,7 +104,7 @@ def read(site: Site, sets: Iterable[Values], people: str = PRIVATE, key: str = "
     """Return the contents of the sets' files, all from one snapshot. `key`: of the masks, in hexadecimal digits.
 
     Returns [{"name", "file", "text", "objects", "fingerprint", "many", "private", "doubts"}]: "private" as
-    `set_privacy.actions` returns it, "doubts" are sentences about texts that hold people's data all the same.
+    `set_privacy.actions` returns it, "doubts" are sentences about texts that still hold people's data.
     """
     whole = checked(sets, people)
     chosen = [FixtureSet.from_dict(values) for values in whole]

@@ -166,7 +166,7 @@ def _check_choice(
     live: LiveDatabase | None,
     findings: Findings,
 ) -> None:
-    """Note which models and rows do not come along; require that something does, and that it has a place."""
+    """Note which models and rows are not moved; require that something is moved, and that the target can store it."""
     findings.notes += _left_out(facts, source, request)
     if not facts["selected"]:
         findings.block(
@@ -213,7 +213,7 @@ def _check_source(facts: SiteSurvey, source: Mapping[str, Any], request: Migrati
 
 
 def _left_out(facts: SiteSurvey, source: Mapping[str, Any], request: MigrationRequest) -> Iterator[Note]:
-    """Yield which models and rows do not come along, and which rows no manager shows."""
+    """Yield notes about models and rows that are not moved, and about rows that no manager shows."""
     without = dict(source.get("left_out", {}), **facts["left_out"])
     for label, why in sorted(without.items()):
         yield Note(f"{label} is left out: it is {why}.")

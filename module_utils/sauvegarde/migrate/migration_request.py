@@ -37,7 +37,7 @@ _DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class DatabaseAccess:
-    """How a site's database is reached beside the site: by the OS user that owns it.
+    """How to reach a site's database without the site: as the OS user that owns it.
 
     owner: '' for postgres, or the site's own user with SQLite. server: not used with SQLite. directory: private folder
     of all runs on that server.
@@ -58,12 +58,12 @@ class MigrationRequest:
     """What to move into a site, and how.
 
     site: the target. access: to its database. path: of the carried archive, '' for a plan. directory: private folder of
-    the runs' states. labels: models and applications to move, () for the whole site. exclude: those that stay out.
-    include: search indexes and unmanaged models that come along, too. hidden: whether the source was asked for rows
-    that a default manager hides (`travel`) or not (`stay`). policy: what to do about values that the target does not
-    take (data_load.policies). unknown: `stop` at what the target's code does not know, or `skip` it. environment: of
-    the target's host. mark: equal for the same migration of the same archive. confirmed: the mark of the plan that was
-    confirmed, None to carry out whatever the plan is.
+    the runs' states. labels: models and applications to move, () for the whole site. exclude: those to leave out.
+    include: search indexes and unmanaged models to move, too. hidden: whether the source dumps rows that a default
+    manager hides (`travel`) or not (`stay`). policy: what to do about values that the target cannot store
+    (data_load.policies). unknown: `stop` at what the target's code does not know, or `skip` it. environment: of the
+    target's host. mark: equal for the same migration of the same archive. confirmed: the mark of the plan that was
+    confirmed, None to accept any plan.
     """
 
     site: Site

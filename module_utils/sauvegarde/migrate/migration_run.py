@@ -28,7 +28,7 @@ def make_plan(request: MigrationRequest, source: dict[str, Any]) -> MigrationPla
 
 
 def start(request: MigrationRequest, confirmation: Confirmation, check: bool = False) -> dict[str, Any]:
-    """Start a run that goes on by itself, or take over the one that is running for the same archive.
+    """Start a detached run, or return the one that is already running for the same archive.
 
     Returns its state, with `started_now`; with `check` {}, once the confirmation was checked. Raises Locked if a run of
     another archive is running.

@@ -63,7 +63,7 @@ def options(
     hidden: str = "travel",
     include: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The options of the dump (`dump.DEFAULTS`)."""
+    """Return the options of the dump (`worker_request.DumpOptions`)."""
     values: dict[str, Any] = {
         "labels": list(labels),
         "exclude": [*data_dump.EXCLUDE, *exclude],
@@ -88,10 +88,10 @@ def look(
     exclude: Iterable[str] = (),
     include: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The source in plain values: the site's survey (`migration_survey.survey`), whether what leaves is `masked`,
-    whether what is there `is_masked` already, `warnings` and `obstacles`. Changes nothing.
+    """Return the source in plain values: the site's survey (`migration_survey.survey`), whether the dump is `masked`,
+    whether the data `is_masked` already, `warnings` and `obstacles`. Changes nothing.
 
-    `about`: as `make` has it, with `environment`, this host's.
+    `about`: as for `make`, with `environment`, this host's.
     """
     facts = migration_plan.survey(where, labels, exclude, not about["path"], include)
     obstacles: list[SauvegardeError] = []

@@ -131,7 +131,7 @@ class SideMigration:
         }
 
     def _clean_up(self, error: BaseException) -> None:
-        """Remove the side database of a run that failed. Raises the run's error if that fails too, and says so."""
+        """Remove the side database of a run that failed. If that fails too, raises the run's error with a note."""
         try:
             self._as_owner(self.target.drop, self.side)
         except SauvegardeError as second:

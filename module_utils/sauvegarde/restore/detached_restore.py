@@ -1,4 +1,4 @@
-"""Start a restore that goes on by itself, and return its state: the process that waits for it may end."""
+"""Start a detached restore and return its state: the restore continues if the process that waits for it ends."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def start(request: RestoreRequest) -> dict[str, Any]:
 
 
 def launch(directory: Path, identifier: str, fill: Callable[[], object]) -> dict[str, Any]:
-    """Let `fill` go on by itself. Returns the run's first state, with `started_now`, as soon as it is written."""
+    """Start `fill` detached. Returns the run's first state, with `started_now`, as soon as it is written."""
     with start_detached(fill).errors as errors:
         until = time.monotonic() + _STARTING
         while time.monotonic() < until:

@@ -1,7 +1,7 @@
 """Choose the role that loads a dump: its single owner if possible, otherwise a superuser (and record why).
 
-A load runs code that the dump brings: functions in CHECKs, domains and generated columns. As its owner, that code can
-do what it could on the site and no more. That does not stop a hostile dump, whose code can reset its role.
+A load runs code of the dump: functions in CHECKs, domains and generated columns. As its owner, that code has the same
+rights as on the site and no more. That does not stop a hostile dump, whose code can reset its role.
 
 A superuser always loads what exists before the dump (the schema public, extensions and their schemas) and the default
 privileges of other roles.

@@ -214,7 +214,7 @@ class LoadSession:
 
     @contextlib.contextmanager
     def _empty_search_path(self) -> Iterator[None]:
-        """Dumps by older clients set a search_path again and again; in the block names are found under any."""
+        """Use an empty search_path in the block; dumps by older clients keep setting others."""
         search_path = postgres_server.value(self.connection, "SELECT pg_catalog.current_setting('search_path')")
         postgres_server.execute(self.connection, "SET search_path TO ''")
         yield
@@ -306,6 +306,6 @@ class LoadSession:
         create()
 
     def find_all_losses(self) -> None:
-        """If the losses so far stop the restore, find out at once which event triggers are lost, too."""
+        """If the losses so far stop the restore, create the event triggers now, so that their losses are known, too."""
         if not all(loss.accepted for loss in self.ledger.losses()):
             self.create_event_triggers()

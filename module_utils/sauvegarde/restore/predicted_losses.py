@@ -143,7 +143,7 @@ def _unsupported(connection: Connection, contents: Contents) -> _Predictions:
 
 
 def _removed_features(entry: Entry, text: str, number: int, types: Sequence[str], tables: set[str]) -> Iterator[str]:
-    """Yield what a definition uses that this version of PostgreSQL has no more.
+    """Yield the features in a definition that this version of PostgreSQL has removed.
 
     number: the target's version_num. types: removed ones. tables: names of those without a column `oid` of their own.
     """

@@ -109,9 +109,9 @@ def _new_swap_id(target: Target) -> str:
 
 
 def _remove_copies(directory: Path, used: Iterable[str | None]) -> None:
-    """Remove the copies that were brought here for a restore that is done, and those that no restore came for in a day.
+    """Remove the copies that were brought here for a finished restore, and copies that were not used for a day.
 
-    Never anything that lies elsewhere, nor what another database's restore reads or may be started from again.
+    Removes nothing outside these folders, and nothing that another database's restore reads or may read again.
     """
     places = [directory / place for place in (CARRIED, fetch.PLACE)]
     needed = _with_parts(

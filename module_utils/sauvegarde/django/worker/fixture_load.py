@@ -6,8 +6,8 @@
 3. Only then rows are written: COPY into PostgreSQL, many rows a statement into SQLite (`fast_write`). Before the end
    the database itself checks every reference of the written tables (`load_transaction`).
 
-Where the site listens to what is saved, rows are written in the order of the files, and listeners hear of each object
-as from stock (`signal_replay`). An object takes the stock way (Django's deserializer and `save(raw=True)`) where only
+If the site has signal listeners, rows are written in the order of the files, and the listeners are called for each
+object as by stock (`signal_replay`). An object takes the stock way (Django's deserializer and `save(raw=True)`) if only
 that gives the stock result (`fast_or_stock`).
 """
 

@@ -37,7 +37,7 @@ def survey(request: WorkerRequest, source: Source, output: Output) -> dict[str, 
     "tables": [names], "migrations": all that the code has, "replaced": those that its squashed ones stand for,
     "applied": those of the database (None if it cannot be asked), "refused": why not, "system": the server's system
     identifier where it may be asked, "schemas": those that the settings' search path names, "table_of": {label: table
-    of a selected model that migrations create}, "listeners": {function that hears of saving: number of models},
+    of a selected model that migrations create}, "listeners": {listener to saving: number of models},
     "by_django": {label: why Django itself must write every object}, "left_out": {label: why its rows are not moved},
     "hiding": [labels whose default manager chooses rows], "hidden": {label: rows that it does not show},
     "triggers": [the database's own as [name and table, why it stays on while a new database is filled, or ""]]}.

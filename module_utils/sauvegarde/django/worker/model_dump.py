@@ -4,7 +4,7 @@ Three ways lead to the same bytes; `fast_or_stock` says which a model allows:
 1. The database's own text, column by column (`fast_dump`), where all columns are plain.
 2. Rows of values, with lists read in bulk. If the model takes part in building its objects (its own `__init__`, a
    listener to `post_init`), an object is built for each row.
-3. Django's serializer (stock), where a field or manager has code of its own. The result says so.
+3. Django's serializer (stock), if a field or manager has its own code. The result records it.
 """
 
 from __future__ import annotations

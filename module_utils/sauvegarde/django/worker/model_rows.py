@@ -1,8 +1,8 @@
 """Convert what the files contain of one model, and hold it until everything has been checked.
 
-Objects come many at a time. If all of a batch convert without any remark, they become rows together, column by column.
-Otherwise each is looked at by itself: it becomes a row (the fast way), an entry for Django (the stock way), or is left
-out by the policy. `fast_or_stock` decides which.
+Objects come in batches. If all objects of a batch convert without a problem, they become rows together, column by
+column. Otherwise each object becomes a row (the fast way) or an entry for Django (the stock way), or the policy leaves
+it out. `fast_or_stock` decides which.
 """
 
 from __future__ import annotations

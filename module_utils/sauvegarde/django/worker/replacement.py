@@ -1,7 +1,7 @@
 """Remove the rows that a load in the mode `replace` replaces, and check first what would be lost with them.
 
-Where the site listens to deletions, Django deletes the rows that no file has, so that listeners hear of each. All other
-rows are deleted by one statement a table.
+If the site has listeners to deletions, Django deletes the rows that no file has, so that they are called for each. All
+other rows are deleted with one statement per table.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Replacement:
     # --- checks -------------------------------------------------------------------------------------------------------
 
     def check(self, references: ReferenceCheck) -> None:
-        """Record what the replacement would remove although the files do not say so."""
+        """Record what the replacement would remove without intent: hidden rows, and rows that others refer to."""
         for rows in self.models.values():
             self._check_hidden(rows)
         written = {table for rows in self.models.values() for table in rows.tables}
@@ -47,7 +47,7 @@ class Replacement:
                 self._check_incoming(rows, field, references)
 
     def _check_hidden(self, rows: ModelRows) -> None:
-        """Rows that no export holds are not missing from the files by intent."""
+        """Record rows that a default manager hides: no export holds them, so that files lack them without intent."""
         keys = self._not_in_files(rows, hidden_keys(rows.model, self.using))
         if keys:
             detail = (
@@ -97,9 +97,9 @@ class Replacement:
             writer.execute(f"DELETE FROM {self.quote(rows.table)}")
 
     def _remove_by_django(self, rows: ModelRows) -> None:
-        """Delete the rows that no file has, each with its signals. Rows that the files have are only written anew.
+        """Delete the rows that no file has, each with its signals. Rows of the files are only written again.
 
-        Nothing cascades out of the replaced models: what points to the rows is removed with its own model.
+        Nothing cascades out of the replaced models: rows that refer to the deleted ones go with their own model.
         """
         keys = rows_of(rows.model, self.using).values_list("pk", flat=True).iterator()
         for chunk in chunked(sorted(self._not_in_files(rows, keys))):

@@ -24,8 +24,8 @@ def saving_signals(model: type[Model]) -> frozenset[str]:
 
 
 def listener_names(model: type[Model]) -> set[str]:
-    """Return the site's own functions (with their modules) that hear when the model's objects are saved, deleted or put
-    into lists."""
+    """Return the site's own functions (with their modules) that are called when the model's objects are saved, deleted
+    or added to many-to-many fields."""
     pairs: list[tuple[Any, Any]] = [
         (getattr(signals, name), model) for name in ("pre_save", "post_save", "pre_delete", "post_delete")
     ]

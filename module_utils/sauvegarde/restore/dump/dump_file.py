@@ -21,14 +21,14 @@ class Source:
     """What a path holds.
 
     path: absolute.
-    form: 'archive' (one of ours), 'custom', 'directory', 'tar', 'plain', or 'cluster' (pg_dumpall).
-    compression: of our own archive 'zst' as it is stored, '' in its plain form, which is how it lies offsite; of other
-      files the kinds of their layers, '' without any.
-    manifest: of our own archive, else None.
+    form: 'archive' (of Sauvegarde), 'custom', 'directory', 'tar', 'plain', or 'cluster' (pg_dumpall).
+    compression: of an archive 'zst' as it is stored, '' in its plain form, which repositories hold; of other files the
+      kinds of their layers, '' without any.
+    manifest: of an archive, else None.
     size: bytes on disk.
-    parts: the files that it consists of, in their order, if they are not ours.
-    layers: what is around the dump in these files, the outermost first.
-    notes: what a plan says about parts and layers.
+    parts: the files of a source that is not an archive, in their order.
+    layers: the layers around the dump in these files, the outermost first.
+    notes: notes for a plan about parts and layers.
     section: the database that was chosen in a file with several dumps.
     """
 
