@@ -59,7 +59,7 @@ _METHODS = (
     "oauth",
     *_PASSWORDS,
 )
-# What the role itself writes before the described rules.
+# The rules that the role itself writes before the described ones.
 _OWN = {"type": "local", "database": "all", "user": "postgres", "method": "peer"}
 
 

@@ -29,7 +29,7 @@ ENGINE_PACKAGES = ("postgresql", "postgis", "postgresql-contrib", "zstd", "resti
 
 # Scenarios wait for hosts more than they compute, so that two at once take little longer than one.
 AT_ONCE = 2
-# Those that take longest start first, or the last one runs on alone.
+# The longest start first, so that no long one runs alone at the end.
 LONGEST = ("debian", "backup", "restore", "django", "demo", "existing")
 LINES_OF_A_FAILURE = 60
 HEARTBEAT = 30  # seconds between two lines that say what runs, where its own output waits for its end

@@ -107,7 +107,7 @@ def fault(venv: Path, lock: Path) -> str | None:
 
 
 def build(venv: Path, lock: Path) -> None:
-    """Make the environment anew from its lock. The stamp is written last, so that a killed build is recognised."""
+    """Create the environment again from its lock. The stamp is written last, so that a killed build is recognised."""
     if venv.exists():
         shutil.rmtree(venv)
     steps: tuple[list[str | Path], ...] = (

@@ -35,7 +35,7 @@ IMAGE = "localhost/sauvegarde-lab"
 IMAGE_LABEL = "sauvegarde.image=lab"
 SCRATCH = Path("/var/tmp/sauvegarde-lab")  # A root directory takes more room than /tmp may have.
 
-# What an installed server has beyond the essential packages; what a role brings itself (acl, psycopg2) is left out.
+# Packages that an installed server has beyond the essential ones, without those that a role installs (acl, psycopg2).
 PACKAGES = (
     "ca-certificates", "cron", "dbus", "iproute2", "kmod", "less", "libpam-systemd", "logrotate", "netbase",
     "openssh-server", "passwd", "procps", "python3", "python3-apt", "sudo", "systemd", "systemd-sysv", "tzdata",

@@ -182,7 +182,7 @@ class FolderCompression:
                 else:
                     time.sleep(_TICK / 5)
                 if done - given_back >= _GIVE_BACK:
-                    # Where the file system cannot do this, the space is given back at the end.
+                    # If the file system cannot do this, the space is freed at the end.
                     _libc.fallocate(plain.fileno(), _PUNCH_KEEP_SIZE, given_back, done - given_back)
                     given_back = done
         with contextlib.suppress(FileNotFoundError):

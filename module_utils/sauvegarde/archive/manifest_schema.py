@@ -54,7 +54,7 @@ _PROPERTIES: dict[str, Any] = {
         "role_settings": {"type": "object", "additionalProperties": _VALUES},
     },
 }
-# Of every kind; which of them are there depends on it.
+# Keys of all kinds; which of them an archive has depends on its kind.
 _SOURCE: dict[str, Any] = {
     "type": "object",
     "description": "What was dumped; which keys are there depends on the kind.",

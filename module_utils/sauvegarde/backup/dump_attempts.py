@@ -47,7 +47,7 @@ _PARALLEL_ATTEMPTS = 3  # those in which pg_dump has several workers
 _SHORT_WAIT = 5  # pg_dump's lock timeout in seconds, except in the last attempt
 _PAUSE = 0.2  # seconds before the second attempt, longer before each later one
 _BLOCKED = "could not obtain lock on relation"  # pg_dump's own words, which are not translated here
-# Also pg_dump's words, when it gets no session: the job's own ones may be what the server has too many of.
+# Also pg_dump's message when it gets no session: the job's own sessions may exceed the server's limit.
 _NO_SESSION = re.compile(r"connection to (?:server|database)\b.* failed")
 _PRIVILEGES = (
     "Give the dump role pg_read_all_data (14 and later), BYPASSRLS where there is row-level security and, for large"
@@ -302,7 +302,7 @@ def _arguments(facts: Facts, stage: Stage, workers: int, snapshot: str, wait: fl
         "--format=directory",
         f"--jobs={workers}",
         "--compress=0",
-        f"--encoding={facts.encoding}",  # its own: whatever bytes there are come back as they were
+        f"--encoding={facts.encoding}",  # the database's own: a restore gets exactly the same bytes
         *([f"--snapshot={snapshot}"] if snapshot else []),
         f"--lock-wait-timeout={int(wait * 1000)}",
         "--no-password",

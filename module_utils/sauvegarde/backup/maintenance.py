@@ -99,7 +99,7 @@ def _journal_step(name: str, step: str) -> Iterator[dict[str, Any]]:
     started, values = time.time(), dict[str, Any]()
     try:
         yield values
-    except Exception as error:  # whatever it is, it is in the journal first
+    except Exception as error:  # every error is written to the journal first
         problem = from_exception(error)
         journal.log(name, step, "failed", seconds=time.time() - started, error=str(problem))
         raise problem from error

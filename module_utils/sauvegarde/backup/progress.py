@@ -43,7 +43,7 @@ class Progress:
         self._write()
 
     def end_step(self, status: str = "ok", **values: Any) -> None:
-        """The current step has ended: write its journal line."""
+        """End the current step: write its journal line."""
         if self._step:
             seconds = time.time() - self._step_started
             journal.log(self._job.name, self._step, status, seconds=seconds, **dict(self._values, **values))

@@ -112,7 +112,7 @@ def crontab(
     mailto: where cron sends the output of a failed job; empty for nowhere.
     """
     lines = ["# " + line for line in header]
-    # What a host's own settings would change is pinned.
+    # Set everything that a host's own settings could change.
     lines += [
         "SHELL=/bin/sh",
         f"PATH={PATH}",

@@ -124,7 +124,7 @@ class Summing:
         return list(self._stale)
 
     def dumped(self) -> None:
-        """pg_dump has succeeded. From here on `stale` is final."""
+        """Note that pg_dump has succeeded. From now on `stale` is final."""
         self._ended.set()
         self._compared.wait()
 

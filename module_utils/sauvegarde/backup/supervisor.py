@@ -119,7 +119,7 @@ def _lead_group(pid: int) -> None:
 
 
 def _run_worker(job: Job, inputs: RunInputs, channel: int, parent: int) -> None:
-    """The complete life of the worker; never returns."""
+    """Run the worker's process from fork to exit; never returns."""
     report = Report()
 
     def send() -> None:

@@ -18,7 +18,7 @@ from ..postgres.fingerprint import Sums, Table
 
 PASSING = ("55P03", "40P01", "57014")  # lock_not_available, deadlock_detected, query_canceled: worth another try
 NO_ROOM = "53200"  # out of (shared) memory: pg_dump's locks may fill the server's lock table until it has ended
-_INTERVAL = 0.3  # seconds between two looks at who waits
+_INTERVAL = 0.3  # seconds between two queries for waiting sessions
 _BRIEFLY = "'100ms'"  # for the locks on indexes that planning takes; shorter than deadlock_timeout
 _WAIT = "'1s'"  # for a table, where nothing is held
 
@@ -121,7 +121,7 @@ class Holder:
 
     @contextlib.contextmanager
     def _cancellable(self) -> Iterator[None]:
-        """Only in this block can the session be cancelled: never while it sets or releases a savepoint."""
+        """Allow the session to be cancelled in this block only: never while it sets or releases a savepoint."""
         with self._mutex:
             self._summing = True
         try:

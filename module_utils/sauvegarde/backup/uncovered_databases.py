@@ -22,7 +22,7 @@ _KINDS = ("pg_dump", "globals")  # those that log in to a server
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _OWN = "postgres"
 _EMPTY = 1024 * 1024  # bytes by which a database that holds something is larger than template1
-# Sizes where the role may ask for them.
+# Sizes only of databases whose size the role may read.
 _DATABASES = (
     "SELECT datname::text, CASE WHEN pg_catalog.has_database_privilege(oid, 'CONNECT')"
     " THEN pg_catalog.pg_database_size(oid) ELSE 0 END FROM pg_catalog.pg_database"

@@ -119,7 +119,7 @@ class Mask:
         return masked[:limit] if limit else masked
 
     def _misfit(self, value: object, why: str) -> SauvegardeError:
-        # Without the value: it is what must not be shown.
+        # The message omits the value, which must not be shown.
         return SauvegardeError(
             f"{self.name} cannot be masked as “{self.how}”.",
             f"A value of type {type(value).__name__}: {why}.",

@@ -54,7 +54,7 @@ def compressed(target: IO[bytes], compression: str | None) -> Iterator[Any]:
     if compression is None:
         yield target
     elif compression == "gz":
-        # Without a time stamp: equal data make an equal file.
+        # Without a time stamp: equal data give an equal file.
         with gzip.GzipFile(fileobj=target, mode="wb", filename="", compresslevel=6, mtime=0) as sink:
             yield sink
     elif compression == "xz":

@@ -290,7 +290,7 @@ def load_if_needed(
             if not compare(expected, before["fingerprint"]):
                 return {"changed": False, "loaded": None, "differences": []}
         if values.get("mode") == "replace" and readable:
-            # So that a model whose last row is gone is emptied too.
+            # Also empties a model that has no row left in the files.
             values["models"] = sorted(many)
         loaded = data_load.load(site, private_fields.completed(stack, site, files, private), values)
         if not values.get("check_only"):

@@ -165,7 +165,7 @@ def in_place(how: str, value: object) -> str:
     if isinstance(value, bool) or how == "scrub":
         return ""
     text = str(value) if isinstance(value, (str, int, float)) else ""
-    # Of a time only its day, as the mask keeps the rest.
+    # Only the day of a time, because the mask keeps the rest.
     text = text[:10] if how == "date" else text
     if how in ("digits", "number", "phone"):
         # These masks keep letters, and the first character of a telephone number.

@@ -41,9 +41,9 @@ from .migration_request import DatabaseAccess
 JOB = "outgoing"
 Policy = Optional[Mapping[str, Any]]  # the masking policy
 _Opened = tuple[Site, Optional[list[str]]]  # the site on the opened archive; files that are read through its models
-# Where archives are opened: not memory, and not the backups' own folder. What a killed run left there is cleared.
+# Where archives are opened: neither in memory nor in the backups' folder. The next run clears what a killed run left.
 _PLACE, _PREFIX = "/var/tmp", "sauvegarde-opened-"
-# Where playbooks have archives of repositories brought, a folder a run, which the run removes unless it is killed.
+# Where playbooks fetch archives from repositories, one folder per run, which the run removes unless it is killed.
 _FETCHED, _OLD = "fetched-*", 86400
 # Hosts that may see what is masked: production's own, and the one that keeps its repository.
 SEEING = (PRODUCTION, REPOSITORY)
@@ -325,7 +325,7 @@ def _give(folder: str, account: pwd.struct_passwd) -> None:
 
 @contextlib.contextmanager
 def _fixtures(where: Site, origin: Manifest, about: Mapping[str, Any]) -> Iterator[_Opened]:
-    """Fixtures, checked: read through the site's models."""
+    """Check fixtures, and yield the site that reads them through its models."""
     path = Path(about["path"])
     names = [file.path for file in origin.files]
     if (path / names[0]).exists():

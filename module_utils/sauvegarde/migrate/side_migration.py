@@ -155,7 +155,7 @@ class SideMigration:
         # listener that removes a picture would take it from the live site, and one that makes a profile for each user
         # would make those again that the data bring.
         values.update(listeners=False, tell_deletions=False, triggers=False)
-        # The archive may hold more than is asked for.
+        # The archive may hold more models than the request names.
         values["exclude"] = [
             label for label in manifest.source["many"] if label in facts["models"] and label not in facts["selected"]
         ]

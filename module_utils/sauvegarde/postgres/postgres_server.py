@@ -256,7 +256,7 @@ def transaction(connection: Connection, snapshot: str | None = None) -> Iterator
     The end of the block rolls it back, which releases all its locks.
     """
     if snapshot is None:
-        # By default it could be serializable and deferrable, and would wait for others.
+        # With the server's defaults it could be serializable and deferrable, and would wait for other transactions.
         execute(connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
     else:
         join_snapshot(connection, snapshot)

@@ -100,7 +100,7 @@ def choose(
         for entry in requested
         if entry["verified"] and entry["kind"] in kinds and database in ("", entry["source"].rsplit(" (", 1)[0])
     ]
-    # What a damaged archive holds is not known.
+    # The contents of a damaged archive are unknown.
     damaged = ["Damaged: {job} {id}. {problem}".format(**entry) for entry in requested if entry["verified"] is False]
     _require_unambiguous(entries, good, damaged, what)
     good.sort(key=_id)

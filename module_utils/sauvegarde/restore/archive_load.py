@@ -36,7 +36,7 @@ class _ArchiveLoad:
         self._parallel = ["-j", str(jobs)] if source.form != "tar" else []
         self._entries: dict[str, Entry] = {}  # by the id that pg_restore's messages have
         self._positions: dict[str, int] = {}
-        # What the superuser loads before and after the rest, the rest, and what comes after that.
+        # In order: what the superuser loads first, the rest, what the superuser loads next, and what comes last.
         self._first: list[ListedEntry] = []
         self._own: list[ListedEntry] = []
         self._last: list[ListedEntry] = []

@@ -33,7 +33,7 @@ class DeferredTable:
     _parts: list[_Part] = field(default_factory=list)
 
     def pieces(self) -> Iterator[tuple[bytes, Readable | None]]:
-        """Yield (COPY statement, its rows) or (SQL, None), in the dump's order; every call starts anew."""
+        """Yield (COPY statement, its rows) or (SQL, None), in the dump's order; every call starts at the first."""
         for part in self._parts:
             stored = _StoredPart(self._file, part.begin, part.end)
             if part.statement is None:

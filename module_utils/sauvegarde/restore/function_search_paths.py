@@ -142,14 +142,14 @@ class FunctionPaths:
         return bool(self._others) and not self._wide
 
     def widen(self) -> None:
-        """From now on, let functions and the path `around` a schema find all schemas of the dump."""
+        """Let functions and the path `around` a schema find all schemas of the dump from now on."""
         self._wide = True
         self.release()
         self.give()
 
     @contextlib.contextmanager
     def widened(self) -> Iterator[None]:
-        """`widen`, as a block for what has to be tried again; it is not undone at the end."""
+        """Call `widen` before a block that repeats statements; the end of the block does not undo it."""
         self.widen()
         yield
 

@@ -6,7 +6,7 @@ from psycopg2.extensions import connection as Connection
 
 from ..postgres import postgres_server
 
-# Nothing in these sessions has to survive a crash of the server: what must be on disk is synced by the last checkpoint.
+# Nothing in these sessions has to survive a crash of the server: the last checkpoint syncs what must be on disk.
 _SETTINGS = {
     "synchronous_commit": "off",
     "event_triggers": "on",

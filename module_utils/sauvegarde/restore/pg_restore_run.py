@@ -23,7 +23,7 @@ _FROM_ENTRY = re.compile(r"from TOC entry (\d+);")
 _STDERR_BYTES = 16 * 1024 * 1024  # what is kept of pg_restore's messages
 _MESSAGE_BYTES = 64 * 1024  # what is kept of one line, and shown in an error
 _PREFIX = re.compile(r"^pg_restore: (?:\[[^\]]*\] )?(?:error: |warning: )?")
-# From 12 on errors and warnings have a word of their own; before that they name the part of the program.
+# From 12 on messages start with "error" or "warning"; older versions name the part of the program.
 _PROGRESS = re.compile(r"pg_restore: (?!error: |warning: |\[|.*\bfrom TOC entry )")
 _IGNORED = re.compile(r"errors ignored on restore: (\d+)")
 # Anywhere in a line, since the output of several workers can be mixed.

@@ -66,7 +66,7 @@ class SideRestore:
         try:
             session = self._load()
         except Denied as error:
-            # Its owner lacks a privilege: load it anew as the superuser.
+            # Its owner lacks a privilege: load it again as the superuser.
             session = self._load(error.reason)
         with contextlib.closing(session):
             lost = self._check_losses(session)
@@ -134,7 +134,7 @@ class SideRestore:
         self.with_raster = self.needs.requires_postgis_raster(postgis or "")
 
     def _create(self, ledger: loss_ledger.Ledger) -> None:
-        """Create the side database anew, with its extensions and those settings that apply while it is filled."""
+        """Create the side database again, with its extensions and those settings that apply while it is filled."""
         self.run.update(step="create")
         with self.target.maintenance() as connection:
             side_database.drop(connection, self.name)

@@ -21,7 +21,7 @@ from ..postgres.postgres_server import Server
 from . import side_database, swap
 from .target import Finish, KeptDatabase, LiveDatabase, Reservation, Survey, SwapResult
 
-# What a site's own migrations do not make, and a swap would lose.
+# What a site's own migrations do not create, and a swap would lose.
 _OTHER_OBJECTS = """
 SELECT n.nspname || '.' || c.relname || CASE c.relkind WHEN 'v' THEN ' (view)' WHEN 'm' THEN ' (materialized view)'
          WHEN 'f' THEN ' (foreign table)' ELSE '' END

@@ -3,7 +3,7 @@
 The live file gets a second name first (NAME__before_ID, a hard link), then the side file takes its name by a rename: at
 every moment the name stands for a whole database. An exclusive lock keeps readers and writers out meanwhile. A process
 that has the live file open still sees the previous database: SQLite refuses to write there (its file was moved), and
-Django opens the file anew for each request.
+Django opens the file again for each request.
 """
 
 from __future__ import annotations

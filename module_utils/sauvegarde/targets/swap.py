@@ -36,7 +36,7 @@ def kept(connection: Any, database: str = "") -> list[KeptDatabase]:
     for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_catalog.pg_database"):
         parts = database_names.parse(name)
         if parts and (not database or parts.base == database_names.base_name(database)):
-            # Of these alone, since the server looks at all their files; NULL if those of a half-dropped one are gone.
+            # Only for these, because the server reads all their files; NULL if a half-dropped one has no files left.
             statement = "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = %s"
             size = postgres_server.value(connection, statement, (name,)) or 0
             databases.append(KeptDatabase(name, parts.kind, parts.identifier, size))

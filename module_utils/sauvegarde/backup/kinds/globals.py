@@ -60,7 +60,7 @@ _PASSWORDS = "SELECT rolname::text, rolpassword FROM pg_authid WHERE rolname !~ 
 # A database with the limit -2 is what an interrupted DROP DATABASE left: pg_dumpall skips it, too.
 _DATABASES = "SELECT datname::text FROM pg_database WHERE datname <> 'template0' AND datconnlimit <> -2 ORDER BY 1"
 _HALF_DROPPED = "SELECT datname::text FROM pg_database WHERE datconnlimit = -2 ORDER BY 1"
-# Of database_properties.properties: not what later versions added.
+# Keys of database_properties.properties, without those that later versions added.
 _OF_DATABASES = (
     "owner",
     "encoding",
@@ -101,7 +101,7 @@ class Facts:
 
 
 def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts:
-    """Log in; find a pg_dumpall as new as the server, and space; ask whether passwords can be read."""
+    """Log in; find a pg_dumpall as new as the server, and space; check whether passwords can be read."""
     connection = postgres_server.connect(options.connection, options.database)
     try:
         server = postgres_server.server_properties(connection)
@@ -122,7 +122,7 @@ def preflight(options: Options, directory: Path, last: Manifest | None) -> Facts
             "The dump role may not read pg_authid, and pg_dumpall can leave the passwords out from version 10 on.",
             "Use a superuser for this job, or install a newer postgresql-client beside the server's.",
         )
-    # Twice the last one's: what is small may grow a lot from one day to the next.
+    # Twice the size of the last archive: a small dump may grow a lot in a day.
     size = 2 * last.stored_bytes if last is not None and last.kind == "globals" else 1024 * 1024
     disk_space.require_space(directory, size)
     return facts
@@ -208,7 +208,7 @@ def _dump_globals(options: Options, stage: Stage, facts: Facts) -> list[str]:
     ]
     if not facts.passwords:
         arguments.append("--no-role-passwords")
-    # Its own encoding: names and comments are dumped as the bytes that they are.
+    # In the database's own encoding: names and comments keep their bytes.
     environment = client_tools.environment(options.connection, options.database, PGCLIENTENCODING=facts.encoding)
     tail = b""
     with stage.writer(FILE) as target, process.start(arguments, env=environment, stdout=process.PIPE) as tool:

@@ -209,7 +209,7 @@ def _copy_texts(values: Sequence[Any]) -> list[bytes]:
     kinds = set(map(type, values))
     if str not in kinds:
         return [_copy_text(value) for value in values]
-    # All texts at once, separated by NUL, which no text of PostgreSQL's holds.
+    # All texts at once, separated by NUL, which no text in PostgreSQL contains.
     data = "\0".join([value if type(value) is str else "" for value in values]).encode("utf-8")
     for char, escape in ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t")):
         data = data.replace(char, escape)

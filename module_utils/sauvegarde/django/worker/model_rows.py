@@ -233,7 +233,7 @@ class ModelRows:
         generated = {name: fields[name] for name in self.generated if name in fields}
         return (values, absent, lists, generated, mended)
 
-    # --- one object by itself -----------------------------------------------------------------------------------------
+    # --- a single object ----------------------------------------------------------------------------------------------
 
     def _add_alone(self, entry: Entry, position: int) -> None:
         fields = entry["fields"]
@@ -351,7 +351,7 @@ class ModelRows:
         self.stock_reasons.add(reason)
         self.counts["stock"] += 1
         if self.model._meta.order_with_respect_to is not None and fields.get("_order") is not None:
-            exact["_order"] = fields["_order"]  # Django would count it anew for each new object
+            exact["_order"] = fields["_order"]  # Django would compute it again for each new object
         entry = dict(entry, fields=fields)
         self.stock_spool.add(json.dumps(dict(entry, exact=exact) if exact else entry))
         return row.get(0)

@@ -64,7 +64,7 @@ class NaturalReferences:
                 elif rows is None or not self.context.options.replaces:
                     unresolved.add(mark)
             for mark, value in self._lookup(target).several(unresolved).items() if unresolved else ():
-                # If the files bring this row anew, it may have another natural key then.
+                # If the files contain this row, it may have another natural key then.
                 if rows is not None and value in rows.keys:
                     late.add(mark)
                 else:

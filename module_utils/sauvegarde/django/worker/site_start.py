@@ -75,7 +75,7 @@ def run(request: WorkerRequest, guard: Guard, work: Callable[[], NoReturn], fail
     done = _watch(fail)
 
     def command(*_: object) -> None:
-        # Whatever is raised is reported here: manage.py could catch it, and go on.
+        # Report every error here: manage.py could catch it and continue.
         try:
             _start_django(settings, guard)
             before.restore()

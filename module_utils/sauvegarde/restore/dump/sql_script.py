@@ -31,7 +31,7 @@ _COPY = re.compile(
     % {b"name": _NAME},
     re.IGNORECASE,
 )
-# Also what a server would take from, or give to, a file or a program of its own host.
+# Also COPY from or to a file or a program of the server's host.
 COPY_BEGINS = re.compile(rb"COPY\s", re.IGNORECASE)
 _OTHER_COPY = re.compile(rb"\s*COPY\b.*\b(?:FROM|TO)\s+PROGRAM\b", re.IGNORECASE)
 COMPLETE = b"-- PostgreSQL database dump complete"
