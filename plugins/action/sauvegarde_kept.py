@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""Wait until a kept database is removed: a database of many files takes minutes to drop."""
+"""Wait until a kept database is removed: one with many files may take long to drop."""
 
 from __future__ import annotations
 
