@@ -6,17 +6,14 @@ invisible, HTML's entities, and the escapes of JSON and of addresses of pages.
 """
 
 import hashlib
-import html
 import re
 import unicodedata
-from urllib.parse import unquote
 
 from ..errors import SauvegardeError
-from .masking import EMAIL, PEOPLE, PHONE, plain_email
+from .escapes import decode, is_ambiguous, parse_json
+from .masking import EMAIL, PEOPLE, PHONE
 
 _TOKEN = re.compile(r"[^\W_]+")
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
-_PERCENT = re.compile(r"%[0-9a-fA-F]{2}")
 _DIGITS = re.compile(r"(?<!\d)\d{9,15}(?!\d)")
 # A longer original is a free text: it is found as a whole, since its sentences may be anybody's.
 _MOST_WORDS = 12
@@ -32,13 +29,7 @@ _KINDS = ("phrases", "whole", "phones", "names", "starts")
 
 
 def tokens(text):
-    """The normalised words of the text."""
-    if "&" in text:
-        text = html.unescape(text)
-    if "\\u" in text:
-        text = _ESCAPE.sub(lambda match: chr(int(match.group(1), 16)), text)
-    if "%" in text and _PERCENT.search(text):
-        text = unquote(text)
+    """The normalised words of the text, which is `decode`d where it has escapes."""
     folded = text.casefold()
     try:
         folded.encode("ascii")
@@ -94,6 +85,7 @@ class Originals:
 
     def add(self, how, text, place):
         """Add a value of the field `place`, which has the mask `how` ("empty" included)."""
+        text = decode(text)
         if how in _FREE:
             self._add_parts(text, place)
         elif how in ("number", "digits"):
@@ -127,7 +119,7 @@ class Originals:
     def _add_parts(self, text, place):
         """Add the e-mail addresses and the telephones inside a free text."""
         for match in EMAIL.finditer(text):
-            self.add("email", plain_email(match.group()), place)
+            self.add("email", match.group(), place)
         for match in PHONE.finditer(text):
             self.add("phone", match.group(), place)
 
@@ -236,7 +228,13 @@ class Scanner:
                 if place is not None:
                     return place
             return None
-        return self._in_text(value, is_scrubbed)
+        plain = decode(value)
+        place = self._in_text(plain, is_scrubbed)
+        if place is None and plain != value and is_ambiguous(value):
+            place = self._in_text(value, is_scrubbed)
+        # Each text inside JSON is also one of its own.
+        inside = parse_json(value) if place is None else None
+        return place if inside is None else self._searched(inside, is_scrubbed)
 
     def _in_text(self, text, is_scrubbed):
         words = tokens(text)

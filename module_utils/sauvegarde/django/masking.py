@@ -17,6 +17,7 @@ one that comes later gets another: that one depends on the rows before it, too, 
 """
 
 import base64
+import bisect
 import hashlib
 import hmac
 import json
@@ -25,8 +26,9 @@ from typing import NamedTuple, Optional
 
 from ..errors import SauvegardeError
 from .dependence import dependence
+from .escapes import Decoded, in_json_strings, is_ambiguous, is_escaped, parse_json
 from .fixture import NUMBERED
-from .people import People
+from .people import People, recased
 
 KEEP, EMPTY, DROP = "keep", "empty", "drop"
 # As keep, for values that are no people's: originals of other fields are not searched in them when data leave.
@@ -35,9 +37,7 @@ PUBLIC = "public"
 ASK = "ask"
 
 _SYLLABLES = ("ba", "bel", "cha", "do", "fa", "gan", "ju", "ka", "lo", "mer", "na", "nor", "pa", "ré", "ri", "sa", "vé")
-# The sign in the middle also as HTML and addresses of pages have it.
-_AT = r"(?:@|&#0*64;|&#[xX]0*40;|&commat;|%40)"
-EMAIL = re.compile(rf"[\w.+'-]+{_AT}[\w-]+(?:\.[\w-]+)+")
+EMAIL = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
 # What stands between a telephone's digits; `\s` has the spaces that do not break, too.
 _GAP = r"[\s./\u2010-\u2013-]"
 # French ones, of just so many digits. A day with an hour behind it ("06-05-2024 12") is none.
@@ -52,11 +52,6 @@ PHONE = re.compile(
 )
 _DATE = re.compile(r"(\d{4})-\d{2}-\d{2}(.*)", re.DOTALL)
 _ITERATIONS = 260000
-
-
-def plain_email(text):
-    """The e-mail address that the text is, however its sign in the middle is written."""
-    return re.sub(_AT, "@", text)
 
 
 class Digest:
@@ -243,18 +238,37 @@ class Mask:
         return Digest(self.key, self.how, value, attempt)
 
     def _scrubbed(self, text):
-        text, emails = EMAIL.subn(
-            lambda match: _email(Digest(self.key, "email", plain_email(match.group()), 0), ""), text
-        )
-        text, phones = PHONE.subn(
-            lambda match: _phone(Digest(self.key, "phone", match.group(), 0), match.group()), text
-        )
-        self.removed["email"] += emails
-        self.removed["phone"] += phones
-        return self.people.replaced(text, self._other_name) if self.people else text
+        if "\\" in text and parse_json(text) is not None:
+            return in_json_strings(text, self._scrubbed)
+        if is_escaped(text):
+            seen = Decoded(text)
+            found = [(*seen.span(start, end), kind, value) for start, end, kind, value in self._personal(seen.text)]
+            # Both readings count where they may differ: a folder's name behind a backslash looks like an escape.
+            found = _apart(_apart([], found), self._personal(text) if is_ambiguous(text) else [])
+        else:
+            found = self._personal(text)
+        parts, end = [], 0
+        for start, stop, kind, value in found:
+            self.removed[kind] += 1
+            parts += [text[end:start], self._substitute(kind, value)]
+            end = stop
+        return "".join([*parts, text[end:]]) if found else text
+
+    def _personal(self, text):
+        """[(start, end, kind, value)] of what “scrub” removes from the text, in order."""
+        found = [(match.start(), match.end(), "email", match.group()) for match in EMAIL.finditer(text)]
+        phones = [(match.start(), match.end(), "phone", match.group()) for match in PHONE.finditer(text)]
+        names = self.people.spans(text) if self.people else ()
+        names = [(start, end, "name", (word, text[start:end])) for start, end, word in names]
+        return _apart(_apart(found, phones), names)
+
+    def _substitute(self, kind, value):
+        if kind == "name":
+            return recased(self._other_name(value[0]), value[1])
+        digest = Digest(self.key, kind, value, 0)
+        return _email(digest, "") if kind == "email" else _phone(digest, value)
 
     def _other_name(self, word):
-        self.removed["name"] += 1
         for attempt in range(100):
             other = Digest(self.key, "people", word, attempt).word(2)
             if not self.people.knows(other):
@@ -272,6 +286,19 @@ class Mask:
             f"A value of type {type(value).__name__}: {why}.",
             "Choose another mask for the field in the policy.",
         )
+
+
+def _apart(first, then):
+    """The places (start, end, …) of both lists, in order, without those of the second one that overlap others."""
+    if not then:
+        return first
+    found, starts = list(first), [place[0] for place in first]
+    for place in then:
+        index = bisect.bisect_left(starts, place[1])
+        if index == 0 or found[index - 1][1] <= place[0]:
+            found.insert(index, place)
+            starts.insert(index, place[0])
+    return found
 
 
 def _inside(value, mask, of_names=str):
@@ -310,11 +337,8 @@ class Masking:
     """
 
     def __init__(self, policy, description, key, labels):
-        if len(key) < 16:
-            raise SauvegardeError(
-                "The key of the masking is too short.", f"It has {len(key)} bytes.", "Give it 16 bytes or more."
-            )
-        self.key = key
+        self.key = _long_enough(key)
+        self.numbers = {}  # of fixture sets: {label: references that are written as numbers}
         self.description = description
         self.dependence = dependence(description)
         self.said = {label.lower(): rules for label, rules in policy.get("models", {}).items()}
@@ -481,9 +505,7 @@ class Masking:
         if action == ASK or (isinstance(action, dict) and list(action) == [ASK]):
             return f"a person must decide: {action[ASK]}" if isinstance(action, dict) else "a person must decide"
         if action != KEEP and field.get("tree"):
-            return f"it belongs to {field['tree']}, which breaks when a value changes: keep it"
-        if action == {"mask": "scrub"} and (label, name) in self.dependence:
-            return f"it cannot be scrubbed: {self.dependence[label, name]}. Keep it, or give it a mask of its own kind"
+            return _of_tree(field)
         if action == EMPTY:
             if field["pk"] or (field["unique"] and not field["null"] and not field.get("many")):
                 return "a field that must be unique cannot be empty"
@@ -494,8 +516,8 @@ class Masking:
             if relation and self.drops(relation[0]):
                 return f"it points to {relation[0]}, whose rows are dropped: empty it, or drop these rows too"
             return self._pointed(relation[0], field) if relation and relation[0] not in NUMBERED else ""
-        if isinstance(action, dict) and list(action) == ["mask"] and action["mask"] in MASKS:
-            return "a relation cannot be masked: mask what it points to" if relation else ""
+        if is_mask(action):
+            return mask_problem(field, action["mask"], self.dependence.get((label, name), ""))
         return f"“{action}” is not an action"
 
     def _pointed(self, label, field):
@@ -552,6 +574,42 @@ class Masking:
             return value
         masks = self.natural(label, name)
         return [masks[i](part) if i < len(masks) and masks[i] else part for i, part in enumerate(value)]
+
+
+def is_mask(action):
+    """Whether the action is {"mask": one of `MASKS`}."""
+    return isinstance(action, dict) and list(action) == ["mask"] and action["mask"] in MASKS
+
+
+def mask_problem(field, how, depended):
+    """Why the field cannot have the mask; "" where it can. `depended`: as `dependence` has it of the field, or ""."""
+    if field.get("tree"):
+        return _of_tree(field)
+    if how == "scrub" and depended:
+        return f"it cannot be scrubbed: {depended}. Keep it, or give it a mask of its own kind"
+    return "a relation cannot be masked: mask what it points to" if field.get("relation") else ""
+
+
+def _of_tree(field):
+    return f"it belongs to {field['tree']}, which breaks when a value changes: keep it"
+
+
+def secret(text, source="migrate_key"):
+    """The masking's key (bytes) of its hexadecimal digits. `source`: where a user gives it."""
+    try:
+        return _long_enough(bytes.fromhex(text))
+    except ValueError as error:
+        raise SauvegardeError(
+            "The key of the masking is not hexadecimal.", fix=f"Give {source} 32 hexadecimal digits or more."
+        ) from error
+
+
+def _long_enough(key):
+    if len(key) < 16:
+        raise SauvegardeError(
+            "The key of the masking is too short.", f"It has {len(key)} bytes.", "Give it 16 bytes or more."
+        )
+    return key
 
 
 def masked_any(models, description, label, seen):

@@ -32,6 +32,14 @@ def words(text):
     return [folded(match.group()) for match in _WORD.finditer(text)]
 
 
+def recased(new, old):
+    """The new word in capitals or small letters, as the old one was."""
+    old = html.unescape(old)
+    if old.isupper() and len(old) > 1:
+        return new.upper()
+    return new.lower() if old.islower() else new
+
+
 class People:
     """Names of people. `kept`: words that are no names, although they are part of one (of a service, a company)."""
 
@@ -101,12 +109,6 @@ class People:
         """The text with `substitute(folded word)` in place of each word of a name, in capitals where it was."""
         parts, end = [], 0
         for start, stop, word in self.spans(text):
-            old = html.unescape(text[start:stop])
-            new = substitute(word)
-            if old.isupper() and len(old) > 1:
-                new = new.upper()
-            elif old.islower():
-                new = new.lower()
-            parts += [text[end:start], new]
+            parts += [text[end:start], recased(substitute(word), text[start:stop])]
             end = stop
         return "".join([*parts, text[end:]])

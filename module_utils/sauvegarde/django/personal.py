@@ -3,6 +3,7 @@
 import re
 
 from . import people
+from .escapes import decode
 from .masking import EMAIL, PHONE
 
 # How much of a text is looked at.
@@ -27,7 +28,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 def kinds(text, known):
     """{kind: whether the whole text is of it} of what the text holds. `known`: the site's `people.People`."""
-    text = text[:READ].strip()
+    text = decode(text[:READ]).strip()
     found = {}
     for kind, pattern in (("email", EMAIL), ("phone", PHONE)):
         if pattern.search(text):

@@ -7,6 +7,7 @@ must not stop the set of technologies.
 import collections
 from typing import Any, Dict, List, Set
 
+from .escapes import decode
 from .masking import EMAIL, PHONE
 from .privacy import PRIVATE, names
 
@@ -40,7 +41,7 @@ class Look:
     def sentences(self) -> List[str]:
         return [
             f"{place}: {count} values hold an e-mail address, a telephone or a login name. "
-            "Decide about the field in the masks of its set (keep, empty)."
+            "Decide about the field in the masks of its set (keep, empty, {mask: scrub})."
             for place, count in sorted(self._found.items())
         ]
 
@@ -54,7 +55,8 @@ class Look:
 
     def _holds(self, value: Any) -> bool:
         if isinstance(value, str):
-            return value in self.logins or bool(EMAIL.search(value) or PHONE.search(value))
+            text = decode(value)
+            return value in self.logins or bool(EMAIL.search(text) or PHONE.search(text))
         if isinstance(value, dict):
             return any(self._holds(item) for item in [*value, *value.values()])
         return isinstance(value, list) and any(self._holds(item) for item in value)

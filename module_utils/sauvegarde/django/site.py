@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     # Never imported here, where there is no Django: named so that Ansible brings them to the host.
     from . import (  # noqa: F401 - sent by name, below
         dependence,
+        escapes,
         fixture,
         leaks,
         masking,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
         worker_write,
     )
 
-_SENT = ("errors", "django", "django.dependence", "django.fixture", "django.masking", "django.worker")
+_SENT = ("errors", "django", "django.dependence", "django.escapes", "django.fixture", "django.masking", "django.worker")
 _SENT += (
     "django.leaks",
     "django.people",

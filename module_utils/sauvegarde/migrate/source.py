@@ -177,13 +177,7 @@ def check(policy, key, found):
             "What leaves for a host that is not production is masked.",
             "Draft a policy (playbooks/policy.yml), correct it, and keep it in the inventory as migrate_policy.",
         )
-    try:
-        secret = bytes.fromhex(key)
-    except ValueError as error:
-        raise SauvegardeError(
-            "The key of the masking is not hexadecimal.", fix="Give migrate_key 32 hexadecimal digits or more."
-        ) from error
-    masking.Masking(policy, found["models"], secret, found["selected"])
+    masking.Masking(policy, found["models"], masking.secret(key), found["selected"])
 
 
 def make(where, root, values, about, progress=kinds.silent):
