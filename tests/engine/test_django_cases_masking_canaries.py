@@ -7,6 +7,7 @@ import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, shell
 from sauvegarde.django import drafting, dump, leaks, site
+from sauvegarde.django.escapes import decode
 from sauvegarde.errors import SauvegardeError
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -36,6 +37,10 @@ class Person(models.Model):
     nick = models.SlugField()
     body = models.TextField()
     html = models.TextField()
+    coded = models.TextField()
+    linked = models.TextField()
+    noted = models.TextField()
+    version = models.TextField()
     data = models.JSONField()
     sealed = Sealed()
     ssn = models.BinaryField()
@@ -97,6 +102,19 @@ print(json.dumps([[str(p.api_token), str(getattr(p, "found", ""))] for p in Pers
 # What a person answers to the draft's questions, and what it cannot know.
 ANSWERS = {"nick": {"mask": "slug"}, "cv": {"mask": "text"}, "plan": {"mask": "text"}, "page": {"mask": "url"}}
 ANSWERS.update(data={"mask": "scrub"}, sealed={"mask": "text"}, ssn="empty", salary={"mask": "number"})
+ANSWERS.update(version="empty")
+
+
+def entities(text):
+    return "".join(f"&#{ord(each)};" for each in text)
+
+
+def percents(text):
+    return "".join(f"%{ord(each):02X}" for each in text)
+
+
+def unicodes(text):
+    return "".join(f"\\u{ord(each):04x}" for each in text)
 
 
 def row(n, is_pg):
@@ -113,6 +131,10 @@ def row(n, is_pg):
         "nick": f"canari-nick-{mark}",
         "body": f"Ask {mark}.text@canari.fr or +33 6 11 22 33 4{n}, Canari{mark} CANARIBLE{mark.upper()} knows.",
         "html": f'<p>Canarible{mark}<a href="mailto:{mark}.html@canari.fr">{mark}.markup&#64;canari.fr</a></p>',
+        "coded": "<p>{} &amp; more</p>".format(entities(f"{mark}.coded@canari.fr")),
+        "linked": '<a href="mailto:{}?subject=a%20b">'.format(percents(f"{mark}.linked@canari.fr")),
+        "noted": '{{"to": "{}", "n": 1.10}}'.format(unicodes(f"{mark}.noted@canari.fr")),
+        "version": json.dumps([{"model": "a.person", "pk": 1, "fields": {"email": f"{mark}.version@canari.fr"}}]),
         "data": {"a": [{"b": f"{mark}.json@canari.fr"}, {f"{mark}.key@canari.fr": 1}]},
         "sealed": {"iban": f"FR76 3000 canari {mark}"},
         "ssn": f"1 84 12 75 canari {mark}",
@@ -136,6 +158,10 @@ def row(n, is_pg):
 PARTS = {
     "body": lambda mark, n: [f"{mark}.text@canari.fr", f"+33 6 11 22 33 4{n}"],
     "html": lambda mark, n: [f"{mark}.html@canari.fr", f"{mark}.markup&#64;canari.fr"],
+    "coded": lambda mark, n: [entities(f"{mark}.coded@canari.fr"), f"{mark}.coded&#64;canari.fr"],
+    "linked": lambda mark, n: [percents(f"{mark}.linked@canari.fr"), f"{mark}.linked%40canari.fr"],
+    "noted": lambda mark, n: [unicodes(f"{mark}.noted@canari.fr"), f"{mark}.noted\\u0040canari.fr"],
+    "version": lambda mark, n: [f"{mark}.version@canari.fr"],
     "data": lambda mark, n: [f"{mark}.json@canari.fr", f"{mark}.key@canari.fr"],
     "sealed": lambda mark, n: [f"FR76 3000 canari {mark}"],
     "more": lambda mark, n: [f"{mark}.hstore@canari.fr"],
@@ -163,6 +189,7 @@ def site_of(cluster, tmp_path_factory, request):
             values["shout"] = values["email"].upper()
     described = site.describe(where, rows=1000)
     policy = drafting.draft(described["models"], described["samples"])
+    assert "whole objects of other models" in policy["models"]["a.person"]["version"]["ask"]
     policy["models"]["a.person"].update(ANSWERS)
     policy["models"]["a.other"]["text"] = "keep"
     return where, rows, json.loads(json.dumps(policy))
@@ -201,6 +228,8 @@ def test_none_leaves(site_of, masked):
             if part.lower() in text]  # fmt: skip
     assert left == []
     assert "canari" not in text and ".markup" not in text
+    seen_text = decode(text)
+    assert not any(word in seen_text for word in ("canari", ".coded", ".linked", ".noted", ".version"))
     assert len({name for values in rows for name in values}) >= 20
     assert sum(len(values) for values in rows) >= 100
 

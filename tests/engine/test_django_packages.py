@@ -158,8 +158,10 @@ def test_the_drafted_policy_holds_and_keeps_what_rows_depend_on(packages, filled
         for name, action in (rules.items() if isinstance(rules, dict) else ())
         if isinstance(action, dict) and masking.ASK in action
     }
-    assert asked == {"socialaccount.socialaccount.extra_data"}
+    assert asked == {"socialaccount.socialaccount.extra_data", "reversion.version.serialized_data"}
+    assert "whole objects of other models" in policy["models"]["reversion.version"]["serialized_data"][masking.ASK]
     policy["models"]["socialaccount.socialaccount"]["extra_data"] = masking.EMPTY
+    policy["models"]["reversion.version"]["serialized_data"] = {"mask": "scrub"}
     path = tmp_path / "masked.jsonl"
     values = source.options(policy, KEY, [], True)
     with path.open("wb") as file:

@@ -5,6 +5,7 @@ What neither a field's name nor its values decide becomes a question, which stop
 
 import re
 
+from . import serialized
 from .dependence import dependence
 from .fixture import NUMBERED
 from .masking import ASK, DROP, EMPTY, KEEP, NUMBERS, is_personal, masked_any, starting_policy
@@ -18,6 +19,7 @@ _SAID = {
     "login": "login names",
     "address": "postal addresses",
     "key": "keys or tokens",
+    "objects": "whole objects of other models, or lists of their changes",
 }
 _HOW = {
     "email": "email",
@@ -31,6 +33,11 @@ _HOW = {
 }
 # What the mask “scrub” takes out of a text.
 _SCRUBBED = ("email", "phone", "name")
+# What a question says about objects of other models; {} is what was seen.
+_OBJECTS = (
+    "{}; “scrub” removes e-mail addresses, telephones and names of known people from them, and leaves what else the "
+    "policy masks in those models (dates, user names, passwords): empty it, or drop these rows"
+)
 _MOST = 0.8
 # Fields whose values look like keys and are none.
 _NO_KEYS = re.compile(r"guid|uuid|hash|checksum|digest|etag|sha\d|md5")
@@ -62,6 +69,8 @@ def draft(description, samples):
                 if found is not None:
                     found = dict(found, kinds=_counted(name, found))
                 rules[name] = _decided(field, action, found, why, samples[label] is None)
+                if rules[name] == _SCRUB and _is_named_for_objects(name, field):
+                    rules[name] = _ask(_OBJECTS.format("its name says that its values hold " + _SAID["objects"]))
                 if rules[name] == _SCRUB and field["type"] == "JSONField" and is_personal(name):
                     rules[name] = _ask("its name says personal data, and which of its texts are is not known")
     _ask_of_computed_keys(policy["models"], description)
@@ -93,6 +102,10 @@ def _counted(name, found):
     if _NO_KEYS.search(name.lower()):
         kinds.pop("key", None)
     return kinds
+
+
+def _is_named_for_objects(name, field):
+    return field["type"] in ("TextField", "JSONField") and bool(serialized.BY_NAME.search(name.lower()))
 
 
 def _ask(reason):
@@ -130,6 +143,8 @@ def _binary(found):
 
 
 def _personal(field, action, found, depended):
+    if "objects" in found["kinds"]:
+        return _ask(_OBJECTS.format("its values hold " + _said(found)))
     fixed = depended or ("its values are a choice of the code's" if field.get("choices") else "")
     if fixed:
         return _ask(f"its values hold {_said(found)}, and {fixed}")

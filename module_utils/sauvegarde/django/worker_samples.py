@@ -13,6 +13,7 @@ from django.db import models, transaction
 from .masking import name_fields
 from .people import People
 from .personal import READ, kinds
+from .serialized import Known
 from .worker_models import is_generated, rows_of, snapshot, stored_fields
 from .worker_people import learn
 
@@ -28,12 +29,13 @@ _ALSO = ("ArrayField", "HStoreField", "SearchVectorField")
 def samples(using, rows, description):
     """{label: {field: {"rows": values that were not empty, "kinds": {kind: [whole values, values that hold it]}}}}.
 
-    Of each model the first and the last rows are read, at most `rows` together.
+    The kind “objects” is that of whole rows of other models (see `serialized`). Of each model the first and the last
+    rows are read, at most `rows` together.
     """
     with snapshot(using) as connection:
         tables = set(connection.introspection.table_names(include_views=True))
         chosen = [model for model in _models(description) if model._meta.db_table in tables]
-        known = _people(chosen, using, description), _logins(chosen, using, description)
+        known = _people(chosen, using, description), _logins(chosen, using, description), Known(description)
         return {model._meta.label_lower: _read(model, using, rows, known) for model in chosen}
 
 
@@ -86,7 +88,7 @@ def _sample(model, using, rows, known):
                     found[field.name]["rows"] += 1
                     found[field.name]["kinds"]["phone"][0] += bool(_TELEPHONE.match(str(value)))
                     continue
-                _count(found[field.name], list(itertools.islice(_texts(value), 200)), known)
+                _count(found[field.name], value, known)
     for each in found.values():
         each["kinds"] = {kind: counts for kind, counts in each["kinds"].items() if any(counts)}
     return found
@@ -103,12 +105,13 @@ def _rows(model, using, rows, names):
                 yield row[1:]
 
 
-def _count(found, texts, known):
-    texts = [text for text in texts if text.strip()]
+def _count(found, value, known):
+    texts = [text for text in itertools.islice(_texts(value), 200) if text.strip()]
     if not texts:
         return
     found["rows"] += 1
-    people, logins = known
+    people, logins, models_of = known
+    found["kinds"]["objects"][1] += models_of.holds(value)
     every = [dict(kinds(text, people), **({"login": True} if text.strip() in logins else {})) for text in texts]
     for kind in {kind for each in every for kind in each}:
         whole = all(each.get(kind) for each in every)
