@@ -48,18 +48,32 @@ options:
         choices: [private, keep]
       masks:
         description:
-          - Actions by model and field, C({pages.article: {author: keep}}). V(keep) writes the field as it is, V(empty)
-            leaves it empty, V(number) writes a reference as the number that stock C(dumpdata) writes.
+          - Actions by model and field, C({pages.article: {author: keep, text: {mask: scrub}}}). V(keep) writes the
+            field as it is, V(public) too, and originals of masked fields are not searched in it. V(empty) leaves it
+            empty, V(number) writes a reference as the number that stock C(dumpdata) writes. C({mask: HOW}) masks it as
+            a masking policy does (C(docs/masking.md) has the masks) and needs O(key).
         type: dict
+      kept_words:
+        description: Words that are parts of names and stay in texts with C({mask: scrub}), as in a masking policy.
+        type: list
+        elements: str
+      not_searched:
+        description: Masked fields (C(application.model.field)) whose originals may be anywhere, as in a masking policy.
+        type: list
+        elements: str
   people:
     description:
       - What the files hold of people. With V(private) references to people are empty, or numbers where they must not be
         empty, and e-mail addresses, telephones, names of authors and contacts, and tokens are empty; a set of users or
         profiles is refused. With V(keep) all of it is written, login names included.
-      - An import leaves a field that the set empties as it is in rows that are there.
+      - An import leaves a field that the set empties or masks as it is in rows that are there.
     type: str
     choices: [private, keep]
     default: private
+  key:
+    description: The masking's secret, hexadecimal, 16 bytes or more. An export of sets with C({mask: HOW}) needs it.
+    type: str
+    default: ""
   mode:
     description:
       - How an import treats rows that the files do not have; C(replace) removes them. Those that the model's default
@@ -115,7 +129,7 @@ sets:
   type: list
   elements: dict
 private:
-  description: Sentences that name each field which is empty in the files, or a number.
+  description: Sentences that name each field which is empty in the files, a number or masked.
   returned: exported
   type: list
   elements: str
@@ -152,6 +166,7 @@ def export(module, site, wanted):
         owner=site.user,
         texts=module._diff,
         people=parameters["people"],
+        key=parameters["key"],
     )
     changed = [each for each in done if each["changed"]]
     result = {
@@ -195,6 +210,8 @@ def main():
         "models": {"type": "list", "elements": "str", "required": True},
         "people": {"type": "str", "choices": list(privacy.CHOICES)},
         "masks": {"type": "dict"},
+        "kept_words": {"type": "list", "elements": "str"},
+        "not_searched": {"type": "list", "elements": "str"},
     }
     module = AnsibleModule(
         argument_spec=dict(
@@ -203,6 +220,7 @@ def main():
             folder={"type": "path", "required": True},
             sets={"type": "list", "elements": "dict", "options": one_set},
             people={"type": "str", "choices": list(privacy.CHOICES), "default": privacy.PRIVATE},
+            key={"type": "str", "no_log": True, "default": ""},
             mode={"type": "str", "choices": list(load.MODES), "default": "merge"},
             policy={"type": "dict", "default": {}},
             commit={"type": "bool", "default": False},

@@ -7,7 +7,7 @@ import pytest
 from little_site import Folder
 from sample_site import ENVIRONMENTS, manage, shell
 from sauvegarde import kinds
-from sauvegarde.django import privacy, sets, site
+from sauvegarde.django import masking, privacy, sets, site
 from sauvegarde.errors import SauvegardeError
 
 MODELS = """
@@ -188,6 +188,144 @@ def test_what_cannot_be_private_is_refused(described, chosen, said):
         decided(described, dict(chosen, name="x"))
     if "masks" not in chosen:
         assert decided(described, dict(chosen, name="x", people="keep")) == {}
+
+
+def test_wrong_masks_name_set_model_field_and_the_masks(described):
+    wrong = {"a.page": {"text": {"mask": "hash"}, "author": "hide"}, "a.town": {"nom": {"mask": ["name"], "x": 1}}}
+    with pytest.raises(SauvegardeError) as caught:
+        sets.checked([{"name": "news", "models": ["a"], "masks": wrong}])
+    assert "fixture set news" in caught.value.what
+    for place in ("a.page.text: “{'mask': 'hash'}” is not an action", "a.page.author: “hide”", "a.town.nom: "):
+        assert place in caught.value.why
+    assert all(how in caught.value.fix for how in (*masking.MASKS, "number", "public", "empty", "keep"))
+    for label, name, how, why in (
+        ("a.page", "author", "name", "a relation cannot be masked"),
+        ("a.page", "id", "number", "which it cannot mask"),
+        ("a.member", "reach", "email", "which it cannot mask"),
+        ("a.badge", "code", "scrub", "it cannot be scrubbed: a.article.badge refers to its rows by a computed key"),
+    ):
+        chosen = {"name": "x", "people": "keep", "models": [label], "masks": {label: {name: {"mask": how}}}}
+        with pytest.raises(SauvegardeError, match=re.escape(f"Set x: {label}.{name}: ") + ".*" + why):
+            decided(described, chosen)
+    # A computed key cannot be followed; one that is masked can.
+    masks = {"auth.user": {"username": {"mask": "username"}}}
+    chosen = {"name": "x", "people": "keep", "models": ["auth.user", "a.page", "a.article"], "masks": masks}
+    with pytest.raises(SauvegardeError, match=r"a\.article\.badge: it refers by a computed key"):
+        decided(described, chosen)
+    found = decided(described, dict(chosen, models=["auth.user", "a.page"]))
+    assert found == {"auth.user": masks["auth.user"], "a.page": {"author": "follow", "desk": "follow"}}
+
+
+MASKED = {
+    "auth.user": {"username": {"mask": "username"}, "email": {"mask": "email"}, "date_joined": "keep"},
+    "a.town": {"nom": {"mask": "scrub"}, "postcode": {"mask": "digits"}},
+    "a.article": {"phone": {"mask": "phone"}, "contact_email": {"mask": "email"}, "readers": "keep", "badge": "empty"},
+    "a.page": {"text": "public", "desk": "number", "author": "keep"},
+}
+PEOPLE = [{"name": "people", "models": ["auth.group", "auth.user", "a.Article", "a.Page", "a.Town"], "masks": MASKED}]
+KEY = "00112233445566778899aabbccddeeff"
+TOWNS = "from a.models import *\nprint(json.dumps(list(Town.objects.order_by('pk').values_list('nom', 'postcode'))))"
+
+
+@pytest.fixture()
+def named(source):
+    """The site with names of people, one of them in a text, as long as the test runs."""
+    shell(
+        source,
+        "from a.models import *\nUser.objects.filter(pk=1).update(first_name='Canarine', last_name='Serinette')\n"
+        "Town.objects.create(nom='Ask SERINETTE, x%40canari.real.fr', postcode='75011')\nprint(1)",
+    )
+    yield source
+    shell(
+        source,
+        "from a.models import *\nUser.objects.update(first_name='', last_name='')\n"
+        "Town.objects.filter(postcode='75011').delete()\nprint(1)",
+    )
+
+
+def test_a_set_uses_the_masks_of_a_policy(named, folder, tmp_path):
+    made = sets.export(named, PEOPLE, tmp_path, key=KEY)
+    text = (tmp_path / "people.json").read_text(encoding="utf-8")
+    assert not any(word in text.lower() for word in ("canari", "serinette", "0612345678", "75001", "75011", "real.fr"))
+    # The values are those of a masking policy with this key.
+    masks = {how: masking.Mask(how, bytes.fromhex(KEY), masking.Field(), "d") for how in ("username", "email", "phone")}
+    users = {each["username"]: each for each in fields(tmp_path / "people.json", "auth.user")}
+    assert sorted(users) == sorted(masks["username"](name) for name in ("canari-one", "canari-two"))
+    author = masks["username"]("canari-two")
+    assert users[author]["email"] == masks["email"]("canari-two@canari.real.fr") and users[author]["date_joined"]
+    page, article = fields(tmp_path / "people.json", "a.page")[0], fields(tmp_path / "people.json", "a.article")[0]
+    assert (page["author"], page["desk"], page["text"]) == ([author], 1, "p0")
+    assert sorted(article["readers"]) == sorted([name] for name in users)
+    assert article["phone"] == masks["phone"]("0612345678") and article["badge"] is None
+    said = sets.private_sentences(made)
+    assert "a.town.nom is masked (scrub) in the sets." in said
+    assert "a.page.author follows the mask of what it refers to in the sets." in said
+    # The same again; another key, other values.
+    assert not sets.export(named, PEOPLE, tmp_path, key=KEY)[0]["changed"]
+    assert sets.export(named, PEOPLE, tmp_path, write=False, key=KEY[::-1])[0]["changed"]
+    # An import takes nothing away at home, and needs no key; elsewhere it brings the masked values.
+    before = shell(named, TOWNS), shell(named, AUTHORS)
+    assert not sets.bring_in(named, PEOPLE, tmp_path)["changed"]
+    shell(named, "from a.models import *\nprint(Page.objects.filter(pk=1).update(text='x'))")
+    planned = sets.bring_in(named, PEOPLE, tmp_path, {"check_only": True})
+    assert planned["changed"] and sets.bring_in(named, PEOPLE, tmp_path)["differences"] == planned["differences"]
+    assert (shell(named, TOWNS), shell(named, AUTHORS)) == before
+    assert not sets.bring_in(named, PEOPLE, tmp_path)["changed"]
+    target = folder.new("sqlite" if kind_of(named) == "pg" else "pg")
+    user = "from a.models import *\nu = User.objects.create(pk=1, username='{}')\n".format(
+        masks["username"]("canari-one")
+    )
+    shell(target, user + "Desk.objects.create(user=u, room='1')\nprint(1)")
+    assert sets.bring_in(target, PEOPLE, tmp_path)["changed"]
+    assert not sets.bring_in(target, PEOPLE, tmp_path)["changed"]
+    assert shell(target, AUTHORS)[0][:2] == [None, 2]
+    assert shell(target, "from a.models import *\nprint(json.dumps(Page.objects.first().author.username))") == author
+
+
+def test_what_a_set_masks_is_in_none_of_its_texts(named, tmp_path):
+    masks = {"a.Article": {"contact_email": {"mask": "email"}}}
+    chosen = [dict(CHOSEN[0], masks=masks)]
+    rename = "from a.models import *\nprint(Slow.objects.filter(pk=1).update(text=%r))"
+    shell(named, rename % "write to me%40canari.real.fr")
+    with pytest.raises(SauvegardeError) as caught:
+        sets.export(named, chosen, tmp_path, key=KEY)
+    assert "a.slow 1, text: holds a value of a.article.contact_email" in caught.value.why
+    assert list(tmp_path.iterdir()) == []
+    for more in (
+        {"not_searched": ["a.article.contact_email"]},
+        {"masks": dict(masks, **{"a.slow": {"text": "public"}})},
+    ):
+        assert sets.export(named, [dict(chosen[0], **more)], tmp_path, write=False, key=KEY)
+    # Only what the sets empty may be in their texts: a warning, as ever.
+    doubts = sets.doubts(sets.export(named, CHOSEN, tmp_path, write=False))
+    assert any("a.slow.text" in each for each in doubts)
+    shell(named, rename % "s0")
+    kept = dict(MASKED, **{"a.town": {"nom": {"mask": "scrub"}}})
+    words = [dict(PEOPLE[0], masks=kept, kept_words=["serinette"])]
+    sets.export(named, words, tmp_path, key=KEY)
+    assert "Ask SERINETTE" in (tmp_path / "people.json").read_text(encoding="utf-8")
+
+
+def test_masks_need_a_key(source, tmp_path):
+    (tmp_path / "root" / "sets").mkdir(mode=0o700, parents=True)
+    (tmp_path / "root").chmod(0o700)
+    for key, said in (("", "need a secret key"), ("00", "too short"), ("xyz", "not hexadecimal")):
+        with pytest.raises(SauvegardeError, match=said) as caught:
+            sets.export(source, PEOPLE, tmp_path, key=key)
+    assert "migrate_key" in caught.value.fix and not list(tmp_path.glob("*.json"))
+    job = {"name": "sets", "kind": "fixtures", "site": source._asdict(), "sets": PEOPLE}
+    with pytest.raises(SauvegardeError, match="need a secret key") as caught:
+        kinds.back_up(job, str(tmp_path / "root"))
+    assert "people: a.town.nom (scrub)" in caught.value.why and "key_file" in caught.value.fix
+    (tmp_path / "key").write_text(KEY + "\n", encoding="ascii")
+    made = kinds.back_up(dict(job, key_file=str(tmp_path / "key")), str(tmp_path / "root"))
+    path = tmp_path / "root" / "sets" / made["id"]
+    kinds.verify(str(path))
+    assert made["source"]["private"]["a.town"]["nom"] == {"mask": "scrub"}
+    assert KEY not in (path / "manifest.json").read_text(encoding="utf-8")
+    with pytest.raises(SauvegardeError, match="cannot be read") as caught:
+        kinds.back_up(dict(job, key_file=str(tmp_path / "none")), str(tmp_path / "root"))
+    assert caught.value.fix
 
 
 def test_wrong_words_and_sets_that_do_not_agree_are_refused(described, source, tmp_path):

@@ -101,3 +101,31 @@ def test_no_module_works_on_another_database(cluster, tmp_path, kind):
         assert answer.get("failed") and "leads to another database than the told one" in answer["msg"], (name, answer)
     assert (rows(cluster, where), rows(cluster, other)) == before
     assert not (tmp_path / "dump.json").exists() and not list((tmp_path / "sets").iterdir())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_module_masks_sets_and_says_what_is_wrong(cluster, tmp_path, kind):
+    where = Folder(tmp_path / "plain", cluster, ENVIRONMENTS[0]).new(kind)
+    fill(cluster, where, "zoe@real.fr")
+    (tmp_path / "sets").mkdir()
+    one = {"name": "notes", "models": ["a.note"]}
+    common = {"site": described(where), "folder": str(tmp_path / "sets")}
+    chosen = dict(common, sets=[dict(one, masks={"a.note": {"text": {"mask": "scrub"}}})])
+    wrong, without, made, again = modules(
+        tmp_path,
+        *(
+            ("sauvegarde_fixtures", arguments)
+            for arguments in (
+                dict(common, sets=[dict(one, masks={"a.note": {"text": {"mask": "hide"}}})]),
+                chosen,
+                dict(chosen, key="00112233445566778899aabbccddeeff"),
+                dict(chosen, state="imported"),
+            )
+        ),
+    )
+    assert wrong["failed"] and "fixture set notes" in wrong["msg"] and "a.note.text" in wrong["msg"]
+    assert without["failed"] and "need a secret key" in without["msg"] and "migrate_key" in without["msg"]
+    assert made["private"] == ["a.note.text is masked (scrub) in the sets."]
+    text = (tmp_path / "sets" / "notes.json").read_text(encoding="utf-8")
+    assert "@example.org" in text and "real.fr" not in text
+    assert not again["changed"] and ("", "zoe@real.fr") in rows(cluster, where)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .. import archive, process
 from ..errors import SauvegardeError
-from . import fixture, load
+from . import fixture, load, privacy
 from .leaks import Scanner
 from .proof import Count, Fingerprint
 from .site import completed, run
@@ -36,8 +36,10 @@ DEFAULTS = {
     # Whether moments keep their microseconds, which stock cuts; loads take them.
     "exact": False,
     "pks": [],
-    # Fixture sets (`sets.checked`): what they hold of people is emptied or a number.
+    # Fixture sets (`sets.checked`): what they hold of people is emptied, a number or masked.
     "sets": None,
+    # For a comparison of sets with the database: what they mask is written as it is, and is not in the fingerprint.
+    "compared": False,
     "policy": None,
     "key": "",
 }
@@ -54,6 +56,8 @@ def options(values):
         )
     if whole["policy"] and not whole["key"]:
         raise SauvegardeError("Masking needs a secret key.", fix="Give the key, as hexadecimal digits.")
+    if whole["sets"] and not whole["compared"]:
+        privacy.require_key(whole["sets"], whole["key"])
     return whole
 
 
@@ -109,7 +113,10 @@ def _checked(site, task, whole, source, write, check, progress):
         if "many" in event:
             check.many.update(event["many"])
         elif "originals" in event:
-            check.scanner = Scanner(whole["policy"], bytes.fromhex(whole["key"]), event["originals"])
+            policy = event.get("policy") or whole["policy"]
+            check.scanner = Scanner(policy, bytes.fromhex(whole["key"]), event["originals"])
+        elif "unmasked" in event:
+            check.unmasked.update(event["unmasked"])
         elif progress is not None:
             progress(event)
 
@@ -117,7 +124,7 @@ def _checked(site, task, whole, source, write, check, progress):
 
 
 def _add_search(result, check):
-    if check.scanner is not None:
+    if check.scanner is not None and result["masking"] is not None:
         result["masking"]["search"] = check.scanner.facts
 
 
@@ -144,6 +151,7 @@ class Check:
         self._fingerprint = Fingerprint(self.many) if prove else Count()
         self._error = None
         self.scanner = None  # given before the first data, where they are masked
+        self.unmasked = {}  # as `privacy.actions`, of a dump for a comparison; filled before the first data
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self):
@@ -169,7 +177,7 @@ class Check:
     def _run(self):
         try:
             for entry in fixture.objects(self, self._form, "The dump"):
-                self._fingerprint.add(entry)
+                self._fingerprint.add(privacy.without_masked(entry, self.unmasked, self.many))
                 if self.scanner is not None:
                     self.scanner.add(entry)
             if self.scanner is not None:

@@ -2,17 +2,33 @@
 
 These files go to git, where anybody may read them for ever. A reference to a person is therefore emptied, or written as
 the number that the site's own `dumpdata` writes where it must not be empty; e-mail addresses, telephones and tokens are
-emptied. What can be neither, and rows that are people themselves, are refused until the set says what to do.
+emptied. What can be neither, and rows that are people themselves, are refused until the set says what to do: its
+`masks` keep single fields, empty them, make numbers of them or mask them as a masking policy does.
 """
 
 from typing import Any, Dict, List, Set, Tuple
 
 from ..errors import SauvegardeError
+from .dependence import dependence
 from .fixture import NUMBERED
-from .masking import EMPTY, KEEP, Empty, Field, is_account_data, is_of_people, mask_by_name
+from .masking import (
+    EMPTY,
+    KEEP,
+    MASKS,
+    PUBLIC,
+    is_account_data,
+    is_mask,
+    is_of_people,
+    mask_by_name,
+    mask_problem,
+    masked_any,
+    secret,
+)
 
 NUMBER = "number"
-ACTIONS = (KEEP, EMPTY, NUMBER)
+ACTIONS = (KEEP, PUBLIC, EMPTY, NUMBER)
+# Of a reference to what the sets mask: it is written as the masked object is.
+FOLLOW = "follow"
 # Whether a set keeps the people's data that it holds.
 PRIVATE = "private"
 CHOICES = (PRIVATE, KEEP)
@@ -23,12 +39,44 @@ _EMPTIED = ("email", "phone", "token", "name", *_OF_PEOPLE)
 _ANY_NAME = ("nom",)
 
 
-def actions(description: Dict[str, Any], sets: List[Dict[str, Any]], labels: List[str]) -> Dict[str, Dict[str, str]]:
-    """{label: {field: "empty" or "number"}} for the models `labels` of the sets (`sets.checked`); as stock without.
+def choices() -> str:
+    """The actions that a set may give a field, for people."""
+    return ", ".join(ACTIONS) + ", {mask: HOW} (HOW one of " + ", ".join(MASKS) + ")"
+
+
+def is_action(action: Any) -> bool:
+    """Whether a set may give the action to a field."""
+    return (isinstance(action, str) and action in ACTIONS) or is_mask(action)
+
+
+def require_key(sets: List[Dict[str, Any]], key: str) -> None:
+    """Raise where the sets (`sets.checked`) have masks that need a secret key, and the key is not right."""
+    masked = sorted(
+        "{}: {}.{} ({})".format(each["name"], label, name, action["mask"])
+        for each in sets
+        for label, rules in each["masks"].items()
+        for name, action in rules.items()
+        if is_mask(action)
+    )
+    if not masked:
+        return
+    if not key:
+        raise SauvegardeError(
+            "The masks of the fixture sets need a secret key.",
+            "\n".join(masked),
+            "Give migrate_key in the inventory (key of sauvegarde_fixtures), or the job's key_file: the key of the "
+            "masking policy, so that what is masked is the same in sets and in migrations.",
+        )
+    secret(key, "migrate_key or the job's key_file")
+
+
+def actions(description: Dict[str, Any], sets: List[Dict[str, Any]], labels: List[str]) -> Dict[str, Dict[str, Any]]:
+    """{label: {field: "empty", "number", {"mask": HOW} or "follow"}} for the models `labels` of the sets
+    (`sets.checked`); all else is as stock writes it.
 
     Raises where a set says too little, or two sets do not agree about a model that both hold.
     """
-    site, found, problems = _Site(description), {}, []
+    site, found, problems = _Site(description), {}, []  # type: Any, Dict[str, Dict[str, Any]], List[str]
     for label in labels:
         answers = {}
         for each in sets:
@@ -42,25 +90,53 @@ def actions(description: Dict[str, Any], sets: List[Dict[str, Any]], labels: Lis
         if rules:
             found[label] = rules
     problems += _unknown(description, sets)
+    if any(is_mask(action) for rules in found.values() for action in rules.values()):
+        problems += site.follow(found, labels)
     if problems:
         raise SauvegardeError(
             "The fixture sets would hold people's data, or their masks do not fit the site: nothing was written.",
             "\n".join(problems),
             "Give the set “masks: {application.model: {field: ACTION}}” (ACTION one of "
-            + ", ".join(ACTIONS)
+            + choices()
             + "), name the models without these, or say “people: keep” for a set that may hold people's data.",
         )
     return found
 
 
-def sentences(found: Dict[str, Dict[str, str]]) -> List[str]:
+def sentences(found: Dict[str, Dict[str, Any]]) -> List[str]:
     """What the files do not hold as the database does, for people."""
-    said = {EMPTY: "is empty in the sets", NUMBER: "is written as a number in the sets"}
     return [
-        f"{label}.{name} {said[action]}."
+        f"{label}.{name} {_sentence(action)} in the sets."
         for label, rules in sorted(found.items())
         for name, action in sorted(rules.items())
     ]
+
+
+_SENTENCES = {EMPTY: "is empty", NUMBER: "is written as a number", FOLLOW: "follows the mask of what it refers to"}
+
+
+def _sentence(action: Any) -> str:
+    if is_mask(action):
+        return "is masked ({mask})".format(**action)
+    return _SENTENCES[action]
+
+
+def masked_names(rules: Dict[str, Any]) -> List[str]:
+    """The fields of one model (of `actions`) whose values in a set are not those of the database, nor empty."""
+    return sorted(name for name, action in rules.items() if action == FOLLOW or is_mask(action))
+
+
+def without_masked(entry: Dict[str, Any], found: Dict[str, Dict[str, Any]], many: Dict[str, Any]) -> Dict[str, Any]:
+    """The object without the values of masked fields, for a comparison of a set with the database that has them all.
+
+    `found`: as `actions`; `many`: {label: names of the many-to-many fields}.
+    """
+    label = entry["model"].lower()
+    masked = masked_names(found.get(label, {}))
+    if not masked:
+        return entry
+    blank = {name: [] if name in many.get(label, ()) else None for name in masked if name in entry["fields"]}
+    return dict(entry, fields=dict(entry["fields"], **blank))
 
 
 def names(label: str, model: str) -> bool:
@@ -69,40 +145,23 @@ def names(label: str, model: str) -> bool:
     return label in ("*", model, model.split(".")[0])
 
 
-class Emptied:
-    """The masks of one model's objects in a set; in the place of a `masking.Masking` where they are written."""
-
-    def __init__(self, facts: Dict[str, Any], rules: Dict[str, str]) -> None:
-        self.numbers = {name for name, action in rules.items() if action == NUMBER}
-        self._masks = {name: _empty(facts["fields"][name]) for name, action in rules.items() if action == EMPTY}
-
-    def mask(self, _label: str, name: str) -> Any:
-        return self._masks.get(name)
-
-    def entry(self, entry: Dict[str, Any], _natural_foreign: bool = True) -> Dict[str, Any]:
-        fields = {
-            name: self._masks[name](value) if name in self._masks else value for name, value in entry["fields"].items()
-        }
-        return dict(entry, fields=fields)
-
-
-def _empty(field: Dict[str, Any]) -> Empty:
-    facts = Field(field["unique"], field.get("max_length"), field["null"], field.get("empty", ""))
-    return Empty(facts, field.get("many", False))
-
-
 class _Site:
     """The site's models, seen for the people in them."""
 
     def __init__(self, description: Dict[str, Any]) -> None:
         self.models = description
+        self._dependence = dependence(description)
 
-    def rules(self, label: str, chosen: Dict[str, Any]) -> Tuple[Dict[str, str], List[str]]:
+    def rules(self, label: str, chosen: Dict[str, Any]) -> Tuple[Dict[str, Any], List[str]]:
         """({field: action}, what is wrong) of one model in one set."""
         fields = self.models[label]["fields"]
         said = _said(chosen, label)
-        wrong = [f"{label}.{name}: {self._problem(fields[name], action)}" for name, action in said.items()
-                 if name in fields and self._problem(fields[name], action)]  # fmt: skip
+        problems = {
+            name: self._problem(fields[name], action, self._dependence.get((label, name), ""))
+            for name, action in said.items()
+            if name in fields
+        }
+        wrong = [f"{label}.{name}: {problem}" for name, problem in problems.items() if problem]
         found = dict(said)
         if chosen["people"] == PRIVATE:
             if self._is_people(label) and not said:
@@ -112,15 +171,54 @@ class _Site:
                     found[name] = self._action(field)
                     if not found[name]:
                         wrong.append(f"{label}.{name}: it leads to people, and can be neither empty nor a number")
-        return {name: action for name, action in found.items() if action != KEEP}, wrong
+        return {name: action for name, action in found.items() if action not in (KEEP, PUBLIC)}, wrong
 
-    def _problem(self, field: Dict[str, Any], action: str) -> str:
-        """Why the action cannot be; an empty text where it can."""
+    def _problem(self, field: Dict[str, Any], action: Any, depended: str) -> str:
+        """Why the action cannot be; an empty text where it can. `depended`: why other rows depend on the field."""
+        if is_mask(action):
+            if field["pk"]:
+                return "a set's rows are recognised by their keys, which it cannot mask"
+            return mask_problem(field, action["mask"], depended)
         if action == NUMBER and not field["relation"]:
             return "only a reference can be a number"
         if action == EMPTY and not _may_be_empty(field):
             return "it must not be empty"
         return ""
+
+    def follow(self, found: Dict[str, Dict[str, Any]], labels: List[str]) -> List[str]:
+        """Add “follow” to `found` for references to what it masks; returns sentences about those that cannot."""
+        wrong, masks = [], {}
+        for label in self.models:
+            masks[label] = {name: action for name, action in found.get(label, {}).items() if is_mask(action)}
+        for label in labels:
+            for name, field in self.models[label]["fields"].items():
+                action = found.get(label, {}).get(name, KEEP)
+                if not field["relation"] or action == EMPTY or field["relation"][0] in NUMBERED:
+                    continue
+                if action == NUMBER:
+                    if self._is_masked(masks, *field["relation"]):
+                        wrong.append(f"{label}.{name}: it cannot be a number, since what it refers to is masked")
+                    continue
+                parts = self._natural(field)
+                if parts == [] and masked_any(masks, self.models, field["relation"][0], set()):
+                    wrong.append(f"{label}.{name}: it refers by a computed key, maybe to what is masked: empty it")
+                elif any(self._is_masked(masks, *part) for part in [field["relation"], *(parts or ())]):
+                    found.setdefault(label, {})[name] = FOLLOW
+        return wrong
+
+    def _natural(self, field: Dict[str, Any]) -> Any:
+        """The parts of the natural key by which a relation is written; [] of one that is computed, None without."""
+        if "natural_key" in field:
+            return field["natural_key"]
+        return self.models.get(field["relation"][0], {}).get("natural_key")
+
+    def _is_masked(self, masks: Dict[str, Dict[str, Any]], label: str, name: str) -> bool:
+        """Whether the field has a mask, itself or where it leads to."""
+        if name in masks.get(label, {}):
+            return True
+        field = self.models.get(label, {}).get("fields", {}).get(name)
+        relation = field["relation"] if field else None
+        return bool(relation) and relation != [label, name] and self._is_masked(masks, *relation)
 
     def _action(self, field: Dict[str, Any]) -> str:
         if field["relation"] and not field["null"] and not field["many"]:
@@ -144,7 +242,7 @@ class _Site:
             return False
         if self._is_people(relation[0]) or self._is_named_by(*relation):
             return True
-        parts = field["natural_key"] if "natural_key" in field else self.models[relation[0]]["natural_key"]
+        parts = self._natural(field)
         if parts == []:
             return self._touches_people(relation[0], set())
         return any(self._is_named_by(*part) for part in parts or ())
@@ -175,7 +273,12 @@ class _Site:
 
 def _is_personal(field: Dict[str, Any], name: str, label: str) -> bool:
     how = mask_by_name(field, name, label)
-    return bool(field.get("email")) or (how in _EMPTIED and (name not in _ANY_NAME or is_of_people(label)))
+    return bool(field.get("email")) or (how in _EMPTIED and not is_any_name(name, label))
+
+
+def is_any_name(name: str, label: str) -> bool:
+    """Whether the model's field has a name that a person's name may have, but holds those of other things."""
+    return name in _ANY_NAME and not is_of_people(label)
 
 
 def _may_be_empty(field: Dict[str, Any]) -> bool:
@@ -186,8 +289,8 @@ def _may_be_empty(field: Dict[str, Any]) -> bool:
     return not field["relation"] and not field["unique"]
 
 
-def _said(chosen: Dict[str, Any], label: str) -> Dict[str, str]:
-    found: Dict[str, str] = {}
+def _said(chosen: Dict[str, Any], label: str) -> Dict[str, Any]:
+    found: Dict[str, Any] = {}
     for name, rules in chosen["masks"].items():
         if name.lower() == label:
             found.update(rules)

@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 _OWN = ("auth.permission", "contenttypes.")
+# Of a set with masks, as a masking policy has them.
+_LISTS = ("kept_words", "not_searched")
 # The seven of the seed's site.
 SETS = [
     {"name": "contracts", "file": "contracts.json", "models": ["jobs.contract", "jobs.contractvariations"]},
@@ -48,16 +50,16 @@ def checked(sets, people=privacy.PRIVATE):
 
     `file` is a path inside the sets' folder, by default NAME.json; `indent` the spaces to indent with, by default one
     object a line; `people` says whether a set may hold people's data, by default as the argument `people`; `masks` what
-    becomes of single fields (see `privacy`).
+    becomes of single fields (see `privacy`), `kept_words` and `not_searched` as in a masking policy.
     """
     names, files, whole = set(), set(), []
     for each in sets:
-        unknown = sorted(set(each) - {"name", "file", "models", "indent", "people", "masks"})
+        unknown = sorted(set(each) - {"name", "file", "models", "indent", "people", "masks", *_LISTS})
         if unknown or not each.get("name") or not each.get("models"):
             raise SauvegardeError(
                 f"A fixture set is not right: {each}",
                 "Not known: {}.".format(", ".join(unknown)) if unknown else "",
-                "A set has a name, its models, and may have a file, an indent, people and masks.",
+                "A set has a name and models, and may have a file, indent, people, masks, kept_words and not_searched.",
             )
         made = {
             "name": each["name"],
@@ -66,6 +68,7 @@ def checked(sets, people=privacy.PRIVATE):
             "people": each.get("people") or people,
             "masks": _masks(each),
         }
+        made.update({name: list(each[name]) for name in _LISTS if each.get(name)})
         if made["people"] not in privacy.CHOICES:
             raise SauvegardeError(
                 "The fixture set {} cannot have people: {}.".format(made["name"], made["people"]),
@@ -94,15 +97,22 @@ def checked(sets, people=privacy.PRIVATE):
 def _masks(each):
     """{label: {field: action}} of the set."""
     masks = each.get("masks") or {}
-    rules = list(masks.values()) if isinstance(masks, dict) else [None]
-    if not all(isinstance(some, dict) and set(some.values()) <= set(privacy.ACTIONS) for some in rules):
+    if not isinstance(masks, dict) or not all(isinstance(rules, dict) for rules in masks.values()):
+        wrong = [str(masks)]
+    else:
+        wrong = [
+            f"{label}.{name}: “{action}” is not an action"
+            for label, rules in masks.items()
+            for name, action in rules.items()
+            if not privacy.is_action(action)
+        ]
+    if wrong:
         raise SauvegardeError(
-            "The masks of the fixture set {} are not right: {}".format(each["name"], masks),
-            fix="Give them as {{application.model: {{field: ACTION}}}}, ACTION one of {}.".format(
-                ", ".join(privacy.ACTIONS)
-            ),
+            "The masks of the fixture set {} are not right.".format(each["name"]),
+            "\n".join(wrong),
+            "Give them as {application.model: {field: ACTION}}, ACTION one of " + privacy.choices() + ".",
         )
-    return {label: dict(some) for label, some in masks.items()}
+    return {label: dict(rules) for label, rules in masks.items()}
 
 
 def _is_inside(file):
@@ -129,8 +139,8 @@ def place(entry):
     return (not number, key if number else 0, json.dumps(entry["fields"] if key is None else key))
 
 
-def read(site, sets, people=privacy.PRIVATE):
-    """The sets' texts, all from one snapshot.
+def read(site, sets, people=privacy.PRIVATE, key=""):
+    """The sets' texts, all from one snapshot. `key`: the masking's, hexadecimal, where the sets have masks.
 
     Returns [{"name", "file", "text", "objects", "fingerprint", "many", "private", "doubts"}]: as `privacy.actions`, and
     sentences about texts that hold people's data all the same.
@@ -146,7 +156,8 @@ def read(site, sets, people=privacy.PRIVATE):
         entries.setdefault(entry["model"], []).append(entry)
 
     labels = [label for each in sets for label in each["models"]]
-    result = dump.stream(site, dict(_labels(labels, "jsonl"), sets=sets), dump.parsed(take), look.learn, many=many)
+    options = dict(_labels(labels, "jsonl"), sets=sets, key=key)
+    result = dump.stream(site, options, dump.parsed(take), look.learn, many=many)
     found = look.sentences()
     # The models in the site's order, so that what is pointed to comes before what points.
     ordered = {model: sorted(some, key=place) for model, some in entries.items()}
@@ -178,7 +189,7 @@ def read(site, sets, people=privacy.PRIVATE):
 
 
 def private_sentences(made):
-    """What of the sets that `read` gave was emptied or is a number, for people."""
+    """What of the sets that `read` gave was emptied, is a number or masked, for people."""
     return privacy.sentences({model: rules for each in made for model, rules in each["private"].items()})
 
 
@@ -187,9 +198,9 @@ def doubts(made):
     return sorted({sentence for each in made for sentence in each["doubts"]})
 
 
-def export(site, sets, folder, write=True, owner="", texts=False, people=privacy.PRIVATE):
-    """Export the sets into the folder (see `put`)."""
-    return put(read(site, sets, people), folder, write, owner, texts)
+def export(site, sets, folder, write=True, owner="", texts=False, people=privacy.PRIVATE, key=""):
+    """Export the sets into the folder (see `read` and `put`)."""
+    return put(read(site, sets, people, key), folder, write, owner, texts)
 
 
 def put(made, folder, write=True, owner="", texts=False):
@@ -263,8 +274,9 @@ def load_if_needed(site, paths, values, labels=None, sets=None):
     """Load fixtures where the database does not hold just what they do.
 
     `labels`: the models that they cover, by default those that they name. `sets`: those that the files are of: what
-    they hold of people is compared, and loaded, without it. Returns {"changed", "loaded", "differences"}:
-    `loaded` as `load.load` (None where nothing was to be done), the differences of the database, before and after.
+    they empty or mask is neither compared nor loaded into rows that are there. Returns {"changed", "loaded",
+    "differences"}: `loaded` as `load.load` (None where nothing was to be done), the differences of the database, before
+    and after.
     """
     values = dict(values)
     with contextlib.ExitStack() as stack:
@@ -274,10 +286,11 @@ def load_if_needed(site, paths, values, labels=None, sets=None):
         if labels is None:
             labels = _comparable(site, paths) if readable else ["*"]
         before = _fingerprint(site, labels, sets)
-        wanted = _scanned(paths, Fingerprint(before["many"])).result() if readable else None
+        private = before.get("private", {})
+        wanted = _scanned(paths, Fingerprint(before["many"]), private, before["many"]).result() if readable else None
         if wanted is not None and not compare(wanted, before["fingerprint"]):
             return {"changed": False, "loaded": None, "differences": []}
-        wholes = private_fields.completed(stack, site, paths, before.get("private", {}))
+        wholes = private_fields.completed(stack, site, paths, private)
         if values.get("mode") == "replace" and readable:
             # So that a model whose last row is gone is emptied too.
             values["models"] = sorted(before["many"])
@@ -285,7 +298,7 @@ def load_if_needed(site, paths, values, labels=None, sets=None):
         if values.get("check_only"):
             if not readable:
                 return {"changed": True, "loaded": loaded, "differences": []}
-            after = _after(site, paths, labels, before["many"], values.get("mode") == "replace", sets)
+            after = _after(site, paths, labels, before, values.get("mode") == "replace", sets)
             differences = compare(before["fingerprint"], after)
             return {"changed": bool(differences), "loaded": loaded, "differences": differences}
         differences = compare(before["fingerprint"], _fingerprint(site, labels, sets)["fingerprint"])
@@ -310,28 +323,33 @@ def _comparable(site, paths):
     return [label for label in sorted(named) if label in known and not label.startswith(_OWN)]
 
 
-def _scanned(paths, fingerprint):
-    """The fingerprint, having taken all objects of the files."""
+def _scanned(paths, fingerprint, private=None, many=None):
+    """The fingerprint, having taken all objects of the files, without what is masked (see `privacy`)."""
     with contextlib.ExitStack() as stack:
         for path in paths:
             source, form, name = load.opened(stack, path)
             for entry in fixture.objects(source, form, name):
-                fingerprint.add(entry)
+                fingerprint.add(privacy.without_masked(entry, private or {}, many or {}))
     return fingerprint
 
 
-def _after(site, paths, labels, many, replace, sets):
+def _after(site, paths, labels, before, replace, sets):
     """The fingerprint that a load would leave: a merge keeps what the files do not have."""
-    brought = _scanned(paths, Objects(many))
+    private, many = before.get("private", {}), before["many"]
+    brought = _scanned(paths, Objects(many), private, many)
+
+    def keep(entry):
+        brought.keep(privacy.without_masked(entry, private, many))
+
     if not replace and labels:
-        dump.stream(site, dict(_labels(labels, "jsonl"), sets=sets), dump.parsed(brought.keep), prove=False)
+        dump.stream(site, dict(_labels(labels, "jsonl"), sets=sets, compared=True), dump.parsed(keep), prove=False)
     return brought.result()
 
 
 def _fingerprint(site, labels, sets):
     if not labels:
         return {"many": {}, "fingerprint": Fingerprint({}).result()}
-    return dump.stream(site, dict(_labels(labels, "json"), sets=sets), _nowhere)
+    return dump.stream(site, dict(_labels(labels, "json"), sets=sets, compared=True), _nowhere)
 
 
 def _labels(labels, form):

@@ -28,7 +28,8 @@ from django.db.models.query import ModelIterable, QuerySet
 from ..errors import SauvegardeError
 from .leaks import Originals
 from .masking import Empty, Masking
-from .privacy import Emptied, actions
+from .privacy import actions, masked_names
+from .set_masking import SetMasking
 from .worker_dates import unreadable, warning
 from .worker_derived import left_out, tables_of
 from .worker_direct import direct
@@ -213,7 +214,8 @@ class Reader:
 
     def __init__(self, model, options, style, masking, keys):
         self.model, self.style, self.masking, self.keys = model, style, masking, keys
-        self.numbers = getattr(masking, "numbers", ())  # references that are numbers, whatever natural keys there are
+        # References that are numbers, whatever natural keys there are.
+        self.numbers = masking.numbers.get(model._meta.label_lower, ()) if masking else ()
         self.using = options["database"]
         self.natural_foreign = options["natural_foreign"]
         self.natural_primary = options["natural_primary"]
@@ -519,8 +521,8 @@ class Writer:
 
 def dump(options, source, output):
     """Write the chosen models to the output. `options`: labels, exclude, database, format, indent, natural_foreign,
-    natural_primary, all, derived, include, exact, pks, sets (fixture sets, which hold no people), and, to mask, policy
-    and key (hexadecimal).
+    natural_primary, all, derived, include, exact, pks, sets (fixture sets, which hold no people), compared (whether the
+    sets' masked fields are written as they are, for a comparison), and, to mask, policy and key (hexadecimal).
 
     Returns {"counts": {label: objects}, "stock": {label: why it went through Django's serializer}, "masked": bool,
     "private": as `privacy.actions` gives it, "masking": as `masking.Masking.facts`, and "dropped" rows by model (None
@@ -552,12 +554,16 @@ def dump(options, source, output):
         if masking:
             learn_from_database(masking, options["database"])
             output.progress(originals=from_database(masking, options["database"]).plain())
-        keys = NaturalKeys(options["database"], masking)
+        if private["masking"]:
+            learn_from_database(private["masking"], options["database"])
+            originals = from_database(private["masking"], options["database"]).plain()
+            output.progress(originals=originals, policy=private["masking"].policy)
+        keys = NaturalKeys(options["database"], masking or private["masking"])
         for model in chosen:
             label = model._meta.label_lower
             if masking and masking.drops(label):
                 continue
-            reader = Reader(model, options, style, private["masks"].get(label, masking), keys)
+            reader = Reader(model, options, style, private["models"].get(label, masking), keys)
             if reader.reason:
                 stock[label] = reader.reason
             try:
@@ -647,13 +653,32 @@ def _many(chosen):
 
 
 def _private(options, labels, output):
-    """{"actions": as `privacy.actions`, "masks": {label: its `Emptied`}} of a dump of fixture sets."""
+    """What becomes of people's data in a dump of fixture sets.
+
+    Returns {"actions": as `privacy.actions`, "models": {label: masking of its objects}, "masking": the one that needs
+    the site's names and is searched for, None where only fields are emptied}.
+    """
     if not options.get("sets"):
-        return {"actions": {}, "masks": {}}
+        return {"actions": {}, "models": {}, "masking": None}
     output.progress(logins=_logins(options["database"]))
     described = description(options["database"])
     found = actions(described, options["sets"], [label for label in labels if label in described])
-    return {"actions": found, "masks": {label: Emptied(described[label], rules) for label, rules in found.items()}}
+    masked = {label: masked_names(rules) for label, rules in found.items()}
+    masked = {label: some for label, some in masked.items() if some}
+    applied = found
+    if options.get("compared"):
+        output.progress(unmasked=found)
+        applied = {
+            label: {name: action for name, action in rules.items() if name not in masked.get(label, ())}
+            for label, rules in found.items()
+        }
+        masked = {}
+    sets = SetMasking(applied, described, bytes.fromhex(options["key"]), options["sets"])
+    return {
+        "actions": found,
+        "models": {label: sets for label, rules in applied.items() if rules},
+        "masking": sets if masked else None,
+    }
 
 
 def _logins(using):

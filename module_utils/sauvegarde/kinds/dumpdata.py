@@ -29,13 +29,22 @@ def preflight(job, directory, last):
 
 def _options(job):
     options = dict(job.get("dumpdata") or {})
-    key_file = options.pop("key_file", None)
-    if key_file:
-        try:
-            options["key"] = Path(key_file).read_text(encoding="ascii").strip()
-        except OSError as error:
-            raise SauvegardeError(f"The key of the masking cannot be read: {key_file}", str(error)) from error
-    return options
+    key = read_key(options.pop("key_file", None))
+    return dict(options, key=key) if key else options
+
+
+def read_key(path):
+    """The hexadecimal digits of the masking's key in a job's `key_file`; "" without one."""
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SauvegardeError(
+            f"The key of the masking cannot be read: {path}",
+            str(error),
+            "Write it there as hexadecimal digits, for the job's user to read.",
+        ) from error
 
 
 def dump(job, stage, facts, notify):

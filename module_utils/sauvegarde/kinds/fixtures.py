@@ -1,8 +1,9 @@
 """The `fixtures` kind: a Django site's fixture sets, one file each, and on request into the site's git repository.
 
 job: site (see django.site.Site); sets (see django.sets, by default the seven of the seed's site); `people`: keep where
-the sets may hold people's data (see django.privacy); and `repository`,
-where the files are to be committed: path, folder (inside it), user, name, email, message, push.
+the sets may hold people's data (see django.privacy); `key_file`: a file with the masking's key (hexadecimal), where the
+sets have masks; and `repository`, where the files are to be committed: path, folder (inside it), user, name, email,
+message, push.
 """
 
 from pathlib import Path
@@ -22,6 +23,8 @@ def preflight(job, directory, last):
     """The site answers, the sets are right, the repository is one."""
     where = sites.site(job.get("site") or {})
     sets = fixture_sets.checked(job.get("sets") or fixture_sets.SETS, job.get("people") or privacy.PRIVATE)
+    key = dumpdata.read_key(job.get("key_file"))
+    privacy.require_key(sets, key)
     repository = job.get("repository")
     if repository and not (Path(repository["path"]) / ".git").exists():
         raise SauvegardeError(
@@ -43,14 +46,14 @@ def preflight(job, directory, last):
     ]
     privacy.actions(described["models"], sets, chosen)
     archive.require_space(directory, int(last["stored_bytes"] * 1.2) if last else 16 * 1024 * 1024)
-    return {"site": where, "sets": sets, "described": described, "warnings": warnings}
+    return {"site": where, "sets": sets, "key": key, "described": described, "warnings": warnings}
 
 
 def dump(job, stage, facts, notify):
     """Each set's file into the archive, and into the repository where it changed."""
     where, described = facts["site"], facts["described"]
     tables, many = {}, {}
-    made = fixture_sets.read(where, facts["sets"])
+    made = fixture_sets.read(where, facts["sets"], key=facts["key"])
     for each in made:
         notify("set", name=each["name"], objects=each["objects"])
         tables.update(each["fingerprint"]["tables"])
