@@ -5,6 +5,7 @@ import shutil
 from unittest import mock
 
 import pytest
+import quick_restic
 from sauvegarde import catalog, identity, kinds, offsite
 from sauvegarde.errors import SauvegardeError
 from sauvegarde.restore import choose
@@ -41,6 +42,7 @@ class Machine(Host):
 @pytest.fixture()
 def vault(tmp_path):
     (tmp_path / "private").mkdir()
+    quick_restic.make(tmp_path / "vault", "x")
     values = {"name": "vault", "repository": str(tmp_path / "vault"), "password": "x"}
     return dict(values, private=str(tmp_path / "private"), cache=str(tmp_path / "cache"))
 
@@ -124,7 +126,6 @@ def test_a_cluster_that_was_upgraded_goes_on(tmp_path, vault):
 
 def test_the_repositorys_own_host_counts_each_machines_archives(tmp_path, vault):
     """Two machines have copied before their systems were compared."""
-    offsite.ensure(vault, known=False)
     host = Host(tmp_path / "one")
     job = host.configure()
     for night, system in ((1, ONE), (2, TWO), (3, ONE)):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import conftest
 import pytest
+import quick_restic
 from sauvegarde import archive, catalog, credentials, jobs, lock, offsite, runner, state
 from sauvegarde.errors import FAILED, LOCKED, NO_REPOSITORY, OK, PARTIAL, WRONG_KEY, SauvegardeError
 from test_runner import USER, Host, _children
@@ -23,6 +24,7 @@ JOB, OTHER = (f"{name}{os.getpid()}" for name in ("demo", "other"))  # they have
 
 @pytest.fixture()
 def host(tmp_path):
+    """A host with a job and the repository for it, which is new and empty."""
     tmp_path.chmod(0o755)
     found = Host(tmp_path, JOB)
     folder = tmp_path / "etc" / "offsite"
@@ -30,6 +32,7 @@ def host(tmp_path):
     found.vault = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD}
     found.vault["private"] = str(tmp_path / "private")
     (tmp_path / "private").mkdir()
+    quick_restic.make(tmp_path / "vault", PASSWORD)
     found.settings = folder / "vault.json"
     write(found.settings, found.vault)
     found.configure(offsite=["vault"])
@@ -55,7 +58,15 @@ def told(_step, **_values):
     pass
 
 
-def test_copied_checked_and_restored_by_restic_alone(host, tmp_path):
+@pytest.fixture()
+def unmade(host):
+    """The host, whose repository was not made yet."""
+    shutil.rmtree(host.vault["repository"])
+    return host
+
+
+def test_copied_checked_and_restored_by_restic_alone(unmade, tmp_path):
+    host = unmade
     assert host.run() == (OK, "", "")
     (label,) = host.labels()
     (snapshot,) = offsite.snapshots(host.vault)
@@ -118,8 +129,9 @@ def test_a_wrong_key_and_a_repository_that_is_gone(host):
     assert caught.value.exit_code == NO_REPOSITORY
 
 
-def test_two_new_jobs_at_once_make_one_repository(host):
+def test_two_new_jobs_at_once_make_one_repository(unmade):
     """Each would make it: what two of restic's init leave may never open again."""
+    host = unmade
     another_job(host)
     both = [host.start("run", name) for name in (JOB, OTHER)]
     assert [each.communicate(timeout=300)[1] for each in both] == ["", ""]
@@ -128,7 +140,7 @@ def test_two_new_jobs_at_once_make_one_repository(host):
     assert {line["job"] for line in offsite.snapshots(host.vault)} == {JOB, OTHER}
 
 
-def test_another_host_makes_the_repository_in_the_same_moment(host, monkeypatch):
+def test_another_host_makes_the_repository_in_the_same_moment(unmade, monkeypatch):
     original = offsite.restic
 
     def slower(repository, arguments, *more, **options):
@@ -137,8 +149,8 @@ def test_another_host_makes_the_repository_in_the_same_moment(host, monkeypatch)
         return original(repository, arguments, *more, **options)
 
     monkeypatch.setattr(offsite, "restic", slower)
-    offsite.ensure(host.vault, known=False)
-    assert offsite.snapshots(host.vault) == []
+    offsite.ensure(unmade.vault, known=False)
+    assert offsite.snapshots(unmade.vault) == []
 
 
 def private_files(host):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import conftest
 import pytest
+import quick_restic
 from sauvegarde import archive, kinds, offsite, postgres
 from sauvegarde.errors import WRONG_KEY, SauvegardeError
 from sauvegarde.restore import fetch, run, side, state
@@ -26,7 +27,7 @@ def vault(cluster, database, repository, tmp_path):
     cluster.execute("CREATE ROLE only_there LOGIN PASSWORD 'canary'; ALTER TABLE t OWNER TO only_there", database)
     there = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD, "private": str(tmp_path)}
     (repository / "roles").mkdir(mode=0o700)
-    offsite.ensure(there, False)
+    quick_restic.make(tmp_path / "vault", PASSWORD)
     for name, kind in (("demo", "pg_dump"), ("roles", "globals")):
         job = {"name": name, "kind": kind, "connection": cluster.values, "database": database, "host": "dead"}
         path = repository / name / kinds.back_up(job, repository)["id"]
