@@ -1,7 +1,9 @@
 """Sites of a few lines for tests of what a site's own code may do: models, start-up, settings and manage.py as told."""
 
+import hashlib
 import shutil
 import sqlite3
+from pathlib import Path
 
 from sample_site import interpreter, manage
 from sauvegarde import archive
@@ -44,6 +46,8 @@ if os.environ["KIND"] == "pg":
     DATABASES["default"].update(HOST=os.environ["PGH"], PORT=os.environ["PGP"])
 """
 
+_templates = {}  # databases that have the tables, by what makes them; the same for the whole session
+
 
 class Folder:
     """The code of one site. `start`: what its ready() runs; `settings`: further lines; `head`: manage.py."""
@@ -62,14 +66,17 @@ class Folder:
     def new(self, kind, before=(), **variables):
         """A Site on an empty database of its own that has the tables; its start-up does not run for that.
 
-        `before`: statements for a database of PostgreSQL before it gets them, where {} is its name.
+        `before`: statements for a database of PostgreSQL before it gets them, where {} is its name. Code that made
+        tables once does not make them again: without such statements, the database is a copy.
         """
         self._count += 1
         name = f"little_{self.path.parent.name[-12:]}_{self._count}".replace("-", "_").lower()
         database = name if kind == "pg" else str(self.path.parent / (name + ".sqlite3"))
+        key = (kind, self.cluster.port, self.python, tuple(sorted(variables.items())), self._code())
+        template = None if before else _templates.get(key)
         if kind == "pg":
             self.cluster.execute(f"DROP DATABASE IF EXISTS {name}")
-            self.cluster.execute(f"CREATE DATABASE {name}")
+            self.cluster.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
             for statement in before:
                 self.cluster.execute(statement.format(name), name)
         env_file = self.path.parent / (name + ".env")
@@ -78,11 +85,31 @@ class Folder:
         where = site.site(
             {"path": str(self.path), "python": self.python, "settings": "conf", "env_file": str(env_file)}
         )
+        if template and kind == "sqlite":
+            Path(database).write_bytes(template)
+        if template:
+            return where
         text = self.start.read_text(encoding="utf-8")
         self.start.write_text("", encoding="utf-8")
         manage(where, "migrate", "--run-syncdb", "-v0")
         self.start.write_text(text, encoding="utf-8")
+        if not before:
+            _templates[key] = self._template(kind, database)
         return where
+
+    def _code(self):
+        """What the site's code says, but for its start-up."""
+        files = (path for path in self.path.rglob("*.py") if path != self.start)
+        texts = (f"{path.relative_to(self.path)}\n".encode() + path.read_bytes() for path in sorted(files))
+        return hashlib.sha256(b"\0".join(texts)).hexdigest()
+
+    def _template(self, kind, database):
+        """A copy of the database that nothing changes: the file's bytes, or a database of PostgreSQL's."""
+        if kind == "sqlite":
+            return Path(database).read_bytes()
+        name = f"little_template_{len(_templates)}"
+        self.cluster.execute(f"CREATE DATABASE {name} TEMPLATE {database}")
+        return name
 
 
 def database(where):

@@ -1,6 +1,8 @@
 """A site of one application, `a`, whose models a test gives, on databases of its own: migrated once, copied after."""
 
+import contextlib
 import shutil
+import sqlite3
 import textwrap
 
 from sample_site import manage
@@ -78,6 +80,14 @@ class Small:
     def name(self, where):
         """The database's name."""
         return where.env_file.rsplit("/", 1)[1].rsplit(".", 1)[0]
+
+    def rows(self, where, query):
+        """What is in the database, asked without the site's code."""
+        name = self.name(where)
+        if site.environment(where)["KIND"] != "sqlite":
+            return self.cluster.execute(query, name)
+        with contextlib.closing(sqlite3.connect(str(self.folder / name))) as connection:
+            return connection.execute(query).fetchall()
 
 
 def same_rows(one, other, *labels):

@@ -1,4 +1,7 @@
-"""The modules on sites whose start-up leads elsewhere: as playbooks call them, on a controller that has Ansible."""
+"""The modules on sites whose start-up leads elsewhere: as playbooks call them, on a controller that has Ansible.
+
+Ansible builds each module again for each play, from more than a hundred files: a test has one play, for both engines.
+"""
 
 import json
 import os
@@ -20,87 +23,97 @@ KINDS = ("sqlite", "pg")
 
 
 def modules(tmp_path, *calls):
-    """What the modules answer, their failures included. calls: (name, arguments) of each; one play runs them all."""
-    tasks = [{"name": name, name: arguments, "ignore_errors": True} for name, arguments in calls]
+    """What the modules answer, their failures included. calls: (name, arguments) of each; one play runs them all.
+
+    The answer to call N is `answerN` in the arguments of those after it.
+    """
+    tasks = [
+        {"name": name, name: arguments, "ignore_errors": True, "register": f"answer{number}"}
+        for number, (name, arguments) in enumerate(calls)
+    ]
+    answers = tmp_path / "answers.json"
+    names = ", ".join(task["register"] for task in tasks)
+    kept = {"dest": str(answers), "content": f"{{{{ [{names}] | to_json }}}}", "mode": "0600"}
+    tasks.append({"name": "Keep the answers", "ansible.builtin.copy": kept})
     play = {"name": "Modules", "hosts": "localhost", "gather_facts": False, "tasks": tasks}
     path = write(tmp_path / "play.json", [play])
-    values = dict(os.environ, LC_ALL="C.UTF-8", ANSIBLE_STDOUT_CALLBACK="ansible.builtin.json")
-    values["ANSIBLE_INVENTORY"] = f"{tmp_path}/none,"
+    # The file is empty. A list of hosts that ends with a comma would have Ansible read the working directory, too, each
+    # file below it as an inventory: minutes.
+    values = dict(os.environ, LC_ALL="C.UTF-8", ANSIBLE_INVENTORY=str(write(tmp_path / "inventory.json", {})))
     done = subprocess.run([str(ANSIBLE), str(path)], cwd=str(ROOT), env=values, capture_output=True, check=False)
-    text = done.stdout.decode()
-    assert "{" in text, done.stderr.decode()
-    answers = json.loads(text[text.index("{") :])["plays"][0]["tasks"]
-    assert len(answers) == len(calls), text
-    return [answer["hosts"]["localhost"] for answer in answers]
-
-
-def module(name, tmp_path, **arguments):
-    """What one module answers, its failure included."""
-    return modules(tmp_path, (name, arguments))[0]
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    return json.loads(answers.read_text(encoding="utf-8"))
 
 
 def described(where):
     return {name: getattr(where, name) for name in ("path", "python", "settings", "env_file")}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_migration_through_the_modules_leaves_the_live_database_alone(cluster, tmp_path, kind):
+def target(where, folder):
+    """The arguments that say where a migration ends."""
+    found = about(where, folder)
+    return {"keeper": "root", "connection": found["connection"], "server_directory": found["server_directory"]}
+
+
+def test_a_migration_through_the_modules_leaves_the_live_database_alone(cluster, tmp_path):
     folder = Folder(tmp_path / "asking", cluster, ENVIRONMENTS[0], ASKS)
-    one, two = folder.new(kind), folder.new(kind)
-    fill(cluster, one, "source")
-    fill(cluster, two, "live")
-    told = about(two, tmp_path)
-    common = {"keeper": "root", "connection": told["connection"], "server_directory": told["server_directory"]}
-    values = dict(common, site=described(one), state="dumped", masking="never", directory=str(tmp_path / "out"))
-    made = module("sauvegarde_migration_source", tmp_path, **values)
-    assert "path" in made, made
-    name = database(two) if kind == "pg" else Path(database(two)).name
-    said = {"host": "here", "confirm": f"{name}@here"}
-    values = dict(common, site=described(two), path=made["path"], directory=str(tmp_path / "in"), **said)
-    done = module("sauvegarde_migration", tmp_path, **values)
-    assert done.get("status") == "ready", done
-    assert ("site", "live") in rows(cluster, two) and not [row for row in rows(cluster, two) if "source" in row]
-    assert rows(cluster, two, done["side"]) == rows(cluster, one)
+    sites, calls = {}, []
+    for kind in KINDS:
+        one, two = sites[kind] = folder.new(kind), folder.new(kind)
+        fill(cluster, one, "source")
+        fill(cluster, two, "live")
+        common = target(two, tmp_path)
+        values = dict(common, site=described(one), state="dumped", masking="never", directory=str(tmp_path / "out"))
+        path = f"{{{{ answer{len(calls)}.path }}}}"
+        calls.append(("sauvegarde_migration_source", values))
+        name = database(two) if kind == "pg" else Path(database(two)).name
+        values = dict(common, site=described(two), path=path, directory=str(tmp_path / "in"), host="here")
+        calls.append(("sauvegarde_migration", dict(values, confirm=f"{name}@here")))
+    answers = iter(modules(tmp_path, *calls))
+    for one, two in sites.values():
+        made, done = next(answers), next(answers)
+        assert "path" in made, made
+        assert done.get("status") == "ready", done
+        assert ("site", "live") in rows(cluster, two) and not [row for row in rows(cluster, two) if "source" in row]
+        assert rows(cluster, two, done["side"]) == rows(cluster, one)
 
 
-def described_source(cluster, tmp_path, kind):
-    """A source without faults, as the module describes it for a plan."""
-    folder = Folder(tmp_path / "source", cluster, ENVIRONMENTS[0])
-    where = folder.new(kind)
-    fill(cluster, where, "source")
-    values = {"masking": "never", "directory": str(tmp_path / "described"), "environment_of_host": "production"}
-    answer = module("sauvegarde_migration_source", tmp_path, site=described(where), state="described", **values)
-    assert "source" in answer, answer
-    return answer["source"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_module_works_on_another_database(cluster, tmp_path, kind):
-    folder = Folder(tmp_path / "faulty", cluster, ENVIRONMENTS[0], FAULTS)
-    where, other = folder.new(kind), folder.new(kind)
-    fill(cluster, where, "live")
-    fill(cluster, other, "other")
-    before = rows(cluster, where), rows(cluster, other)
-    with Path(where.env_file).open("a", encoding="utf-8") as file:
-        file.write(f"FAULT=listener\nOTHER={database(other)}\n")
+def test_no_module_works_on_another_database(cluster, tmp_path):
+    good = Folder(tmp_path / "source", cluster, ENVIRONMENTS[0])
+    faulty = Folder(tmp_path / "faulty", cluster, ENVIRONMENTS[0], FAULTS)
     path = write(tmp_path / "f.json", [{"model": "a.note", "pk": 9, "fields": {"text": "sent"}}])
-    (tmp_path / "sets").mkdir()
-    info = about(where, tmp_path)
-    target = {"keeper": "root", "connection": info["connection"], "server_directory": info["server_directory"]}
-    source = {"masking": "never", "directory": str(tmp_path / "out"), "environment_of_host": "production"}
-    calls = {
-        "sauvegarde_dumpdata": {"path": str(tmp_path / "dump.json")},
-        "sauvegarde_loaddata": {"fixtures": [str(path)]},
-        "sauvegarde_fixtures": {"folder": str(tmp_path / "sets"), "sets": [{"name": "notes", "models": ["a.note"]}]},
-        "sauvegarde_site_info": {},
-        "sauvegarde_migration_source": dict(source, state="dumped"),
-        "sauvegarde_migration_plan": dict(target, source=described_source(cluster, tmp_path, kind)),
-    }
-    answers = modules(tmp_path, *((name, dict(arguments, site=described(where))) for name, arguments in calls.items()))
-    for name, answer in zip(calls, answers):
+    leaving = {"masking": "never", "directory": str(tmp_path / "out"), "environment_of_host": "production"}
+    sites, calls = {}, []
+    for kind in KINDS:
+        source, where, other = good.new(kind), faulty.new(kind), faulty.new(kind)
+        for site, word in ((source, "source"), (where, "live"), (other, "other")):
+            fill(cluster, site, word)
+        with Path(where.env_file).open("a", encoding="utf-8") as file:
+            file.write(f"FAULT=listener\nOTHER={database(other)}\n")
+        sites[kind] = where, other, (rows(cluster, where), rows(cluster, other))
+        sets = tmp_path / f"sets-{kind}"
+        sets.mkdir()
+        # A plan is for a source without faults.
+        answer = f"{{{{ answer{len(calls)}.source }}}}"
+        calls.append(("sauvegarde_migration_source", dict(leaving, site=described(source), state="described")))
+        for name, arguments in (
+            ("sauvegarde_dumpdata", {"path": str(tmp_path / f"{kind}.json")}),
+            ("sauvegarde_loaddata", {"fixtures": [str(path)]}),
+            ("sauvegarde_fixtures", {"folder": str(sets), "sets": [{"name": "notes", "models": ["a.note"]}]}),
+            ("sauvegarde_site_info", {}),
+            ("sauvegarde_migration_source", dict(leaving, state="dumped")),
+            ("sauvegarde_migration_plan", dict(target(where, tmp_path), source=answer)),
+        ):
+            calls.append((name, dict(arguments, site=described(where))))
+    answers = modules(tmp_path, *calls)
+    for (name, arguments), answer in zip(calls, answers):
+        if arguments.get("state") == "described":
+            assert "source" in answer, answer
+            continue
         assert answer.get("failed") and "leads to another database than the told one" in answer["msg"], (name, answer)
-    assert (rows(cluster, where), rows(cluster, other)) == before
-    assert not (tmp_path / "dump.json").exists() and not list((tmp_path / "sets").iterdir())
+    for kind, (where, other, before) in sites.items():
+        assert (rows(cluster, where), rows(cluster, other)) == before
+        assert not (tmp_path / f"{kind}.json").exists() and not list((tmp_path / f"sets-{kind}").iterdir())
 
 
 @pytest.mark.parametrize("kind", KINDS)
