@@ -26,6 +26,12 @@ psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
 from sauvegarde import postgres  # noqa: E402 - found through the path set above
 
 
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "one_host(why): passes or fails whatever the versions of PostgreSQL and Python are: CI runs it once"
+    )
+
+
 def _folder():
     """The bin folder of the server to test with, or None."""
     found = [

@@ -327,6 +327,7 @@ WRAPPED = ["folder in tar.gz", "folder's content in tar.gz", "-Fc in tar.gz", "-
            "-Ft, gzip", "-Fc in parts", "utf-16", "Windows"]  # fmt: skip
 
 
+@pytest.mark.one_host("wrappings come off before any tool of PostgreSQL's reads the dump")
 @pytest.mark.parametrize("name", WRAPPED)
 def test_wrapped_dumps_are_restored(server, content, tmp_path, name):
     path, work = tmp_path / "given", tmp_path / "work"

@@ -236,16 +236,15 @@ def test_two_at_once(host):
 
 
 def test_a_hook_that_outlives_a_killed_run_keeps_the_lock(host):
-    host.configure(before=[slow(8)])
+    begun, end = host.folder / "begun", host.folder / "end"
+    host.configure(before=[["sh", "-c", f"touch {begun}; until [ -e {end} ]; do sleep 0.05; done"]])
     first = host.start("run", "demo")
-    until = time.monotonic() + 20
-    while state.read(host.state / "progress.json").get("step") != "before" and time.monotonic() < until:
-        time.sleep(0.05)
-    time.sleep(0.3)
+    conftest.wait_until(begun.exists)
     first.kill()
     first.wait()
     host.configure()
     assert host.run()[0] == LOCKED
+    end.touch()
     conftest.wait_until(lambda: host.run()[0] == OK)
 
 
