@@ -90,6 +90,15 @@ def test_side_by_side_all_are_counted_and_each_output_is_whole(tmp_path, monkeyp
         assert f"== {name}\n{name} 0\n{name} 1\n{name} 2\n" in printed
 
 
+def test_what_takes_longest_starts_first(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(checks, "on_hosts", lambda name, *_: started.append(name) or checks.Count(passed=1))
+    monkeypatch.setattr(checks, "AT_ONCE", 1)
+    list(checks.side_by_side(["another", *reversed(checks.LONGEST)], tmp_path))
+    assert started == [*checks.LONGEST, "another"]
+    assert set(checks.LONGEST) <= set(checks.names())
+
+
 def test_lint_runs_while_hosts_are_prepared(tmp_path, monkeypatch, capsys):
     started, prepared = threading.Event(), []
 
