@@ -84,6 +84,7 @@ def _engine():
         passwords,
         ping,
         postgres,
+        predefined,
         process,
         remote,
         retention,

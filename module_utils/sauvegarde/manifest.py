@@ -110,6 +110,11 @@ _SOURCE = {
             "type": ["integer", "null"],
             "description": "Of the schema public, by which lists of pg_restore name it; null where there is none.",
         },
+        "schema_public": {
+            "type": "object",
+            "description": "Owner and comment of the schema public, where pg_dump left out what no new database has.",
+            "properties": {"owner": _TEXT, "comment": _LABEL},
+        },
         "databases": {"type": "object", "additionalProperties": _PROPERTIES},
         "passwords": {"type": "boolean", "description": "Whether the globals hold the roles' passwords."},
         "path": dict(_TEXT, description="Of a SQLite file."),

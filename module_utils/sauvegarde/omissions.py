@@ -6,7 +6,7 @@ runs in a transaction of its own, so that one which fails spoils nothing.
 
 import psycopg2
 
-from . import postgres
+from . import postgres, predefined
 
 _SHOWN = 20  # names in one warning
 
@@ -54,15 +54,28 @@ _SILENT_KEYS = (
     " JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
     " WHERE t.tgisinternal AND t.tgenabled <> 'O' ORDER BY 1"
 )
-_IN_CATALOG = (
-    "SELECT pg_catalog.format('FUNCTION pg_catalog.%I', p.proname) FROM pg_catalog.pg_proc p"
-    " WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.oid >= 16384"
-    " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.objid = p.oid"
-    " AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass)"
-    " UNION SELECT pg_catalog.format('RELATION pg_catalog.%I', c.relname) FROM pg_catalog.pg_class c"
-    " WHERE c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND c.oid >= 16384 AND c.relkind IN ('r', 'v', 'm')"
-    " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.objid = c.oid"
-    " AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass) ORDER BY 1"
+# Catalogs whose objects have a schema: column of the schema, and which of them are no object's own part.
+_WITH_SCHEMA = (
+    ("pg_proc", "pronamespace", ""),
+    ("pg_class", "relnamespace", "o.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')"),
+    ("pg_type", "typnamespace", "o.typrelid = 0 AND o.typelem = 0"),
+    ("pg_collation", "collnamespace", ""),
+    ("pg_operator", "oprnamespace", ""),
+    ("pg_ts_config", "cfgnamespace", ""),
+    ("pg_ts_dict", "dictnamespace", ""),
+)
+_IN_SYSTEM_SCHEMAS = (
+    " UNION ".join(
+        "SELECT pg_catalog.format('%s %s', pg_catalog.upper(i.type), i.identity)"
+        f" FROM pg_catalog.{catalog} o JOIN pg_catalog.pg_namespace n ON n.oid = o.{schema}"
+        f" CROSS JOIN LATERAL pg_catalog.pg_identify_object('pg_catalog.{catalog}'::pg_catalog.regclass, o.oid, 0) i"
+        " WHERE n.nspname IN ('pg_catalog', 'information_schema') AND n.oid < 16384 AND o.oid >= 16384"
+        + (f" AND {condition}" if condition else "")
+        + " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.objid = o.oid"
+        f" AND d.classid = 'pg_catalog.{catalog}'::pg_catalog.regclass)"
+        for catalog, schema, condition in _WITH_SCHEMA
+    )
+    + " ORDER BY 1"
 )
 _POLICY_COMMENTS = (
     "SELECT pg_catalog.format('POLICY %I ON %I.%I', p.polname, n.nspname, c.relname) FROM pg_catalog.pg_policy p"
@@ -102,7 +115,11 @@ def find(connection, dumper):
             " the restored database checks them again: {}.",
         ),
         (_SLOTS, "Logical replication slots are in no dump; what reads from them starts anew after a restore: {}."),
-        (_IN_CATALOG, "What was made in the schema pg_catalog is in no dump; move it to a schema of its own: {}."),
+        (
+            _IN_SYSTEM_SCHEMAS,
+            "What was made in the schema pg_catalog or information_schema is in no dump; make it in a schema of its"
+            " own: {}.",
+        ),
     ]
     if number >= 100000:
         looks.append(
@@ -129,10 +146,13 @@ def find(connection, dumper):
                 " alone: {}.",
             )
         )
-    return [sentence for look, words in looks for sentence in _look(connection, look, words)]
+    found = [sentence for look, words in looks for sentence in _look(connection, look, words)]
+    for look, words in predefined.looks(dumper):
+        found += _look(connection, look, words, "; ")  # between statements
+    return found
 
 
-def _look(connection, look, words):
+def _look(connection, look, words, between=", "):
     try:
         found = [name for (name,) in postgres.query(connection, look)]
     except psycopg2.Error as error:
@@ -141,7 +161,7 @@ def _look(connection, look, words):
     if not found:
         return []
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return [words.format(", ".join(found[:_SHOWN]) + more)]
+    return [words.format(between.join(found[:_SHOWN]) + more)]
 
 
 def without_fingerprint(sums):

@@ -1,10 +1,11 @@
 """What an archive lacks is said in its manifest, by object: what pg_dump says, and what it does not say."""
 
 import contextlib
+import re
 import stat
 
 import pytest
-from sauvegarde import foreign_keys, kinds, omissions, postgres
+from sauvegarde import foreign_keys, kinds, omissions, postgres, predefined
 from sauvegarde.restore import run
 
 ROLES = ("app_of_omissions", "dumper_of_omissions")
@@ -169,6 +170,175 @@ def test_the_rest_that_no_dump_holds(cluster, database, repository):
     assert "INDEX public.once" in only(warnings, "Invalid indexes")
     assert "FUNCTION pg_catalog.of_the_site" in only(warnings, "schema pg_catalog")
     assert len(warnings) == 2
+
+
+@contextlib.contextmanager
+def restored(cluster, path, folder):
+    """The archive or dump restored as `restored_here`, for the block."""
+    spec = {
+        "path": str(path), "database": "restored_here", "connection": cluster.values, "directory": str(folder),
+        "mode": "beside",
+    }  # fmt: skip
+    try:
+        run.put_in_place(spec, run.fill(spec)["id"])
+        yield "restored_here"
+    finally:
+        cluster.execute("DROP DATABASE IF EXISTS restored_here")
+
+
+PUBLIC = (
+    "SELECT pg_get_userbyid(nspowner), obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'public'"
+)
+CHANGED = f"ALTER SCHEMA public OWNER TO {ROLES[0]}; COMMENT ON SCHEMA public IS 'l''été'"
+
+
+def test_owner_and_comment_of_the_schema_public(cluster, database, roles, repository, tmp_path):
+    """pg_dump dumps them from 15 on; before, the manifest has them, and a warning says so."""
+    cluster.execute(CHANGED, database)
+    made = kinds.back_up(job(cluster, database), repository)
+    if major(cluster) < 15:
+        warning = only(made["warnings"], "schema public")
+        assert all(statement in warning for statement in CHANGED.split("; "))
+        assert made["source"]["schema_public"] == {"owner": ROLES[0], "comment": "l'été"}
+    else:
+        assert made["warnings"] == [] and "schema_public" not in made["source"]
+    with restored(cluster, repository / "demo" / made["id"], tmp_path / "runs") as copy:
+        assert cluster.execute(PUBLIC, copy) == cluster.execute(PUBLIC, database) == [(ROLES[0], "l'été")]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(90624, {"owner": ROLES[0]}), (130000, {"owner": ROLES[0], "comment": None}), (150000, {})],
+)
+def test_what_a_pg_dump_leaves_out_of_the_schema_public(cluster, database, roles, number, expected):
+    cluster.execute(f"ALTER SCHEMA public OWNER TO {ROLES[0]}; COMMENT ON SCHEMA public IS NULL", database)
+    dumper = postgres.Client("", number, "old")
+    with contextlib.closing(cluster.connect(database)) as connection:
+        found = predefined.of_public(connection, dumper)
+    assert found == expected
+    assert [("ALTER SCHEMA public OWNER TO" in each) for each in predefined.warnings(found, dumper)] == (
+        [True] if expected else []
+    )
+
+
+@pytest.mark.parametrize("public", [{"owner": ROLES[0], "comment": "l'\\été"}, {"comment": None}])
+def test_the_schema_public_comes_back_from_the_manifest(
+    cluster, database, roles, repository, tmp_path, monkeypatch, public
+):
+    """Here the dump has neither, whatever the version: the database is as a new one."""
+    monkeypatch.setattr(predefined, "of_public", lambda *_: public)
+    before = cluster.execute(PUBLIC, database)[0]
+    made = kinds.back_up(job(cluster, database), repository)
+    expected = [(public.get("owner", before[0]), public["comment"])]
+    after = kinds.pg_dump._after(database, made["source"], "UTF8")
+    with restored(cluster, repository / "demo" / made["id"], tmp_path / "runs") as copy:
+        assert cluster.execute(PUBLIC, copy) == expected
+    statements = [line for line in after.splitlines() if "SCHEMA public" in line]
+    assert len(statements) == len(public)
+    cluster.execute("".join(statements), database)
+    assert cluster.execute(PUBLIC, database) == expected
+
+
+BY_10 = """--
+-- PostgreSQL database dump
+--
+
+-- Dumped from database version 9.6.24
+-- Dumped by pg_dump version 9.6.24
+
+SET client_encoding = 'UTF8';
+DROP SCHEMA public;
+--
+-- Name: public; Type: SCHEMA; Schema: -; Owner: {0}
+--
+
+CREATE SCHEMA public;
+
+
+ALTER SCHEMA public OWNER TO {0};
+
+--
+-- Name: t; Type: TABLE; Schema: public; Owner: {0}
+--
+
+CREATE TABLE public.t (a integer);
+
+
+ALTER TABLE public.t OWNER TO {0};
+
+--
+-- PostgreSQL database dump complete
+--
+"""
+
+
+@pytest.mark.parametrize("owner", [ROLES[0], "postgres"])
+def test_owner_of_the_schema_public_in_dumps_before_11(cluster, roles, tmp_path, owner):
+    """Their CREATE SCHEMA public is passed over, its owner is not; a superuser leaves it to the new database."""
+    (tmp_path / "by_10.sql").write_text(BY_10.format(owner))
+    new = cluster.execute(PUBLIC, "template1")[0][0]
+    with restored(cluster, tmp_path / "by_10.sql", tmp_path / "runs") as copy:
+        assert cluster.execute(PUBLIC, copy)[0][0] == (owner if owner != "postgres" else new)
+        assert cluster.execute("SELECT * FROM t", copy) == []
+
+
+PREDEFINED = (
+    "COMMENT ON COLUMN pg_catalog.pg_class.relname IS 'of the site'",
+    "COMMENT ON FUNCTION pg_catalog.pg_sleep(double precision) IS 'it''s late'",
+    "COMMENT ON SCHEMA pg_catalog IS 'do not touch'",
+    "ALTER FUNCTION pg_catalog.pg_sleep(double precision) OWNER TO {0}",
+    "ALTER FUNCTION public.akeys(public.hstore) OWNER TO {0}",
+    "ALTER LANGUAGE plpgsql OWNER TO {0}",
+    "GRANT SELECT ON TABLE information_schema.sql_features TO {0} WITH GRANT OPTION",
+    "REVOKE SELECT ON TABLE information_schema.tables FROM PUBLIC",
+    "REVOKE USAGE ON LANGUAGE sql FROM PUBLIC",
+)
+
+
+def test_what_was_changed_in_predefined_objects(cluster, database, roles, repository, tmp_path):
+    """The warnings hold the statements that put it back."""
+    app = roles[0]
+    statements = [each.format(app) for each in PREDEFINED]
+    cluster.execute("CREATE EXTENSION hstore SCHEMA public", database)
+    cluster.execute(";".join(statements), database)
+    try:
+        made = kinds.back_up(job(cluster, database), repository)
+        warned = [each for each in made["warnings"] if "run this after a restore" in each]
+        found = {each for warning in warned for each in warning.partition("superuser: ")[2].rstrip(".").split("; ")}
+        assert found == set(statements), warned
+        assert made["warnings"] == warned
+        with restored(cluster, repository / "demo" / made["id"], tmp_path / "runs") as copy:
+            cluster.execute(";".join(sorted(found)), copy)
+            assert kinds.back_up(job(cluster, copy), repository)["warnings"] == warned
+    finally:
+        cluster.execute(f"REASSIGN OWNED BY {app} TO postgres", database)
+
+
+def test_what_is_in_schemas_of_the_system(cluster, database, repository):
+    cluster.execute(
+        "CREATE VIEW information_schema.of_the_site AS SELECT 1 AS a; CREATE TYPE pg_catalog.mood AS ENUM ('ok');"
+        'CREATE COLLATION pg_catalog.of_the_site FROM "C"',
+        database,
+    )
+    (warning,) = kinds.back_up(job(cluster, database), repository)["warnings"]
+    names = "COLLATION pg_catalog.of_the_site, TYPE pg_catalog.mood, VIEW information_schema.of_the_site"
+    assert warning.endswith(f": {names}."), warning
+
+
+def test_owners_of_extensions_that_are_no_superusers(cluster, database, roles, repository):
+    if major(cluster) < 13:
+        pytest.skip("trusted extensions came with PostgreSQL 13")
+    app = roles[0]
+    cluster.execute(f"GRANT CREATE ON DATABASE {postgres.quoted(database)} TO {app}")
+    cluster.execute(f"GRANT CREATE ON SCHEMA public TO {app}; SET ROLE {app}; CREATE EXTENSION citext", database)
+    (warning,) = kinds.back_up(job(cluster, database), repository)["warnings"]
+    assert f"EXTENSION citext ({app})" in warning
+
+
+def test_what_every_new_database_has_and_this_one_lacks(cluster, database, repository):
+    cluster.execute("DROP SCHEMA public; DROP EXTENSION plpgsql", database)
+    (warning,) = kinds.back_up(job(cluster, database), repository)["warnings"]
+    assert re.search("DROP SCHEMA public; DROP EXTENSION plpgsql", warning)
 
 
 def test_a_look_that_fails_is_said_and_fails_nothing(cluster, database, repository, monkeypatch):

@@ -17,7 +17,18 @@ from pathlib import Path
 
 import psycopg2
 
-from .. import archive, character_sets, databases, fingerprint, foreign_keys, omissions, postgres, process, summing
+from .. import (
+    archive,
+    character_sets,
+    databases,
+    fingerprint,
+    foreign_keys,
+    omissions,
+    postgres,
+    predefined,
+    process,
+    summing,
+)
 from ..errors import LOCKED, SauvegardeError
 from ..following import Compressing
 
@@ -239,6 +250,7 @@ def _source(leader, facts):
     try:
         with postgres.rolled_back(leader):
             source, tables = databases.describe(leader), fingerprint.tables(leader)
+            public = predefined.of_public(leader, facts["dumper"])
             listed = {"matviews": fingerprint.matviews(leader)}
             if _has_postgis(source):
                 changed = source["spatial_ref_sys"]
@@ -248,6 +260,8 @@ def _source(leader, facts):
         raise postgres.database_error(error, "The database's properties could not be read.") from error
     source.update(server=facts["server"], libraries=facts["libraries"])
     source["extension_sequences"] = facts["extension_sequences"]
+    if public:
+        source["schema_public"] = public
     return source, tables, listed
 
 
@@ -441,7 +455,8 @@ def _sequences(folder, listing, reader):
 
 def _after(database, source, encoding):
     """SQL to run in the restored database, for what pg_restore may not bring back: the database's own properties
-    (before version 11), edited rows of spatial_ref_sys, and sequences of extensions (never)."""
+    (before version 11), the schema public's owner and comment (before 15), edited rows of spatial_ref_sys, and
+    sequences of extensions (never)."""
     lines = ["-- What pg_restore does not bring back. Run as a superuser, connected to the restored database."]
     lines.append(f"SET client_encoding TO '{encoding if character_sets.codec(encoding) else 'UTF8'}';")
     lines += [statement + ";" for statement in databases.statements(database, source["properties"])]
@@ -458,6 +473,7 @@ def _after(database, source, encoding):
                 f" VALUES ({row['srid']:d}, {number}, {values});"
             )
     lines += [omissions.advance(each) + ";" for each in source["extension_sequences"]]
+    lines += [statement + ";" for statement in predefined.statements(source.get("schema_public", {}))]
     return "\n".join(lines) + "\n"
 
 
@@ -514,7 +530,8 @@ def by_hand(source, dumper):
 
 def _warnings(source, facts, warnings):
     """Sentences for the manifest. warnings: of the dump itself."""
-    found = facts["warnings"] + foreign_keys.warnings(source["foreign_keys"])
+    found = facts["warnings"] + predefined.warnings(source.get("schema_public", {}), facts["dumper"])
+    found += foreign_keys.warnings(source["foreign_keys"])
     found += warnings
     if source["spatial_ref_sys"]["reference"] is None and _has_postgis(source):
         found.append(

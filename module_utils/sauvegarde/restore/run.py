@@ -15,13 +15,14 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 
-from .. import archive, character_sets, databases, manifest, omissions, postgres, process
+from .. import archive, character_sets, databases, manifest, omissions, postgres, predefined, process
 from ..errors import SauvegardeError
 from . import (
     cron_jobs,
     fetch,
     files,
     load,
+    load_as,
     losses,
     names,
     plan,
@@ -392,6 +393,7 @@ def _fill(spec, run, name):
         # triggers, which may listen to logins.
         with contextlib.closing(postgres.connect(server, name)) as connection:
             target.release()
+            target.notes += _put_back_public(connection, given.manifest, contents)
             target.make_event_triggers()
             lost = target.losses.as_list()
             run.update(losses=lost)
@@ -419,6 +421,24 @@ def _sequences(made, lost):
         return (), ()
     sums = losses.of_fingerprint(made["fingerprint"] or {}, [each["object"] for each in lost])
     return made["source"].get("extension_sequences", ()), sums.get("sequences", ())
+
+
+def _put_back_public(connection, made, contents):
+    """Give the schema public the owner and the comment that are in the manifest; from a dump before 11, whose CREATE
+    SCHEMA public is passed over, the owner, unless that is a superuser. Returns notes about what failed."""
+    if made is not None:
+        public = made["source"].get("schema_public", {})
+    else:
+        owners = {entry.owner for entry in contents.redundant if entry.kind == "SCHEMA" and entry.owner}
+        owners -= load_as.superusers(connection)
+        public = {"owner": owners.pop()} if owners else {}
+    notes = []
+    for statement in predefined.statements(public):
+        try:
+            postgres.execute(connection, statement)
+        except psycopg2.Error as error:
+            notes.append(f"left out: {statement} ({losses.words(str(error))})")
+    return notes
 
 
 def _progress(server, name):
