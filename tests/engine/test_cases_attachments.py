@@ -1,12 +1,16 @@
 """What is tied to a database beside its content: a swap says what becomes of it, and a clean-up does not stop there."""
 
 import contextlib
+import json
+import signal
+import subprocess
+import sys
 
 import pytest
-from conftest import running, wait_until
+from conftest import ENGINE, running, wait_until
 from sauvegarde import kinds, postgres
 from sauvegarde.errors import SauvegardeError
-from sauvegarde.restore import attachments, cron_jobs, run, side, swap
+from sauvegarde.restore import attachments, cron_jobs, run, side, state, swap
 
 DATA = (
     "CREATE TABLE offers (id int PRIMARY KEY, title text);"
@@ -167,19 +171,24 @@ def test_swap_says_that_the_scheduler_of_pg_cron_ends(live, spec):
 JOBS = "SELECT jobid, schedule, command, database, active, jobname FROM cron.job ORDER BY 1"
 
 
-@pytest.mark.parametrize("form", ["archive", "-Fc", "-Fp"])
-def test_jobs_of_pg_cron_are_made_again_after_the_swap(live, spec, tmp_path, form):
-    """It exists in one database only, so in no side database; what the dump holds of it comes after the swap."""
-    if not live.execute(PG_CRON):
+def schedule(server):
+    """Make the database `scheduled` with two jobs of pg_cron's; returns them."""
+    if not server.execute(PG_CRON):
         pytest.skip("pg_cron is not installed")
-    live.execute("CREATE DATABASE scheduled TEMPLATE template0")
-    live.execute(
+    server.execute("CREATE DATABASE scheduled TEMPLATE template0")
+    server.execute(
         "CREATE EXTENSION pg_cron; SELECT cron.schedule('nightly', '0 3 * * *', E'SELECT $$é\\t\\\\$$');"
         "SELECT cron.schedule('hourly', '7 * * * *', 'VACUUM'); CREATE TABLE offers AS SELECT 1 AS id",
         "scheduled",
     )
-    live.execute("UPDATE cron.job SET active = false WHERE jobname = 'hourly'", "scheduled")
-    expected = live.execute(JOBS, "scheduled")
+    server.execute("UPDATE cron.job SET active = false WHERE jobname = 'hourly'", "scheduled")
+    return server.execute(JOBS, "scheduled")
+
+
+@pytest.mark.parametrize("form", ["archive", "-Fc", "-Fp"])
+def test_jobs_of_pg_cron_are_made_again_after_the_swap(live, spec, tmp_path, form):
+    """It exists in one database only, so in no side database; what the dump holds of it comes after the swap."""
+    expected = schedule(live)
     wanted = spec("scheduled")
     if form != "archive":
         live.run("pg_dump", form, "-C", "-f", tmp_path / "dump", database="scheduled")
@@ -199,6 +208,59 @@ def test_jobs_of_pg_cron_are_made_again_after_the_swap(live, spec, tmp_path, for
     wait_until(lambda: live.execute(runs))
     assert live.execute("SELECT cron.schedule('weekly', '0 0 * * 0', 'VACUUM')", "scheduled") == [(3,)]
     swap.remove(live.server, "scheduled", result["kept"])
+
+
+KILLED = """
+import json, os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from sauvegarde.restore import cron_jobs, run, state
+wanted, identifier, moment = json.loads(sys.argv[2])
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+if moment == "before":
+    cron_jobs.make = kill
+elif moment == "within":  # after the extension and before its jobs
+    cron_jobs.merge = kill
+else:
+    change = state.change
+    state.change = lambda *which, **values: kill() if "status" in values else change(*which, **values)
+run.put_in_place(run.settled(wanted), identifier)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "after"])
+@pytest.mark.parametrize("way", ["restore", "swap"])
+def test_jobs_of_pg_cron_are_made_once_if_the_swap_is_killed(live, spec, way, moment):
+    """Before, within and after the transaction that makes them: by the same restore, or the same swap, run again."""
+    expected = schedule(live)
+    wanted = spec("scheduled")
+    filled = run.fill(wanted)
+    words = [sys.executable, "-c", KILLED, ENGINE, json.dumps([wanted, filled["id"], moment])]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    there = "SELECT 1 FROM pg_extension WHERE extname = 'pg_cron'"
+    wait_until(lambda: bool(live.execute(there, "scheduled")) == (moment == "after"))
+    if moment == "after":  # what was changed since is not undone
+        live.execute("SELECT cron.unschedule('nightly')", "scheduled")
+        del expected[0]
+    if way == "swap":
+        with pytest.raises(SauvegardeError) as refused:
+            run.put_in_place(wanted, filled["id"])
+        assert "Its state is swapped" in refused.value.why
+        assert state.swapped(wanted["directory"], "scheduled")["id"] == filled["id"]
+    else:
+        again = run.fill(wanted)
+        assert any("2 job(s)" in note for note in again["notes"]) == (moment != "after")
+    assert live.execute(JOBS, "scheduled") == expected
+    live.execute("SELECT cron.unschedule('hourly')", "scheduled")
+    if way == "restore":
+        live.execute("DROP TABLE offers", "scheduled")
+        run.put_in_place(wanted, again["id"])
+        assert live.execute("SELECT count(*) FROM cron.job", "scheduled") == [(2,)]
+        assert live.execute("SELECT * FROM offers", "scheduled") == [(1,)]
+    else:
+        with pytest.raises(SauvegardeError):
+            run.put_in_place(wanted, filled["id"])
+        assert live.execute(JOBS, "scheduled") == expected[:-1]
 
 
 def test_jobs_of_pg_cron_that_cannot_be_made_are_in_the_report(live):

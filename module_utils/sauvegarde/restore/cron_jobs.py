@@ -67,12 +67,16 @@ def make(server, database, kept: Optional[List[Dict[str, Any]]], source: str) ->
     """Make pg_cron and its jobs in the restored database. kept: what `keep` returned, None where nothing was postponed.
     source: the name that the database had when it was dumped, '' unknown; its jobs run in the restored one.
 
-    Returns sentences for the report; raises nothing, since the swap has happened.
+    All of it is one transaction: where the extension is there, an earlier call of a run that was killed later has made
+    its jobs, which may have been changed since. Returns sentences for the report; raises nothing, since the swap has
+    happened.
     """
     if kept is None:
         return []
     try:
         with contextlib.closing(postgres.connect(server, database)) as connection:
+            if postgres.query(connection, "SELECT 1 FROM pg_catalog.pg_extension WHERE extname = %s", (EXTENSION,)):
+                return []
             connection.autocommit = False
             _make(connection, database, kept, source)
             connection.commit()

@@ -263,11 +263,13 @@ def fill(spec, identifier=None, held=False):
             try:
                 # After the state exists: the caller waits for it, and dropping a large database takes time.
                 run.update(step="clean")
+                notes = _settle(directory, spec)
                 run.update(cleaned=clean(spec, own=identifier))
                 with _maintenance(spec) as connection:
                     places = room.places(postgres.value(connection, "SHOW data_directory"))
                 with room.guarded(places, lambda: _end_sessions(spec, name)):
                     result = _fill(spec, run, name)
+                result["notes"] = notes + result["notes"]
                 run.update(status=state.READY, step="ready", **result)
             except BaseException as error:
                 run.watch = None
@@ -519,8 +521,7 @@ def put_in_place(spec, identifier, fence=swap.FENCE, check=False):
             else:
                 server = postgres.server(spec["connection"])
                 result = swap.into_place(server, spec["database"], found["side"], label, fence)
-                origin = found.get("archive", {}).get("database", "")
-                result["notes"] += cron_jobs.make(server, spec["database"], found.get("scheduled"), origin)
+                result["notes"] += _make_cron_jobs(spec, found)
         except SauvegardeError:
             # The error does not say which: a server that ends during COMMIT may have swapped. Without an answer here
             # the next command settles it.
@@ -606,11 +607,26 @@ def _settled(spec, found):
 
 
 def _settle(directory, spec):
-    """Record for runs that ended during their swap whether it happened. Needs the lock."""
+    """Record for runs that ended during their swap whether it happened, and finish what comes after a swap. Returns
+    notes about the latter. Needs the lock."""
+    notes = []
     for each in state.runs(directory, spec["database"]):
         changes = _settled(spec, each)
+        if changes.get("status") == state.SWAPPED:
+            # Before it is recorded: if this is killed, too, the next command does it.
+            notes += _make_cron_jobs(spec, each)
         if changes:
             state.change(directory, each["id"], **changes)
+    return notes
+
+
+def _make_cron_jobs(spec, found):
+    """Make pg_cron and the jobs that a run postponed in the database that it swapped in; nothing where it is there.
+    Returns notes."""
+    if found.get("scheduled") is None or files.is_file(spec["database"]):
+        return []
+    origin = found.get("archive", {}).get("database", "")
+    return cron_jobs.make(postgres.server(spec["connection"]), spec["database"], found["scheduled"], origin)
 
 
 def give_up(directory, spec):
