@@ -314,6 +314,59 @@ def policy(h):
     )
 
 
+def orphan(h):
+    """Rows that break a foreign key, as imports with disabled triggers leave them: it cannot be made as it stands."""
+    parent, child, key, name = h.place(), h.place(), h.name(), h.name()
+    existing = h.one(h.tables).name
+    reference = f"CONSTRAINT {name} FOREIGN KEY ({key}) REFERENCES {parent}"
+    simple = f"CREATE TABLE {parent} ({key} text PRIMARY KEY, b int)", f"INSERT INTO {parent} VALUES ('a', 1), ('b', 2)"
+    tables, table, constraint, broken = h.one(
+        (
+            ((*simple, f"CREATE TABLE {child} (a int, {key} text DEFAULT 'a')", f"INSERT INTO {child} VALUES (1)"),
+             child, reference, f"INSERT INTO {child} VALUES (2, {h.text()}), (3, NULL), (4, 'a')"),
+            ((*simple, f"ALTER TABLE {existing} ADD COLUMN {key} text", f"UPDATE {existing} SET {key} = 'a'"),
+             existing, reference, f"UPDATE ONLY {existing} SET {key} = {h.text()}"),
+            ((f"CREATE TABLE {parent} (a int, {key} text, UNIQUE ({key}, a))",
+              f"INSERT INTO {parent} VALUES (1, 'a')", f"CREATE TABLE {child} (a int, {key} text)",
+              f"INSERT INTO {child} VALUES (1, 'a')"),
+             child, f"CONSTRAINT {name} FOREIGN KEY (a, {key}) REFERENCES {parent} (a, {key}) MATCH FULL",
+             f"INSERT INTO {child} VALUES (1, 'a'), (1, NULL), (NULL, NULL)"),
+            ((f"CREATE TABLE {parent} ({key} int PRIMARY KEY, up int)",
+              f"INSERT INTO {parent} VALUES (1, NULL), (4, 1)"),
+             parent, f"CONSTRAINT {name} FOREIGN KEY (up) REFERENCES {parent}",
+             f"INSERT INTO {parent} VALUES (2, 99), (3, 2)"),
+            ((*simple, f"CREATE TABLE {child} (a int, {key} text) PARTITION BY LIST (a)",
+              f"CREATE TABLE {h.place()} PARTITION OF {child} FOR VALUES IN (1)",
+              f"CREATE TABLE {h.place()} PARTITION OF {child} DEFAULT",
+              f"INSERT INTO {child} VALUES (1, 'a'), (3, NULL)"),
+             child, reference, f"INSERT INTO {child} VALUES (2, {h.text()})"),
+            ((f"CREATE TABLE {parent} ({key} int PRIMARY KEY) PARTITION BY RANGE ({key})",
+              f"CREATE TABLE {h.place()} PARTITION OF {parent} FOR VALUES FROM (0) TO (10)",
+              f"INSERT INTO {parent} VALUES (1)", f"CREATE TABLE {child} ({key} int)",
+              f"INSERT INTO {child} VALUES (1)"),
+             child, reference, f"INSERT INTO {child} VALUES (2)"),
+        )
+    )  # fmt: skip
+    clause = h.one(("", "ON DELETE CASCADE", "DEFERRABLE INITIALLY DEFERRED", "ON UPDATE SET NULL"))
+    make = f"ALTER TABLE {table} ADD {constraint} {clause}"
+    comment = (f"COMMENT ON CONSTRAINT {name} ON {table} IS {h.text()}",) if h.chance() else ()
+    way = h.one(("replica", "disabled", "left disabled", "parent", "invalid"))
+    if way == "invalid":
+        return (*tables, broken, f"{make} NOT VALID", *comment)
+    if way == "replica":
+        return (
+            *tables, make, "SET session_replication_role TO replica", broken, "RESET session_replication_role", *comment
+        )  # fmt: skip
+    if way == "parent":
+        return (
+            *tables, make, f"ALTER TABLE {parent} DISABLE TRIGGER ALL",
+            f"DELETE FROM {parent} WHERE {key}::text IN ('a', '1')", f"ALTER TABLE {parent} ENABLE TRIGGER ALL",
+            *comment,
+        )  # fmt: skip
+    enable = (f"ALTER TABLE {table} ENABLE TRIGGER ALL",) if way == "disabled" else ()
+    return (*tables, make, f"ALTER TABLE {table} DISABLE TRIGGER ALL", broken, *enable, *comment)
+
+
 # Partitions
 
 
@@ -549,6 +602,7 @@ def extension(h):
 
 KINDS = (
     routine, routine, aggregate, operator, cast, language, base_type, text_search, collation, constraint, constraint,
-    storage, statistics, row_type, row_type, sequence, sequence, trigger, trigger, policy, partition, partition, view,
-    view, view, foreign, wrapper, replication, event_trigger, large_object, privilege, privilege, extension,
+    orphan, orphan, storage, statistics, row_type, row_type, sequence, sequence, trigger, trigger, policy, partition,
+    partition, view, view, view, foreign, wrapper, replication, event_trigger, large_object, privilege, privilege,
+    extension,
 )  # fmt: skip
