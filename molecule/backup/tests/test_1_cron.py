@@ -81,7 +81,7 @@ def test_mail_comes_from_failures_only(everyone):
     assert "canary" not in mails and "To: root" in mails
     # A busy machine may need more than the minute after which cron starts a job again, which is a failure too.
     told = [mail for mail in mails.split("\nSubject: ")[1:] if "is running already" not in mail]
-    assert told and all(mail.splitlines()[0].endswith("run run failing") for mail in told), mails
+    assert told and all(mail.splitlines()[0].endswith("sauvegarde run failing") for mail in told), mails
 
 
 def test_hooks_and_niceness(backups):

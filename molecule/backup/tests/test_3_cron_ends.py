@@ -40,7 +40,7 @@ def test_a_job_taken_from_the_inventory_leaves_the_host_but_not_its_archives(eve
     done = converge()
     for one in everyone.values():
         # One that runs meanwhile ends, and brings nothing back.
-        wait(lambda one=one: one.host.run("sudo pgrep -f 'sauvegarde/[r]un'").rc == 1)
+        wait(lambda one=one: one.host.run("sudo pgrep -f 'sbin/sauvegarde [r]un'").rc == 1)
     if "stays until this is run again" in done.text:  # it took more than the minute that is waited
         converge()
     for name, one in everyone.items():
@@ -48,7 +48,7 @@ def test_a_job_taken_from_the_inventory_leaves_the_host_but_not_its_archives(eve
         assert one.root("ls -d /run/sauvegarde/*") == "/run/sauvegarde/elpaso"
         assert one.root("ls /etc/sauvegarde/offsite") == "vault.json", "no folder for each user any more"
         crontab = one.root("cat /etc/cron.d/sauvegarde")
-        assert [line.split()[-1] for line in crontab.splitlines() if "/run run " in line] == ["elpaso", "globals"]
+        assert [line.split()[-1] for line in crontab.splitlines() if "sauvegarde run " in line] == ["elpaso", "globals"]
         assert one.root("ls /etc/sauvegarde/jobs /etc/sauvegarde/passfiles").split() == [
             "/etc/sauvegarde/jobs:",
             "elpaso.json",
