@@ -108,7 +108,7 @@ def test_a_reader_that_stops_early(cluster, filled, repository, monkeypatch, tmp
         'for word; do [ "$word" = --file=/dev/null ] && { head -c 5000 >/dev/null; exit 5; }; done; exec "$REAL" "$@"'
     )
     fake(monkeypatch, tmp_path, "pg_restore", body)
-    with pytest.raises(SauvegardeError, match="read the dump whole"):
+    with pytest.raises(SauvegardeError, match="read the complete dump"):
         kinds.verify(path)
     assert [each.name for each in (repository / "demo").iterdir()] == [path.name]
 
@@ -150,7 +150,7 @@ def login(cluster, tmp_path):
     settings = cluster.data / "pg_hba.conf"
     before = settings.read_text()
     settings.write_text('local all "dump role" md5\n' + before)
-    cluster.execute("CREATE ROLE \"dump role\" LoginRefused.exit_code PASSWORD 'canary é'; SELECT pg_reload_conf()")
+    cluster.execute("CREATE ROLE \"dump role\" LOGIN PASSWORD 'canary é'; SELECT pg_reload_conf()")
     passfile = tmp_path / "passfile"
     passfile.write_text("*:*:*:*:canary é\n", encoding="utf-8")
     passfile.chmod(0o600)
@@ -229,7 +229,7 @@ def test_the_canary_is_nowhere(cluster, filled, repository, login, monkeypatch):
     assert any(b"pg_dump" in each for each in seen)
     assert not any("canary é".encode() in each for each in seen)
     assert "canary" not in repr(told)
-    assert "canary" not in json.dumps(found)
+    assert "canary" not in json.dumps(found.as_dict())
 
 
 def test_the_callers_environment_decides_nothing(cluster, filled, repository, tmp_path, monkeypatch):
