@@ -8,7 +8,7 @@ SauvegardeError
 ├── LoginRefused     the database server refused the login: password changed, role gone, pg_hba.conf
 ├── Damaged          an archive is not what it was: checksum, manifest, truncated data
 ├── TimedOut         a time limit ended the work
-└── Cancelled        somebody ended the work
+└── Cancelled        a signal or a user ended the work
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class TimedOut(SauvegardeError):
 
 
 class Cancelled(SauvegardeError):
-    """Somebody ended the work. The exit code is a shell's after Ctrl-C."""
+    """A signal or a user ended the work. The exit code is a shell's after Ctrl-C."""
 
     exit_code = 130
 

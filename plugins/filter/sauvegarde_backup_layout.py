@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from ansible.plugins.filter.core import to_nice_json
 
 DOCUMENTATION = r"""
 name: sauvegarde_backup_layout
@@ -66,8 +67,8 @@ def _completed(job: dict[str, Any], defaults: dict[str, Any], settings: str) -> 
 
 
 def _as_file(values: dict[str, Any]) -> str:
-    """Return values as the text of a JSON file."""
-    return json.dumps(values, indent=4, sort_keys=True, separators=(",", ": ")) + "\n"
+    """Return values as the text of a JSON file, as Ansible's own filter writes it."""
+    return str(to_nice_json(values)) + "\n"
 
 
 def _settings_file(job: dict[str, Any], settings: str, **host: str) -> dict[str, str]:

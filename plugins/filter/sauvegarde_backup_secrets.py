@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from ansible.plugins.filter.core import to_nice_json
 
 DOCUMENTATION = r"""
 name: sauvegarde_backup_secrets
@@ -60,7 +61,8 @@ _value:
 
 
 def _as_file(values: dict[str, Any]) -> str:
-    return json.dumps(values, indent=4, sort_keys=True, separators=(",", ": ")) + "\n"
+    """Return values as the text of a JSON file, as Ansible's own filter writes it."""
+    return str(to_nice_json(values)) + "\n"
 
 
 def _passfile(password: object) -> str:

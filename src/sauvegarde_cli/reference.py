@@ -101,13 +101,10 @@ def exit_codes() -> str:
         "",
         NOTE,
         "",
-        "| code | class | meaning |",
-        "|---|---|---|",
-        "| 0 | | everything succeeded |",
+        "| code | meaning |",
+        "|---|---|",
     ]
-    for code, error in sorted(errors._CLASSES.items()):
-        meaning = "the run failed; nothing was published" if error is errors.SauvegardeError else error.__doc__
-        lines.append(f"| {code} | {error.__name__} | {_cell(meaning)} |")
+    lines += [f"| {code} | {_cell(meaning)} |" for code, meaning in errors.exit_codes().items()]
     return "\n".join(lines) + "\n"
 
 

@@ -122,8 +122,8 @@ def refuse_future(identifiers: Iterable[str], where: object) -> None:
         raise SauvegardeError(
             f"Nothing is removed from {where}: archives from the future are in it.",
             ", ".join(ahead),
-            "The clock went wrong, or somebody wants the good ones pushed out. Set the clock right, look at these "
-            "archives, move them elsewhere or remove them by name, and run the job.",
+            "The clock was wrong, or an attacker wants to displace good archives. Set the clock right, inspect these "
+            "archives, move them elsewhere or remove them by name, then run the job.",
         )
 
 
