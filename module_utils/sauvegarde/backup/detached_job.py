@@ -74,7 +74,7 @@ def _run(argv: list[str], state: str | Path, started: str) -> None:
 
 
 def remove_old_results(state: str | Path) -> None:
-    """Remove the results of runs whose callers never asked for them."""
+    """Remove results that no caller has read."""
     for pattern in ("ended-*.json", ".ended-*.json.*"):  # the second: of watchers that were killed
         for path in Path(state).glob(pattern):
             with contextlib.suppress(OSError):

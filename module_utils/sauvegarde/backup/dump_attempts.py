@@ -2,7 +2,7 @@
 
 If the site changes tables while pg_dump starts, the attempt is repeated with a new snapshot. A statement that requests
 an exclusive lock on a table that pg_dump's leader holds makes parallel workers fail, so later attempts have none. If
-pg_dump itself gets no session, later attempts open no sessions beside it.
+the server has too few connections for pg_dump, later attempts open no session of their own beside it.
 """
 
 from __future__ import annotations

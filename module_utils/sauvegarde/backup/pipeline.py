@@ -102,7 +102,7 @@ class Pipeline:
         return offsite_copy.synchronize(repository, self._job, self._progress)
 
     def _attempt(self, step: str, action: Callable[[], _Value]) -> _Value | None:
-        """Do a step whose failure, whatever it is, is only reported. Returns the action's result, None if it failed."""
+        """Do a step, and report any failure of it. Returns the action's result, None if it failed."""
         result = None
         try:
             self._progress(step)

@@ -233,8 +233,8 @@ class Summing:
         return sessions, copying, set(held or ())
 
     def _compare_files(self, connection: Connection, tables: Sequence[Table]) -> None:
-        """Find the tables whose rows of the snapshot no longer exist. pg_dump holds all of them by now, or has ended
-        already: then it is unknown whether it saw them before or after the change."""
+        """Find the tables whose rows of the snapshot no longer exist. pg_dump holds all of them by now, or has
+        ended: then it is unknown whether it read them before or after the change."""
         now = dict(postgres_server.query(connection, _FILES, ([table.oid for table in tables],)))
         held = self._progress(connection)[2]
         for table in tables:

@@ -172,7 +172,7 @@ def _dump_unchanged(
     raise SauvegardeError(
         f"The globals changed whenever they were dumped, {_ATTEMPTS} times.",
         "Changed meanwhile: {}.".format(", ".join(changed)),
-        "Start the job when nobody changes roles, tablespaces or databases.",
+        "Start the job while roles, tablespaces and databases do not change.",
     )
 
 

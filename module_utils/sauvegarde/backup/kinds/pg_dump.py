@@ -110,7 +110,8 @@ def _warnings(source: Mapping[str, Any], facts: Facts, of_the_dump: list[str]) -
     warnings += foreign_keys.warnings(source["foreign_keys"]) + of_the_dump
     if source["spatial_ref_sys"]["reference"] is None and dump_attempts.has_postgis(source):
         warnings.append(
-            "PostGIS's own script is not on this host: edited rows of spatial_ref_sys were not told from shipped ones."
+            "PostGIS's own script is not on this host: edited rows of spatial_ref_sys were not distinguished from"
+            " shipped ones."
         )
     return warnings
 

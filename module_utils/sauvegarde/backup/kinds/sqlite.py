@@ -129,7 +129,7 @@ def _replace(path: str, source: BinaryIO, sums: dict[str, Any]) -> None:
 
 
 def _published_sums(path: str) -> dict[str, Any] | None:
-    """Return the fingerprint of a published file; None for none, and for an LFS pointer whose data was not fetched."""
+    """Return the fingerprint of a published file; None if there is no file, or an LFS pointer without its data."""
     try:
         with contextlib.closing(connect(path)) as connection:
             return fingerprint(connection)
