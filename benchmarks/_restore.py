@@ -11,14 +11,16 @@ ROUNDS = 2  # of each way; the best counts, on every side
 RESTORE = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
-from sauvegarde.restore import fetch, run
-repository, spec = json.loads(sys.argv[2]), json.loads(sys.argv[3])
+from sauvegarde.offsite.repository import Repository
+from sauvegarde.restore import fetch, restore_run, restore_swap
+from sauvegarde.restore.request import RestoreRequest
+repository, values = json.loads(sys.argv[2]), json.loads(sys.argv[3])
 start = time.monotonic()
-found = fetch.from_restic(repository, spec["directory"], "bench")
+found = fetch.from_restic(Repository.from_values(repository), values["directory"], "bench")
 fetched = time.monotonic() - start
-spec = run.settled(dict(spec, path=found["archive"]["path"]))
-done = run.fill(spec)
-run.put_in_place(spec, done["id"])
+request = RestoreRequest.from_values(dict(values, path=found["archive"]["path"]))
+done = restore_run.fill(request)
+restore_swap.swap_in(request.target, done["id"])
 whole = time.monotonic() - start
 steps = {step["name"]: step["started"] for step in done["steps"]}
 print(json.dumps({

@@ -331,26 +331,17 @@ def restart_once_at(cluster, moment):
     return notify, restarts
 
 
-def test_the_server_restarts_during_the_dump(cluster, filled, repository):
-    cluster.execute(GROWN, filled)
-    notify, restarts = restart_once_at(cluster, "dumping")
-    with pytest.raises(SauvegardeError):
-        kinds.back_up(job(cluster, filled), repository, notify)
-    assert restarts
-    assert nothing_left(repository)
-    kinds.back_up(job(cluster, filled), repository)
-
-
-def test_the_server_restarts_after_the_dump(cluster, filled, repository):
+@pytest.mark.parametrize("moment", ["dumping", "read_back"])
+def test_the_server_restarts(cluster, filled, repository, moment):
     """The job publishes the fingerprints that it has taken and names other tables as unproven, or publishes nothing."""
     cluster.execute(GROWN, filled)
-    notify, restarts = restart_once_at(cluster, "read_back")
+    notify, restarts = restart_once_at(cluster, moment)
     try:
         published = kinds.back_up(job(cluster, filled), repository, notify)
     except SauvegardeError:
         published = None
         assert nothing_left(repository)
-    assert restarts
+    assert restarts == [moment]
     quiet = kinds.back_up(job(cluster, filled), repository)
     if published:
         sums, expected = (each["fingerprint"]["tables"] for each in (published, quiet))
