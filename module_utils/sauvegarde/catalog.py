@@ -37,6 +37,7 @@ class CatalogEntry:
     system: the system that the archive belongs to (archive/machine_identity.py), empty where that is unknown.
     source: what the archive holds, in a few words. verified: false for an archive that is damaged, or was set aside for
     it, and then `problem` says why; None for a database on a server, which nothing was compared with.
+    lacks: sentences about what of its database the archive does not hold (Manifest.lacks).
     proven: what the fingerprint covers (Manifest.proof_scope). unproven: what it does not cover, {object, why} each.
     where: LOCAL, SERVER or the repository's name. path: the archive's directory, the restic snapshot, or the database.
     """
@@ -54,6 +55,7 @@ class CatalogEntry:
     verified: bool | None
     problem: str
     warnings: tuple[str, ...]
+    lacks: tuple[str, ...]
     proven: str
     unproven: tuple[Mapping[str, str], ...]
     where: str
@@ -76,6 +78,7 @@ class CatalogEntry:
             verified=True,
             problem="",
             warnings=contents.warnings,
+            lacks=contents.lacks,
             proven=contents.proof_scope,
             unproven=tuple(contents.unproven),
             where=where,
@@ -111,6 +114,7 @@ class CatalogEntry:
             verified=verified,
             problem=problem,
             warnings=(),
+            lacks=(),
             proven="",
             unproven=(),
             where=where,
@@ -120,12 +124,13 @@ class CatalogEntry:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CatalogEntry:
         """Return the entry that `as_dict` described."""
-        return cls(**{**values, "warnings": tuple(values["warnings"]), "unproven": tuple(values["unproven"])})
+        lists = {key: tuple(values.get(key, ())) for key in ("warnings", "lacks", "unproven")}
+        return cls(**{**values, **lists})
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for a result."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "warnings": list(self.warnings), "unproven": list(self.unproven)}
+        return {**values, **{key: list(values[key]) for key in ("warnings", "lacks", "unproven")}}
 
 
 def describe_source(contents: Manifest) -> str:
@@ -133,7 +138,8 @@ def describe_source(contents: Manifest) -> str:
     origin = contents.source
     version = contents.server.version.split(" ")[0] if contents.server else ""
     name = origin.get("path") or origin.get("site") or origin.get("database") or ""
-    return " ".join(filter(None, [str(name) or "cluster", version and f"({version})"]))
+    part = "in part" if contents.partial else ""
+    return " ".join(filter(None, [str(name) or "cluster", version and f"({version})", part]))
 
 
 def of_job(root: str | Path, job: str, host: str, with_quarantined: bool = False) -> list[CatalogEntry]:

@@ -81,6 +81,8 @@ def _remarks(archives: list[Entry]) -> Iterator[str]:
             newest.setdefault((entry["host"], entry["job"]), entry)
     for entry in newest.values():
         name = f"{entry['host']} {entry['job']} {entry['id']}"
+        if entry.get("lacks"):
+            yield f"{name}: {' '.join(entry['lacks'])}"
         for warning in entry.get("warnings") or []:
             yield f"{name}: {warning}"
         if entry.get("unproven"):

@@ -19,7 +19,7 @@ from .manifest_schema import FORMAT, problems
 
 NAME = "manifest.json"
 _LARGEST = 256 * 1024 * 1024  # bytes: a manifest is read whole, so a forged giant is refused before that
-_SHOWN = 20  # sentences of one error
+_SHOWN = 20  # sentences of one error, names in one sentence
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,29 @@ class Manifest:
         return list((self.fingerprint or {}).get("unproven", ()))
 
     @property
+    def partial(self) -> dict[str, Any] | None:
+        """What of its database an archive holds (source.partial of the schema); None for a whole one."""
+        return self.source.get("partial")
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """Sentences about what an archive lacks by the patterns of its job; none for a whole one."""
+        partial = self.partial
+        if partial is None:
+            return ()
+        options = "; ".join(f"{key}: {', '.join(patterns)}" for key, patterns in sorted(partial["options"].items()))
+        sentences = [f"It holds a part of the database ({options})."]
+        for noun, names in sorted(partial["left_out"].items()):
+            sentences.append(f"Without {len(names)} {noun}: {_some(names)}.")
+        if partial["without_rows"]:
+            sentences.append(f"Without the rows of: {_some(partial['without_rows'])}.")
+        if not partial["whole_schemas"]:
+            sentences.append("Without functions, types and schemas.")
+        if not partial["everything_else"]:
+            sentences.append("Without large objects, extensions and all else that belongs to no schema.")
+        return tuple(sentences)
+
+    @property
     def proof_scope(self) -> str:
         """What the fingerprint covers, as `rows of 212 of 213 tables`; '' for an archive without one of tables."""
         if not self.fingerprint or self.kind == "globals":
@@ -125,6 +148,11 @@ class Manifest:
         covered = len(self.fingerprint["tables"])
         missing = sum(entry["object"].startswith("TABLE ") for entry in self.unproven)
         return f"rows of {covered} of {covered + missing} tables"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def checksum(values: Mapping[str, Any]) -> str:

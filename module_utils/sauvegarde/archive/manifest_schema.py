@@ -18,6 +18,7 @@ _TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
 _MOMENT: dict[str, Any] = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
 _DIGEST: dict[str, Any] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _VALUES: dict[str, Any] = {"type": "object", "additionalProperties": _TEXT}
+_NAMES: dict[str, Any] = {"type": "object", "additionalProperties": _TEXTS}
 _LABEL: dict[str, Any] = {"type": ["string", "null"]}
 _SRIDS: dict[str, Any] = {
     "type": "array",
@@ -114,6 +115,54 @@ _SOURCE: dict[str, Any] = {
             "type": "object",
             "description": "Owner and comment of the schema public, where pg_dump left out what no new database has.",
             "properties": {"owner": _TEXT, "comment": _LABEL},
+        },
+        "partial": {
+            "type": "object",
+            "description": "Only where the job names schemas or tables: what of the database the archive holds.",
+            "required": [
+                "options",
+                "whole_schemas",
+                "everything_else",
+                "left_out",
+                "without_rows",
+                "extensions",
+                "schemas",
+                "unrestorable",
+                "foreign_keys",
+            ],
+            "properties": {
+                "options": dict(_NAMES, description="The job's patterns, by setting."),
+                "whole_schemas": {
+                    "type": "boolean",
+                    "description": "Whether it holds functions, types and all else of its schemas.",
+                },
+                "everything_else": {
+                    "type": "boolean",
+                    "description": "Whether it holds what belongs to no schema: extensions, large objects …",
+                },
+                "left_out": dict(_NAMES, description="Names of what is not in it, by kind."),
+                "without_rows": dict(_TEXTS, description="Tables in it whose rows are not."),
+                "extensions": dict(_TEXTS, description="Names of those that its objects need and it does not hold."),
+                "schemas": {
+                    "type": "array",
+                    "description": "Schemas that its objects are in and that it does not create.",
+                    "items": {
+                        "type": "object",
+                        "required": ["name", "owner"],
+                        "properties": {"name": _TEXT, "owner": _TEXT},
+                    },
+                },
+                "unrestorable": {
+                    "type": "array",
+                    "description": "Objects in it that need one which is not in it, by the names of losses.",
+                    "items": {
+                        "type": "object",
+                        "required": ["object", "why"],
+                        "properties": {"object": _TEXT, "why": _TEXT},
+                    },
+                },
+                "foreign_keys": dict(_TEXTS, description="Foreign keys to tables whose rows are not in it."),
+            },
         },
         "databases": {"type": "object", "additionalProperties": _PROPERTIES},
         "passwords": {"type": "boolean", "description": "Whether the globals hold the roles' passwords."},

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
@@ -28,17 +28,20 @@ from ..postgres import (
     client_tools,
     database_properties,
     fingerprint,
+    partial_description,
     postgres_server,
     predefined_objects,
     server_errors,
     sql_names,
 )
 from ..postgres.client_tools import Client
+from ..postgres.dump_selection import SelectedTables, Selection
 from ..postgres.extension_sequences import ExtensionSequence
 from ..postgres.foreign_keys import ForeignKeyCheck
 from ..postgres.postgres_server import Server
 from ..system import process
-from . import dump_reader, snapshot_fingerprint
+from . import dump_reader, partial_source, snapshot_fingerprint
+from .dump_entries import DumpEntries
 from .dump_reader import FOLDER
 from .kind import Notify
 
@@ -55,7 +58,7 @@ _PRIVILEGES = (
 )
 # Tables that another session has locked exclusively, or waits to lock so.
 _TAKEN = """
-SELECT DISTINCT n.nspname::text, c.relname::text
+SELECT DISTINCT n.nspname::text, c.relname::text, c.oid::int8
 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid()
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -101,12 +104,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to dump: workers are pg_dump's processes, lock_timeout the seconds to wait for a lock on a table."""
+    """How to dump: workers are pg_dump's processes, lock_timeout the seconds to wait for a lock on a table, selection
+    what of the database."""
 
     server: Server
     database: str
     workers: int
     lock_timeout: float
+    selection: Selection = field(default_factory=Selection)
 
 
 @dataclass(frozen=True)
@@ -140,10 +145,13 @@ def dump(settings: Settings, stage: Stage, facts: Facts, notify: Notify) -> Dump
                 time.sleep(_PAUSE * attempt)
                 continue
             notify("read_back")
-            sequences = run.leader_thread.submit(_read_back, stage, facts.reader)
-            sums = run.fingerprint()
-            sums["sequences"] = sequences.result()
-            return Dump(run.source, sums, warnings)
+            reading = run.leader_thread.submit(_read_back, stage, facts.reader)
+            if settings.selection:
+                source, sums = run.describe_part(reading.result().listing)
+            else:
+                source, sums = run.source, run.fingerprint()
+            sums["sequences"] = reading.result().sequences
+            return Dump(source, sums, warnings)
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -171,7 +179,8 @@ class _Attempt:
         self._workers = 1 if alone or not shared else settings.workers
         self._leader = stack.enter_context(contextlib.closing(self._connect()))
         fingerprint.pin(self._leader)
-        _wait_for_tables(self._leader, settings.lock_timeout)
+        self._selected = self._select(in_transaction=False)
+        _wait_for_tables(self._leader, settings.lock_timeout, self._selected)
         self._snapshot = ""
         self._application = f"sauvegarde pg_dump {os.getpid()}"
         if shared:
@@ -179,27 +188,44 @@ class _Attempt:
             self._application += f" {self._snapshot}"
         else:
             stack.enter_context(postgres_server.transaction(self._leader))
+        self._selected = self._select(in_transaction=True)  # as the snapshot has them
         self.leader_thread = stack.enter_context(ThreadPoolExecutor(1))
-        self._sums = (
-            snapshot_fingerprint.NoSums(_NOT_SHARED)
-            if not shared
-            else stack.enter_context(
-                snapshot_fingerprint.Summing(
-                    self._connect, self._snapshot, settings.workers, self._application, impatient=alone, late=crowded
-                )
+        with_large_objects = settings.selection.has_everything_else
+        self._sums: snapshot_fingerprint.Summing | snapshot_fingerprint.NoSums
+        if shared:
+            summing = snapshot_fingerprint.Summing(
+                self._connect,
+                self._snapshot,
+                settings.workers,
+                self._application,
+                impatient=alone,
+                late=crowded,
+                selected=self._selected,
+                with_large_objects=with_large_objects,
             )
-        )
+            self._sums = stack.enter_context(summing)
+        else:
+            self._sums = snapshot_fingerprint.NoSums(_NOT_SHARED, self._selected, with_large_objects)
         self._described: Future[_Description]
         self.source: dict[str, Any]
 
     def _connect(self) -> Connection:
         return postgres_server.connect(self._settings.server, self._settings.database)
 
+    def _select(self, in_transaction: bool) -> SelectedTables | None:
+        """Return the tables that a partial dump will hold, None for a whole one."""
+        selection = self._settings.selection
+        if not selection:
+            return None
+        with contextlib.nullcontext() if in_transaction else postgres_server.transaction(self._leader):
+            return selection.resolve(self._leader)
+
     def dump(self, stage: Stage, notify: Notify, careful: bool) -> list[str]:
         """Run pg_dump; return warnings. careful: raise _Changed rather than publish a table of which the snapshot has
         more rows; otherwise that is a warning."""
         self._described = self.leader_thread.submit(_describe, self._leader, self._facts)
-        foreign_keys = ForeignKeyCheck(self._connect, self._facts.foreign_key_seconds)
+        tables = None if self._selected is None else self._selected.oids - self._selected.without_rows
+        foreign_keys = ForeignKeyCheck(self._connect, self._facts.foreign_key_seconds, tables)
         if not self._crowded:
             foreign_keys.start()
 
@@ -227,6 +253,7 @@ class _Attempt:
         # The next attempt, which then holds nothing, waits for a lock that takes longer.
         wait = min(self._settings.lock_timeout, _SHORT_WAIT) if careful else self._settings.lock_timeout
         arguments = _arguments(self._facts, stage, self._workers, self._snapshot, wait)
+        arguments += self._settings.selection.arguments(self._facts.encoding)
         return _run_pg_dump(arguments, environment, stage, max(self._workers, 2), notify, check)
 
     def is_outdated(self) -> bool:
@@ -238,10 +265,29 @@ class _Attempt:
                 return postgres_server.query(connection, _CATALOGS) != postgres_server.query(self._leader, _CATALOGS)
         return False
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Return the manifest's fingerprint, without the sequences."""
+    def fingerprint(self, entries: DumpEntries | None = None) -> dict[str, Any]:
+        """Return the manifest's fingerprint, without the sequences. entries: what a partial dump holds."""
         description = self._described.result()
-        return dict(self._sums.result(description.tables), algorithm=fingerprint.ALGORITHM, **description.fingerprint)
+        sums = self._sums.result(description.tables, entries)
+        return dict(sums, algorithm=fingerprint.ALGORITHM, **description.fingerprint)
+
+    def describe_part(self, listing: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the manifest's source and fingerprint of a partial dump, each with what the dump holds."""
+        entries = DumpEntries.of_list(listing)
+        try:
+            with postgres_server.rolled_back(self._leader):
+                partial = partial_description.describe(
+                    self._leader, self._settings.selection, entries.objects, entries.rows, entries.has_line
+                )
+                matviews = fingerprint.matviews(self._leader, entries.objects, entries.rows)
+        except psycopg2.Error as error:
+            raise server_errors.database_error(error, "What the dump lacks could not be read.") from error
+        source = partial_source.narrow(self.source, partial, entries)
+        sums = self.fingerprint(entries)
+        sums["matviews"] = matviews
+        if not has_postgis(source):
+            sums.pop("srids", None)
+        return source, sums
 
 
 def _discard(stage: Stage) -> None:
@@ -275,13 +321,16 @@ def _describe(leader: Connection, facts: Facts) -> _Description:
     return _Description(source, tables, listed)
 
 
-def _wait_for_tables(leader: Connection, seconds: float) -> None:
+def _wait_for_tables(leader: Connection, seconds: float, selected: SelectedTables | None) -> None:
     """Wait for every table that a session has exclusively or is about to, each alone, before anything else is held.
+    selected: the tables that the dump will hold, None for all.
 
     What happens between this and pg_dump's locks is left to pg_dump's own limit.
     """
     until = time.monotonic() + seconds
-    for schema, name in postgres_server.query(leader, _TAKEN):
+    for schema, name, oid in postgres_server.query(leader, _TAKEN):
+        if selected is not None and oid not in selected.oids:
+            continue
         table = sql_names.quote(schema, name)
         remaining = max(1, int((until - time.monotonic()) * 1000))
         try:
@@ -347,9 +396,9 @@ def _run_pg_dump(
     return stderr
 
 
-def _read_back(stage: Stage, reader: Client) -> dump_reader.Sequences:
-    """Read the dump back from the disk with the server's own reader; return the sequences' values in it."""
+def _read_back(stage: Stage, reader: Client) -> dump_reader.DumpReading:
+    """Read the dump back from the disk with the server's own reader."""
     stage.settle()
-    sequences, digests = dump_reader.read_dump(stage.path, stage.files, reader)
-    stage.confirm(digests)
-    return sequences
+    reading = dump_reader.read_dump(stage.path, stage.files, reader)
+    stage.confirm(reading.digests)
+    return reading

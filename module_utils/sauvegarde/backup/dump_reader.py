@@ -9,6 +9,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..archive import archive_reader
@@ -25,9 +26,19 @@ _ENCODING = re.compile(rb"^SET client_encoding = '([A-Za-z0-9_]+)';$", re.MULTIL
 _SETVAL = re.compile(r"^SELECT pg_catalog\.setval\('((?:[^']|'')*)', (-?\d+), (true|false)\);$", re.MULTILINE)
 
 
-def read_dump(path: str | Path, files: Sequence[ArchiveFile], reader: Client) -> tuple[Sequences, dict[str, str]]:
+@dataclass(frozen=True)
+class DumpReading:
+    """What reading a dump showed: the values that it gives to sequences, the SHA-256 of each path, and pg_restore's
+    list of its entries."""
+
+    sequences: Sequences
+    digests: dict[str, str]
+    listing: str
+
+
+def read_dump(path: str | Path, files: Sequence[ArchiveFile], reader: Client) -> DumpReading:
     """Let pg_restore read the complete dump while every checksum is taken. Only the tables of contents are written to
-    the disk uncompressed. Returns the values that the dump gives to sequences, and the SHA-256 of each path.
+    the disk uncompressed.
 
     files: the archive's files in the dump's folder. reader: a pg_restore as new as the dump.
     """
@@ -44,7 +55,7 @@ def read_dump(path: str | Path, files: Sequence[ArchiveFile], reader: Client) ->
         digests = _read_as_tar(path, [by_name[name] for name in order], reader)
         rest = [file for name, file in by_name.items() if name not in order]
         digests.update(archive_reader.read_all(path, rest))
-        return _sequences(folder, listing, reader), digests
+        return DumpReading(_sequences(folder, listing, reader), digests, listing)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -50,10 +50,14 @@ def commands(source: Mapping[str, Any], dumper: Client) -> dict[str, list[str]]:
         f"# As a superuser (postgres), with psql and pg_restore {server_versions.major(dumper.version_num)} or later,",
         "# on a cluster that has the roles of the manifest (source.roles) and no database of this name.",
     ]
+    partial = source.get("partial") or {}
+    needs = _needs_of_part(partial, source, target)
+    head += [f"# {sentence}" for sentence in _expected_errors(partial)]
     # Before 11, pg_dump wrote a CREATE SCHEMA public that later versions of pg_restore run: the list leaves it out.
     lists = dumper.version_num < 110000 and source["public_oid"] is not None
     without = f'pg_restore --list {{}} | grep -v "^[0-9]*; 2615 {source["public_oid"]} SCHEMA - public " > "$work/list"'
-    restore = f"pg_restore --exit-on-error --jobs=2 --dbname={target}" + (' --use-list="$work/list"' if lists else "")
+    stop = "" if partial.get("unrestorable") or partial.get("foreign_keys") else "--exit-on-error "
+    restore = f"pg_restore {stop}--jobs=2 --dbname={target}" + (' --use-list="$work/list"' if lists else "")
     psql = f"psql -X -q -v ON_ERROR_STOP=1 -d {target}"
     return {
         "local": [
@@ -61,6 +65,7 @@ def commands(source: Mapping[str, Any], dumper: Client) -> dict[str, list[str]]:
             "work=$(mktemp -d)",
             f'for file in {FOLDER}/*.zst; do zstd -dq "$file" -o "$work/$(basename "$file" .zst)"; done',
             create,
+            *needs,
             *([without.format('"$work"')] if lists else []),
             f'{restore} "$work"',
             f"zstd -dcq {AFTER}.zst | {psql}",
@@ -69,12 +74,36 @@ def commands(source: Mapping[str, Any], dumper: Client) -> dict[str, list[str]]:
         "plain": [
             *head,
             create,
+            *needs,
             *(["work=$(mktemp -d)", without.format(FOLDER)] if lists else []),
             f"{restore} {FOLDER}",
             f"{psql} -f {AFTER}",
             *(['rm -r "$work"'] if lists else []),
         ],
     }
+
+
+def _needs_of_part(partial: Mapping[str, Any], source: Mapping[str, Any], target: str) -> list[str]:
+    """Return the shell lines that create what a partial dump needs and does not hold."""
+    lines = []
+    for schema in partial.get("schemas", ()):
+        owner = sql_names.quote(schema["owner"])
+        lines.append(f"CREATE SCHEMA IF NOT EXISTS {sql_names.quote(schema['name'])} AUTHORIZATION {owner}")
+    for extension in source["extensions"]:
+        if extension["name"] in partial.get("extensions", ()):
+            schema, name = sql_names.quote(extension["schema"]), sql_names.quote(extension["name"])
+            lines.append(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            lines.append(f"CREATE EXTENSION IF NOT EXISTS {name} WITH SCHEMA {schema} CASCADE")
+    psql = f"psql -X -q -v ON_ERROR_STOP=1 -d {target}"
+    return [f"{psql} -c {shlex.quote(line)}" for line in lines]
+
+
+def _expected_errors(partial: Mapping[str, Any]) -> list[str]:
+    objects = [entry["object"] for entry in partial.get("unrestorable", ())] + list(partial.get("foreign_keys", ()))
+    if not objects:
+        return []
+    names = ", ".join(" ".join(name.split()) for name in objects)
+    return [f"The dump is a part of its database: pg_restore reports errors for {names}."]
 
 
 def _createdb(source: Mapping[str, Any]) -> str:

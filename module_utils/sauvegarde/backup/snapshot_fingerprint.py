@@ -31,7 +31,9 @@ from psycopg2.extensions import connection as Connection
 
 from ..errors import SauvegardeError
 from ..postgres import fingerprint, postgres_server
+from ..postgres.dump_selection import SelectedTables
 from ..postgres.fingerprint import Sums, Table
+from .dump_entries import DumpEntries
 from .table_locks import (
     NO_ROOM,
     PASSING,
@@ -70,6 +72,7 @@ class Summing:
     impatient: continue although another session waits for ACCESS EXCLUSIVE on a table that pg_dump has locked and this
     job has not.
     late: open no session before pg_dump has ended, for a server that has too few for both.
+    selected: the tables that the dump will hold, None for all. with_large_objects: it holds these.
     Leaving the block early stops everything.
     """
 
@@ -81,10 +84,13 @@ class Summing:
         application: str,
         impatient: bool = False,
         late: bool = False,
+        selected: SelectedTables | None = None,
+        with_large_objects: bool = True,
     ) -> None:
         self._connect, self._snapshot = connect, snapshot
         self._workers, self._application = workers, application
         self._impatient, self._late = impatient, late
+        self._selected, self._with_large_objects = selected, with_large_objects
         self._connections: list[Connection] = []
         self._sums = Sums()
         self._rest: deque[Table | None] = deque()
@@ -128,21 +134,29 @@ class Summing:
         self._ended.set()
         self._compared.wait()
 
-    def result(self, tables: Sequence[Table]) -> dict[str, Any]:
+    def result(self, tables: Sequence[Table], entries: DumpEntries | None = None) -> dict[str, Any]:
         """Wait for the end; return {tables, large_objects, unproven}, see fingerprint.Sums.
 
         tables: all of the database. What could not be summed because a session failed is unproven.
+        entries: what a partial dump holds; only that is in the result, and what was not expected in it is unproven.
         """
         try:
             self._done.result()
         except (psycopg2.Error, SauvegardeError) as error:
             self._cause = self._cause or error
-        for table in [None, *tables]:
+        expected = self._expected(tables)
+        large_objects: list[Table | None] = [None] if self._with_large_objects else []
+        for table in [*large_objects, *expected]:
             if not self._sums.has(table):
                 why = "A session to sum it could not be opened, or was lost."
                 self._sums.miss(table, f"{why} {_first_words(self._cause)}".strip())
+        if entries is not None:
+            _compare_with_dump(self._sums, expected, tables, entries)
         result: dict[str, Any] = self._sums.result()
         return result
+
+    def _expected(self, tables: Sequence[Table]) -> Sequence[Table]:
+        return tables if self._selected is None else self._selected.narrow(tables)
 
     # The thread
 
@@ -165,7 +179,11 @@ class Summing:
             if self._stop.is_set():
                 return
         first = self._session()
-        tables = fingerprint.tables(first)
+        tables = self._expected(fingerprint.tables(first))
+        for table in tables:
+            if table.is_empty:
+                self._sums.add(table, fingerprint.sum_table(first, table))
+        tables = [table for table in tables if not table.is_empty]
         limit = max(_FEW_PAGES, sum(table.pages for table in tables) // _SHARE)
         large = [table for table in tables if table.pages > limit]
         small = [table for table in tables if table.pages <= limit]
@@ -178,7 +196,8 @@ class Summing:
             others = [pool.submit(self._guarded, self._work_beside, holder) for holder in holders[1:]]
             self._work(holders[0])
             self._ended.wait()
-            self._rest.append(None)  # the large objects
+            if self._with_large_objects:
+                self._rest.append(None)
             self._work(holders[0])
             for other in others:
                 other.result()
@@ -308,8 +327,8 @@ class Summing:
 class NoSums:
     """In the place of Summing if the dump's snapshot cannot be shared: every table is unproven."""
 
-    def __init__(self, why: str) -> None:
-        self._why = why
+    def __init__(self, why: str, selected: SelectedTables | None = None, with_large_objects: bool = True) -> None:
+        self._why, self._selected, self._with_large_objects = why, selected, with_large_objects
 
     def stale(self) -> list[str]:
         return []
@@ -320,12 +339,31 @@ class NoSums:
     def close(self) -> None:
         pass
 
-    def result(self, tables: Sequence[Table]) -> dict[str, Any]:
+    def result(self, tables: Sequence[Table], entries: DumpEntries | None = None) -> dict[str, Any]:
         sums = Sums()
-        for table in [None, *tables]:
+        expected = tables if self._selected is None else self._selected.narrow(tables)
+        large_objects: list[Table | None] = [None] if self._with_large_objects else []
+        for table in [*large_objects, *expected]:
             sums.miss(table, self._why)
+        if entries is not None:
+            _compare_with_dump(sums, expected, tables, entries)
         result: dict[str, Any] = sums.result()
         return result
+
+
+def _compare_with_dump(sums: Sums, expected: Sequence[Table], tables: Sequence[Table], entries: DumpEntries) -> None:
+    """Let the finished dump decide what the fingerprint covers. tables: all of the database."""
+    definitions = {oid for _, oid in entries.objects}
+    known = {table.oid: table for table in expected}
+    for table in expected:
+        is_there = table.oid in (definitions if table.is_empty else entries.rows)
+        if not is_there:
+            sums.forget(table)
+        elif table.is_empty and table.oid in entries.rows:
+            sums.miss(table, "The dump holds its rows, which was not expected.")
+    for table in tables:
+        if table.oid not in known and table.oid in entries.rows:
+            sums.miss(table, "The dump holds it, which was not expected.")
 
 
 def _is_same(connection: Connection, table: Table | None) -> bool:

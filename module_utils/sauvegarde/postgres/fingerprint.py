@@ -18,7 +18,7 @@ import json
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Optional
@@ -116,7 +116,8 @@ class Table:
     pages: for the order of work. condition: under which pg_dump takes the rows of an extension's table, None for a
     table of the site. columns: those to sum, None for all. root: (schema, name) of the partitioned table it is part of,
     or None. oid, filenode: of the table and its file in the snapshot's catalogs. by: how its rows are hashed (BY_ROW,
-    BY_COLUMNS), None for the first of these that the server can do.
+    BY_COLUMNS), None for the first of these that the server can do. is_empty: the dump holds it without its rows, so it
+    is summed as a table that has none.
     """
 
     schema: str
@@ -128,6 +129,7 @@ class Table:
     oid: int | None = None
     filenode: int | None = None
     by: str | None = None
+    is_empty: bool = False
 
     @property
     def key(self) -> str:
@@ -176,6 +178,9 @@ class Sums:
         for parts in list(self._groups.values()):
             if len({part.by for part in parts.values()}) > 1:
                 for key in [key for key, part in parts.items() if part.by != BY_COLUMNS]:
+                    if self._parts[key].is_empty:
+                        parts[key] = replace(parts[key], by=BY_COLUMNS)
+                        continue
                     del parts[key]
                     self._parts[key].by = BY_COLUMNS
                     uneven.append(self._parts[key])
@@ -188,6 +193,12 @@ class Sums:
         else:
             self._unproven[object_name(*(table.root or (table.schema, table.name)))] = why
 
+    def forget(self, table: Table) -> None:
+        """Drop the sum of a table that the dump does not hold."""
+        self._tables.pop(table.key, None)
+        self._groups.get(table.root or ("", ""), {}).pop(table.key, None)
+        self._unproven.pop(object_name(*(table.root or (table.schema, table.name))), None)
+
     def has(self, table: Table | None) -> bool:
         """Return whether anything was recorded for a table (None: for the large objects)."""
         if table is None:
@@ -199,6 +210,8 @@ class Sums:
         """Return {tables, large_objects, unproven}; the last two only if there are such."""
         entries = {key: _entry(table_sum) for key, table_sum in self._tables.items()}
         for root, parts in self._groups.items():
+            if not parts:
+                continue
             if len({part.by for part in parts.values()}) > 1:
                 self.miss(self._parts[sorted(parts)[0]], "Its parts could not all be summed in the same way.")
             if object_name(*root) not in self._unproven:
@@ -404,11 +417,14 @@ def enter(sums: Sums, connection: Connection, table: Table | None, passing: tupl
 
 
 def sum_table(connection: Connection, table: Table, by: str = BY_ROW) -> Sum:
-    """Return the Sum of a table, in a transaction on a pinned connection. by: how its rows are hashed."""
+    """Return the Sum of a table, in a transaction on a pinned connection. by: how its rows are hashed. A table that is
+    to be summed as an empty one is not read."""
     types = postgres_server.query(connection, _COLUMNS, (table.schema, table.name))
     if table.columns is not None:
         type_of = dict(types)
         types = [(name, type_of.get(name)) for name in table.columns]
+    if table.is_empty:
+        return Sum([name for name, _ in types], 0, 0, 0, table.condition, by)
     columns = [_EXACT.get(type_, "{0}").format(sql_names.quote(name)) for name, type_ in types]
     if by == BY_COLUMNS:
         columns = [_COLUMN_HASH.format(column) for column in columns]
@@ -475,17 +491,24 @@ def large_objects(connection: Connection) -> dict[str, Any]:
     return entry
 
 
-def matviews(connection: Connection) -> dict[str, bool]:
-    """Return the site's materialized views: quoted name to whether it is populated."""
+def matviews(
+    connection: Connection, objects: Set[tuple[int, int]] | None = None, filled: Set[int] = frozenset()
+) -> dict[str, bool]:
+    """Return the site's materialized views: quoted name to whether it is populated.
+
+    objects: of a partial dump, (OID of the catalog, OID); only the views among them are returned, populated if they are
+    in `filled`.
+    """
     return {
-        sql_names.quote(schema, name): populated
-        for schema, name, populated in postgres_server.query(
+        sql_names.quote(schema, name): populated and (objects is None or oid in filled)
+        for catalog, oid, schema, name, populated in postgres_server.query(
             connection,
-            "SELECT n.nspname::text, c.relname::text, c.relispopulated FROM pg_class c"
+            "SELECT c.tableoid::int8, c.oid::int8, n.nspname::text, c.relname::text, c.relispopulated FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND n.nspname !~ '^pg_'"
             " AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid"
-            " AND d.deptype = 'e') ORDER BY 1, 2",
+            " AND d.deptype = 'e') ORDER BY 3, 4",
         )
+        if objects is None or (catalog, oid) in objects
     }
 
 

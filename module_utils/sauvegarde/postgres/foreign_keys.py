@@ -12,7 +12,7 @@ import calendar
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ _QUERY_CANCELED = "57014"
 _LEAST, _MOST, _SHARE = 1.0, 60.0, 0.03  # seconds, and the share of the last job's duration
 
 _KEYS = """
-SELECT k.oid::int8, pg_catalog.format('CONSTRAINT %I.%I %I', n.nspname, c.relname, k.conname),
+SELECT c.oid::int8, p.oid::int8, k.oid::int8, pg_catalog.format('CONSTRAINT %I.%I %I', n.nspname, c.relname, k.conname),
        n.nspname::text, c.relname::text, c.relkind = 'p', pn.nspname::text, p.relname::text, p.relkind = 'p',
        k.confmatchtype = 'f'
 FROM pg_catalog.pg_constraint k
@@ -69,11 +69,13 @@ class _Key:
 class ForeignKeyCheck(threading.Thread):
     """Check the foreign keys of a database beside a dump. Start it, then call `result` when the dump has ended.
 
-    connect: returns a new connection in autocommit. seconds: the time limit of the whole check.
+    connect: returns a new connection in autocommit. seconds: the time limit of the whole check. tables: OIDs of those
+    whose rows are dumped, None for all: keys from or to other tables are not looked at.
     """
 
-    def __init__(self, connect: Callable[[], Connection], seconds: float) -> None:
+    def __init__(self, connect: Callable[[], Connection], seconds: float, tables: Set[int] | None = None) -> None:
         super().__init__(daemon=True)
+        self._tables = tables
         self._connect, self._until = connect, time.monotonic() + seconds
         self._connection: Connection | None = None
         self._is_over = False
@@ -89,7 +91,8 @@ class ForeignKeyCheck(threading.Thread):
     def _check_all(self, connection: Connection) -> None:
         for setting in ("row_security TO off", "lock_timeout TO 100", "max_parallel_workers_per_gather TO 0"):
             postgres_server.execute(connection, f"SET {setting}")
-        keys = [_Key(*row) for row in postgres_server.query(connection, _KEYS)]
+        rows = postgres_server.query(connection, _KEYS)
+        keys = [_Key(*row[2:]) for row in rows if self._tables is None or {row[0], row[1]} <= self._tables]
         self._keys = len(keys)
         for key in keys:
             seconds = self._until - time.monotonic()

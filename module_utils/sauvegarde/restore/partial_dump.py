@@ -1,19 +1,20 @@
 """Find what a dump lacks that the live database has. Such a dump replaces it only if that is confirmed.
 
-Our own archives are whole by their manifest, and only older; a foreign dump may hold one table, or definitions without
-rows.
+Our own archives say in their manifest whether they are whole, and are only older then. A foreign dump may hold one
+table, or definitions without rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import psycopg2
 from psycopg2 import sql
 
+from ..archive.manifest import Manifest
 from ..errors import SauvegardeError
-from ..postgres import postgres_server, sql_names
+from ..postgres import fingerprint, postgres_server, sql_names
 from ..targets.postgresql_target import PostgresqlTarget
 from .dump.contents import Contents
 from .dump.entries import TABLE_KINDS, one_line
@@ -65,10 +66,13 @@ _COUNTED = (
 )
 
 
-def lacks(target: PostgresqlTarget, contents: Contents) -> dict[str, list[str]]:
+def lacks(
+    target: PostgresqlTarget, contents: Contents, filled: Set[tuple[str, str]] | None = None
+) -> dict[str, list[str]]:
     """Return what the live database has and the dump does not: names, or how many, by kind; {} for nothing.
 
-    `rows` are tables that have some in the live database only. No lock is waited for longer than two seconds.
+    filled: keys of the tables that the dump has rows of, None if `contents` knows them. `rows` are tables that have
+    some in the live database only. No lock is waited for longer than two seconds.
     """
     lacking = {}
     with target.connected() as connection:
@@ -79,7 +83,11 @@ def lacks(target: PostgresqlTarget, contents: Contents) -> dict[str, list[str]]:
             lacking[word] = [_dotted(table) for kind, table in live if kind in kinds and _key(table) not in dumped]
         tables = set(contents.names("TABLE"))
         empty = [
-            table for kind, table in live if kind == "r" and _key(table) in tables and not _dumps_rows(contents, table)
+            table
+            for kind, table in live
+            if kind == "r"
+            and _key(table) in tables
+            and not (_dumps_rows(contents, table) if filled is None else _key(table) in filled)
         ]
         lacking["rows"] = [_dotted(table) for table in empty if _has_rows(connection, table)]
         for word, statement, entries in _COUNTED:
@@ -127,6 +135,40 @@ def sentence(lacking: Mapping[str, Sequence[str]]) -> str:
         head = "It has no rows, where the live database has some, of" if word == "rows" else f"It lacks {word}"
         sentences.append(f"{head}: {shown}.")
     return " ".join(sentences)
+
+
+def check_archive(
+    target: PostgresqlTarget, contents: Contents, manifest: Manifest, phrase: str, findings: Findings
+) -> dict[str, list[str]]:
+    """Return `lacks` of our own partial archive. It is a blocker unless `phrase` is WORD, then a note."""
+    database = target.database
+    filled = set()
+    for key, entry in (manifest.fingerprint or {}).get("tables", {}).items():
+        parts = entry.get("partitions", [key])
+        filled |= {_key(sql_names.unquoted(part)) for part in parts if entry["rows"]}
+    empty = set((manifest.partial or {}).get("without_rows", ()))
+    filled = {key for key in filled if sql_names.plain_name(*key) not in empty}
+    filled |= {
+        _key(tuple(name[len("TABLE ") :].split(".", 1)))  # type: ignore[arg-type]
+        for name in fingerprint.unproven(manifest.fingerprint)
+        if name.startswith("TABLE ") and "." in name
+    }
+    try:
+        lacking = lacks(target, contents, filled)
+    except (SauvegardeError, psycopg2.Error):
+        lacking = {}
+    what = f"The archive holds less than the live database {database}."
+    why = " ".join([*manifest.lacks, sentence(lacking)]).strip()
+    if phrase == WORD:
+        findings.note(what, why)
+        return lacking
+    why += f" restore_partial is {phrase!r}." if phrase else ""
+    fix = (
+        "Restore a whole archive; or restore this one beside it and copy what you need. If this is what is to replace"
+        f" it: -e \"restore_partial='{WORD}'\""
+    )
+    findings.block(what, why, fix)
+    return lacking
 
 
 def check(target: PostgresqlTarget, contents: Contents, phrase: str, findings: Findings) -> dict[str, list[str]]:

@@ -51,15 +51,21 @@ def predict(
     needs: Mapping[Entry, set[Entry]],
     accepted: Collection[str],
     postponed: Collection[str] = (),
+    unrestorable: Iterable[Mapping[str, str]] = (),
 ) -> list[Loss]:
     """Return the losses that are certain, each followed by those that depend on it.
 
     extensions: names of those that the source has. contents: None if only the extensions are known. needs: of
     `entry_dependencies.dependencies`, {} if unknown. accepted, postponed: names, as the Ledger takes them.
+    unrestorable: {object, why} of what a partial archive cannot restore by itself, by the names of losses.
     """
     roots = dict(_missing_extensions(connection, extensions))
     for entry, why in _unsupported(connection, contents) if contents is not None else ():
         roots.setdefault(entry, why)
+    entries = {loss_name(entry): entry for entry in contents.entries} if contents is not None else {}
+    for item in unrestorable:
+        if item["object"] in entries:
+            roots.setdefault(entries[item["object"]], item["why"])
     losses: dict[str, Loss] = {}
 
     def add(entry: Entry, why: str, fix: str, depends: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable
 
+from ..archive.manifest import Manifest
 from ..errors import SauvegardeError
 from ..postgres import attachments, database_properties, postgres_server
 from ..targets import side_database, swap
@@ -32,7 +33,7 @@ from .dump.content_scan import scan
 from .dump.contents import Contents
 from .dump.dump_file import Source
 from .dump.dump_properties import stored_setting
-from .dump.dump_reading import ReadDump, read_dump
+from .dump.dump_reading import ReadDump, read_dump, with_needs
 from .dump.entries import Entry
 from .dump.loss_ledger import Loss
 from .dump.pg_restore import Reader
@@ -72,7 +73,7 @@ class DumpReading:
             prepared = unpacking.definitions(source, work)
             tool = pg_restore.reader(prepared, version_num)
             with pg_restore.as_sql(prepared, tool, "-C", "-s") as stream:
-                contents = scan(stream)
+                contents = with_needs(source, scan(stream))
             return cls(source, definitions=contents)._with_list(prepared, tool, contents)
         except SauvegardeError:
             return cls(source)  # no pg_restore here reads it, which `plan_of` reports as a blocker
@@ -364,13 +365,24 @@ class _Planner:
             )
         for sentence in self.source.notes:
             self.findings.note(sentence)
+        if self.manifest is not None and self.manifest.partial is not None:
+            self.findings.note("The archive holds a part of its database.", " ".join(self.manifest.lacks))
+            if self.manifest.partial["extensions"]:
+                names = ", ".join(self.manifest.partial["extensions"])
+                self.findings.note(
+                    f"The target needs the extensions {names}, which the archive does not hold.",
+                    "pg_dump leaves extensions out where schemas or tables are named. The restore creates them.",
+                )
 
     def _check_contents(self, roles: list[str]) -> dict[str, list[str]]:
         """Check a dump that was read whole. Returns what only the live database has, by kind."""
-        contents = self.reading.contents
+        contents, findings = self.reading.contents, self.findings
+        if self.manifest is not None and self.manifest.partial is not None:
+            if contents is not None:
+                self._note_load_role(contents, roles)
+            return self._check_part(self.manifest)
         if contents is None:
             return {}
-        findings = self.findings
         for what, why in oids.warnings(contents, self.server["version_num"]):
             findings.note(what, why)
         if partial_dump.rows_only(contents):
@@ -385,6 +397,13 @@ class _Planner:
             lacks = partial_dump.check(self.request.target, contents, self.request.partial, findings)
         self._note_load_role(contents, roles)
         return lacks
+
+    def _check_part(self, manifest: Manifest) -> dict[str, list[str]]:
+        """Ask for a word of its own where a partial archive is to replace a live database."""
+        contents = self.reading.known
+        if contents is None or not self.live or self.request.is_beside:
+            return {}
+        return partial_dump.check_archive(self.request.target, contents, manifest, self.request.partial, self.findings)
 
     def _note_load_role(self, contents: Contents, roles: list[str]) -> None:
         schemas = set(contents.extensions.values()) - {"public"}
@@ -414,7 +433,13 @@ class _Planner:
             postponed = pg_cron.NAMES
             findings.note(**pg_cron.warning(request.database))
         losses: list[Loss] = predicted_losses.predict(
-            self.connection, extensions, recorded, self.reading.dependencies, request.accept_losses, postponed
+            self.connection,
+            extensions,
+            recorded,
+            self.reading.dependencies,
+            request.accept_losses,
+            postponed,
+            (self.manifest.partial or {}).get("unrestorable", ()) if self.manifest is not None else (),
         )
         blockers = predicted_losses.obstacles(losses, recorded.extensions if recorded else ())
         blockers += loss_names.unknown_names(request.accept_losses, recorded) if recorded else []

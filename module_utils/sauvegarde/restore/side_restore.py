@@ -140,12 +140,22 @@ class SideRestore:
             side_database.drop(connection, self.name)
             side_database.create(connection, self.name, self.properties)
         self.run.update(step="extensions")
+        self._make_schemas()
         search_path = dump_extensions.make(self.server, self.name, self.contents, self.with_raster, ledger)
         dump_extensions.comment(self.server, self.name, self.contents, ledger)
         if search_path and "settings" not in self.needs.properties:
             # The dump does not record settings: keep the search_path that postgis_topology set.
             self.properties["settings"] = dict({"search_path": search_path}, **self.properties["settings"])
         side_database.apply_settings(self.server, self.name, self.properties)
+
+    def _make_schemas(self) -> None:
+        """Create the schemas that a partial archive needs and does not hold."""
+        partial = self.manifest.partial if self.manifest is not None else None
+        if partial is None or not partial["schemas"]:
+            return
+        with self.target.connected(self.name) as connection:
+            for schema in partial["schemas"]:
+                side_database.make_schema(connection, schema["name"], schema["owner"])
 
     def _load(self, why_superuser: str = "") -> LoadSession:
         """Create the side database and load the dump. Returns the session, which the caller closes.

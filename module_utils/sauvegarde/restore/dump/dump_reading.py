@@ -12,7 +12,7 @@ from .content_scan import scan
 from .contents import Contents
 from .database_choice import choose_database
 from .dump_file import Source, detect
-from .entries import TABLE_KINDS, Entry
+from .entries import TABLE_KINDS, Entry, one_line
 from .pg_restore import Reader, as_sql, reader
 from .sql_script import SeveralDumps
 from .toc_list import read_list, write_list
@@ -50,11 +50,26 @@ def read_dump(
         prepared = prepare(source, work)
         tool = reader(prepared, version_num)
         try:
-            return ReadDump(source, prepared, tool, read_contents(prepared, tool, progress))
+            contents = with_needs(source, read_contents(prepared, tool, progress))
+            return ReadDump(source, prepared, tool, contents)
         except SeveralDumps as error:
             if source.section:
                 raise
             several = error
+
+
+def with_needs(source: Source, contents: Contents) -> Contents:
+    """Return the contents with the extensions that our own partial archive needs and does not hold."""
+    partial = source.manifest.partial if source.manifest is not None else None
+    if source.manifest is None or partial is None:
+        return contents
+    needed = {
+        extension["name"]: extension["schema"]
+        for extension in source.manifest.source["extensions"]
+        if extension["name"] in partial["extensions"]
+    }
+    owners = {one_line(schema["name"]): schema["owner"] for schema in partial["schemas"]}
+    return replace(contents, extensions={**needed, **contents.extensions}, owners={**owners, **contents.owners})
 
 
 def read_contents(source: Source, tool: Reader | None, progress: Callable[[int], object] | None = None) -> Contents:

@@ -1,0 +1,58 @@
+"""Narrow the manifest's source to what a partial dump holds, and warn of what cannot be restored from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .dump_entries import DumpEntries
+
+_SHOWN = 20  # names in one warning
+
+
+def narrow(source: Mapping[str, Any], partial: Mapping[str, Any], entries: DumpEntries) -> dict[str, Any]:
+    """Return the source with `partial`, and with only those extensions, rows of extensions and sequences that are in
+    the dump or that its objects need."""
+    result = dict(source, partial=dict(partial))
+    if partial["everything_else"]:
+        return result
+    # Without the extensions in the dump, those that it needs are created by the manifest.
+    result["extensions"] = [entry for entry in source["extensions"] if entry["name"] in partial["extensions"]]
+    names = {entry["name"] for entry in result["extensions"]}
+    spatial = source["spatial_ref_sys"]
+    if "postgis" not in names:
+        result["spatial_ref_sys"] = dict(spatial, custom=[], changed=[])
+    elif not any(
+        line.split(" ")[3:4] == ["spatial_ref_sys"] for line in entries.lines if line.startswith("TABLE DATA")
+    ):
+        # The dump lacks the custom rows: the manifest has them, as it has the changed ones.
+        result["spatial_ref_sys"] = dict(spatial, custom=[], changed=spatial["custom"] + spatial["changed"])
+    schemas = {entry["schema"] for entry in result["extensions"]}
+    result["extension_sequences"] = [
+        sequence for sequence in source["extension_sequences"] if sequence["table"].split(".")[0].strip('"') in schemas
+    ]
+    return result
+
+
+def warnings(partial: Mapping[str, Any] | None) -> list[str]:
+    """Return sentences about objects in a partial dump that need others which it does not hold."""
+    if partial is None:
+        return []
+    sentences = []
+    objects = [entry["object"] + ": " + entry["why"] for entry in partial["unrestorable"]]
+    if objects:
+        sentences.append(
+            "Objects in the archive need others that it does not hold, and a restore loses them unless it finds these:"
+            f" {_some(objects)}"
+        )
+    if partial["foreign_keys"]:
+        sentences.append(
+            "Foreign keys refer to tables whose rows are not in the archive; rows that refer to such a row keep a"
+            f" restore from creating the key: {_some(partial['foreign_keys'])}."
+        )
+    return sentences
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
