@@ -39,7 +39,8 @@ RETURN = r"""
 archives:
   description:
     - One entry an archive and place, with C(host), C(system), C(job), C(id), C(kind), C(source), C(started), C(ended),
-      C(bytes), C(stored_bytes), C(verified), C(problem), C(warnings), C(proven), C(unproven), C(where) and C(path).
+      C(bytes), C(stored_bytes), C(verified), C(problem), C(warnings), C(lacks), C(proven),
+      C(unproven), C(where) and C(path).
   returned: always
   type: list
   elements: dict

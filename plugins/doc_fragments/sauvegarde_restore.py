@@ -81,7 +81,7 @@ options:
   partial:
     description:
       - A word of its own, C(replace with less), that lets a file take the live database's place which lacks tables or
-        rows that this has.
+        rows that this has, or an archive of a job that dumps only a part of its database.
     type: str
     default: ""
   owner:

@@ -77,7 +77,7 @@ def objections(options: Any) -> list[str]:
     """Return for each option of pg_dump why it is refused, and which setting does the same."""
     if not options:
         return []
-    words = shlex.split(options) if isinstance(options, str) else [str(word) for word in options]
+    words = [word for text in ([options] if isinstance(options, str) else options) for word in shlex.split(str(text))]
     return [_objection(*option) for option in _pairs(words)]
 
 

@@ -76,7 +76,7 @@ def _refuse_mixed(entries: Sequence[Entry], what: str) -> None:
             )
 
 
-# Two archives of one database by two jobs are equivalent; of a site's data each job may hold another part.
+# Two whole archives of one database by two jobs are equivalent; of a site's data each job may hold another part.
 _COMPLETE_KINDS = ("pg_dump", "sqlite")
 
 
@@ -91,7 +91,8 @@ def choose(
     """Return the catalog's entry to restore: of the `kinds`, verified, at or before `point`. Raises SauvegardeError.
 
     database: as the catalog's source has it: a database's name, an SQLite file's path, a site's folder; '' for whatever
-    the job has. job, host: only archives of these. If archives of one name are from two hosts, none is chosen.
+    the job has. job, host: only archives of these. If archives of one name are from two hosts, none is chosen. One that
+    holds a part of its database is chosen by its job or its id, or where there are no whole ones.
     """
     what = database or f"the job {job}"
     requested = [entry for entry in entries if (not job or entry["job"] == job) and (not host or entry["host"] == host)]
@@ -102,6 +103,8 @@ def choose(
     ]
     # The contents of a damaged archive are unknown.
     damaged = ["Damaged: {job} {id}. {problem}".format(**entry) for entry in requested if entry["verified"] is False]
+    if not job and not ids.is_id(point):
+        good = _whole(good, what)
     _require_unambiguous(entries, good, damaged, what)
     good.sort(key=_id)
     if not ids.is_id(point):
@@ -117,6 +120,18 @@ def choose(
             "Name one of those that the list shows.",
         )
     return chosen[-1]
+
+
+def _whole(entries: Sequence[Entry], what: str) -> list[Entry]:
+    """Return the archives that hold all of their database; those of a part if there are no others, and of one job."""
+    whole = [entry for entry in entries if not entry.get("lacks")]
+    jobs = sorted({entry["job"] for entry in entries})
+    if not whole and len(jobs) > 1:
+        raise SauvegardeError(
+            f"Several jobs archive a part of {what}, and none all of it: " + ", ".join(jobs) + ".",
+            fix="Say which: name an archive by its id (restore_point), as the list shows it.",
+        )
+    return whole or list(entries)
 
 
 def _require_unambiguous(entries: Sequence[Entry], good: Sequence[Entry], damaged: Sequence[str], what: str) -> None:
