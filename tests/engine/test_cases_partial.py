@@ -284,6 +284,32 @@ def test_extensions_and_schemas_that_it_needs(cluster, database, repository, tmp
         side_database.drop(connection, "pt_hand")
 
 
+SPATIAL = """
+CREATE EXTENSION postgis; CREATE SCHEMA geo;
+INSERT INTO spatial_ref_sys VALUES (990001, 'X', 990001, 'LOCAL_CS["x"]', '+proj=longlat');
+CREATE TABLE geo.g (p geometry(Point, 990001)); INSERT INTO geo.g VALUES (ST_SetSRID(ST_MakePoint(1, 2), 990001));
+CREATE TABLE public.plain (a int); INSERT INTO public.plain VALUES (1);
+"""
+
+
+@ONE_HOST
+@pytest.mark.parametrize("database", ["pt_ext"], indirect=True)
+def test_custom_srids_come_with_what_needs_postgis(cluster, database, repository, tmp_path):
+    cluster.execute(SPATIAL, database)
+    for settings, srids in (
+        ({"schemas": ["geo"]}, 1),
+        ({"exclude_schemas": ["public"]}, 1),
+        ({"schemas": ["public"], "exclude_tables": ["spatial_ref_sys"]}, None),
+    ):
+        manifest = kinds.back_up(job(cluster, database=database, **settings), repository)
+        assert manifest.fingerprint.get("srids", {}).get("rows") == srids
+        with restored(cluster, tmp_path, manifest, repository) as (side, done):
+            assert done["proof"]["rows"] == 1
+            if srids:
+                found = cluster.execute("SELECT auth_name FROM spatial_ref_sys WHERE srid = 990001", side)
+                assert found == [("X",)]
+
+
 def _by_hand(cluster, folder, manifest):
     """Restore with the manifest's own commands, under another name."""
     script = "set -e\n" + "\n".join(manifest.restore_by_hand["local"])

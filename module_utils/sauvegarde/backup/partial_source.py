@@ -14,19 +14,16 @@ def narrow(source: Mapping[str, Any], partial: Mapping[str, Any], entries: DumpE
     """Return the source with `partial`, and with only those extensions, rows of extensions and sequences that are in
     the dump or that its objects need."""
     result = dict(source, partial=dict(partial))
+    spatial = source["spatial_ref_sys"]
+    if not any(line.startswith("TABLE DATA ") and " spatial_ref_sys " in line for line in entries.lines):
+        # The dump lacks the custom rows: the manifest has them, as it has the changed ones.
+        result["spatial_ref_sys"] = dict(spatial, custom=[], changed=spatial["custom"] + spatial["changed"])
     if partial["everything_else"]:
         return result
     # Without the extensions in the dump, those that it needs are created by the manifest.
     result["extensions"] = [entry for entry in source["extensions"] if entry["name"] in partial["extensions"]]
-    names = {entry["name"] for entry in result["extensions"]}
-    spatial = source["spatial_ref_sys"]
-    if "postgis" not in names:
+    if not any(entry["name"] == "postgis" for entry in result["extensions"]):
         result["spatial_ref_sys"] = dict(spatial, custom=[], changed=[])
-    elif not any(
-        line.split(" ")[3:4] == ["spatial_ref_sys"] for line in entries.lines if line.startswith("TABLE DATA")
-    ):
-        # The dump lacks the custom rows: the manifest has them, as it has the changed ones.
-        result["spatial_ref_sys"] = dict(spatial, custom=[], changed=spatial["custom"] + spatial["changed"])
     schemas = {entry["schema"] for entry in result["extensions"]}
     result["extension_sequences"] = [
         sequence for sequence in source["extension_sequences"] if sequence["table"].split(".")[0].strip('"') in schemas
