@@ -18,7 +18,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from .dates_beyond_python import DATE_FIELDS, nearest_date
+from .dates_beyond_python import nearest_date
 from .exact_values import (
     HEXADECIMAL,
     JSON_NULL,
@@ -77,9 +77,6 @@ class Column:
         self.postgres = self.connection.vendor == "postgresql"
         self.max_length = target.max_length if isinstance(target, (models.CharField, models.FileField)) else None
         self.range = self._range()
-        # Asked once a column: a value of most kinds is neither.
-        self._can_be_special = self.kind == "DecimalField" or self.kind in DATE_FIELDS
-        self._is_raster = is_raster(target)
         # Whether the field writes its JSON as Django does; else its class decides.
         self._plain_json = self.kind == "JSONField" and _methods_of_django(target, *_SAVING)
         self.convert = self._conversion()
@@ -197,9 +194,9 @@ class Column:
         text = json_text(value) if self._plain_json else None
         if text is not None:
             return text
-        if self._can_be_special and is_special(self.kind, value):
+        if is_special(self.kind, value):
             return self._special(value, pk)
-        if self._is_raster and isinstance(value, str):
+        if is_raster(self.target) and isinstance(value, str):
             if HEXADECIMAL.match(value):
                 return value
             raise self.invalid(pk, "is no raster: stock dumpdata writes none, a dump of Sauvegarde does")
@@ -272,7 +269,7 @@ class Column:
             value = json.loads(text)
         if is_special(self.kind, value):
             value = None if self.kind == "DecimalField" else nearest_date(self.kind, value)
-        if self._is_raster and isinstance(value, str):
+        if is_raster(self.target) and isinstance(value, str):
             return raster_values(value)
         if mended and self.kind == "JSONField" and isinstance(value, str):
             value = json.loads(value)
