@@ -344,6 +344,7 @@ def test_the_server_restarts(cluster, filled, repository, moment):
     assert restarts == [moment]
     quiet = kinds.back_up(job(cluster, filled), repository)
     if published:
+        kinds.verify(repository / "demo" / published["id"])
         sums, expected = (each["fingerprint"]["tables"] for each in (published, quiet))
         assert sums == {name: found for name, found in expected.items() if name in sums}
         unproven = {each["object"] for each in published["fingerprint"].get("unproven", ())}
