@@ -42,7 +42,7 @@ _value:
 
 
 def objections(job: Mapping[str, Any]) -> list[str]:
-    """Return the sentences; none for a job that is right."""
+    """Return a sentence for each mistake; an empty list for a valid job."""
     keys = [key for key in (*dump_selection.KEYS, "options") if job.get(key)]
     if job.get("kind") != "pg_dump":
         return [f"{key} is for jobs of the kind pg_dump. Remove it." for key in keys]

@@ -15,11 +15,12 @@ from typing import Any
 
 from ..errors import Damaged, SauvegardeError
 from ..report import job_state
+from ..report.name_list import name_list
 from .manifest_schema import FORMAT, problems
 
 NAME = "manifest.json"
 _LARGEST = 256 * 1024 * 1024  # bytes: a manifest is read whole, so a forged giant is refused before that
-_SHOWN = 20  # sentences of one error, names in one sentence
+_SHOWN = 20  # sentences of one error
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,9 @@ class Manifest:
         options = "; ".join(f"{key}: {', '.join(patterns)}" for key, patterns in sorted(partial["options"].items()))
         sentences = [f"It holds a part of the database ({options})."]
         for noun, names in sorted(partial["left_out"].items()):
-            sentences.append(f"Without {len(names)} {noun}: {_some(names)}.")
+            sentences.append(f"Without {len(names)} {noun}: {name_list(names)}.")
         if partial["without_rows"]:
-            sentences.append(f"Without the rows of: {_some(partial['without_rows'])}.")
+            sentences.append(f"Without the rows of: {name_list(partial['without_rows'])}.")
         if not partial["whole_schemas"]:
             sentences.append("Without functions, types and schemas.")
         if not partial["everything_else"]:
@@ -148,11 +149,6 @@ class Manifest:
         covered = len(self.fingerprint["tables"])
         missing = sum(entry["object"].startswith("TABLE ") for entry in self.unproven)
         return f"rows of {covered} of {covered + missing} tables"
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def checksum(values: Mapping[str, Any]) -> str:

@@ -118,7 +118,7 @@ _SOURCE: dict[str, Any] = {
         },
         "partial": {
             "type": "object",
-            "description": "Only where the job names schemas or tables: what of the database the archive holds.",
+            "description": "Only where the job dumps a part of its database: which part the archive holds.",
             "required": [
                 "options",
                 "whole_schemas",
@@ -141,8 +141,8 @@ _SOURCE: dict[str, Any] = {
                     "description": "Whether it holds what belongs to no schema: extensions, large objects …",
                 },
                 "left_out": dict(_NAMES, description="Names of what is not in it, by kind."),
-                "without_rows": dict(_TEXTS, description="Tables in it whose rows are not."),
-                "extensions": dict(_TEXTS, description="Names of those that its objects need and it does not hold."),
+                "without_rows": dict(_TEXTS, description="Tables that it holds without their rows."),
+                "extensions": dict(_TEXTS, description="Extensions that its objects need and it does not hold."),
                 "schemas": {
                     "type": "array",
                     "description": "Schemas that its objects are in and that it does not create.",
@@ -161,7 +161,7 @@ _SOURCE: dict[str, Any] = {
                         "properties": {"object": _TEXT, "why": _TEXT},
                     },
                 },
-                "foreign_keys": dict(_TEXTS, description="Foreign keys to tables whose rows are not in it."),
+                "foreign_keys": dict(_TEXTS, description="Foreign keys to tables that it holds without their rows."),
             },
         },
         "databases": {"type": "object", "additionalProperties": _PROPERTIES},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 # `id; catalog oid KIND schema name owner`; entries that are no object of a catalog of their own have 0 there.
@@ -13,8 +12,11 @@ _ROWS = ("TABLE DATA ", "MATERIALIZED VIEW DATA ")
 
 @dataclass(frozen=True)
 class DumpEntries:
-    """What a dump holds. objects: (OID of the catalog, OID) of each definition. rows: OIDs of the tables, and of the
-    materialized views, whose rows it holds. lines: of the list, without numbers: `TABLE ATTACH public part owner`."""
+    """What a dump holds.
+
+    objects: (OID of the catalog, OID) of each definition. rows: OIDs of the tables and materialized views that it has
+    rows of. lines: the list's entries without their numbers: `TABLE ATTACH public part owner`.
+    """
 
     objects: frozenset[tuple[int, int]]
     rows: frozenset[int]
@@ -36,7 +38,3 @@ class DumpEntries:
         """Return whether there is an entry of this kind for an object."""
         head = f"{kind} {schema} {name} "
         return any(line.startswith(head) for line in self.lines)
-
-    def of_catalog(self, oid: int) -> Iterable[int]:
-        """Return the OIDs of the objects of one catalog."""
-        return [number for catalog, number in self.objects if catalog == oid]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..report.name_list import name_list
 from .dump_entries import DumpEntries
-
-_SHOWN = 20  # names in one warning
 
 
 def narrow(source: Mapping[str, Any], partial: Mapping[str, Any], entries: DumpEntries) -> dict[str, Any]:
@@ -40,16 +39,12 @@ def warnings(partial: Mapping[str, Any] | None) -> list[str]:
     if objects:
         sentences.append(
             "Objects in the archive need others that it does not hold, and a restore loses them unless it finds these:"
-            f" {_some(objects)}"
+            f" {name_list(objects)}"
         )
     if partial["foreign_keys"]:
+        keys = name_list(partial["foreign_keys"])
         sentences.append(
-            "Foreign keys refer to tables whose rows are not in the archive; rows that refer to such a row keep a"
-            f" restore from creating the key: {_some(partial['foreign_keys'])}."
+            f"The archive has foreign keys to tables without rows: {keys}. A restore cannot create such a key where"
+            " rows refer to a row that the archive lacks."
         )
     return sentences
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from ..errors import SauvegardeError
 
@@ -54,7 +53,7 @@ _WHY = {
     "no-large-objects": ("", "Large objects are left out where schemas or tables are named, and only there."),
     "extension": ("e", "Extensions are in every archive that schemas and tables do not narrow."),
     "exclude-extension": ("", "What needs the extension could not be restored."),
-    "enable-row-security": ("", "Rows would be missing without a word: give the dump role BYPASSRLS."),
+    "enable-row-security": ("", "Rows would be missing from the archive. Give the dump role BYPASSRLS."),
     "verbose": ("v", "Run `sauvegarde --verbose run JOB` instead."),
     "no-password": ("w", "The engine never asks for one."),
     "password": ("W", "Write connection: {password: …}, which is kept in a file of the job's user."),
@@ -66,14 +65,14 @@ _WHY = {
 _SHORT = {short: name for table in (_SAME, _WHY) for name, (short, _) in table.items() if short}
 
 
-def require_none(options: Any) -> None:
+def require_none(options: str | Sequence[str] | None) -> None:
     """Raise SauvegardeError for options of pg_dump. options: a job's `options`, a text or a list of words."""
     sentences = objections(options)
     if sentences:
         raise SauvegardeError("A job takes no options of pg_dump.", "\n".join(sentences), "Remove `options`.")
 
 
-def objections(options: Any) -> list[str]:
+def objections(options: str | Sequence[str] | None) -> list[str]:
     """Return for each option of pg_dump why it is refused, and which setting does the same."""
     if not options:
         return []

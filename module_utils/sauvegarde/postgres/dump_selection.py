@@ -14,7 +14,7 @@ from typing import Any
 import psycopg2
 
 from ..errors import SauvegardeError
-from . import character_sets, name_patterns, postgres_server, sql_names
+from . import character_sets, name_patterns, postgres_server
 from .fingerprint import Table
 from .name_patterns import NamePattern
 from .postgres_server import Connection
@@ -141,8 +141,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class _Relation:
-    """A table. extension: -1 for the site's, 1 for one of an extension whose rows are dumped, 0 for its others.
-    parent: OID of the partitioned table that it is a partition of, 0 for none."""
+    """A table. extension: -1 for a table of the site, 1 for an extension's table whose rows pg_dump dumps, 0 for an
+    extension's other tables. parent: OID of the partitioned table that it is a partition of, 0 for none."""
 
     oid: int
     namespace: int
@@ -240,13 +240,3 @@ def _selected(
             roots[oid] = (top.schema, top.name)
     pages = sum(relation.pages for oid, relation in held.items() if oid not in without)
     return SelectedTables(oids, frozenset(without & oids), roots, pages, tuple(unmatched))
-
-
-def describe_options(options: Mapping[str, Sequence[str]]) -> str:
-    """Return the settings of a partial dump in one line: `schemas: app, web; exclude_tables: log`."""
-    return "; ".join(f"{key}: {', '.join(options[key])}" for key in KEYS if options.get(key))
-
-
-def plain_names(names: Iterable[tuple[str, str]]) -> list[str]:
-    """Return names as people write them, sorted."""
-    return sorted(sql_names.plain_name(schema, name) for schema, name in names)

@@ -69,8 +69,8 @@ class _Key:
 class ForeignKeyCheck(threading.Thread):
     """Check the foreign keys of a database beside a dump. Start it, then call `result` when the dump has ended.
 
-    connect: returns a new connection in autocommit. seconds: the time limit of the whole check. tables: OIDs of those
-    whose rows are dumped, None for all: keys from or to other tables are not looked at.
+    connect: returns a new connection in autocommit. seconds: the time limit of the whole check. tables: OIDs of the
+    tables that the dump has rows of, None for all. Only keys between two of these are checked.
     """
 
     def __init__(self, connect: Callable[[], Connection], seconds: float, tables: Set[int] | None = None) -> None:

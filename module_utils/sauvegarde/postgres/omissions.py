@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg2
 
+from ..report.name_list import name_list
 from . import postgres_server, predefined_objects
 from .client_tools import Client
 from .postgres_server import Connection
@@ -174,8 +175,7 @@ def _check(connection: Connection, query: str, words: str, separator: str = ", "
         return [f"Not checked: {what}. {str(error).strip()}"]
     if not names:
         return []
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return [words.format(separator.join(names[:_SHOWN]) + more)]
+    return [words.format(name_list(names, _SHOWN, separator))]
 
 
 def without_fingerprint(fingerprint: Mapping[str, Any]) -> list[str]:

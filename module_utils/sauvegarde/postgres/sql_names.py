@@ -14,12 +14,6 @@ def quote(*names: str) -> str:
     return ".".join('"{}"'.format(name.replace('"', '""')) for name in names)
 
 
-def unquoted(key: str) -> tuple[str, str]:
-    """Return the (schema, name) of a key that `quote` made."""
-    schema, name = (part.replace('""', '"') for part in re.findall(r'"((?:[^"]|"")*)"', key))
-    return schema, name
-
-
 def identifier(*names: str) -> sql.SQL:
     """Return what `quote` does as psycopg2.sql. sql.Identifier refuses names whose bytes are not UTF-8."""
     return sql.SQL(quote(*names))

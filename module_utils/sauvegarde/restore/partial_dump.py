@@ -6,6 +6,7 @@ table, or definitions without rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -15,9 +16,11 @@ from psycopg2 import sql
 from ..archive.manifest import Manifest
 from ..errors import SauvegardeError
 from ..postgres import fingerprint, postgres_server, sql_names
+from ..report.name_list import name_list
 from ..targets.postgresql_target import PostgresqlTarget
 from .dump.contents import Contents
 from .dump.entries import TABLE_KINDS, one_line
+from .dump.sql_text import IDENTIFIER, unquoted
 from .findings import Findings
 
 WORD = "replace with less"  # the phrase that confirms it
@@ -110,6 +113,12 @@ def _key(table: tuple[str, str]) -> tuple[str, str]:
     return one_line(schema), one_line(name)
 
 
+def key_of_text(text: str) -> tuple[str, str]:
+    """Return the `_key` of a table that is written as an SQL name with its schema."""
+    schema, name = (unquoted(part) for part in re.findall(IDENTIFIER, text))
+    return _key((schema, name))
+
+
 def _dotted(table: tuple[str, str]) -> str:
     return ".".join(table)
 
@@ -131,9 +140,8 @@ def sentence(lacking: Mapping[str, Sequence[str]]) -> str:
     """Return what is missing, in one sentence per kind."""
     sentences = []
     for word, names in sorted(lacking.items()):
-        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         head = "It has no rows, where the live database has some, of" if word == "rows" else f"It lacks {word}"
-        sentences.append(f"{head}: {shown}.")
+        sentences.append(f"{head}: {name_list(names, _SHOWN)}.")
     return " ".join(sentences)
 
 
@@ -145,13 +153,13 @@ def check_archive(
     filled = set()
     for key, entry in (manifest.fingerprint or {}).get("tables", {}).items():
         parts = entry.get("partitions", [key])
-        filled |= {_key(sql_names.unquoted(part)) for part in parts if entry["rows"]}
-    empty = set((manifest.partial or {}).get("without_rows", ()))
-    filled = {key for key in filled if sql_names.plain_name(*key) not in empty}
+        filled |= {key_of_text(part) for part in parts if entry["rows"]}
+    empty = {key_of_text(text) for text in (manifest.partial or {}).get("without_rows", ())}
+    filled -= empty
     filled |= {
-        _key(tuple(name[len("TABLE ") :].split(".", 1)))  # type: ignore[arg-type]
+        key_of_text(name[len("TABLE ") :])
         for name in fingerprint.unproven(manifest.fingerprint)
-        if name.startswith("TABLE ") and "." in name
+        if name.startswith("TABLE ")
     }
     try:
         lacking = lacks(target, contents, filled)
@@ -164,8 +172,8 @@ def check_archive(
         return lacking
     why += f" restore_partial is {phrase!r}." if phrase else ""
     fix = (
-        "Restore a whole archive; or restore this one beside it and copy what you need. If this is what is to replace"
-        f" it: -e \"restore_partial='{WORD}'\""
+        "Restore a whole archive, or restore this one beside the live database and copy what you need. To replace the"
+        f" live database with this part: -e \"restore_partial='{WORD}'\""
     )
     findings.block(what, why, fix)
     return lacking

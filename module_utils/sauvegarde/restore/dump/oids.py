@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ...report.name_list import name_list
 from .byte_stream import Readable
 from .contents import Contents
 
@@ -51,7 +52,7 @@ def warnings(contents: Contents, version_num: int) -> list[tuple[str, str]]:
 
 def _names(tables: Iterable[tuple[str, str]]) -> str:
     names = [".".join(filter(None, table)) for table in sorted(tables)]
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return name_list(names, _SHOWN)
 
 
 class WithoutFirst:
