@@ -265,6 +265,8 @@ class _Planner:
         roles = target_checks.plan_roles(
             self.connection, self.request, needs, self.properties, self.role_file, findings
         )
+        target_checks.check_names(self.server, self.request.database, roles, findings)
+        target_checks.check_literals(self.server, self._literal_settings(), findings)
         target_checks.check_locale(self.connection, self.properties, findings)
         space = target_checks.check_space(self.connection, self.request.target.directory, needs, findings)
         self._check_swap()
@@ -301,6 +303,12 @@ class _Planner:
             live=digest(self.request.target.live_facts()),
             blockers=digest([blockers, losses, details.lacks]),
         )
+
+    def _literal_settings(self) -> list[str]:
+        """Return the values of standard_conforming_strings that the source has, in its dump and of its database."""
+        name, known = "standard_conforming_strings", self.reading.known
+        values = sorted(known.settings.get(name, ())) if known is not None else []
+        return [*values, str(self.properties["settings"].get(name, "on"))]
 
     def _live_database(self) -> dict[str, Any] | None:
         database = self.request.database
