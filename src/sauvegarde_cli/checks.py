@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sauvegarde_cli import lab
+from sauvegarde_cli.deprecations import read_deprecations
 from sauvegarde_cli.system import ROOT, CommandFailed, as_root, install_packages, tool_environment, tools
 from sauvegarde_cli.terminal import heading, say
 
@@ -32,6 +33,7 @@ AT_ONCE = 2
 # The longest start first, so that no long one runs alone at the end.
 LONGEST = ("debian", "backup", "restore", "django", "demo", "existing")
 LINES_OF_A_FAILURE = 60
+ANSIBLE_LOG = "ansible.log"  # in the folder of a Part's reports
 HEARTBEAT = 30  # seconds between two lines that say what runs, where its own output waits for its end
 
 
@@ -87,13 +89,17 @@ def read_count(reports: Path) -> Count:
 
 
 def read_failures(reports: Path) -> tuple[str, ...]:
-    """Return a text for each failed test of the JUnit reports in a folder: its name, then pytest's own words."""
+    """Return a text for each failure in a folder of reports.
+
+    A failed test has its name, then pytest's own words. Each deprecation warning of Ansible is a failure too.
+    """
     failures = []
     for report in sorted(reports.glob("*.xml")):
         for case in ET.parse(report).getroot().iter("testcase"):
             for outcome in (*case.iter("failure"), *case.iter("error")):
                 name = f"{report.stem}: {case.get('classname')}::{case.get('name')}"
                 failures.append(f"{name}\n{(outcome.text or outcome.get('message') or '').strip()}")
+    failures += [f"deprecated in Ansible\n{warning}" for warning in read_deprecations(reports / ANSIBLE_LOG)]
     return tuple(failures)
 
 
@@ -130,10 +136,13 @@ def run_pytest_in(
     environ = tool_environment(bin_folder)
     environ["PYTEST_ADDOPTS"] = f"{environ.get('PYTEST_ADDOPTS', '')} --junitxml={reports / 'report.xml'}".strip()
     environ["SAUVEGARDE_REPORTS"] = str(reports)
+    # Every playbook below writes its warnings there, whoever starts it.
+    environ["ANSIBLE_LOG_PATH"] = str(reports / ANSIBLE_LOG)
     done = subprocess.run(
         command, cwd=ROOT, env=environ, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
     )
     count = read_count(reports)
+    count = count.plus(Count(failed=len(read_deprecations(reports / ANSIBLE_LOG))))
     if done.returncode and not count.failed:
         count = count.plus(Count(failed=1))
     if not count.passed and not count.failed:

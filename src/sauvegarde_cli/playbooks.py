@@ -34,6 +34,7 @@ class _Listener:
         self.show = show
         self.results: dict[str, dict[str, dict[str, Any]]] = {}
         self.failures: list[tuple[str, str, str]] = []
+        self.items: dict[tuple[str, str], list[str]] = {}  # {(task's UUID, host): errors of the items of its loop}
         self.unreachable: set[str] = set()
         self.changed: dict[str, int] = {}
 
@@ -48,8 +49,11 @@ class _Listener:
             self.show("warning", event["stdout"].strip())
         elif kind == "runner_on_ok":
             self.results.setdefault(data["task"], {})[data["host"]] = data["res"]
+        elif kind == "runner_item_on_failed":
+            self.items.setdefault((data["task_uuid"], data["host"]), []).append(_message(data["res"]))
         elif kind == "runner_on_failed" and not data.get("ignore_errors"):
-            self.failures.append((data["host"], data["task"], _message(data["res"])))
+            messages = self.items.get((data["task_uuid"], data["host"])) or [_message(data["res"])]
+            self.failures.append((data["host"], data["task"], "\n".join(dict.fromkeys(filter(None, messages)))))
         elif kind == "runner_on_unreachable":
             self.unreachable.add(data["host"])
             self.failures.append((data["host"], data["task"], _message(data["res"])))
@@ -59,10 +63,8 @@ class _Listener:
 
 
 def _message(result: dict[str, Any]) -> str:
-    """Return the error of a module that failed: its own, or those of the items of its loop."""
-    items = [item for item in result.get("results", []) if item.get("failed")]
-    texts = [str(each.get("msg") or each.get("stderr") or "") for each in items or [result]]
-    return "\n".join(dict.fromkeys(filter(None, texts)))
+    """Return the error of a module that failed."""
+    return str(result.get("msg") or result.get("stderr") or "")
 
 
 def play(

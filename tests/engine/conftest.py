@@ -30,6 +30,10 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "one_host(why): passes or fails whatever the versions of PostgreSQL and Python are: CI runs it once"
     )
+    # Also on hosts, which have no pyproject.toml. What Debian's own packages use there is exempt: only our code fails.
+    for category in ("DeprecationWarning", "PendingDeprecationWarning"):
+        config.addinivalue_line("filterwarnings", f"default::{category}")
+        config.addinivalue_line("filterwarnings", f"error::{category}:(sauvegarde|test_|conftest|tests_support)")
     config.addinivalue_line("markers", "site: needs the virtual environment of a Django site")
     config.addinivalue_line("markers", "slow: belongs to a file whose tests take minutes together")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sauvegarde_cli import checks
+from sauvegarde_cli.deprecations import deprecations
 from sauvegarde_cli.system import ROOT, CommandFailed
 
 
@@ -72,6 +73,37 @@ def test_elsewhere():
     open(os.environ["SAUVEGARDE_REPORTS"] + "/host.xml", "w").write(report)
 """
     assert run(tmp_path, source) == checks.Count(passed=4, failed=2, skipped=2)
+
+
+def test_a_deprecation_warning_of_ansible_fails_what_passed(tmp_path):
+    """Whoever starts the playbook, as here a test that does not look at its output."""
+    source = f"""
+import subprocess
+def test_it():
+    command = [{str(Path(sys.executable).with_name("ansible"))!r}, "-i", "localhost,", "all", "-m", "debug", "-o"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+"""
+    count = run(tmp_path, source)
+    assert (count.passed, count.skipped) == (1, 0) and count.failed > 0
+    failures = checks.read_failures(tmp_path / "0" / "reports")
+    assert len(failures) == count.failed
+    assert all(text.startswith("deprecated in Ansible\n") for text in failures)
+    assert any("oneline" in text for text in failures)
+
+
+def test_only_warnings_of_ansible_itself_count_as_deprecations(monkeypatch):
+    log = """2026-11-29 05:50:49,453 p=1 u=root n=ansible INFO| [DEPRECATION WARNING]: The old way. Use the new one.
+Origin: /play.yml:3:1
+2026-11-29 05:50:49,550 p=2 u=a user n=ansible WARNING| [DEPRECATION WARNING]: Of others.
+2026-11-29 05:50:50,001 p=1 u=root n=ansible INFO| ok: [host] => msg: a text with [DEPRECATION WARNING]: in it
+2026-11-29 05:50:51,002 p=3 u=root n=ansible INFO| [DEPRECATION WARNING]: The old way. Use the new one.
+Origin: /play.yml:3:1
+"""
+    old = "The old way. Use the new one.\nOrigin: /play.yml:3:1"
+    assert deprecations(log) == (old, "Of others.")
+    monkeypatch.setattr("sauvegarde_cli.deprecations.EXEMPT", (r"Of others[.]",))
+    assert deprecations(log) == (old,)
+    assert deprecations("PLAY [all] ***\n") == ()
 
 
 def test_side_by_side_all_are_counted_and_each_output_is_whole(tmp_path, monkeypatch, capsys):

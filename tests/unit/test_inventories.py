@@ -1,6 +1,8 @@
 """The inventories that are there to be copied: the roles know every variable in them, to the last key of each list."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,14 +41,20 @@ def test_the_example_is_whole_once_its_passwords_are_chosen(tmp_path):
     copy = shutil.copytree(ROOT / "inventories/example", tmp_path / "mine")
     for example in copy.rglob("vault.yml.example"):
         example.rename(example.with_suffix(""))
-    command = [Path(sys.executable).with_name("ansible"), "-i", copy, "all", "-m", "ansible.builtin.debug", "-o"]
     names = sorted({name for _, name, _ in variables("example")})
     words = "{{ [" + ", ".join(f"{name} | default('')" for name in names) + "] | to_json }}"
+    command = [Path(sys.executable).with_name("ansible"), "-i", copy, "all", "-m", "ansible.builtin.debug"]
     done = subprocess.run(
-        [*command, "-a", f"msg={json.dumps(words)[1:-1]}"], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "-a", f"msg={json.dumps(words)[1:-1]}"],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     # The example's word for a password: of geotribu everywhere, of the repository in production.
-    chosen = {line.split()[0]: line.count("choose one") for line in done.stdout.splitlines()}
+    hosts = re.split(r"^(\S+) \| SUCCESS", done.stdout, flags=re.MULTILINE)[1:]
+    chosen = {host: text.count("choose one") for host, text in zip(hosts[::2], hosts[1::2], strict=True)}
     assert chosen == {"elpaso.example.org": 2, "dev.example.org": 1}
     assert "BEGIN OPENSSH PRIVATE KEY" in done.stdout
