@@ -84,6 +84,9 @@ def finish(job: Job, state: dict[str, Any], report: Report, started: float) -> O
 
 def _update_state(job: Job, state: dict[str, Any], report: Report, outcome: Outcome) -> None:
     state.update(job=job.name, kind=job.kind, host=job.host, last_run=outcome.as_dict())
+    if outcome.problems:
+        values = outcome.problems[0].as_dict()
+        state["last_failure"] = {**values, "ended": outcome.ended, "exit_code": outcome.exit_code}
     if report.databases_without_job is not None:
         state["without_job"] = report.databases_without_job
     if report.archive:

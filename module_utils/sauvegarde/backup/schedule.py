@@ -33,6 +33,8 @@ _FIELDS = (
     _Field("day of the week", 0, 7, ("sun", "mon", "tue", "wed", "thu", "fri", "sat")),
 )
 
+NUMBERS = {name: entry.low + place for entry in _FIELDS for place, name in enumerate(entry.names)}  # jan: 1, sun: 0
+
 
 def _spread(seed: str, size: int) -> int:
     return int(hashlib.sha256(seed.encode("utf-8")).hexdigest(), 16) % size

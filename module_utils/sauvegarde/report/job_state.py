@@ -2,6 +2,7 @@
 
     {"job", "kind", "host", "last_run": {"started", "ended", "seconds", "exit_code", "id", "problems", "warnings",
      "version"}, "last_success": {"id", "ended", "seconds", "bytes", "stored_bytes", "proven", "warnings", "unproven"},
+     "last_failure": {"ended", "exit_code", "what", "why", "fix"},
      "last_verify": {"ended", "success"}, "available": archives on the host, "without_job": names of databases,
      "offsite": {repository: {"last_run_success", "last_success", "id"}}}
 

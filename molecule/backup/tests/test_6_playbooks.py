@@ -40,3 +40,13 @@ def test_the_list_has_what_a_dead_host_left(everyone):
     done = play("--limit=archive", playbook="playbooks/list.yml", variables={"list_format": "json"})
     assert done.code == 0, done.output
     assert all(label in done.output for label in everyone["db15"].offsite())
+
+
+def test_the_status_fails_where_a_job_does(everyone):
+    done = play(playbook="playbooks/status.yml")
+    assert done.code != 0 and "failing" in done.output, done.output
+    shown = play(playbook="playbooks/status.yml", variables={"status_fail": False})
+    assert shown.code == 0, shown.output
+    assert "canary" not in shown.output
+    for name in everyone:
+        assert name in shown.output
