@@ -73,6 +73,18 @@ options:
         description: As libpq has it.
         type: str
         default: ""
+      sslrootcert:
+        description: File with the certificates of authorities, or V(system) for the host's own store.
+        type: str
+        default: ""
+      sslcert:
+        description: File with the client's certificate.
+        type: path
+        default: ""
+      sslkey:
+        description: File with the key of O(connection.sslcert).
+        type: path
+        default: ""
   environment_of_host:
     description: This host's environment. What must be masked is opened in V(production) and V(repository) only.
     type: str

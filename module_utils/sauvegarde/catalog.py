@@ -134,12 +134,17 @@ class CatalogEntry:
 
 
 def describe_source(contents: Manifest) -> str:
-    """Return what an archive holds, in a few words: `elpaso (15.18)`."""
+    """Return what an archive holds, in a few words: `elpaso (15.18) from db1:5432, standby, data as of …`."""
     origin = contents.source
     version = contents.server.version.split(" ")[0] if contents.server else ""
     name = origin.get("path") or origin.get("site") or origin.get("database") or ""
     part = "in part" if contents.partial else ""
-    return " ".join(filter(None, [str(name) or "cluster", version and f"({version})", part]))
+    text = " ".join(filter(None, [str(name) or "cluster", version and f"({version})", part]))
+    if contents.server and contents.server.address:
+        text += f" from {contents.server.address}"
+    if contents.server and contents.server.standby:
+        text += ", standby"
+    return text + (f", data as of {contents.replay['time'][:19]}Z" if contents.replay.get("time") else "")
 
 
 def of_job(root: str | Path, job: str, host: str, with_quarantined: bool = False) -> list[CatalogEntry]:

@@ -74,6 +74,18 @@ options:
         description: As libpq has it.
         type: str
         default: ""
+      sslrootcert:
+        description: File with the certificates of authorities, or V(system) for the host's own store.
+        type: str
+        default: ""
+      sslcert:
+        description: File with the client's certificate.
+        type: path
+        default: ""
+      sslkey:
+        description: File with the key of O(connection.sslcert).
+        type: path
+        default: ""
   keeper:
     description: OS user that owns the target's database; V(postgres) without it, or the site's own user with SQLite.
     type: str

@@ -34,6 +34,18 @@ options:
         description: As libpq has it.
         type: str
         default: ""
+      sslrootcert:
+        description: File with the certificates of authorities, or V(system) for the host's own store.
+        type: str
+        default: ""
+      sslcert:
+        description: File with the client's certificate.
+        type: path
+        default: ""
+      sslkey:
+        description: File with the key of O(connection.sslcert).
+        type: path
+        default: ""
   directory:
     description: Private folder where restores keep their state and unpack archives. Made where it is missing.
     type: path

@@ -55,15 +55,22 @@ _value:
 """
 
 
+# Also in sauvegarde_backup_secrets, which lists the files of these texts.
+_PEM, _PEM_KEYS = "-----BEGIN ", ("sslrootcert", "sslcert", "sslkey")
+
+
 def _without(values: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in keys}
 
 
 def _completed(job: dict[str, Any], defaults: dict[str, Any], settings: str) -> dict[str, Any]:
-    """Return a job with its defaults, and the path of its password in place of the password."""
+    """Return a job with its defaults, and paths in place of its password and of the texts of certificates and keys."""
     connection = job.get("connection") or {}
-    passfile = {"passfile": f"{settings}/passfiles/{job['name']}"} if "password" in connection else {}
-    return {**defaults, **_without(job, "ping_url"), "connection": {**_without(connection, "password"), **passfile}}
+    paths = {"passfile": f"{settings}/passfiles/{job['name']}"} if "password" in connection else {}
+    for key in _PEM_KEYS:
+        if _PEM in str(connection.get(key, "")):
+            paths[key] = f"{settings}/tls/{job['name']}.{key}.pem"
+    return {**defaults, **_without(job, "ping_url"), "connection": {**_without(connection, "password"), **paths}}
 
 
 def _as_file(values: dict[str, Any]) -> str:

@@ -60,6 +60,10 @@ _value:
 """
 
 
+# Also in sauvegarde_backup_layout, which puts the paths of these texts into the jobs' settings.
+_PEM, _PEM_KEYS = "-----BEGIN ", ("sslrootcert", "sslcert", "sslkey")
+
+
 def _as_file(values: dict[str, Any]) -> str:
     """Return values as the text of a JSON file, as Ansible's own filter writes it."""
     return str(to_nice_json(values)) + "\n"
@@ -78,6 +82,10 @@ def _of_jobs(jobs: list[dict[str, Any]], user: str, settings: str) -> list[dict[
         if "password" in connection:
             owner, content = job.get("user", user), _passfile(connection["password"])
             files.append({"path": f"{settings}/passfiles/{job['name']}", "user": owner, "content": content})
+        for key in _PEM_KEYS:
+            if _PEM in str(connection.get(key, "")):
+                path, content = f"{settings}/tls/{job['name']}.{key}.pem", connection[key].strip() + "\n"
+                files.append({"path": path, "user": job.get("user", user), "content": content})
     for job in jobs:
         if job.get("ping_url"):
             content = str(job["ping_url"]) + "\n"

@@ -43,21 +43,22 @@ class ArchiveFile:
 @dataclass(frozen=True)
 class ServerProperties:
     """A PostgreSQL server: version ('15.18 (Debian …)'), version_num (150018), system_identifier (of the cluster; empty
-    where the role may not read it) and whether it is a standby."""
+    where the role may not read it), whether it is a standby, and its HOST:PORT if it is on another host."""
 
     version: str
     version_num: int
     system_identifier: str
     standby: bool
+    address: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ServerProperties:
         """Return the properties that `as_dict` gave; unknown keys are ignored."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for the manifest."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "address" or value}
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ class Manifest:
     def system_identifier(self) -> str:
         """The system identifier of the cluster that was dumped; empty where the manifest does not have it."""
         return self.server.system_identifier if self.server else ""
+
+    @property
+    def replay(self) -> dict[str, Any]:
+        """How far the standby that was dumped had replayed its primary (postgres/standby.py); empty for a primary."""
+        return dict(self.source.get("replay") or {})
 
     @property
     def unproven(self) -> list[dict[str, str]]:

@@ -32,6 +32,22 @@ _SERVER: dict[str, Any] = {
         "version_num": _COUNT,
         "system_identifier": dict(_TEXT, description="Of the cluster; empty where the dump role may not read it."),
         "standby": {"type": "boolean"},
+        "address": dict(_TEXT, description="HOST:PORT of a server on another host than the job's."),
+    },
+}
+_REPLAY: dict[str, Any] = {
+    "type": "object",
+    "description": "Of a standby: how far it had replayed its primary when its snapshot was taken. Null for unknown.",
+    "required": ["lsn", "time", "timeline", "primary"],
+    "properties": {
+        "lsn": dict(_LABEL, description="Position in the WAL."),
+        "time": {
+            "type": ["string", "null"],
+            "pattern": _MOMENT["pattern"],
+            "description": "UTC, when the last replayed transaction was committed on the primary: data as of then.",
+        },
+        "timeline": {"type": ["integer", "null"]},
+        "primary": dict(_LABEL, description="HOST:PORT that it streams from."),
     },
 }
 _PROPERTIES: dict[str, Any] = {
@@ -61,6 +77,7 @@ _SOURCE: dict[str, Any] = {
     "description": "What was dumped; which keys are there depends on the kind.",
     "properties": {
         "server": _SERVER,
+        "replay": _REPLAY,
         "libraries": dict(_VALUES, description="What PostGIS computed with: its own version, GEOS's and PROJ's."),
         "database": {
             "type": ["string", "object"],

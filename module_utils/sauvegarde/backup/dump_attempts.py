@@ -2,7 +2,8 @@
 
 If the site changes tables while pg_dump starts, the attempt is repeated with a new snapshot. A statement that requests
 an exclusive lock on a table that pg_dump's leader holds makes parallel workers fail, so later attempts have none. If
-the server has too few connections for pg_dump, later attempts open no session of their own beside it.
+the server has too few connections for pg_dump, later attempts open no session of their own beside it. A standby cancels
+what conflicts with its replay; the attempt is then repeated after a pause, a few times.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from ..postgres import (
     predefined_objects,
     server_errors,
     sql_names,
+    standby,
 )
 from ..postgres.client_tools import Client
 from ..postgres.dump_selection import SelectedTables, Selection
@@ -49,6 +51,7 @@ _ATTEMPTS = 10
 _PARALLEL_ATTEMPTS = 3  # those in which pg_dump has several workers
 _SHORT_WAIT = 5  # pg_dump's lock timeout in seconds, except in the last attempt
 _PAUSE = 0.2  # seconds before the second attempt, longer before each later one
+_CONFLICT_PAUSES = (1, 5, 15, 30)  # seconds after each attempt that a standby cancelled; after these it is an error
 _BLOCKED = "could not obtain lock on relation"  # pg_dump's own words, which are not translated here
 # Also pg_dump's message when it gets no session: the job's own sessions may exceed the server's limit.
 _NO_SESSION = re.compile(r"connection to (?:server|database)\b.* failed")
@@ -126,6 +129,7 @@ class Dump:
 def dump(settings: Settings, stage: Stage, facts: Facts, notify: Notify) -> Dump:
     """Fill the stage with the dump and read it back."""
     blocked = crowded = False
+    conflicts = 0
     for attempt in range(1, _ATTEMPTS + 1):
         with contextlib.ExitStack() as stack:
             alone = blocked or crowded or attempt > _PARALLEL_ATTEMPTS
@@ -136,23 +140,62 @@ def dump(settings: Settings, stage: Stage, facts: Facts, notify: Notify) -> Dump
                 why = getattr(error, "why", "")
                 no_session = _NO_SESSION.search(why) is not None
                 blocked, crowded = blocked or _BLOCKED in why, crowded or no_session
+                conflict = run.met_conflict(why)
                 again = _BLOCKED in why or no_session or isinstance(error, (_Changed, Locked)) or run.is_outdated()
-                if attempt == _ATTEMPTS or not again:
+                if conflict and conflicts == len(_CONFLICT_PAUSES):
+                    raise _conflict_error(error, conflicts + 1) from error
+                if attempt == _ATTEMPTS or not (again or conflict):
                     raise
-                _discard(stage)
-                notify("again", attempt=attempt + 1)
-                stack.close()  # nothing is held while others go first
-                time.sleep(_PAUSE * attempt)
-                continue
-            notify("read_back")
-            reading = run.leader_thread.submit(_read_back, stage, facts.reader)
-            if settings.selection:
-                source, sums = run.describe_part(reading.result().listing)
             else:
-                source, sums = run.source, run.fingerprint()
-            sums["sequences"] = reading.result().sequences
-            return Dump(source, sums, warnings)
+                last = attempt == _ATTEMPTS or conflicts == len(_CONFLICT_PAUSES)
+                dumped = _finish(run, settings, stage, facts, notify, warnings, conflicts, last)
+                if dumped is not None:
+                    return dumped
+                conflict = True
+            _discard(stage)
+            notify("again", attempt=attempt + 1, **({"reason": "conflict with recovery"} if conflict else {}))
+            stack.close()  # nothing is held while others go first
+            time.sleep(_CONFLICT_PAUSES[conflicts] if conflict else _PAUSE * attempt)
+            conflicts += conflict
     raise AssertionError("the last attempt returns or raises")
+
+
+def _finish(
+    run: _Attempt,
+    settings: Settings,
+    stage: Stage,
+    facts: Facts,
+    notify: Notify,
+    warnings: list[str],
+    conflicts: int,
+    last: bool,
+) -> Dump | None:
+    """Read the dump back, and complete the fingerprint. Returns None if a standby cancelled some of it, and this is not
+    the last attempt. conflicts: attempts that it cancelled before."""
+    notify("read_back")
+    reading = run.leader_thread.submit(_read_back, stage, facts.reader)
+    try:
+        if settings.selection:
+            source, sums = run.describe_part(reading.result().listing)
+        else:
+            source, sums = run.source, run.fingerprint()
+    except (SauvegardeError, psycopg2.Error) as error:
+        if last or not run.met_conflict(str(error)):
+            raise
+        return None
+    sums["sequences"] = reading.result().sequences
+    unproven = sums.get("unproven")
+    if unproven and not last and run.met_conflict(str(unproven)):
+        return None
+    return Dump(source, sums, warnings + run.warnings_of_standby(conflicts))
+
+
+def _conflict_error(error: Exception, count: int) -> SauvegardeError:
+    return SauvegardeError(
+        f"The standby cancelled the dump {count} times, because it conflicted with what the standby replays.",
+        getattr(error, "why", "") or str(error),
+        standby.FIX,
+    )
 
 
 class _Changed(Exception):
@@ -181,6 +224,9 @@ class _Attempt:
         fingerprint.pin(self._leader)
         self._selected = self._select(in_transaction=False)
         _wait_for_tables(self._leader, settings.lock_timeout, self._selected)
+        self._replay: dict[str, Any] | None = None
+        if facts.server.standby and standby.is_standby(self._leader):  # it may have been promoted since the preflight
+            self._replay, self._conflicts = standby.replay(self._leader), standby.conflicts(self._leader)
         self._snapshot = ""
         self._application = f"sauvegarde pg_dump {os.getpid()}"
         if shared:
@@ -223,7 +269,7 @@ class _Attempt:
     def dump(self, stage: Stage, notify: Notify, careful: bool) -> list[str]:
         """Run pg_dump; return warnings. careful: raise _Changed rather than publish a table of which the snapshot has
         more rows; otherwise that is a warning."""
-        self._described = self.leader_thread.submit(_describe, self._leader, self._facts)
+        self._described = self.leader_thread.submit(_describe, self._leader, self._facts, self._replay)
         tables = None if self._selected is None else self._selected.oids - self._selected.without_rows
         foreign_keys = ForeignKeyCheck(self._connect, self._facts.foreign_key_seconds, tables)
         if not self._crowded:
@@ -255,6 +301,43 @@ class _Attempt:
         arguments = _arguments(self._facts, stage, self._workers, self._snapshot, wait)
         arguments += self._settings.selection.arguments(self._facts.encoding)
         return _run_pg_dump(arguments, environment, stage, max(self._workers, 2), notify, check)
+
+    def met_conflict(self, why: str) -> bool:
+        """Return whether the server is a standby that cancelled a session of this attempt. why: the server's words."""
+        if self._replay is None:
+            return False
+        if standby.is_conflict(why):
+            return True
+        with contextlib.suppress(SauvegardeError, psycopg2.Error):
+            self._described.exception()  # the leader's session is free after that
+            with contextlib.closing(self._connect()) as connection:
+                # A session that waits in its snapshot is ended. The server's words may be translated.
+                return self._is_lost(self._leader) or standby.conflicts(connection) > self._conflicts
+        return False
+
+    @staticmethod
+    def _is_lost(connection: Connection) -> bool:
+        try:
+            postgres_server.query(connection, "SELECT 1")
+        except psycopg2.errors.InFailedSqlTransaction:
+            return False
+        except psycopg2.Error:
+            return True
+        return False
+
+    def warnings_of_standby(self, conflicts: int) -> list[str]:
+        """Return what happened to a standby during the run. conflicts: attempts that it cancelled before this one."""
+        warnings = []
+        if conflicts:
+            warnings.append(
+                f"The standby cancelled {conflicts} attempt(s) at the dump, because they conflicted with what it"
+                f" replayed; this one succeeded. {standby.FIX}"
+            )
+        if self._replay is not None and not self._is_lost(self._leader) and not standby.is_standby(self._leader):
+            warnings.append(
+                "The standby was promoted while it was dumped: the archive has the data from before its promotion."
+            )
+        return warnings
 
     def is_outdated(self) -> bool:
         """Return whether the catalogs have changed since the snapshot, which may be why pg_dump failed."""
@@ -302,7 +385,7 @@ def has_postgis(source: Mapping[str, Any]) -> bool:
     return any(extension["name"] == "postgis" for extension in source["extensions"])
 
 
-def _describe(leader: Connection, facts: Facts) -> _Description:
+def _describe(leader: Connection, facts: Facts, replay: dict[str, Any] | None) -> _Description:
     try:
         with postgres_server.rolled_back(leader):
             source, tables = database_properties.describe(leader), fingerprint.tables(leader)
@@ -315,6 +398,8 @@ def _describe(leader: Connection, facts: Facts) -> _Description:
     except psycopg2.Error as error:
         raise server_errors.database_error(error, "The database's properties could not be read.") from error
     source.update(server=facts.server.as_dict(), libraries=facts.libraries)
+    if facts.server.standby and replay is not None:
+        source["replay"] = replay
     source["extension_sequences"] = [sequence.as_dict() for sequence in facts.extension_sequences]
     if public:
         source["schema_public"] = public

@@ -19,7 +19,7 @@ from psycopg2 import sql
 
 from ..archive.manifest import ServerProperties
 from ..errors import LoginRefused, SauvegardeError
-from . import character_sets, server_versions
+from . import character_sets, connection_security, server_versions
 from .server_errors import database_error
 
 Connection = psycopg2.extensions.connection
@@ -35,7 +35,8 @@ class Server:
     """Where a server listens and who logs in.
 
     host: directory of the socket, or a host name. user: empty for the OS user's own name (peer).
-    passfile: path of a 0600 password file, empty for none. sslmode: libpq's word, empty for its default.
+    passfile: path of a 0600 password file, empty for none. sslmode: libpq's word, empty for its default. sslrootcert,
+    sslcert, sslkey: files of certificates and of the client's key (connection_security.py).
     """
 
     host: str = "/var/run/postgresql"
@@ -43,6 +44,9 @@ class Server:
     user: str = ""
     passfile: str = ""
     sslmode: str = ""
+    sslrootcert: str = ""
+    sslcert: str = ""
+    sslkey: str = ""
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any] | None) -> Server:
@@ -57,18 +61,20 @@ class Server:
             )
         if "port" in values:
             values["port"] = int(values["port"])
+        connection_security.check(values)
         return cls(**values)
 
     @classmethod
     def of_connection(cls, connection: Connection) -> Server:
         """Return the Server of a connection that `connect` opened."""
         parameters = connection.get_dsn_parameters()
+        is_socket = parameters["host"].startswith("/")
         return cls(
             parameters["host"],
             int(parameters["port"]),
             parameters["user"],
             "" if parameters["passfile"] == NO_PASSFILE else parameters["passfile"],
-            parameters.get("sslmode", "") if not parameters["host"].startswith("/") else "",
+            **{name: "" if is_socket else parameters.get(name) or "" for name in connection_security.KEYS},
         )
 
     @property
@@ -80,6 +86,12 @@ class Server:
     def address(self) -> str:
         """HOST:PORT, for messages."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def security(self) -> dict[str, str]:
+        """The parameters of libpq that protect the connection, {name: value}. Raises SauvegardeError for a file that
+        this process cannot read."""
+        return connection_security.parameters({name: getattr(self, name) for name in connection_security.KEYS})
 
 
 def forget_environment() -> None:
@@ -104,9 +116,7 @@ def _parameters(server: Server, database: str, application: str) -> dict[str, An
         "keepalives_interval": "15",
         "keepalives_count": "8",
     }
-    if server.sslmode:
-        parameters["sslmode"] = server.sslmode
-    return parameters
+    return {**parameters, **server.security}
 
 
 def connect(server: Server, database: str, application: str = "sauvegarde", autocommit: bool = True) -> Connection:
@@ -169,7 +179,18 @@ def _connection_error(server: Server, database: str, error: Exception) -> Sauveg
     """Return the error that names the cause. The server's message may be translated (lc_messages), libpq's is not."""
     why = str(error).strip()
     where = f"{server.address} as {server.login} (database {database})"
-    refusals = ("password", "passwor", "mot de passe", "authenti", "pg_hba.conf", "peer", "ident ")
+    if connection_security.is_untrusted(why):
+        return SauvegardeError(f"The server's identity is not proven: {where}.", why, connection_security.FIX)
+    refusals = (
+        "password",
+        "passwor",
+        "mot de passe",
+        "authenti",
+        "pg_hba.conf",
+        "peer",
+        "ident ",
+        "client certificate",
+    )
     lowered = why.lower()
     names_role = re.search(rf'"{re.escape(server.login)}"', why) and 'database "' not in lowered
     if any(word in lowered for word in refusals) or (names_role and "fatal" in lowered):
@@ -216,7 +237,16 @@ def server_properties(connection: Connection) -> ServerProperties:
         version_num=connection.server_version,
         system_identifier=system_identifier(connection),
         standby=value(connection, "SELECT pg_catalog.pg_is_in_recovery()"),
+        address=_remote_address(connection),
     )
+
+
+def _remote_address(connection: Connection) -> str:
+    """Return HOST:PORT of a server on another host, '' of one on this host."""
+    parameters = connection.get_dsn_parameters()
+    host = parameters["host"]
+    is_local = host.startswith(("/", "127.")) or host.lower() in ("localhost", "::1")
+    return "" if is_local else f"{host}:{parameters['port']}"
 
 
 def system_identifier(connection: Connection) -> str:

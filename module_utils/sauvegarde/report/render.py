@@ -100,7 +100,10 @@ def _source_line(source: JSON, environment: str, address: str) -> str:
     place = _place(source["host"], environment, source["standby"], address)
     version = source["version"] or "unknown"
     name = source["id"] or source["path"]
-    return f"Source: {source['form']} {name}{database}{place}, PostgreSQL {version}, {size(source['bytes'])}"
+    origin = f" from {source['server']}" if source.get("server") else ""
+    as_of = f", data as of {source['data_as_of'][:19]}Z" if source.get("data_as_of") else ""
+    about = f"PostgreSQL {version}, {size(source['bytes'])}{as_of}"
+    return f"Source: {source['form']} {name}{database}{origin}{place}, {about}"
 
 
 def _age_line(seconds: float | None) -> str:

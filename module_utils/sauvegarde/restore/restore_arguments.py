@@ -16,6 +16,9 @@ CONNECTION: dict[str, Any] = {
         "user": {"type": "str", "default": ""},
         "passfile": {"type": "path", "default": ""},
         "sslmode": {"type": "str", "default": ""},
+        "sslrootcert": {"type": "str", "default": ""},
+        "sslcert": {"type": "path", "default": ""},
+        "sslkey": {"type": "path", "default": "", "no_log": False},
     },
 }
 DIRECTORY: dict[str, Any] = {"type": "path", "default": DEFAULT_DIRECTORY}

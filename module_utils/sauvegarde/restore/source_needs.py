@@ -20,8 +20,9 @@ class SourceNeeds:
 
     version, version_num, system_identifier, standby: of the source's server; the last two are None if unknown.
     database: its name, '' unknown. bytes: on the target's disk. unpacked: bytes beside it while the restore runs. rows,
-    tables: how many; tables that have rows. started: ISO time of the archive, '' unknown. properties: those that the
-    source knows of its database. extensions: {name: {schema, version}}. raster: it uses PostGIS's raster type.
+    tables: how many; tables that have rows. started: ISO time of the archive, '' unknown. data_as_of: of the last
+    transaction that a standby had replayed, '' unknown. properties: those that the source knows of its database.
+    extensions: {name: {schema, version}}. raster: it uses PostGIS's raster type.
     public_may_create: every role could create objects in the schema public (True if unknown).
     """
 
@@ -35,6 +36,7 @@ class SourceNeeds:
     rows: int
     tables: int
     started: str
+    data_as_of: str
     properties: dict[str, Any]
     extensions: dict[str, dict[str, str]]
     raster: bool
@@ -82,6 +84,7 @@ def _of_manifest(source: Source) -> SourceNeeds:
         rows=sum(table["rows"] for table in tables.values()),
         tables=sum(1 for table in tables.values() if table["rows"]),
         started=manifest.started,
+        data_as_of=manifest.replay.get("time") or "",
         properties=origin["properties"],
         extensions={
             extension["name"]: {"schema": extension["schema"], "version": extension["version"]}
@@ -105,6 +108,7 @@ def _of_contents(source: Source, contents: Contents) -> SourceNeeds:
         rows=sum(contents.rows.values()),
         tables=sum(1 for rows in contents.rows.values() if rows) or len(contents.names("TABLE")),
         started="",
+        data_as_of="",
         properties=properties_of_dump(contents.database, version_number(contents.tool)),
         extensions={name: {"schema": schema, "version": ""} for name, schema in contents.extensions.items()},
         raster=contents.raster,
