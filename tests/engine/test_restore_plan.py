@@ -141,6 +141,8 @@ def test_a_locale_under_another_name_is_taken_by_the_targets(spec, name):
 
 
 def test_no_client_that_reads_the_archive(spec, monkeypatch):
+    if restores.plan(spec)["target"]["version_num"] >= 180000:
+        pytest.skip("every client of this server's version reads the archives of 17")
     path = Path(spec["path"]) / manifest.NAME
     found = json.loads(path.read_text("utf-8"))
     found["tools"]["pg_dump"] = "17.2"
