@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sauvegarde_cli import lab
+from sauvegarde_cli.check_names import benchmarks, names
 from sauvegarde_cli.deprecations import read_deprecations
 from sauvegarde_cli.system import ROOT, CommandFailed, as_root, install_packages, tool_environment, tools
 from sauvegarde_cli.terminal import heading, say
@@ -58,16 +59,6 @@ class Part:
     count: Count
     seconds: float
     failures: tuple[str, ...] = ()
-
-
-def scenarios() -> list[str]:
-    """Return the names of the Molecule scenarios."""
-    return sorted(path.parent.name for path in (ROOT / "molecule").glob("[!_]*/tests"))
-
-
-def names() -> list[str]:
-    """Return every name that ``test`` accepts."""
-    return ["lint", "unit", "engine", *scenarios(), "demo"]
 
 
 def scenario_file(scenario: str, name: str) -> list[str]:
@@ -304,11 +295,6 @@ def report(parts: Sequence[Part]) -> int:
         total = total.plus(part.count)
     print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped", flush=True)
     return 1 if total.failed else 0
-
-
-def benchmarks() -> list[str]:
-    """Return the names of the benchmarks."""
-    return sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
 
 
 def bench(name: str, words: Sequence[str] = ()) -> int:

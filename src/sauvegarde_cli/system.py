@@ -8,20 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sauvegarde_cli import environment
+from sauvegarde_cli.command_failed import ROOT as ROOT
+from sauvegarde_cli.command_failed import CommandFailed as CommandFailed
 from sauvegarde_cli.terminal import say
-
-ROOT = Path(os.environ.get("SAUVEGARDE_ROOT") or Path(__file__).resolve().parents[2])
-
-
-class CommandFailed(Exception):
-    """An error told to the user as three lines, and the exit code that goes with it.
-
-    what: what failed. why: the reason, with the tool's own words. fix: what to do.
-    """
-
-    def __init__(self, what: str, why: str = "", fix: str = "", code: int = 1) -> None:
-        super().__init__(what)
-        self.what, self.why, self.fix, self.code = what, why, fix, code
 
 
 def as_root(reason: str) -> None:

@@ -1,0 +1,59 @@
+"""Show how far a run is: one changing line on a terminal, plain lines in a pipe, nothing on stdout for JSON."""
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from sauvegarde_cli.terminal import console, errors
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+SILENCE = 15  # seconds without a line after which plain output says that it still works
+
+
+class Progress:
+    """Gets (kind, text) of a running playbook: kind is "task", "line" or "warning"; `tick` is called every moment."""
+
+    def __init__(self, is_json: bool = False) -> None:
+        self._console = errors if is_json else console
+        self._status: Status | None = None
+        self._task = self._line = ""
+        self._began = self._said = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._status = self._console.status("")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def show(self, kind: str, text: str) -> None:
+        """Show an event."""
+        if kind == "task":
+            self._task, self._line = text, ""
+        elif kind == "line":
+            self._line = text
+        if self._status is None or kind == "warning":
+            self._print(text if kind != "line" else f"  {text}")
+        self.tick()
+
+    def tick(self) -> None:
+        """Show the time that has passed."""
+        elapsed = f"{time.monotonic() - self._began:.0f} s"
+        if self._status is not None:
+            from rich.markup import escape
+
+            self._status.update(escape(" · ".join(filter(None, (elapsed, self._task, self._line)))))
+        elif time.monotonic() - self._said > SILENCE:
+            self._print(f"  {self._task}, {elapsed}")
+
+    def _print(self, text: str) -> None:
+        self._said = time.monotonic()
+        self._console.print(text, markup=False)
+        self._console.file.flush()

@@ -1,0 +1,128 @@
+"""The commands that run playbooks: their options, what they refuse, and what they say after Ctrl-C."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from sauvegarde_cli import playbook_options, restore_command
+from sauvegarde_cli.__main__ import parser
+from sauvegarde_cli.commands import backup, cleanup, rollback
+from sauvegarde_cli.on_call import Settings
+from sauvegarde_cli.playbook_run import Outcome
+from sauvegarde_cli.system import ROOT
+
+PLAYBOOKS = ("backup", "cleanup", "fixtures", "migrate", "policy", "restore", "rollback")
+SETTINGS = Settings(inventories=(f"{ROOT}/inventories/demo",))
+
+
+def tasks(name):
+    """The names of a playbook's tasks."""
+    return set(re.findall(r"^ +- name: (.*)$", (ROOT / "playbooks" / f"{name}.yml").read_text(), re.MULTILINE))
+
+
+def start(*words, stdin=subprocess.DEVNULL, environ=None):
+    """Run the command as a program, without a terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "sauvegarde_cli", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "SAUVEGARDE_ROOT": str(ROOT), **(environ or {})},
+        stdin=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_tasks_that_results_are_read_of_are_those_of_the_playbooks():
+    assert backup.TASK in tasks("backup")
+    assert cleanup.TASK in tasks("cleanup")
+    assert {rollback.TASK, "Show the result"} <= tasks("rollback")
+    assert {restore_command.PLAN, restore_command.LOAD, restore_command.SWAP} <= tasks("restore")
+
+
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_every_option_that_is_no_secret_can_be_given(name):
+    if name == "backup":  # by its words
+        return
+    parsed = vars(parser().parse_args([name]))
+    for variable, option in yaml.safe_load((ROOT / f"playbooks/options/{name}.yml").read_text())["options"].items():
+        assert (variable in parsed) != bool(option.get("no_log")), variable
+
+
+def test_options_become_variables_and_words_again():
+    words = ["restore", "elpaso", "--target", "db", "--repository", "vault", "--accept-losses", "VIEW v"]
+    arguments = parser().parse_args([*words, "--connection", '{"port": 5433}'])
+    values = playbook_options.variables(arguments, "restore")
+    assert values["restore_database"] == "elpaso" and values["restore_accept_losses"] == ["VIEW v"]
+    assert values["restore_connection"] == {"port": 5433}
+    line = restore_command.command_line(values, SETTINGS)
+    assert line.startswith("./sauvegarde restore elpaso --target db --repository vault ") and line.endswith("demo")
+    assert "--accept-losses 'VIEW v'" in line and "5433" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (["restore"], "DATABASE and --target"),
+        (["restore", "elpaso"], "--target"),
+        (["plan", "elpaso", "--target", "db"], "--source-host"),
+        (["restore", "elpaso", "--target", "db", "--path", "/a", "--file", "/b"], "--source-host"),
+        (["restore", "elpaso", "--target", "db", "--path", "/a"], "--confirm elpaso@db"),
+        (["restore", "elpaso", "--target", "db", "--path", "/a", "--confirm", "elpaso@other"], "--confirm elpaso@db"),
+        (["rollback", "elpaso", "--target", "db"], "--confirm elpaso@db"),
+        (["cleanup", "elpaso"], "--target"),
+        (["nosuch"], "nosuch"),
+    ],
+)
+def test_without_a_terminal_it_says_which_option_is_missing(words, missing):
+    more = ["-i", "localhost,"] if words != ["nosuch"] else []
+    ended = start(*words, *more)
+    assert ended.returncode == 2 and missing in ended.stderr and "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([restore_command.PLAN], "untouched, and nothing runs"),
+        ([restore_command.PLAN, restore_command.LOAD], "The load goes on on the host"),
+        ([restore_command.PLAN, restore_command.LOAD, restore_command.SWAP], "happened or it did not"),
+    ],
+)
+def test_after_ctrl_c_the_state_is_said(steps, words):
+    outcome = Outcome("restore.yml", steps=[{"task": step, "seconds": 0} for step in steps])
+    assert words in restore_command.state_after_stop(outcome)
+
+
+def test_json_is_one_document_with_the_error_and_the_exit_code():
+    ended = start("cleanup", "elpaso", "--target", "nosuch", "-i", "localhost,", "--json")
+    document = json.loads(ended.stdout)
+    assert ended.returncode == document["exit_code"] == 1
+    assert "restore_target" in document["error"]["what"] and document["log"].endswith("/log")
+    reported = start("report", "last", "--json")
+    assert reported.returncode == 0 and "run" in json.loads(reported.stdout)
+
+
+def test_a_wrong_name_typed_on_a_terminal_is_refused():
+    master, slave = pty.openpty()
+    words = [sys.executable, "-m", "sauvegarde_cli", "rollback", "elpaso", "--target", "db", "-i", "localhost,"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "SAUVEGARDE_ROOT": str(ROOT)}
+    with subprocess.Popen(
+        words, stdin=slave, stdout=slave, stderr=slave, env=environ, start_new_session=True
+    ) as running:
+        os.close(slave)
+        os.write(master, b"elpaso@elsewhere\n")
+        shown = b""
+        try:
+            while piece := os.read(master, 4096):
+                shown += piece
+        except OSError:  # the terminal's other side has ended
+            pass
+        code = running.wait()
+    os.close(master)
+    assert code == 2
+    assert b"type elpaso@db" in shown and b"Nothing was changed" in shown
