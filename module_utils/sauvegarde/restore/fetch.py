@@ -20,6 +20,7 @@ from ..system import disk_space
 from . import archive_choice, restore_state
 
 PLACE = "fetched"
+_LEAST_FREE = 1024 * 1024  # bytes; with less, a file that is cut short says nothing about the archive
 
 
 def _choose(
@@ -103,8 +104,13 @@ def _bring(repository: Repository, place: Path, entry: archive_choice.Entry, nam
     try:
         restic.restore(repository, entry["path"], partial, f"The archive {entry['id']} could not be fetched.")
         archive_reader.verify_plain(partial)
-    except BaseException:
+    except BaseException as error:
+        is_full = isinstance(error, Damaged) and disk_space.free_bytes(place) < _LEAST_FREE
         shutil.rmtree(partial, ignore_errors=True)
+        if is_full:
+            # Old versions of restic end well on a full disk, with files that are cut short: the archive may be good.
+            what = f"There is no space left on the disk for the archive {entry['id']}: {place}"
+            raise SauvegardeError(what, str(error), "Free some space there.") from error
         raise
     partial.rename(target)
     return target, True
