@@ -50,8 +50,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 archive:
-  description: The archive that was published, with its C(id), C(bytes) and C(stored_bytes).
+  description:
+    - The archive that was published, with its C(id), C(bytes) and C(stored_bytes).
+    - Of a job that backs up several databases, the newest C(id) and the sums of all archives.
   returned: when one was
+  type: dict
+databases:
+  description:
+    - Of a job that backs up several databases, the C(status) (ok, failed or dropped) and the archive's C(id) of each.
+  returned: when it has ended
   type: dict
 exit_code:
   description: Exit code of the run.

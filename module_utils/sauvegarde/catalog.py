@@ -127,6 +127,11 @@ class CatalogEntry:
         lists = {key: tuple(values.get(key, ())) for key in ("warnings", "lacks", "unproven")}
         return cls(**{**values, **lists})
 
+    @property
+    def database(self) -> str:
+        """The database that an archive of the kind pg_dump holds; empty for any other."""
+        return source_name(self.source) if self.kind == "pg_dump" else ""
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for a result."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -145,6 +150,16 @@ def describe_source(contents: Manifest) -> str:
     if contents.server and contents.server.standby:
         text += ", standby"
     return text + (f", data as of {contents.replay['time'][:19]}Z" if contents.replay.get("time") else "")
+
+
+def source_name(source: str) -> str:
+    """Return what `describe_source` describes, without its version: `elpaso`."""
+    return source.rsplit(" (", 1)[0]
+
+
+def database_of(contents: Manifest) -> str:
+    """Return the database that an archive of the kind pg_dump holds; empty for any other."""
+    return str(contents.source.get("database", "")) if contents.kind == "pg_dump" else ""
 
 
 def of_job(root: str | Path, job: str, host: str, with_quarantined: bool = False) -> list[CatalogEntry]:

@@ -26,6 +26,7 @@ from .archive.retention import RetentionPolicy
 from .errors import SauvegardeError
 from .offsite import credentials
 from .offsite.repository import Repository
+from .postgres.database_selection import DatabaseSelection
 from .report import job_state
 from .system.run_as import RUN_AS_ROOT, account
 
@@ -43,7 +44,9 @@ class Job:
     host: the inventory's name. root: the folder of the archives. state: the job's own folder. timeout: seconds, 0 for
     none. before, after: commands, each a list of words. metrics: the folder of its metrics file; None for none.
     offsite: names of repositories. replaces: systems whose archives are this job's, too (archive/machine_identity.py).
-    ping: address of a dead man's switch; empty for none. options: what the kind needs (backup/kinds), as in the file.
+    ping: address of a dead man's switch; empty for none. databases, exclude: patterns of a `pg_dump` job that backs up
+    several databases, one archive each; empty for a job of one. options: what the kind needs (backup/kinds), as in the
+    file.
     """
 
     name: str
@@ -63,6 +66,8 @@ class Job:
     offsite: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     ping: str = field(default="", repr=False)
+    databases: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -70,7 +75,7 @@ class Job:
         """Return the job of a settings file. Raises SauvegardeError that names a missing or wrong key."""
         reader = _Reader(f"job {values.get('name')}", values)
         metrics = reader.get("metrics", str, "")
-        return cls(
+        job = cls(
             name=reader.required("name"),
             kind=reader.required("kind"),
             user=reader.required("user"),
@@ -88,17 +93,47 @@ class Job:
             offsite=tuple(map(str, reader.get("offsite", list, []))),
             replaces=tuple(map(str, reader.get("replaces", list, []))),
             ping=ping,
+            databases=reader.texts("databases"),
+            exclude=reader.texts("exclude"),
             options={key: value for key, value in values.items() if key not in JOB_KEYS},
         )
+        job._require_consistent_databases()
+        return job
+
+    def _require_consistent_databases(self) -> None:
+        subject = f"The job {self.name}"
+        if not self.databases and not self.exclude:
+            return
+        if self.kind != "pg_dump" or not self.databases:
+            raise SauvegardeError(
+                f"{subject} has `databases` or `exclude`, which do not go with its kind or its other settings.",
+                f"Its kind is {self.kind}; `exclude` leaves out some of the databases of `databases`.",
+                "Use them together, and only for kind pg_dump.",
+            )
+        if self.options.get("database"):
+            raise SauvegardeError(
+                f"{subject} has `database` and `databases`.",
+                fix="Keep `database` for one archive of one database, or `databases` for one archive of each.",
+            )
+        DatabaseSelection(self.databases, self.exclude).require_consistent(subject)
+
+    @property
+    def selection(self) -> DatabaseSelection | None:
+        """The databases of a job that backs up several, one archive each; None for any other job."""
+        return DatabaseSelection(self.databases, self.exclude) if self.databases else None
 
     @property
     def directory(self) -> Path:
         """The directory of the job's archives."""
         return ids.job_directory(self.root, self.name)
 
-    def kind_values(self) -> dict[str, Any]:
-        """Return what the job's kind takes (backup/kinds): name, kind and the kind's own settings."""
-        return {"name": self.name, "kind": self.kind, **self.options}
+    def kind_values(self, database: str = "") -> dict[str, Any]:
+        """Return what the job's kind takes (backup/kinds): name, kind and the kind's own settings.
+
+        database: the one of its databases that is backed up, for a job of several.
+        """
+        own = {"database": database} if database else {}
+        return {"name": self.name, "kind": self.kind, **self.options, **own}
 
     def is_configured(self) -> bool:
         """Return whether the job is still in the inventory. Its own user can ask this, too."""
@@ -160,6 +195,14 @@ class _Reader:
         if not isinstance(value, kind):
             raise self.error(key, "a list" if kind is list else "a text")
         return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a list of texts; one text stands for a list of it."""
+        value = self._values.get(key)
+        values = [value] if isinstance(value, str) else self.get(key, list, [])
+        if any(isinstance(text, (list, dict)) or text is None for text in values):
+            raise self.error(key, "a list of texts")
+        return tuple(map(str, values))
 
     def number(self, key: str, default: float) -> float:
         value = self._values.get(key, default)

@@ -74,11 +74,12 @@ def _row(entry: Entry, now: datetime) -> str:
 
 
 def _remarks(archives: list[Entry]) -> Iterator[str]:
-    """Yield what the newest whole archive of each job lacks: what older ones lacked may have been put right."""
-    newest: dict[tuple[str, str], Entry] = {}
+    """Yield what the newest whole archive of each job and database lacks: older ones' may have been put right."""
+    newest: dict[tuple[str, str, str], Entry] = {}
     for entry in reversed(archives):
         if entry.get("verified"):
-            newest.setdefault((entry["host"], entry["job"]), entry)
+            name = str(entry.get("source") or "").rsplit(" (", 1)[0]
+            newest.setdefault((entry["host"], entry["job"], name), entry)
     for entry in newest.values():
         name = f"{entry['host']} {entry['job']} {entry['id']}"
         if entry.get("lacks"):

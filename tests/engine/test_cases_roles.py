@@ -268,7 +268,10 @@ def test_a_server_of_this_host_is_one_however_jobs_reach_it(monkeypatch, tmp_pat
     }
     monkeypatch.setattr(settings, "job_names", lambda *_: sorted(described))
     monkeypatch.setattr(settings, "load_job", lambda name, *_: described[name])
-    covered = uncovered_databases.databases_with_job
+
+    def covered(job):
+        return sorted(name for each in uncovered_databases.databases_with_job(job) for name in each.literal_names())
+
     for number in range(len(LOCAL)):
         assert covered(described[f"job{number}"]) == [f"db{each}" for each in range(len(LOCAL))]
     assert covered(described["job6"]) == ["db6"] and covered(described["job7"]) == ["db7"]

@@ -350,7 +350,10 @@ def test_a_week_of_failures_then_retention(host):
     assert host.labels() == first
     host.configure(retention={"last": 1, "minimum": 2})
     assert host.run()[0] == OK and len(host.labels()) == 2 and host.labels()[0] == first[0]
-    assert [decision.keep for decision in maintenance.prune(config.Job.from_values(job), dry_run=True)] == [True, True]
+    assert [decision.keep for decision in maintenance.prune(config.Job.from_values(job), dry_run=True).decisions] == [
+        True,
+        True,
+    ]
 
 
 def test_prune_says_what_would_go_and_why(host):

@@ -44,6 +44,9 @@ class Identities:
         self.own = {system for system in values.get("own") or [] if isinstance(system, str)}
         snapshots = values.get("snapshots")
         self.snapshots: dict[str, str] = snapshots if isinstance(snapshots, dict) else {}
+        databases = values.get("databases")
+        # The database of each snapshot that does not state it in a tag, where that was needed.
+        self.databases: dict[str, str] = databases if isinstance(databases, dict) else {}
         # A machine without an id, as some containers are, gets a random one.
         self.machine = machine() or str(values.get("machine") or "machine-" + os.urandom(8).hex())
 
@@ -55,7 +58,9 @@ class Identities:
         """Write the file; of the snapshots only those that are `present`."""
         if self._path:
             snapshots = {key: value for key, value in self.snapshots.items() if key in present}
-            job_state.write(self._path, {"own": sorted(self.own), "snapshots": snapshots, "machine": self.machine})
+            databases = {key: value for key, value in self.databases.items() if key in present}
+            values = {"own": sorted(self.own), "snapshots": snapshots, "machine": self.machine}
+            job_state.write(self._path, {**values, **({"databases": databases} if databases else {})})
 
 
 def groups(lineages: Iterable[Iterable[str]]) -> list[set[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ..errors import Damaged, SauvegardeError
@@ -103,6 +103,21 @@ def plan(identifiers: Iterable[str], policy: RetentionPolicy) -> list[Decision]:
         Decision(identifier, bool(reasons[identifier]), "; ".join(reasons[identifier]) or "no rule keeps it")
         for identifier in newest_first
     ]
+
+
+def plan_groups(groups: Mapping[str, str], policy: RetentionPolicy) -> list[Decision]:
+    """Return what happens to complete archives, newest first; the policy counts those of each group by themselves.
+
+    groups: for each id the name of its group, a database. With several groups, `why` begins with the name.
+    """
+    members: dict[str, list[str]] = {}
+    for identifier, group in groups.items():
+        members.setdefault(group, []).append(identifier)
+    decisions = []
+    for group, identifiers in members.items():
+        prefix = f"{group}: " if len(members) > 1 else ""
+        decisions += [replace(decision, why=prefix + decision.why) for decision in plan(identifiers, policy)]
+    return sorted(decisions, key=lambda decision: decision.id, reverse=True)
 
 
 def future_ids(identifiers: Iterable[str]) -> list[str]:

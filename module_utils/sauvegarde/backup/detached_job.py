@@ -84,7 +84,7 @@ def remove_old_results(state: str | Path) -> None:
 
 def ask(name: str, token: str, configuration: str = config.CONFIGURATION) -> dict[str, Any]:
     """Return how the run is going: {running: true, step, values, seconds}, or {running: false, exit_code, archive,
-    warnings_of_the_run, seconds}. A run that failed raises its error; its result can be read once."""
+    databases, warnings_of_the_run, seconds}. A run that failed raises its error; its result can be read once."""
     job = config.load_job(name, configuration)
     run = _Token.parse(token)
     path = run.result_path(job.state)
@@ -123,16 +123,23 @@ def _ended(state: dict[str, Any], started: float, seconds: float) -> dict[str, A
             "running": False,
             "exit_code": OK,
             "archive": None,
+            "databases": {},
             "seconds": seconds,
             "warnings_of_the_run": warnings,
         }
     success = state.get("last_success", {})
     archive = {key: success[key] for key in ("id", "bytes", "stored_bytes")} if last_run.get("id") else None
+    results = {
+        name: {"status": entry["last_run"]["status"], "id": entry["last_run"]["id"]}
+        for name, entry in state.get("databases", {}).items()
+        if entry.get("last_run", {}).get("started", 0) >= started
+    }
     problems = [_MAY_FAIL + problem["what"] for problem in last_run.get("problems", [])]
     return {
         "running": False,
         "exit_code": last_run.get("exit_code", OK),
         "archive": archive,
+        "databases": results,
         "seconds": last_run.get("seconds", seconds),
         "warnings_of_the_run": last_run.get("warnings", []) + problems,
     }

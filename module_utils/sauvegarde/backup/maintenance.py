@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import shutil
@@ -26,35 +27,48 @@ def hold_job_lock(job: Job) -> contextlib.AbstractContextManager[int]:
     return lock.hold(job.state / "lock", f"The job {job.name}")
 
 
-def prune(job: Job, dry_run: bool = False, notify: Callable[..., None] | None = None) -> list[retention.Decision]:
-    """Apply a job's retention to its folder; return retention's plan. Raises if the folder has damaged archives, or
-    archives from the future.
+@dataclass(frozen=True)
+class Pruning:
+    """What retention decided about each archive of a job, and how many archives of each database stay."""
+
+    decisions: list[retention.Decision]
+    available: dict[str, int]
+
+
+def prune(job: Job, dry_run: bool = False, notify: Callable[..., None] | None = None) -> Pruning:
+    """Apply a job's retention to its folder, to the archives of each database by themselves. Raises if the folder has
+    damaged archives, or archives from the future.
 
     An archive is renamed before it is removed, so that a kill leaves no incomplete archive under a valid name.
     """
     directory = job.directory
     entries = catalog.of_job(job.root, job.name, job.host)
-    archive_ids = [entry.id for entry in entries]
     retention.refuse_damaged({entry.id: entry.problem for entry in entries if not entry.verified}, directory)
-    retention.refuse_future(archive_ids, directory)
-    plan = retention.plan(archive_ids, job.retention)
-    for decision in reversed([] if dry_run else plan):
+    retention.refuse_future([entry.id for entry in entries], directory)
+    databases = {entry.id: entry.database for entry in entries}
+    decisions = retention.plan_groups(databases, job.retention)
+    for decision in reversed([] if dry_run else decisions):
         if not decision.keep:
             if notify is not None:
                 notify("retention", removed=decision.id)
             unnamed = directory / (ids.PARTIAL + decision.id)
             (directory / decision.id).rename(unnamed)
             shutil.rmtree(unnamed)
-    return plan
+    kept = (databases[decision.id] for decision in decisions if decision.keep)
+    return Pruning(decisions, dict(collections.Counter(kept)))
 
 
 @dataclass(frozen=True)
 class ArchiveCheck:
-    """Whether an archive was read completely without an error; `problem` says what is wrong with it."""
+    """Whether an archive was read completely without an error; `problem` says what is wrong with it.
+
+    database: the one that it holds; empty for another kind, and for a damaged archive.
+    """
 
     id: str
     verified: bool
     problem: str = ""
+    database: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,8 +82,8 @@ def verify(job: Job) -> list[ArchiveCheck]:
     checks = []
     for identifier in ids.list_ids(directory):
         try:
-            kinds.verify(directory / identifier)
-            checks.append(ArchiveCheck(identifier, True))
+            manifest = kinds.verify(directory / identifier)
+            checks.append(ArchiveCheck(identifier, True, database=catalog.database_of(manifest)))
         except Damaged as error:
             path = archive_writer.quarantine(directory / identifier)
             checks.append(ArchiveCheck(identifier, False, f"{error}\nSet aside as {path}."))
@@ -86,7 +100,9 @@ def verify_job(name: str, configuration: str) -> tuple[list[ArchiveCheck], Sauve
     with hold_job_lock(job):
         checks = verify(job)
         state_error = outcome.record_verification(
-            job, success=all(check.verified for check in checks), available=sum(check.verified for check in checks)
+            job,
+            success=all(check.verified for check in checks),
+            available=collections.Counter(check.database for check in checks if check.verified),
         )
     for check in checks:
         journal.log(name, "verify", "ok" if check.verified else "failed", id=check.id, error=check.problem)
@@ -112,7 +128,7 @@ def prune_job(name: str, configuration: str, dry_run: bool = False) -> list[rete
         job = config.load_job(name, configuration)
         become(job.user)
         with hold_job_lock(job):
-            plan = prune(job, dry_run)
+            plan = prune(job, dry_run).decisions
         values.update(removed=[decision.id for decision in plan if not decision.keep], dry_run=dry_run or None)
     return plan
 

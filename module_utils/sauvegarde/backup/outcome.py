@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..archive import ids
 from ..config import Job
 from ..errors import OK, Partial, SauvegardeError
 from ..report import job_state, journal, metrics, ping
-from . import progress
+from . import database_results, progress
 from .worker_report import Report
 
 STATE = "state.json"
@@ -100,6 +101,7 @@ def _update_state(job: Job, state: dict[str, Any], report: Report, outcome: Outc
             entry.update(last_success=outcome.ended, id=newest_id)
     for repository in set(copies).difference(job.offsite):
         del copies[repository]
+    database_results.update_state(state, report)
     state["available"] = len(archive_ids(job))
 
 
@@ -117,14 +119,16 @@ def _write_state(job: Job, state: dict[str, Any]) -> SauvegardeError | None:
     return None
 
 
-def record_verification(job: Job, success: bool, available: int) -> SauvegardeError | None:
-    """Record in state and metrics that the job's archives were verified; `available`: how many of them are good.
+def record_verification(job: Job, success: bool, available: Mapping[str, int]) -> SauvegardeError | None:
+    """Record in state and metrics that the job's archives were verified; `available`: how many are good, by database.
 
     Returns the error if the state cannot be written.
     """
     state = job_state.read(job.state / STATE)
     state["last_verify"] = {"ended": time.time(), "success": success}
-    state["available"] = available
+    state["available"] = sum(available.values())
+    if database_results.KEY in state:
+        database_results.record_available(database_results.entries_of(state), available)
     _write_metrics(job, state)
     return _write_state(job, state)
 
@@ -133,7 +137,8 @@ def _announce(job: Job, state: dict[str, Any], report: Report, outcome: Outcome)
     success = outcome.exit_code == OK
     for warning in outcome.warnings:
         journal.log(job.name, "run", "warning", note=warning)
-    text = "" if success else _failure_text(job, outcome)
+    _log_databases(job, report)
+    text = "" if success else _failure_text(job, report, outcome)
     values = asdict(report.archive) if report.archive else {}
     journal.log(
         job.name,
@@ -150,10 +155,28 @@ def _announce(job: Job, state: dict[str, Any], report: Report, outcome: Outcome)
         print(text, file=sys.stderr)
 
 
-def _failure_text(job: Job, outcome: Outcome) -> str:
+def _log_databases(job: Job, report: Report) -> None:
+    """Write one line for each database of a job that backs up several."""
+    for name, result in (report.databases or {}).items():
+        status = {"ok": "ok", "dropped": "warning"}.get(result.status, "failed")
+        journal.log(
+            job.name,
+            "database",
+            status,
+            database=name,
+            seconds=result.ended - result.started,
+            id=result.archive.id if result.archive else "",
+            exit_code=result.problem.exit_code if result.problem else None,
+            error=result.problem.what if result.problem else "",
+        )
+
+
+def _failure_text(job: Job, report: Report, outcome: Outcome) -> str:
+    published = database_results.published(report)
     lines = [f"Sauvegarde: the job {job.name} on {job.host} failed (exit code {outcome.exit_code})."]
     if outcome.archive_id:
-        lines.append(f"The archive {outcome.archive_id} is good; a later step failed:")
+        good = f"The archive {outcome.archive_id} is good; a later step failed:"
+        lines.append(good if published is None else f"{published} archives are good. What failed:")
     lines += [str(problem) for problem in outcome.problems]
     return journal.redact("\n".join(lines))
 

@@ -1,7 +1,8 @@
 """Run the steps of a job in its worker: hooks → dump → retention → offsite copies.
 
-`kinds.back_up` verifies and publishes the kind's dump. A failure before that raises. After that, the failure of a step
-is a problem in the report and stops no other step: the archive stays good.
+`kinds.back_up` verifies and publishes the kind's dump; database_loop calls it for each database of a job that has
+several. A failure before an archive is published raises. After that, the failure of a step is a problem in the report
+and stops no other step: the archive stays good.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..errors import SauvegardeError, from_exception
 from ..offsite import offsite_copy, restic
 from ..offsite.offsite_copy import CopyResult
 from . import hooks, kinds, maintenance, uncovered_databases
+from .database_loop import DatabaseLoop
 from .progress import Progress
 from .run_inputs import RunInputs
 from .stop_signals import StopRequested
@@ -44,28 +46,39 @@ class Pipeline:
 
     def run(self) -> None:
         """Do every step. Raises only if no archive was published."""
-        self._publish_archive()
+        self._publish_archives()
         self._find_uncovered_databases()
-        archive_path = self._job.directory / self._archive_id()
-        self._run_hook_after(result="success", archive=str(archive_path))
+        result = "partial" if self._report.problems else "success"
+        self._run_hook_after(result=result, archive="\n".join(self._archive_paths()))
         self._attempt("retention", self._apply_retention)
         self._copy_offsite()
 
-    def _archive_id(self) -> str:
-        assert self._report.archive is not None
-        return self._report.archive.id
+    def _archive_paths(self) -> list[str]:
+        """Return the paths of the archives of this run."""
+        results = (self._report.databases or {}).values()
+        published = [result.archive.id for result in results if result.archive]
+        if not published and self._report.archive is not None:
+            published = [self._report.archive.id]
+        return [str(self._job.directory / identifier) for identifier in published]
 
-    def _publish_archive(self) -> None:
+    def _publish_archives(self) -> None:
+        selection = self._job.selection
         try:
             if self._job.before:
                 self._progress("before")
                 hooks.run(self._job.before, self._job, "before")
-            manifest = kinds.back_up(self._job.kind_values(), self._job.root, self._progress)
+            if selection is not None:
+                DatabaseLoop(self._job, selection, self._progress, self._report, self._send).run()
+            else:
+                self._publish_archive()
         except BaseException as error:
             self._progress.end_step("failed")
             limit = _LAST_HOOK if isinstance(error, StopRequested) else None
             self._run_hook_after(seconds=limit, result="failure")
             raise
+
+    def _publish_archive(self) -> None:
+        manifest = kinds.back_up(self._job.kind_values(), self._job.root, self._progress)
         self._report.archive = ArchiveSummary.of_manifest(manifest)
         self._report.warnings = list(manifest.warnings)
         self._send()
@@ -82,7 +95,9 @@ class Pipeline:
             self._send()
 
     def _apply_retention(self) -> None:
-        maintenance.prune(self._job, notify=self._progress)
+        counts = maintenance.prune(self._job, notify=self._progress).available
+        if self._report.databases is not None:
+            self._report.available = counts
 
     def _copy_offsite(self) -> None:
         if self._job.offsite:

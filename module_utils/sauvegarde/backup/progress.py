@@ -21,7 +21,10 @@ _REPEATED = ("dumping",)  # reported many times during a step: progress within i
 
 class Progress:
     """A kind's `notify`: call it with the step that begins (which ends the one before), or with new values of the
-    current step."""
+    current step.
+
+    common_values: added to every step while they are set.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -30,16 +33,17 @@ class Progress:
         self._step = ""
         self._step_started = 0.0
         self._values: dict[str, Any] = {}
+        self.common_values: dict[str, Any] = {}
 
     def __call__(self, step: str, **values: Any) -> None:
         _logger.debug("%s %s", step, values)
         if step == "cleaned":
-            journal.log(self._job.name, step, "warning", **values)
+            journal.log(self._job.name, step, "warning", **{**self.common_values, **values})
         elif step in _REPEATED or step == self._step:
             self._values.update(values)
         else:
             self.end_step()
-            self._step, self._step_started, self._values = step, time.time(), dict(values)
+            self._step, self._step_started, self._values = step, time.time(), {**self.common_values, **values}
         self._write()
 
     def end_step(self, status: str = "ok", **values: Any) -> None:

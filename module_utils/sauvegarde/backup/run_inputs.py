@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from ..errors import SauvegardeError
 from ..offsite.repository import Repository
+from ..postgres.database_selection import DatabaseSelection
 
 
 @dataclass(frozen=True)
 class RunInputs:
     """repositories: by name, ready for use; or the error that keeps one from being used.
-    databases_with_job: databases of the job's server that jobs of this host name.
+    databases_with_job: what jobs of this host select on the job's server.
     """
 
     repositories: Mapping[str, Repository | SauvegardeError]
-    databases_with_job: Sequence[str]
+    databases_with_job: Sequence[DatabaseSelection]

@@ -27,7 +27,7 @@ from ..offsite import credentials
 from ..report import job_state, journal, metrics
 from ..system import atomic_file
 from ..system.run_as import become
-from . import detached_job, maintenance, outcome, progress, stop_signals, uncovered_databases
+from . import database_results, detached_job, maintenance, outcome, progress, stop_signals, uncovered_databases
 from .outcome import Outcome
 from .run_inputs import RunInputs
 from .stop_signals import StopRequested
@@ -79,7 +79,10 @@ def _supervise(job: Job, inputs: RunInputs) -> Outcome:
     with os.fdopen(read, "rb", buffering=0) as channel:
         report = _Worker(job, pid, channel.fileno()).wait()
     _remove_secrets(job)  # those of a worker that was killed
-    report.archive = report.archive or _archive_published_after(job, newest_before)
+    if job.selection is not None:
+        database_results.complete(job, report, [name for name in outcome.archive_ids(job) if name > newest_before])
+    else:
+        report.archive = report.archive or _archive_published_after(job, newest_before)
     stop_signals.ignore()
     return outcome.finish(job, state, report, started)
 
@@ -195,6 +198,14 @@ class _Worker:
             if not chunk:
                 return True
             self._received += chunk
+            self._forget_earlier_reports()
+
+    def _forget_earlier_reports(self) -> None:
+        """Keep the last complete line and what follows: a job of many databases sends many reports."""
+        end = self._received.rfind(b"}\n")
+        start = self._received.rfind(b"\n", 0, max(end, 0))
+        if start > 0:
+            del self._received[:start]
 
     def _stop(self, grace: float) -> None:
         """Stop the worker and its group: by SIGTERM, after `grace` seconds by SIGKILL. Reports are still received."""

@@ -1,8 +1,9 @@
 """Find databases of a server that no job of this host names: they are not backed up.
 
 Root reads which databases the jobs name, since only root can read their settings; a run then asks its server which
-databases exist. Templates, previous databases that restores keep, the server's own empty `postgres` and databases that
-take no connections (those of an interrupted DROP DATABASE, too) need no job.
+databases exist. A job names a database by its name, by a pattern or by `all`, and also by its `exclude`: that one is
+left out on purpose, and each run says so. Templates, previous databases that restores keep, the server's own empty
+`postgres` and databases that take no connections (those of an interrupted DROP DATABASE, too) need no job.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .. import config
 from ..config import Job
 from ..errors import SauvegardeError
 from ..postgres import database_names
+from ..postgres.database_selection import DatabaseSelection
 from ..report import job_state
 
 _KINDS = ("pg_dump", "globals")  # those that log in to a server
@@ -47,24 +49,31 @@ def _server_key(job: Job) -> tuple[str, str]:
     return ("" if host.startswith("/") or host.lower() in _LOCAL else host.lower()), port
 
 
-def databases_with_job(job: Job) -> list[str]:
-    """Return the databases of the job's server that jobs of this host name; none for a job without a server.
+def databases_with_job(job: Job) -> list[DatabaseSelection]:
+    """Return what jobs of this host select on the job's server; nothing for a job without a server.
 
     Root calls this: it reads the settings of all jobs.
     """
     if job.kind not in _KINDS:
         return []
-    databases = set()
+    selections = set()
     for name in config.job_names(job.configuration):
         with contextlib.suppress(SauvegardeError):  # another job's settings: its own run reports what is wrong
             other = config.load_job(name, job.configuration)
             if other.kind == "pg_dump" and _server_key(other) == _server_key(job):
-                databases.add(str(other.options["database"]))
-    return sorted(databases)
+                one = DatabaseSelection.of_names([str(other.options.get("database", ""))])
+                selections.add(other.selection or one)
+    return sorted(selections, key=lambda selection: selection.patterns)
 
 
-def find(job: Job, with_job: Iterable[str]) -> list[str] | None:
-    """Return the databases on the job's server that are not in `with_job`; None for a job without a server."""
+def _without_job(names: Iterable[str], selections: Iterable[DatabaseSelection]) -> list[str]:
+    """Return the names that no selection decides about."""
+    selections = list(selections)
+    return [name for name in names if not any(selection.decides_about(name) for selection in selections)]
+
+
+def find(job: Job, with_job: Iterable[DatabaseSelection]) -> list[str] | None:
+    """Return the databases on the job's server that nothing in `with_job` names; None for a job without a server."""
     if job.kind not in _KINDS:
         return None
     from ..postgres import postgres_server
@@ -73,11 +82,10 @@ def find(job: Job, with_job: Iterable[str]) -> list[str] | None:
     with contextlib.closing(postgres_server.connect(server, str(job.options.get("database", _OWN)))) as connection:
         rows = postgres_server.query(connection, _DATABASES)
     empty = dict(rows).get("template1", 0) + _EMPTY
-    covered = {*with_job, "template1"}
     return [
         name
-        for name, size in rows
-        if name not in covered and not database_names.parse(name) and (name != _OWN or size > empty)
+        for name in _without_job(dict(rows), with_job)
+        if name != "template1" and not database_names.parse(name) and (name != _OWN or dict(rows)[name] > empty)
     ]
 
 
@@ -90,5 +98,6 @@ def listed(configuration: str | Path = config.CONFIGURATION) -> list[dict[str, s
             databases = job_state.read(job.state / "state.json").get("without_job") or []
             if isinstance(databases, list):
                 address = addresses.setdefault(_server_key(job), _address(job))
-                pairs |= {(address, str(database)) for database in set(databases) - set(databases_with_job(job))}
+                databases = _without_job(map(str, databases), databases_with_job(job))
+                pairs |= {(address, database) for database in databases}
     return [{"server": server, "database": database} for server, database in sorted(pairs)]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..archive import archive_reader, ids, machine_identity, manifest, retention
 from ..archive.machine_identity import Identities
@@ -54,6 +55,8 @@ def copy_archive(
         tags = [restic.TAG, f"job={job.name}", f"id={path.name}", f"kind={job.kind}"]
         tags += [f"system={system}"] if system else []
         tags += [f"former={name}" for name in sorted(former)]
+        if job.databases and contents.kind == "pg_dump":
+            tags.append("database=" + quote(contents.source["database"], safe=""))
         arguments = ["backup", "--force", "--json", f"--host={job.host}"]
         for tag in tags:
             arguments += ["--tag", tag]
@@ -95,7 +98,8 @@ def synchronize(repository: Repository, job: CopiedJob, notify: Notify) -> CopyR
         # Read again: another machine may have copied meanwhile.
         snapshots = snapshot_systems.read(repository, job, identities)
         retention.refuse_future(snapshots.all_ids, place)
-        forgotten = _forget(repository, snapshots.own, job.retention, notify)
+        own = snapshot_systems.with_databases(repository, snapshots.own, identities)
+        forgotten = _forget(repository, own, job.retention, notify)
     unknown = [snapshot.id for snapshot in snapshots.unknown]
     retention.refuse_future(sorted({*present, *summaries, *unknown}), place)
     return CopyResult(
@@ -135,9 +139,9 @@ def _forget(
     notify: Notify,
     dry_run: bool = False,
 ) -> list[str]:
-    """Forget the snapshots of one job and system that the policy does not keep, every snapshot of an id. Returns the
-    ids."""
-    plan = retention.plan([snapshot.id for snapshot in snapshots], policy)
+    """Forget the snapshots of one job and system that the policy does not keep, every snapshot of an id; the policy
+    counts those of each database by themselves. Returns the ids."""
+    plan = retention.plan_groups({snapshot.id: snapshot.database for snapshot in snapshots}, policy)
     removed = {decision.id for decision in plan if not decision.keep}
     doomed = [snapshot for snapshot in snapshots if snapshot.id in removed]
     if doomed and not dry_run:
@@ -163,7 +167,9 @@ def forget_for_others(
         host, job = values["host"], values["job"]
         policy = RetentionPolicy.from_values(values.get("retention"))
         # Systems are not remembered here: this host's state is one folder for many jobs.
-        snapshots = snapshot_systems.identify(repository, host, job, Identities())
+        identities = Identities()
+        snapshots = snapshot_systems.identify(repository, host, job, identities)
+        snapshots = snapshot_systems.with_databases(repository, snapshots, identities)
         retention.refuse_future(sorted({snapshot.id for snapshot in snapshots}), _place(repository, host, job))
         forgotten: list[str] = []
         for group in machine_identity.groups([snapshot.system, *snapshot.former] for snapshot in snapshots):

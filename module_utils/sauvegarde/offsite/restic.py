@@ -1,8 +1,9 @@
 """Run restic on a repository: its command line, its errors, its snapshots.
 
-Sauvegarde's snapshots are tagged `sauvegarde`, `job=…`, `id=…`, `system=…` (archive/machine_identity.py) and `former=…`
-for each system that this one follows. A snapshot has the manifest at its root, so that the catalog can be rebuilt from
-the repository alone. restic encrypts.
+Sauvegarde's snapshots are tagged `sauvegarde`, `job=…`, `id=…`, `system=…` (archive/machine_identity.py), `former=…`
+for each system that this one follows, and, of a job that backs up several databases, `database=…` (percent-encoded: a
+comma would end a tag). A snapshot has the manifest at its root, so that the catalog can be rebuilt from the repository
+alone. restic encrypts.
 """
 
 from __future__ import annotations
@@ -230,7 +231,7 @@ class Snapshot:
     """A snapshot of an archive: restic's name for it, the archive's host, job and id, and restic's time.
 
     system: the system that the archive belongs to; empty for a snapshot that is older than this tag.
-    former: the systems that this one follows.
+    former: the systems that this one follows. database: the one that it holds; empty for a job that backs up one.
     """
 
     name: str
@@ -240,6 +241,7 @@ class Snapshot:
     time: str
     system: str = ""
     former: tuple[str, ...] = ()
+    database: str = ""
 
 
 def all_snapshots(repository: Repository, host: str | None = None, job: str | None = None) -> list[Snapshot]:
@@ -265,6 +267,7 @@ def all_snapshots(repository: Repository, host: str | None = None, job: str | No
                     time=entry["time"],
                     system=tags.get("system", ""),
                     former=former,
+                    database=unquote(tags.get("database", "")),
                 )
             )
     return snapshots

@@ -43,6 +43,9 @@ class CopiedJob(Protocol):
     @property
     def replaces(self) -> Sequence[str]: ...
 
+    @property
+    def databases(self) -> Sequence[str]: ...
+
 
 def identify(
     repository: Repository, host: str, job: str, identities: Identities, directory: Path | None = None
@@ -116,6 +119,31 @@ def read(repository: Repository, job: CopiedJob, identities: Identities) -> JobS
         [snapshot for snapshot in snapshots if snapshot.system],
         [snapshot for snapshot in snapshots if not snapshot.system],
     )
+
+
+def with_databases(repository: Repository, snapshots: Sequence[Snapshot], identities: Identities) -> list[Snapshot]:
+    """Return a job's snapshots with the databases that they hold, if the job backs up several, or has done so.
+
+    A snapshot without a tag, as of a time when the job had one database, is then identified by its manifest. One whose manifest cannot be read counts as of a
+    database of its own, so that no other displaces it.
+    """
+    if not any(snapshot.database for snapshot in snapshots):
+        return list(snapshots)
+    complete = []
+    for snapshot in snapshots:
+        if not snapshot.database and snapshot.name not in identities.databases:
+            try:
+                contents = manifest.loads(restic.manifest_text(repository, snapshot.name), snapshot.name)
+                identities.databases[snapshot.name] = str(contents.source.get("database", ""))
+            except (WrongKey, Locked, NoRepository):
+                raise
+            except SauvegardeError:
+                complete.append(dataclasses.replace(snapshot, database=f"unknown, snapshot {snapshot.name}"))
+                continue
+        database = snapshot.database or identities.databases[snapshot.name]
+        complete.append(dataclasses.replace(snapshot, database=database))
+    identities.save({*identities.snapshots, *(snapshot.name for snapshot in snapshots)})
+    return complete
 
 
 def _foreign_error(

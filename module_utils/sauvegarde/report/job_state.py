@@ -6,6 +6,9 @@
      "last_verify": {"ended", "success"}, "available": archives on the host, "without_job": names of databases,
      "offsite": {repository: {"last_run_success", "last_success", "id"}}}
 
+A job that backs up several databases has `databases` too (backup/database_results.py), and `left_out`: why, by name,
+its patterns did not choose a database. Its `last_success` has the newest id and the sums of all archives of the run.
+
 Times are seconds since the epoch. A key is absent until there is something to record.
 """
 

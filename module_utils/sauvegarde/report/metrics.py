@@ -43,11 +43,38 @@ def _last_copies(state: State) -> dict[str, Any]:
     return {name: copies.get("last_success") for name, copies in sorted(state.get("offsite", {}).items())}
 
 
+def _of_databases(*keys: str) -> Callable[[State], dict[str, Any]]:
+    """Return a function that looks up a value for each database that the job backs up: {database: number}."""
+    find = _at(*keys)
+
+    def look_up(state: State) -> dict[str, Any]:
+        return {name: find(entry) for name, entry in _databases(state).items() if entry.get("selected")}
+
+    return look_up
+
+
+def _databases(state: State) -> dict[str, Mapping[str, Any]]:
+    entries = state.get("databases")
+    entries = entries if isinstance(entries, Mapping) else {}
+    return {name: entry for name, entry in sorted(entries.items()) if isinstance(entry, Mapping)}
+
+
+def _databases_succeeded(state: State) -> dict[str, bool | None]:
+    codes = _of_databases("last_run", "exit_code")(state)
+    return {name: _succeeded(code) for name, code in codes.items()}
+
+
+def _databases_available(state: State) -> dict[str, Any]:
+    return {name: entry.get("available") for name, entry in _databases(state).items()}
+
+
 @dataclass(frozen=True)
 class Metric:
     """A gauge. value: from the job's state (report/job_state.py), None where there is nothing to report.
 
     label: if the metric has one more label than every metric, its name; `value` then returns {label's value: number}.
+    Metrics of the label `database` are those of a job that backs up several; a database that the last run did not have
+    to back up, as it was dropped, has only `database_available`.
     """
 
     name: str
@@ -108,6 +135,48 @@ METRICS = (
         "End of the last complete copy to the repository.",
         _last_copies,
         label="repository",
+    ),
+    Metric(
+        "database_last_run_success",
+        "1 if the last run backed the database up, 0 if not.",
+        _databases_succeeded,
+        label="database",
+    ),
+    Metric(
+        "database_last_success_timestamp_seconds",
+        "End of the last backup of the database.",
+        _of_databases("last_success", "ended"),
+        label="database",
+    ),
+    Metric(
+        "database_last_duration_seconds",
+        "Duration of the last backup of the database.",
+        _of_databases("last_success", "seconds"),
+        label="database",
+    ),
+    Metric(
+        "database_last_size_bytes",
+        "Stored size of the last archive of the database.",
+        _of_databases("last_success", "stored_bytes"),
+        label="database",
+    ),
+    Metric(
+        "database_last_warnings",
+        "Warnings in the manifest of the last archive of the database.",
+        _of_databases("last_success", "warnings"),
+        label="database",
+    ),
+    Metric(
+        "database_last_unproven",
+        "Objects in the last archive of the database that its fingerprint does not cover.",
+        _of_databases("last_success", "unproven"),
+        label="database",
+    ),
+    Metric(
+        "database_available",
+        "Archives of the database kept on the host, also of a dropped one.",
+        _databases_available,
+        label="database",
     ),
 )
 

@@ -76,6 +76,16 @@ def _refuse_mixed(entries: Sequence[Entry], what: str) -> None:
             )
 
 
+def _refuse_several_databases(entries: Sequence[Entry], what: str) -> None:
+    """Raise SauvegardeError if the archives are of several databases, by a job that backs up several."""
+    names = sorted({entry["source"].rsplit(" (", 1)[0] for entry in entries if entry["kind"] == "pg_dump"})
+    if len(names) > 1:
+        raise SauvegardeError(
+            f"There are archives of several databases of {what}: {', '.join(names)}.",
+            fix="Say which: restore_database, or restore_source_database where it has another name there.",
+        )
+
+
 # Two whole archives of one database by two jobs are equivalent; of a site's data each job may hold another part.
 _COMPLETE_KINDS = ("pg_dump", "sqlite")
 
@@ -108,6 +118,7 @@ def choose(
     _require_unambiguous(entries, good, damaged, what)
     good.sort(key=_id)
     if not ids.is_id(point):
+        _refuse_several_databases(good, what)
         _refuse_mixed(good, what)
     if point == "latest":
         return good[-1]

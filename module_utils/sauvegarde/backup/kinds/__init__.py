@@ -6,7 +6,7 @@ import errno
 import functools
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from ...archive.manifest import Manifest
 from ...errors import SauvegardeError
 from ...postgres import server_errors
 from ...system import disk_space, engine_files, private_directory
+from .. import last_manifests
 from ..kind import Declaration, Kind, Notify
 
 _LEVEL = "level"  # the setting of every kind: zstd's level
@@ -66,11 +67,18 @@ def silent(_step: str, **_values: Any) -> None:
     """A `notify` that reports nothing."""
 
 
-def back_up(job: Mapping[str, Any], root: str | Path, notify: Notify = silent, now: float | None = None) -> Manifest:
+def back_up(
+    job: Mapping[str, Any],
+    root: str | Path,
+    notify: Notify = silent,
+    now: float | None = None,
+    last: Callable[[], Manifest | None] | None = None,
+) -> Manifest:
     """Run one job to a published archive below ROOT/JOB and return its manifest; on any error nothing is published.
 
     The caller holds the job's lock: what an earlier, killed run left is removed first.
     job: name, kind and the kind's settings. now: seconds since the epoch, for the id; the clock by default.
+    last: finds the manifest to estimate by; by default the newest of the job.
     """
     kind, options = find(job["kind"]), options_of(job)
     directory = ids.job_directory(root, job["name"])
@@ -80,7 +88,7 @@ def back_up(job: Mapping[str, Any], root: str | Path, notify: Notify = silent, n
         for name in archive_writer.remove_partial(directory):
             notify("cleaned", name=name)
         notify("preflight")
-        facts = kind.preflight(options, directory, last_manifest(directory))
+        facts = kind.preflight(options, directory, last() if last else last_manifest(directory))
         level = int(job.get(_LEVEL) or compression.LEVEL)
         with archive_writer.Stage(root, job["name"], job["kind"], level, now) as stage:
             notify("dump", id=stage.id)
@@ -101,12 +109,7 @@ def back_up(job: Mapping[str, Any], root: str | Path, notify: Notify = silent, n
 
 def last_manifest(directory: Path) -> Manifest | None:
     """Return the newest manifest of a job's folder that can be read."""
-    for identifier in reversed(ids.list_ids(directory)):
-        try:
-            return archive_reader.read_manifest(directory / identifier)
-        except SauvegardeError:
-            continue  # the catalog reports it; an older one serves as well here
-    return None
+    return next(last_manifests.newest_first(directory), None)
 
 
 def verify(path: str | Path) -> Manifest:
