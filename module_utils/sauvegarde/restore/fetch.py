@@ -13,7 +13,7 @@ from typing import Any
 from .. import catalog
 from ..archive import archive_reader
 from ..catalog import CatalogEntry
-from ..errors import SauvegardeError
+from ..errors import Damaged, SauvegardeError
 from ..offsite import restic
 from ..offsite.repository import Repository
 from ..system import disk_space
