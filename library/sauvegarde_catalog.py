@@ -21,6 +21,10 @@ options:
   host:
     description: Name of the host in the list; the configured one without it.
     type: str
+  restores:
+    description: Folder of this host's restores, which records the archives that a read found damaged.
+    type: path
+    default: /var/lib/postgresql/sauvegarde
 attributes:
   check_mode:
     support: full
@@ -49,6 +53,13 @@ databases_without_job:
   returned: always
   type: list
   elements: dict
+damaged:
+  description:
+    - Archives of any host or repository that a read on this host found damaged, with C(host), C(system), C(job), C(id),
+      C(where), C(path), C(problem) and C(found), seconds since the epoch.
+  returned: always
+  type: list
+  elements: dict
 problems:
   description: What could not be listed, each with C(what), C(why), C(fix) and C(exit_code).
   returned: always
@@ -61,8 +72,11 @@ debug:
   elements: str
 """
 
+import dataclasses
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde import catalog, config
+from ansible.module_utils.sauvegarde.archive import damage_record
 from ansible.module_utils.sauvegarde.backup import uncovered_databases
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.report import journal
@@ -74,6 +88,7 @@ def main() -> None:
             "root": {"type": "path", "default": config.ARCHIVES},
             "offsite": {"type": "bool", "default": True},
             "host": {"type": "str"},
+            "restores": {"type": "path", "default": "/var/lib/postgresql/sauvegarde"},
         },
         supports_check_mode=True,
     )
@@ -84,13 +99,20 @@ def main() -> None:
             with_offsite=parameters["offsite"], root=parameters["root"], host=parameters["host"]
         )
         without = uncovered_databases.listed()
+        damaged = damage_record.read(parameters["restores"])
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict())
     for problem in problems:
         module.warn("\n".join(filter(None, [problem["what"], problem["why"], problem["fix"]])))
     more = {"debug": debug} if debug else {}
-    entries = [entry.as_dict() for entry in archives]
-    module.exit_json(changed=False, archives=entries, databases_without_job=without, problems=problems, **more)
+    module.exit_json(
+        changed=False,
+        archives=damage_record.mark([entry.as_dict() for entry in archives], damaged),
+        databases_without_job=without,
+        damaged=[dataclasses.asdict(record) for record in damaged],
+        problems=problems,
+        **more,
+    )
 
 
 if __name__ == "__main__":

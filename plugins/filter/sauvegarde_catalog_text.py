@@ -3,18 +3,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.common.text.formatters import bytes_to_human
+# The engine, as modules get it.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+
+from sauvegarde.archive import damage_record
+from sauvegarde.report.render import size
 
 DOCUMENTATION = r"""
 name: sauvegarde_catalog_text
 short_description: Render the catalogs of several hosts as text
 description:
-  - A line for each archive, then what archives and databases lack. Several hosts may read one repository; each of its
-    archives is listed once.
+  - A line for each archive, the jobs that need attention first; then the databases that restores left, and what
+    archives and databases lack. Several hosts may read one repository; each of its archives is listed once.
+  - C(STATE) is C(DAMAGED) where the archive cannot be read, or where a read on any host found it damaged.
   - The filter C(sauvegarde_catalog_entries) of the same file returns the archives alone, oldest first.
 options:
   _input:
@@ -37,8 +44,8 @@ _value:
   elements: str
 """
 
-_LINE = "{:<12} {:<16} {:<17} {:>9}  {:>10}  {:<8} {:<9} {}"
-_VERIFIED = {True: "yes", False: "DAMAGED", None: "-"}
+_PREVIOUS = {"before": "previous", "restore": "waits for its swap"}
+_NOT_READ = "{} could not be asked."
 
 HostVars = Mapping[str, Mapping[str, Any]]
 Entry = Mapping[str, Any]
@@ -50,27 +57,94 @@ def _result(hostvars: HostVars, host: str, name: str) -> Mapping[str, Any]:
 
 
 def entries(hostvars: HostVars, hosts: list[str]) -> list[Entry]:
-    """Return the archives of all hosts, oldest first, each once."""
+    """Return the archives of all hosts, oldest first, each once; damaged if a read on any host found it damaged."""
     by_path: dict[tuple[str, str], Entry] = {}
+    records: list[Mapping[str, Any]] = []
     for host in hosts:
+        records += _result(hostvars, host, "list_catalog").get("damaged") or []
         for name in ("list_catalog", "list_kept"):
             for entry in _result(hostvars, host, name).get("archives") or []:
                 by_path.setdefault((entry["host"], entry["path"]), entry)
-    return sorted(by_path.values(), key=lambda entry: str(entry["id"]))
+    marked = damage_record.mark(by_path.values(), [damage_record.DamageRecord(**record) for record in records])
+    return sorted(marked, key=lambda entry: str(entry["id"]))
+
+
+def _hours(archive_id: str, now: datetime) -> float:
+    created = datetime.strptime(archive_id, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return (now - created).total_seconds() / 3600
 
 
 def _age(archive_id: str, now: datetime) -> str:
-    created = datetime.strptime(archive_id, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    hours = (now - created).total_seconds() / 3600
+    hours = _hours(archive_id, now)
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.0f} days"
 
 
-def _row(entry: Entry, now: datetime) -> str:
+def worst_first(archives: list[Entry]) -> list[Entry]:
+    """Return archives with the jobs that need attention first: newest archive damaged, then the oldest newest archive.
+
+    The archives of a job stay together, the newest first.
+    """
+    jobs: dict[tuple[str, str], list[Entry]] = {}
+    for entry in sorted(archives, key=lambda entry: (str(entry["id"]), str(entry["where"])), reverse=True):
+        jobs.setdefault((entry["host"], entry["job"]), []).append(entry)
+
+    def rank(name: tuple[str, str]) -> tuple[bool, str, tuple[str, str]]:
+        newest = jobs[name][0]["id"]
+        is_damaged = any(entry["verified"] is False for entry in jobs[name] if entry["id"] == newest)
+        good = max((str(entry["id"]) for entry in jobs[name] if entry["verified"]), default="")
+        return not is_damaged, good, name
+
+    return [entry for name in sorted(jobs, key=rank) for entry in jobs[name]]
+
+
+def _table(rows: list[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
+    """Return rows as aligned lines; `right`: columns that are aligned to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            text.rjust(width) if column in right else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _row(entry: Entry, now: datetime) -> tuple[str, ...]:
     problem = (entry.get("problem") or "").splitlines()
-    source = entry.get("source") or (problem[0] if problem else "")
-    where, verified = entry["where"], _VERIFIED[entry.get("verified")]
-    age, size = _age(entry["id"], now), bytes_to_human(int(entry["stored_bytes"]))
-    return _LINE.format(entry["host"], entry["job"], entry["id"], age, size, where, verified, source).rstrip()
+    contents = entry.get("source") or entry.get("kind") or ""
+    if not entry.get("verified"):
+        contents = " ".join(filter(None, [contents, problem[0] if problem else ""]))
+    where = "its own host" if entry["where"] == "local" else entry["where"]
+    state = "good" if entry.get("verified") else "DAMAGED"
+    restored = size(int(entry["bytes"])) if entry.get("bytes") else ""
+    stored, age = size(int(entry["stored_bytes"])), _age(entry["id"], now)
+    return (entry["host"], entry["job"], entry["id"], age, stored, restored, where, state, contents)
+
+
+def _of_archives(archives: list[Entry], now: datetime) -> list[str]:
+    if not archives:
+        return ["There is no archive."]
+    head = ("HOST", "JOB", "ARCHIVE", "AGE", "STORED", "UNPACKED", "PLACE", "STATE", "CONTENTS")
+    return _table([head, *(_row(entry, now) for entry in worst_first(archives))], right=(3, 4, 5))
+
+
+def _of_databases(databases: list[Entry], now: datetime) -> list[str]:
+    """Return the lines about databases that restores and swaps left, which take space until they are removed."""
+    if not databases:
+        return []
+    head = ("HOST", "DATABASE LEFT BY A RESTORE", "AGE", "SIZE", "WHAT IT IS")
+    rows: list[tuple[str, ...]] = [
+        (
+            str(entry["host"]),
+            str(entry["path"]),
+            _age(entry["id"], now),
+            size(int(entry["stored_bytes"])),
+            str(_PREVIOUS.get(entry["job"], entry["job"])),
+        )
+        for entry in sorted(databases, key=lambda entry: -int(entry["stored_bytes"]))
+    ]
+    return ["", *_table([head, *rows], right=(2, 3))]
 
 
 def _remarks(archives: list[Entry]) -> Iterator[str]:
@@ -92,9 +166,10 @@ def _remarks(archives: list[Entry]) -> Iterator[str]:
 
 def text(hostvars: HostVars, hosts: list[str]) -> list[str]:
     """Return the lines; see DOCUMENTATION."""
-    archives, now = entries(hostvars, hosts), datetime.now(UTC)
-    lines = [_LINE.format("HOST", "JOB", "ID", "AGE", "SIZE", "WHERE", "VERIFIED", "SOURCE")]
-    lines += [_row(entry, now) for entry in archives] or ["There is no archive."]
+    everything, now = entries(hostvars, hosts), datetime.now(UTC)
+    archives = [entry for entry in everything if entry["where"] != "server"]
+    lines = _of_archives(archives, now)
+    lines += _of_databases([entry for entry in everything if entry["where"] == "server"], now)
     for host in hosts:
         for loss in _result(hostvars, host, "list_kept").get("lost") or []:
             objects = ", ".join(loss["objects"])
@@ -104,7 +179,7 @@ def text(hostvars: HostVars, hosts: list[str]) -> list[str]:
     for host, catalog in catalogs.items():
         for database in catalog.get("databases_without_job") or []:
             lines.append(f"{host}: no job names the database {database['database']} of {database['server']}")
-    lines += [f"{host} could not be asked." for host, catalog in catalogs.items() if catalog.get("archives") is None]
+    lines += [_NOT_READ.format(host) for host, catalog in catalogs.items() if catalog.get("archives") is None]
     return lines + [problem["what"] for catalog in catalogs.values() for problem in catalog.get("problems") or []]
 
 

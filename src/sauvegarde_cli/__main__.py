@@ -14,7 +14,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="sauvegarde",
         description="Backups that have already been restored: PostgreSQL/PostGIS and Django, with Ansible.",
-        epilog="Setting: SAUVEGARDE_DEBIAN_MIRROR='URI [SECURITY_URI]' where apt has no Debian mirror (Ubuntu).",
+        epilog="Settings: SAUVEGARDE_PYTHON=python3.13, the Python to run on where it is not python3; "
+        "SAUVEGARDE_DEBIAN_MIRROR='URI [SECURITY_URI]' where apt has no Debian mirror (Ubuntu).",
     )
     commands.register(top.add_subparsers(title="commands", metavar="COMMAND", required=True))
     return top

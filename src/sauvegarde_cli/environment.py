@@ -12,10 +12,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-# The locks of exact versions: ansible-core's line, and the oldest Python that runs it on the controller. Newest last.
-LOCKS = (("2.19", (3, 11)),)
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock of exact versions: a line of ansible-core, and which Python on the controller runs it."""
+
+    core: str
+    oldest_python: tuple[int, int]
+    support_ended: str = ""  # the month in which its last fix came out; empty while it is supported
+
+
+# Newest last. A lock comes from requirements/*.in by the command in its first lines.
+LOCKS = (Lock("2.19", (3, 11), support_ended="November 2026"), Lock("2.21", (3, 12)))
 FORMER_SETTING = "SAUVEGARDE_ANSIBLE_CORE"
 STAMP = "sauvegarde-lock"
 
@@ -52,16 +63,38 @@ class EnvironmentFailed(Exception):
     """What failed, why, and what to do, as one text."""
 
 
-def core_version(python: tuple[int, ...] = sys.version_info[:2]) -> str:
-    """Return the newest line of ansible-core that this Python runs, for example "2.19"."""
-    fitting = [core for core, oldest in LOCKS if python >= oldest]
+def newest_lock(python: tuple[int, ...] = sys.version_info[:2]) -> Lock:
+    """Return the newest lock that this Python runs. Raises EnvironmentFailed if it is too old for all of them."""
+    fitting = [lock for lock in LOCKS if python >= lock.oldest_python]
     if not fitting:
         raise EnvironmentFailed(
             f"Python {python[0]}.{python[1]} is too old for the controller.\n"
-            f"  Why: ansible-core {LOCKS[0][0]} needs Python {'.'.join(map(str, LOCKS[0][1]))} or newer.\n"
+            f"  Why: ansible-core {LOCKS[0].core} needs Python {version_text(LOCKS[0].oldest_python)} or newer.\n"
             "  Fix: run this from Debian 12, Ubuntu 24.04 or later; the hosts may keep an older Python."
         )
     return fitting[-1]
+
+
+def core_version(python: tuple[int, ...] = sys.version_info[:2]) -> str:
+    """Return the newest line of ansible-core that this Python runs, for example "2.19". Raises EnvironmentFailed."""
+    return newest_lock(python).core
+
+
+def version_text(python: tuple[int, ...]) -> str:
+    """Return the version as people write it, for example "3.11"."""
+    return ".".join(map(str, python))
+
+
+def support_note(python: tuple[int, ...] = sys.version_info[:2]) -> str:
+    """Return the note that this Python's line of ansible-core gets no more fixes; empty while it does."""
+    lock, newest = newest_lock(python), LOCKS[-1]
+    if not lock.support_ended:
+        return ""
+    return (
+        f"sauvegarde: ansible-core {lock.core}, the newest that Python {version_text(python[:2])} runs, is out of "
+        f"support since {lock.support_ended}. It works, but gets no more fixes. For {newest.core}: install Python "
+        f"{version_text(newest.oldest_python)} or newer, and set SAUVEGARDE_PYTHON to its command."
+    )
 
 
 def former_setting_warning(environ: Mapping[str, str] = os.environ) -> str:
@@ -153,6 +186,8 @@ def ensure(root: Path, core: str) -> Path:
             file=sys.stderr,
             flush=True,
         )
+        if support_note():
+            print(support_note(), file=sys.stderr, flush=True)
         build(venv, lock)
     return venv
 

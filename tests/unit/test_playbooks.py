@@ -129,7 +129,9 @@ def test_a_list_repeats_only_what_the_newest_archive_lacks(played):
             "host": "db",
             "job": job,
             "id": f"202601{day:02}T000000Z",
-            "stored_bytes": 1,
+            "bytes": 4096,
+            "stored_bytes": 1024,
+            "system": "7",
             "where": "local",
             "verified": verified,
             "source": "x",
@@ -154,8 +156,34 @@ def test_a_list_repeats_only_what_the_newest_archive_lacks(played):
     lines = done.result("Show")["msg"]
     assert len(lines) == 1 + len(entries) + 1 and "an old warning" not in "".join(lines)
     assert [line for line in lines if "a current warning" in line] == ["db lacking 20260102T000000Z: a current warning"]
-    assert any(
-        line.split()[1:]
-        == ["lacking", "20260103T000000Z", *line.split()[3:5], "1.00", "Bytes", "local", "DAMAGED", "x"]
-        for line in lines
+    assert [line.split()[1:3] for line in lines[1:6]] == [
+        ["lacking", "20260103T000000Z"],  # the worst first: its newest archive is damaged
+        ["lacking", "20260102T000000Z"],
+        ["lacking", "20260101T000000Z"],
+        ["put_right", "20260102T000000Z"],
+        ["put_right", "20260101T000000Z"],
+    ]
+    assert re.fullmatch(
+        r"db +lacking +20260103T000000Z +\d+ days +1\.0 KiB +4\.0 KiB +its own host +DAMAGED +x cut short", lines[1]
     )
+
+
+def test_a_list_knows_what_a_read_on_another_host_has_found(played):
+    """Also of a snapshot, and the databases that restores left stand apart, in the same unit."""
+    common = {"host": "db", "job": "site", "id": "20260101T000000Z", "system": "7", "kind": "pg_dump", "bytes": 1}
+    common |= {"source": "x (15)", "verified": True, "problem": "", "warnings": [], "unproven": [], "stored_bytes": 1}
+    entries = [dict(common, where="local", path="/a/site"), dict(common, where="vault", path="0fa1")]
+    kept = dict(common, job="before", where="server", path="x__before_20260101T000000Z", verified=None)
+    kept |= {"stored_bytes": 34183578}
+    record = {"host": "dead-name", "system": "7", "job": "site", "id": common["id"], "found": 1.0}
+    records = [dict(record, where="local", path="/copy", problem="bad block")]
+    records += [dict(record, where="vault", path="0fa1", problem="bad pack")]
+    for damaged, states in (([], ["good", "good"]), (records[1:], ["DAMAGED", "good"]), (records, ["DAMAGED"] * 2)):
+        answer = {"list_catalog": {"archives": entries, "damaged": damaged}, "list_kept": {"archives": [kept]}}
+        done, _ = played(
+            {"name": "Answer", "set_fact": answer},
+            {"name": "Show", "debug": {"msg": "{{ hostvars | sauvegarde_catalog_text(ansible_play_hosts_all) }}"}},
+        )
+        lines = done.result("Show")["msg"]
+        assert sorted(re.findall(r"  (good|DAMAGED)  ", "\n".join(lines[1:3]))) == states
+        assert "32.6 MiB  previous" in lines[-1] and "before" not in "".join(lines[:3])

@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ..archive import ids, manifest
-from ..errors import Locked, NoRepository, SauvegardeError, WrongKey, class_of
+from ..errors import Damaged, Locked, NoRepository, SauvegardeError, WrongKey, class_of
 from ..report.journal import redact
 from ..system import process
 from . import credentials
@@ -41,11 +41,27 @@ _MESSAGES = (
     (WrongKey, ("wrong password or no key found",)),
     (Locked, ("repository is already locked", "unable to create lock")),
     (NoRepository, ("is there a repository at the following location", "unable to open config file")),
+    (
+        Damaged,
+        (
+            "ciphertext verification failed",
+            "repository contains errors",
+            "wrong data returned",
+            "hash does not match",
+            "does not match id",
+            "decrypting blob",
+            "not found in index",
+            "not found in repository",
+            "pack file cannot be listed",
+            "invalid data returned",
+        ),
+    ),
 )
 _FIXES = {
     WrongKey: "Give the repository's own password; without it nothing in the repository can be read.",
     Locked: "Wait for the other user of the repository; `restic unlock` drops a lock whose owner is gone.",
     NoRepository: "Check the address, and that its disk is mounted and reachable.",
+    Damaged: "Use another archive, or this one on its own host; `restic check --read-data` names all damage.",
 }
 _DAMAGED = "The repository is damaged; nothing is removed from it."
 

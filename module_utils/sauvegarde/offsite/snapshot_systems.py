@@ -124,8 +124,8 @@ def read(repository: Repository, job: CopiedJob, identities: Identities) -> JobS
 def with_databases(repository: Repository, snapshots: Sequence[Snapshot], identities: Identities) -> list[Snapshot]:
     """Return a job's snapshots with the databases that they hold, if the job backs up several, or has done so.
 
-    A snapshot without a tag, as of a time when the job had one database, is then identified by its manifest. One whose manifest cannot be read counts as of a
-    database of its own, so that no other displaces it.
+    A snapshot without a tag, as of a time when the job had one database, is then identified by its manifest. One whose
+    manifest cannot be read counts as of a database of its own, so that no other displaces it.
     """
     if not any(snapshot.database for snapshot in snapshots):
         return list(snapshots)

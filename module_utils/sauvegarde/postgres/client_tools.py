@@ -15,6 +15,9 @@ from .postgres_server import NO_PASSFILE, Server
 
 _BINARIES = Path("/usr/lib/postgresql")  # Debian's real programs, not the wrappers that choose for themselves
 
+_DUMPERS = ("pg_dump", "pg_dumpall")  # they refuse old servers; pg_restore reads the archives of all versions
+_NEWEST_FOR_ALL = 19  # the newest client that dumps every server from 9.6 on
+
 
 @dataclass(frozen=True)
 class Client:
@@ -53,14 +56,20 @@ def client(tool: str, version_num: int) -> Client:
     """Return the oldest installed `tool` that is at least as new as a server of `version_num`.
 
     The oldest, because a newer one writes settings and archive versions that the server's own generation cannot read.
-    Raises SauvegardeError if every installed one is older.
+    Raises SauvegardeError if every installed one is older, or so new that it no longer dumps such a server.
     """
     installed = clients(tool)
-    for candidate in installed:
-        if server_versions.generation(candidate.version_num) >= server_versions.generation(version_num):
-            return candidate
     versions = ", ".join(program.version for program in installed) or "none"
     major = server_versions.major(version_num)
+    for candidate in installed:
+        if server_versions.generation(candidate.version_num) >= server_versions.generation(version_num):
+            if tool in _DUMPERS and version_num < server_versions.oldest_dumped_server(candidate.version_num):
+                raise SauvegardeError(
+                    f"No {tool} on this host still dumps the server, which is {major}.",
+                    f"Found under {_BINARIES}: {versions}. Such a new client refuses so old a server.",
+                    f"Install an older client beside it: postgresql-client-{_NEWEST_FOR_ALL} dumps every server.",
+                )
+            return candidate
     raise SauvegardeError(
         f"No {tool} on this host is as new as the server, which is {major}.",
         f"Found under {_BINARIES}: {versions}. An older client refuses a newer server.",

@@ -38,6 +38,9 @@ MAJOR_VERSIONS = (
     MajorVersion(190000, (1, 16)),
 )
 
+# (a pg_dump's version, the oldest server that it and newer ones dump). pg_restore reads the archives of all versions.
+_OLDEST_DUMPED_SERVERS = ((0, 0), (150000, 90200), (200000, 100000))
+
 
 def major(version_num: int) -> str:
     """Return '9.6' for 90624, '15' for 150018: the name of the directory of Debian's binaries."""
@@ -50,6 +53,11 @@ def dump_format(version_num: int) -> tuple[int, int]:
     """Return the format of the archives that a pg_dump of this version writes; of unknown versions, the nearest."""
     formats = [version.dump_format for version in MAJOR_VERSIONS if version.version_num <= version_num]
     return formats[-1] if formats else MAJOR_VERSIONS[0].dump_format
+
+
+def oldest_dumped_server(client_version_num: int) -> int:
+    """Return the version_num of the oldest server that a pg_dump or pg_dumpall of this version dumps."""
+    return max(oldest for client, oldest in _OLDEST_DUMPED_SERVERS if client <= client_version_num)
 
 
 def session_timeouts(version_num: int) -> list[str]:

@@ -54,6 +54,19 @@ def roles_for(entries: Sequence[Entry], entry: Entry) -> Entry | None:
     return earlier[-1] if earlier else (candidates[0] if candidates else None)
 
 
+def damaged_roles(entries: Sequence[Entry], entry: Entry, roles: Entry | None) -> list[Entry]:
+    """Return the damaged archives of roles that would have gone with a database's archive instead of `roles`."""
+    of_host = [other for other in entries if other["host"] == entry["host"]]
+    # The kind of an archive without a readable manifest is that of its job's others.
+    jobs = {other["job"] for other in of_host if other["kind"] == "globals"} | {"globals"}
+    newest = roles["id"] if roles and roles["id"] <= entry["id"] else ""
+    return [
+        other
+        for other in of_host
+        if other["verified"] is False and other["job"] in jobs and newest < other["id"] <= entry["id"]
+    ]
+
+
 def _id(entry: Entry) -> str:
     return str(entry["id"])
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import catalog
-from ..archive import archive_reader
+from ..archive import archive_reader, damage_record
+from ..archive.damage_record import DamageRecord
 from ..catalog import CatalogEntry
 from ..errors import Damaged, SauvegardeError
 from ..offsite import restic
@@ -24,13 +25,21 @@ _LEAST_FREE = 1024 * 1024  # bytes; with less, a file that is cut short says not
 
 
 def _choose(
-    entries: Iterable[CatalogEntry], database: str, point: str, job: str, host: str, kinds: Collection[str]
+    entries: Iterable[CatalogEntry],
+    database: str,
+    point: str,
+    job: str,
+    host: str,
+    kinds: Collection[str],
+    records: Iterable[DamageRecord] = (),
 ) -> dict[str, Any]:
     """Return {changed, archive, globals, names, passed}, with the values of catalog entries.
 
-    names: of the copies of archive and globals. passed: the damaged archives that would have been chosen before it.
+    records: of damage that reads found; an archive that is named by its id is read again all the same. names: of the
+    copies of archive and globals. passed: the damaged archives, globals too, that would have been chosen before it.
     """
     values = [entry.as_dict() for entry in entries]
+    values = damage_record.mark(values, [record for record in records if record.id != point])
     archive = archive_choice.choose(values, database, point, job, host, kinds)
     passed = [
         entry
@@ -41,6 +50,8 @@ def _choose(
         and (point == "latest" or entry["id"] <= archive_choice.id_at(point))
     ]
     roles = archive_choice.roles_for(values, archive) if archive["kind"] == "pg_dump" else None
+    if archive["kind"] == "pg_dump":
+        passed += archive_choice.damaged_roles(values, archive, roles)
     # The host's name is a part of it: cron starts the same job on many hosts in the same second.
     names = [re.sub(r"[^\w.-]", "_", "{host}-{job}-{id}".format(**entry)) for entry in (archive, roles) if entry]
     return {"changed": False, "archive": archive, "globals": roles, "names": names, "passed": passed}
@@ -79,15 +90,35 @@ def from_restic(
     used again. check: only choose. Returns as `from_host`, without readers.
     """
     repository = dataclasses.replace(repository, secrets_folder=str(restore_state.folder(directory)))
-    result = _choose(catalog.remote(repository), database, point, job, host, kinds)
+    entries, records = catalog.remote(repository), damage_record.read(directory)
+    result = _choose(entries, database, point, job, host, kinds, records)
     if not check:
         place = restore_state.folder(directory) / PLACE
         place.mkdir(mode=0o700, exist_ok=True)
         for key, name in zip(("archive", "globals"), result["names"]):
-            path, is_new = _bring(repository, place, result[key], name)
+            try:
+                path, is_new = _bring(repository, place, result[key], name)
+            except Damaged as error:
+                damage_record.add(directory, result[key], str(error))
+                raise _with_next_choice(error, entries, directory, (database, point, job, host, kinds)) from error
+            damage_record.remove(directory, result[key])
             result[key] = dict(result[key], path=str(path))
             result["changed"] = result["changed"] or is_new
     return result
+
+
+def _with_next_choice(
+    error: Damaged, entries: Iterable[CatalogEntry], directory: str | Path, choice: tuple[Any, ...]
+) -> Damaged:
+    """Return the error of a damaged archive with the newest good one in its fix, if there is one."""
+    database, _point, job, host, kinds = choice
+    try:
+        other = _choose(entries, database, "latest", job, host, kinds, damage_record.read(directory))["archive"]
+    except SauvegardeError:
+        return Damaged(error.what, error.why, error.fix + " No other archive of it in this repository is good.")
+    point = other["id"]
+    fix = f"Restore the newest archive that is not known to be damaged: restore_point={point}. {error.fix}"
+    return Damaged(error.what, error.why, fix)
 
 
 def _bring(repository: Repository, place: Path, entry: archive_choice.Entry, name: str) -> tuple[Path, bool]:

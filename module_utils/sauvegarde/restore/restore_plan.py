@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable
 
+from ..archive import damage_record
 from ..archive.manifest import Manifest
-from ..errors import SauvegardeError
+from ..errors import Damaged, SauvegardeError
 from ..postgres import attachments, database_properties, postgres_server
 from ..targets import side_database, swap
 from ..targets.target import KeptDatabase
@@ -172,9 +173,27 @@ def _read(request: RestoreRequest, findings: Findings) -> DumpReading:
     with tempfile.TemporaryDirectory(dir=directory, prefix=".plan-") as work:
         if source.manifest is None:
             return DumpReading.of_dump(read_source(request, Path(work), version_num))
-        if not findings.check(dump_file.check, source):
+        if not findings.check(_check_whole, source, directory):
             return DumpReading(source)
         return DumpReading.of_definitions(source, Path(work), version_num)
+
+
+def _check_whole(source: Source, directory: Path) -> None:
+    """Read our own archive completely. What the read finds is recorded for the list: that the archive is damaged, or
+    that it is not. Raises Damaged."""
+    contents = source.manifest
+    assert contents is not None
+    entry = dict(vars(contents), system=contents.system_identifier, where=damage_record.LOCAL, path=source.path)
+    try:
+        dump_file.check(source)
+    except Damaged as error:
+        if source.compression:  # the plain form is a copy of ours; whoever fetched it has read it
+            with contextlib.suppress(OSError):  # the record is no condition of a plan
+                damage_record.add(directory, entry, f"Read on {socket.gethostname()} as {source.path}: {error.why}")
+        raise
+    if source.compression:
+        with contextlib.suppress(OSError):
+            damage_record.remove(directory, entry)
 
 
 def read_source(
@@ -246,6 +265,8 @@ class _Planner:
         roles = target_checks.plan_roles(
             self.connection, self.request, needs, self.properties, self.role_file, findings
         )
+        target_checks.check_names(self.server, self.request.database, roles, findings)
+        target_checks.check_literals(self.server, self._literal_settings(), findings)
         target_checks.check_locale(self.connection, self.properties, findings)
         space = target_checks.check_space(self.connection, self.request.target.directory, needs, findings)
         self._check_swap()
@@ -282,6 +303,12 @@ class _Planner:
             live=digest(self.request.target.live_facts()),
             blockers=digest([blockers, losses, details.lacks]),
         )
+
+    def _literal_settings(self) -> list[str]:
+        """Return the values of standard_conforming_strings that the source has, in its dump and of its database."""
+        name, known = "standard_conforming_strings", self.reading.known
+        values = sorted(known.settings.get(name, ())) if known is not None else []
+        return [*values, str(self.properties["settings"].get(name, "on"))]
 
     def _live_database(self) -> dict[str, Any] | None:
         database = self.request.database

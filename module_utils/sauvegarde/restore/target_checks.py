@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .source_needs import SourceNeeds
 
 # Disk space that a restore needs, relative to the size at the source: data, sorts for indexes, and WAL.
 ROOM = 1.3
+_OFF = ("off", "false", "no", "0")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,37 @@ def check_versions(target: Mapping[str, Any], needs: SourceNeeds, findings: Find
             "The target's server is older than the archive's.",
             f"The archive is of PostgreSQL {needs.version}, the target runs {target['version']}.",
             f"Restore on PostgreSQL {server_versions.major(needs.version_num)} or newer.",
+        )
+
+
+def check_names(target: Mapping[str, Any], database: str, roles: Iterable[str], findings: Findings) -> None:
+    """Require names that the target accepts: from version 19 on they have no line breaks.
+
+    target: the server's properties. roles: names of those that the restore would create.
+    """
+    if target["version_num"] < 190000:
+        return
+    names = [("database", database), *(("role", role) for role in roles)]
+    refused = [f"{kind} {name!r}" for kind, name in names if "\n" in name or "\r" in name]
+    if refused:
+        findings.block(
+            f"The target refuses names with a line break: {', '.join(refused)}.",
+            f"It runs {target['version']}; from 19 on, names of databases and roles have neither CR nor LF.",
+            "Rename at the source (ALTER ROLE … RENAME TO …) and back up again, or restore on PostgreSQL 18.",
+        )
+
+
+def check_literals(target: Mapping[str, Any], values: Iterable[str], findings: Findings) -> None:
+    """Require literals that the target reads: from version 19 on, standard_conforming_strings is always on.
+
+    target: the server's properties. values: of that setting, in the dump and of its database.
+    """
+    if target["version_num"] >= 190000 and any(value.strip("' ").lower() in _OFF for value in values):
+        findings.block(
+            "The source has standard_conforming_strings off, which the target refuses.",
+            f"It runs {target['version']}; from 19 on, a backslash in a literal is always a backslash.",
+            "At the source: ALTER DATABASE … RESET standard_conforming_strings (or in postgresql.conf), and back up"
+            " again. Or restore on PostgreSQL 18.",
         )
 
 
