@@ -48,7 +48,9 @@ plan:
     - C(source), C(target), C(live) (null where there is none), C(kept) (previous and side databases, with sizes),
       C(extensions), C(space), C(roles_made), C(properties), C(lacks) (of a file: what only the live database
       has, by kind), C(expected) (seconds), C(lost) (seconds between the archive and now, whose changes the
-      restore gives up; null where it is unknown), C(obstacles) and C(warnings), each with C(what), C(why),
+      restore gives up; null where it is unknown), C(changes) (how the live database differs from the archive, with
+      C(tables), each with C(table), C(archive_rows) and C(live_rows), and C(compared) and C(omitted); null where that
+      was not compared), C(obstacles) and C(warnings), each with C(what), C(why),
       C(fix), and C(losses) (objects that are known not to be restored here, each with C(object), C(why), C(fix),
       C(accepted) and C(depends)), and C(mark), which stands for all that was confirmed (O(plan_mark)); empty where the
       source could not be read.

@@ -136,6 +136,11 @@ class Table:
         """The quoted name, as fingerprints have it."""
         return sql_names.quote(self.schema, self.name)
 
+    @property
+    def root_key(self) -> str:
+        """The quoted name under which its rows are summed: of the partitioned table that it is part of, or its own."""
+        return sql_names.quote(*self.root) if self.root else self.key
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -288,7 +293,7 @@ def take(
     with contextlib.closing(connect()) as first:
         pin(first)
         with postgres_server.transaction(first, snapshot):
-            work = _work(first, like)
+            work = tables_to_sum(first, like)
             result["matviews"] = matviews(first)
             listed = like["srids"]["list"] if "srids" in like else srids
             if listed is not None:
@@ -305,7 +310,7 @@ def take(
     return result
 
 
-def _work(connection: Connection, like: Mapping[str, Any]) -> list[Table | None]:
+def tables_to_sum(connection: Connection, like: Mapping[str, Any]) -> list[Table | None]:
     """Return what to sum: None for the large objects, first, since their size is unknown; the tables of the site, and
     the extensions' tables as the source summed them."""
     excluded = unproven(like)
@@ -557,7 +562,7 @@ def _part_differences(
     differences = []
     for name in sorted(set(expected) | set(actual)):
         label = f"{_NOUNS[part]} {name}"
-        if part == "tables" and _object_of_key(name) in excluded:
+        if part == "tables" and object_of_key(name) in excluded:
             continue
         if name not in actual:
             differences.append(_difference(label, "is missing", expected[name], None))
@@ -570,7 +575,7 @@ def _part_differences(
     return differences
 
 
-def _object_of_key(key: str) -> str:
+def object_of_key(key: str) -> str:
     """Return `TABLE public.t` for the key `"public"."t"`."""
     return object_name(*(name.replace('""', '"') for name in re.findall(r'"((?:[^"]|"")*)"', key)))
 

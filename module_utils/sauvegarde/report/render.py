@@ -14,6 +14,7 @@ _COUNTS = (
 )  # fmt: skip
 _LABELS = {"before": "Previous:", "restore": "Side:"}  # of databases that restores and swaps keep
 _SERVERS_OWN = "the server's own"
+_MOST_CHANGES = 6  # tables that a plan names
 
 
 def size(count: float) -> str:
@@ -85,7 +86,8 @@ def of_plan(
         place = _place(host or target["host"], environment, target["standby"], address)
         lines += [
             _source_line(plan["source"], environment_of_source, address_of_source),
-            _age_line(plan["lost"]),
+            _age_line(plan["lost"], plan["source"].get("data_as_of") or plan["source"].get("made") or ""),
+            *of_changes(plan.get("changes")),
             f"Target: {target['database']}{place}, {target['address']}, PostgreSQL {target['version']}",
             *_details(plan),
         ]
@@ -106,9 +108,49 @@ def _source_line(source: JSON, environment: str, address: str) -> str:
     return f"Source: {source['form']} {name}{database}{origin}{place}, {about}"
 
 
-def _age_line(seconds: float | None) -> str:
-    age = "unknown, the dump does not say it" if seconds is None else duration(seconds)
-    return f"Age:    {age}; what was written since is not in it"
+def _age_line(seconds: float | None, moment: str) -> str:
+    if seconds is None or not moment:
+        return "Age:    unknown, the dump does not say it; what was written since is lost"
+    return f"Age:    {duration(seconds)}; everything written after {moment[:19].replace('T', ' ')} UTC is lost"
+
+
+def of_changes(changes: JSON | None) -> list[str]:
+    """Return how the live database differs from the archive, a line a table; the greatest differences first."""
+    if changes is None:
+        return []
+
+    def weight(table: JSON) -> int:
+        return abs(int(table["live_rows"] or 0) - int(table["archive_rows"] or 0))
+
+    tables = sorted(changes["tables"], key=weight, reverse=True)
+    lines = ["Change: " + _change(table) for table in tables[:_MOST_CHANGES]]
+    if tables[_MOST_CHANGES:]:
+        lines.append(f"Change: {len(tables) - _MOST_CHANGES} more tables differ")
+    if not tables and changes["compared"]:
+        lines.append(f"Change: none; {_tables(changes['compared'])} of the live database hold what the archive holds")
+    if changes["omitted"]:
+        names = ", ".join(changes["omitted"][:3]) + (" …" if changes["omitted"][3:] else "")
+        lines.append(
+            f"Change: not known of {_tables(len(changes['omitted']))}, too large to compare in a plan: {names}"
+        )
+    return lines
+
+
+def _tables(count: int) -> str:
+    return f"{count} table" + ("" if count == 1 else "s")
+
+
+def _change(table: JSON) -> str:
+    name, archived, live = table["table"], table["archive_rows"], table["live_rows"]
+    if archived is None:
+        return f"{name} ({live} rows) is not in the archive"
+    if live is None:
+        return f"{name} ({archived} rows) is missing in the live database"
+    if live > archived:
+        return f"{live - archived} rows of {name} are newer ({live} in the live database, {archived} in the archive)"
+    if live < archived:
+        return f"{archived - live} rows of {name} come back ({live} in the live database, {archived} in the archive)"
+    return f"{name} has other contents in its {live} rows"
 
 
 def _details(plan: JSON) -> list[str]:

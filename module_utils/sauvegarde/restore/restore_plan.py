@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable
 
+import psycopg2
+
 from ..archive import damage_record
 from ..archive.manifest import Manifest
 from ..errors import Damaged, SauvegardeError
@@ -21,6 +23,7 @@ from ..targets import side_database, swap
 from ..targets.target import KeptDatabase
 from . import (
     dump_roles,
+    live_changes,
     load_role,
     partial_dump,
     pg_cron,
@@ -39,6 +42,7 @@ from .dump.entries import Entry
 from .dump.loss_ledger import Loss
 from .dump.pg_restore import Reader
 from .findings import Blocker, Findings, Note
+from .live_changes import LiveChanges
 from .plan_mark import PlanMark, digest
 from .request import RestoreRequest
 from .source_needs import SourceNeeds, needs_of, version_number
@@ -98,6 +102,7 @@ class PlanDetails:
 
     live: size, sessions; None if there is no such database. lacks: what only the live database has, by kind.
     properties: of the restored database. expected: seconds. lost: seconds between the archive and now, None unknown.
+    changes: how the live database differs from the archive, None where that was not compared.
     """
 
     source: dict[str, Any]
@@ -112,6 +117,7 @@ class PlanDetails:
     expected: int
     lost: int | None
     losses: tuple[Loss, ...]
+    changes: LiveChanges | None = None
 
     def as_dict(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -120,6 +126,7 @@ class PlanDetails:
             kept=[database.as_dict() for database in self.kept],
             space=[asdict(space) for space in self.space],
             losses=[loss.as_dict() for loss in self.losses],
+            changes=self.changes.as_dict() if self.changes else None,
         )
 
 
@@ -156,13 +163,30 @@ def make_plan(request: RestoreRequest, confirmation: Confirmation | None = None)
     findings = Findings()
     restore_state.folder(request.target.directory)
     try:
-        plan = plan_of(request, _read(request, findings))
+        reading = _read(request, findings)
+        plan = _with_changes(request, reading, plan_of(request, reading))
     except SauvegardeError as error:
         plan = Plan((Blocker.from_error(error),))
     if confirmation is not None and confirmation.names and not request.is_beside:
         findings.check(confirmation.require, request.database)
     findings.check(plan.require_confirmed, request)
     return replace(plan, blockers=(*findings.blockers, *plan.blockers))
+
+
+def _with_changes(request: RestoreRequest, reading: DumpReading, plan: Plan) -> Plan:
+    """Return the plan with what the restore would change in the tables of the live database, if that answers."""
+    manifest, details = reading.source.manifest, plan.details
+    if manifest is None or not manifest.fingerprint or request.is_beside or details is None or not details.live:
+        return plan
+    try:
+        with request.target.connected() as connection:
+            changes = live_changes.compare(connection, manifest.fingerprint)
+    except (SauvegardeError, psycopg2.Error) as error:
+        why = error.what if isinstance(error, SauvegardeError) else str(error).strip()
+        return replace(
+            plan, notes=(*plan.notes, Note("The live database could not be compared with the archive.", why))
+        )
+    return replace(plan, details=replace(details, changes=changes))
 
 
 def _read(request: RestoreRequest, findings: Findings) -> DumpReading:
