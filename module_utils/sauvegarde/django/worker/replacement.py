@@ -1,7 +1,8 @@
 """Remove the rows that a load in the mode `replace` replaces, and check first what would be lost with them.
 
 If the site has listeners to deletions, Django deletes the rows that no file has, so that they are called for each. All
-other rows are deleted with one statement per table.
+other rows are deleted with one statement per table, unless the database itself would change rows of other tables with
+them (ON DELETE CASCADE, Django's DB_CASCADE): then the rows of the files stay, and are overwritten.
 """
 
 from __future__ import annotations
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
     from .many_to_many_rows import ManyToManyRows
     from .model_rows import ModelRows, Models
     from .reference_check import ReferenceCheck
+
+
+# The tables whose foreign keys to a table do more than wait for the end of the transaction when a row of it goes.
+_ACTING = {
+    "postgresql": (
+        "SELECT DISTINCT r.relname FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid"
+        " WHERE c.contype = 'f' AND c.confrelid = %s::regclass AND c.confdeltype <> 'a'"
+    ),
+    "sqlite": (
+        "SELECT DISTINCT m.name FROM sqlite_master m JOIN pragma_foreign_key_list(m.name) f"
+        " WHERE m.type = 'table' AND lower(f.\"table\") = lower(%s) AND f.on_delete <> 'NO ACTION'"
+    ),
+}
 
 
 class Replacement:
@@ -94,7 +108,33 @@ class Replacement:
                     self._remove_pairs(writer, rows, many)
                 else:
                     writer.execute(f"DELETE FROM {self.quote(many.table)}")
-            writer.execute(f"DELETE FROM {self.quote(rows.table)}")
+            if self._acts_on_others(rows.table):
+                self._remove_absent(rows)
+            else:
+                writer.execute(f"DELETE FROM {self.quote(rows.table)}")
+
+    def _acts_on_others(self, table: str) -> bool:
+        """Return whether the database would change rows of tables that are not replaced, if all of this one's went."""
+        replaced = {each for rows in self.models.values() for each in rows.tables}
+        replaced.update(many.table for rows in self.models.values() for many in rows.many.values())
+        seen, waiting = {table}, [table]
+        while waiting:
+            with self.connection.cursor() as cursor:
+                name = waiting.pop()
+                is_sqlite = self.connection.vendor == "sqlite"
+                cursor.execute(_ACTING[self.connection.vendor], [name if is_sqlite else self.quote(name)])
+                found = {row[0] for row in cursor.fetchall()} - seen
+            if found - replaced:
+                return True
+            seen |= found
+            waiting += found
+        return False
+
+    def _remove_absent(self, rows: ModelRows) -> None:
+        """Delete the rows that no file has. The others are overwritten."""
+        keys = rows_of(rows.model, self.using).values_list("pk", flat=True).iterator()
+        for chunk in chunked(sorted(self._not_in_files(rows, keys))):
+            rows_of(rows.model, self.using).filter(pk__in=chunk)._raw_delete(self.using)
 
     def _remove_by_django(self, rows: ModelRows) -> None:
         """Delete the rows that no file has, each with its signals. Rows of the files are only written again.
