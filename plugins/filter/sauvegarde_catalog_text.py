@@ -79,16 +79,25 @@ def _age(archive_id: str, now: datetime) -> str:
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.0f} days"
 
 
+def source_name(entry: Entry) -> str:
+    """Return what an archive holds, without its version: a database, a path, a folder; empty where that is unknown."""
+    return str(entry.get("source") or "").rsplit(" (", 1)[0]
+
+
 def worst_first(archives: list[Entry]) -> list[Entry]:
     """Return archives with the jobs that need attention first: newest archive damaged, then the oldest newest archive.
 
-    The archives of a job stay together, the newest first.
+    The archives of a job, and of a database if the job backs up several, stay together, the newest first.
     """
-    jobs: dict[tuple[str, str], list[Entry]] = {}
-    for entry in sorted(archives, key=lambda entry: (str(entry["id"]), str(entry["where"])), reverse=True):
-        jobs.setdefault((entry["host"], entry["job"]), []).append(entry)
+    jobs: dict[tuple[str, str, str], list[Entry]] = {}
+    ordered = sorted(archives, key=lambda entry: (str(entry["id"]), str(entry["where"])), reverse=True)
+    # A damaged archive may not know its database.
+    only = {(entry["host"], entry["job"]): source_name(entry) for entry in reversed(ordered) if source_name(entry)}
+    for entry in ordered:
+        place = (entry["host"], entry["job"])
+        jobs.setdefault((*place, source_name(entry) or only.get(place, "")), []).append(entry)
 
-    def rank(name: tuple[str, str]) -> tuple[bool, str, tuple[str, str]]:
+    def rank(name: tuple[str, str, str]) -> tuple[bool, str, tuple[str, str, str]]:
         newest = jobs[name][0]["id"]
         is_damaged = any(entry["verified"] is False for entry in jobs[name] if entry["id"] == newest)
         good = max((str(entry["id"]) for entry in jobs[name] if entry["verified"]), default="")
@@ -152,8 +161,7 @@ def _remarks(archives: list[Entry]) -> Iterator[str]:
     newest: dict[tuple[str, str, str], Entry] = {}
     for entry in reversed(archives):
         if entry.get("verified"):
-            name = str(entry.get("source") or "").rsplit(" (", 1)[0]
-            newest.setdefault((entry["host"], entry["job"], name), entry)
+            newest.setdefault((entry["host"], entry["job"], source_name(entry)), entry)
     for entry in newest.values():
         name = f"{entry['host']} {entry['job']} {entry['id']}"
         if entry.get("lacks"):
