@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ def _hours(archive_id: str, now: datetime) -> float:
     return (now - created).total_seconds() / 3600
 
 
-def _age(archive_id: str, now: datetime) -> str:
+def age(archive_id: str, now: datetime) -> str:
+    """Return how old an archive is, by its id."""
     hours = _hours(archive_id, now)
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.0f} days"
 
@@ -106,7 +107,7 @@ def worst_first(archives: list[Entry]) -> list[Entry]:
     return [entry for name in sorted(jobs, key=rank) for entry in jobs[name]]
 
 
-def _table(rows: list[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
+def table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
     """Return rows as aligned lines; `right`: columns that are aligned to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
@@ -127,15 +128,15 @@ def _row(entry: Entry, now: datetime) -> tuple[str, ...]:
     where = "its own host" if entry["where"] == "local" else entry["where"]
     state = "good" if entry.get("verified") else "DAMAGED"
     restored = size(int(entry["bytes"])) if entry.get("bytes") else ""
-    stored, age = size(int(entry["stored_bytes"])), _age(entry["id"], now)
-    return (entry["host"], entry["job"], entry["id"], age, stored, restored, where, state, contents)
+    stored, old = size(int(entry["stored_bytes"])), age(entry["id"], now)
+    return (entry["host"], entry["job"], entry["id"], old, stored, restored, where, state, contents)
 
 
 def _of_archives(archives: list[Entry], now: datetime) -> list[str]:
     if not archives:
         return ["There is no archive."]
     head = ("HOST", "JOB", "ARCHIVE", "AGE", "STORED", "UNPACKED", "PLACE", "STATE", "CONTENTS")
-    return _table([head, *(_row(entry, now) for entry in worst_first(archives))], right=(3, 4, 5))
+    return table([head, *(_row(entry, now) for entry in worst_first(archives))], right=(3, 4, 5))
 
 
 def _of_databases(databases: list[Entry], now: datetime) -> list[str]:
@@ -147,13 +148,13 @@ def _of_databases(databases: list[Entry], now: datetime) -> list[str]:
         (
             str(entry["host"]),
             str(entry["path"]),
-            _age(entry["id"], now),
+            age(entry["id"], now),
             size(int(entry["stored_bytes"])),
             str(_PREVIOUS.get(entry["job"], entry["job"])),
         )
         for entry in sorted(databases, key=lambda entry: -int(entry["stored_bytes"]))
     ]
-    return ["", *_table([head, *rows], right=(2, 3))]
+    return ["", *table([head, *rows], right=(2, 3))]
 
 
 def _remarks(archives: list[Entry]) -> Iterator[str]:

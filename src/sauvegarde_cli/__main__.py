@@ -2,11 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 
 from sauvegarde_cli import commands, podman
 from sauvegarde_cli.command_failed import CommandFailed
 
-STOPPED = 130
+USAGE, STOPPED = 2, 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,11 +22,42 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def names_inventory_only(words: Sequence[str]) -> bool:
+    """Return whether a command line has no command: no words at all, or only those that name the inventory."""
+    return not words or words[0].startswith(("-i", "--inventory"))
+
+
 def main() -> int:
-    """Run the command and return its exit code."""
-    arguments = parser().parse_args()
+    """Run the command, or show the first screen without one; return the exit code."""
+    words = sys.argv[1:]
+    if not names_inventory_only(words):
+        return start(words)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        parser().print_help()
+        return USAGE
+    return guarded(lambda: first_screen(words))
+
+
+def first_screen(words: Sequence[str]) -> int:
+    """Show the first screen and its menu; return the exit code. words: those that name the inventory."""
+    from sauvegarde_cli import first_screen
+
+    return first_screen.run(start, words)
+
+
+def start(words: Sequence[str]) -> int:
+    """Carry out a command line and return its exit code."""
     try:
-        return int(arguments.run(arguments))
+        arguments = parser().parse_args(words)
+    except SystemExit as ended:  # argparse has printed the help, or what is wrong
+        return int(ended.code or 0)
+    return guarded(lambda: int(arguments.run(arguments)))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Return the work's exit code; print what it raises, and return the exit code of that."""
+    try:
+        return work()
     except CommandFailed as failure:
         from sauvegarde_cli.terminal import complain
 

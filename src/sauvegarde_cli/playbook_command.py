@@ -19,14 +19,15 @@ INTERRUPTED = 130
 class Command:
     """One command: it runs playbooks, then prints and records one result."""
 
-    def __init__(self, name: str, settings: Settings, secrets: Iterable[str] = ()) -> None:
-        self.settings = settings
+    def __init__(self, name: str, settings: Settings, secrets: Iterable[str] = (), is_reading: bool = False) -> None:
+        """is_reading: what it prints is a document, to be filtered: progress goes to stderr."""
+        self.settings, self.is_reading = settings, is_reading
         self.record = RunRecord(name, [*settings.secrets, *secrets])
         self.outcomes: list[Outcome] = []
 
     def run(self, playbook: str, variables: dict[str, Any] | None = None, tags: str = "") -> Outcome:
         """Run a playbook, show its progress, and return its outcome, whether it succeeded or not."""
-        with Progress(self.settings.is_json) as progress:
+        with Progress(self.settings.is_json or self.is_reading) as progress:
             outcome = playbook_run.run(playbook, self.settings, variables, tags, progress, self.record)
         self.outcomes.append(outcome)
         return outcome
@@ -38,14 +39,14 @@ class Command:
         lines: Sequence[str],
         state: str = "",
         following: Sequence[str] = (),
+        code: int = 0,
     ) -> int:
         """Print and record how it ended; return the exit code.
 
         result: for `--json`. lines: what people read of it. state: what Ctrl-C, or a failure, left. following: the
-        commands to type next.
+        commands to type next. code: the exit code of a run that did not fail, where what it read is not well.
         """
         error: dict[str, Any] | None = None
-        code = 0
         if outcome.is_interrupted:
             code = INTERRUPTED
             error = {"what": "Stopped by the user.", "why": state, "fix": ""}

@@ -25,6 +25,7 @@ from sauvegarde_cli.system import tool_environment, tools
 FAILED, UNREACHABLE, INTERRUPTED = 1, 4, 130
 MOMENT = 0.2  # seconds between two looks at what the playbook does
 TAIL = 2000  # characters of Ansible's output that explain a run that did not start
+_NO_GROUP = "Could not match supplied host pattern"  # an inventory need not have all groups that a playbook names
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR = re.compile(r"^\s*(?:ERROR!|\[ERROR\]:)\s*", re.MULTILINE)
 
@@ -178,7 +179,7 @@ class _Listener:
         elif kind == "verbose" and text.strip():
             # What an action plugin prints on the way; the rest of a playbook's output has events of its own.
             self.watcher.show("line", text.strip())
-        elif kind in ("warning", "deprecated"):
+        elif kind in ("warning", "deprecated") and _NO_GROUP not in text:
             self.watcher.show("warning", text.strip())
         elif kind == "runner_on_ok":
             outcome.results.setdefault(data["task"], {})[data["host"]] = data["res"]

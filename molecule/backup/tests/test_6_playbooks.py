@@ -1,8 +1,9 @@
 """Jobs run by a playbook, and the list of all hosts and repositories."""
 
 import json
+import subprocess
 
-from tests_support.hosts import play
+from tests_support.hosts import ROOT, inventory, play
 
 
 def test_jobs_run_now_with_progress(everyone):
@@ -50,3 +51,28 @@ def test_the_status_fails_where_a_job_does(everyone):
     assert "canary" not in shown.output
     for name in everyone:
         assert name in shown.output
+
+
+def command(*words):
+    """The exit code and the document of a command of the controller."""
+    line = [ROOT / "sauvegarde", *words, "-i", inventory(), "--json"]
+    ended = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert ended.stdout, ended.stderr
+    return ended.returncode, json.loads(ended.stdout)
+
+
+def test_the_commands_that_read(everyone):
+    code, listed = command("list")
+    assert code in (0, 3) and not listed["result"]["unread"], listed
+    archives = {(entry["host"], entry["job"], entry["id"], entry["where"]) for entry in listed["result"]["archives"]}
+    newest = everyone["db15"].labels()[-1]
+    for name, one in everyone.items():
+        assert (name, "elpaso", one.labels()[-1], "local") in archives
+    assert ("db15", "elpaso", newest, "vault") in archives
+    code, shown = command("show", newest, "--of-host", "db15", "--job", "elpaso")
+    assert code == 0 and {place["where"] for place in shown["result"]["places"]} == {"local", "vault"}
+    assert shown["result"]["live"] and shown["result"]["manifest"]["restore_by_hand"], shown["result"]["live_problem"]
+    code, status = command("status")
+    failed = {(job["host"], job["job"]) for job in status["result"]["jobs"] if job["state"] == "failed"}
+    assert code == 1 and ("db15", "failing") in failed
+    assert "canary" not in json.dumps([listed, shown, status])
