@@ -48,6 +48,15 @@ RESULTS: dict[str, dict[str, str]] = {
     "backup": {"HOST": "`{JOB: {failed, seconds}}` of the jobs that ran on it."},
     "cleanup": {"kept": "`{HOST: [...]}`: the databases that are left, each with `name`, `kind`, `id` and `bytes`."},
     "fixtures": {"TASK": "`{HOST: value}` of what the playbook shows."},
+    "init": {
+        "directory": "The new inventory.",
+        "files": "Its files.",
+        "password_file": "The file with the vault's password; empty if it was typed.",
+        "public_key": "The key that the account for copies must let in; empty without sftp.",
+        "host_key_known": "Whether the key of the copies' host is known.",
+        "copies_host": "The host that copies go to by sftp.",
+        "escrow": "Where the vault's password is kept besides this machine.",
+    },
     "list": _LIST,
     "migrate": {"TASK": "`{HOST: value}` of what the playbook shows."},
     "overview": {
