@@ -25,7 +25,7 @@ options:
   compare:
     description:
       - Compare the archive with the live database that its job dumps, table by table, if this is the archive's own
-        host. All rows of the live database are read for it.
+        host. It takes three minutes at most, and waits for no lock.
     type: bool
     default: false
   root:
@@ -60,7 +60,7 @@ archives:
   description:
     - One entry a place, with C(entry) (as in M(sauvegarde_catalog)), C(manifest) (as in the archive; V(null) where it
       cannot be read), C(problem), C(live) (C(database), C(equal), the number of equal tables, C(differing) and
-      C(unproven); V(null) where it was not compared) and C(live_problem).
+      C(omitted); V(null) where it was not compared) and C(live_problem).
   returned: always
   type: list
   elements: dict

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 
 from sauvegarde.report.render import size
-from sauvegarde.restore.live_comparison import plain
 
 DOCUMENTATION = r"""
 name: sauvegarde_archive_text
@@ -45,6 +45,7 @@ _value:
 
 Shown = Mapping[str, Any]
 MOST = 40
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _FORMS = {"local": "as it lies on its own host", "plain": "as restic brings it back from a repository"}
 
 
@@ -64,11 +65,16 @@ def owners(shown: list[Shown]) -> list[tuple[str, str]]:
     return sorted({(each["entry"]["host"], each["entry"]["job"]) for each in shown})
 
 
+def _plain(key: str) -> str:
+    """Return `public.t` for the fingerprint's key `"public"."t"`."""
+    return ".".join(name.replace('""', '"') for name in _QUOTED.findall(key)) or key
+
+
 def _tables(tables: Mapping[str, Any], most: int) -> list[str]:
     ordered = sorted(tables.items(), key=lambda item: (-item[1]["rows"], item[0]))
     shown = ordered[:most] if most else ordered
     width = max((len(f"{entry['rows']:,}") for _, entry in shown), default=0)
-    lines = [f"  {entry['rows']:>{width},}  {plain(key)}  {entry['hash'][:16]}" for key, entry in shown]
+    lines = [f"  {entry['rows']:>{width},}  {_plain(key)}  {entry['hash'][:16]}" for key, entry in shown]
     if len(ordered) > len(shown):
         lines.append(f"  … and {len(ordered) - len(shown)} smaller ones (all of them: -v, or --json)")
     return lines
@@ -80,10 +86,12 @@ def _live(shown: list[Shown]) -> list[str]:
     if live is None:
         problem = next((each["live_problem"] for each in shown if each.get("live_problem")), "")
         return [f"Live:      not compared: {' '.join(problem.split())}"] if problem else []
+    name, equal = live["database"], live["equal"]
+    lines = [f"Live:      {len(live['differing'])} tables of {name} differ, {equal} are equal"]
     if not live["differing"]:
-        return [f"Live:      {live['database']} has the same rows in all {live['equal']} tables"]
-    lines = [f"Live:      {len(live['differing'])} tables of {live['database']} differ, {live['equal']} are equal"]
-    return lines + [f"  {each['sentence']}" for each in live["differing"]]
+        lines = [f"Live:      {name} has the same rows in all {equal} tables that were compared"]
+    lines += [f"  {each['sentence']}" for each in live["differing"]]
+    return lines + ([f"  not compared for lack of time: {', '.join(live['omitted'])}"] if live["omitted"] else [])
 
 
 def _by_hand(contents: Mapping[str, Any]) -> list[str]:

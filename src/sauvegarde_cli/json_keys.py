@@ -80,8 +80,7 @@ RESULTS: dict[str, dict[str, str]] = {
         "manifest": "Its [manifest](manifest.md); null where it cannot be read.",
         "live": (
             "How the live database differs: `database`, `equal` (number of tables), `differing` (`table`,"
-            " `archive_rows`, `live_rows`, `archive_hash`, `live_hash`, `sentence`) and"
-            " `unproven`; null where it was not compared."
+            " `archive_rows`, `live_rows`, `sentence`) and `omitted`; null where it was not compared."
         ),
         "live_problem": "Why the live database was not compared.",
     },

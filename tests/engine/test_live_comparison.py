@@ -13,7 +13,7 @@ pytestmark = pytest.mark.one_host("reads the fingerprint, which other tests comp
 def test_the_tables_that_differ_from_the_live_database(cluster, database, repository, tmp_path):
     cluster.execute(
         "CREATE TABLE offers AS SELECT i, md5(i::text) AS t FROM generate_series(1, 500) i;"
-        "CREATE TABLE same (i int); CREATE TABLE changed AS SELECT 1 AS i; CREATE TABLE gone (i int)",
+        "CREATE TABLE same (i int); CREATE TABLE changed AS SELECT 1 AS i; CREATE TABLE gone AS SELECT 2 AS i",
         database,
     )
     job = {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database}
@@ -35,8 +35,8 @@ def test_the_tables_that_differ_from_the_live_database(cluster, database, reposi
     (after,) = shown()
     assert [each["sentence"] for each in after["live"]["differing"]] == [
         "public.offers: 500 rows in the archive, 88 in the live database",
+        "public.gone: 1 rows in the archive, no such table in the live database",
         "public.changed: 1 rows in both, with other content or other columns",
-        "public.gone: 0 rows in the archive, no such table in the live database",
     ]
     assert after["live"]["equal"] == 1 and json.dumps(after)
 

@@ -234,22 +234,16 @@ def test_every_choice_of_the_menu_is_a_command():
 
 
 def test_tables_that_differ_are_named_the_largest_loss_first():
-    def table(rows, digest="a"):
-        return {"rows": rows, "hash": digest}
-
-    expected = {'"public"."gone"': table(9), '"public"."less"': table(5), '"public"."same"': table(1)}
-    expected |= {'"public"."other"': table(2), '"public"."skipped"': table(1)}
-    actual = {'"public"."less"': table(2), '"public"."same"': table(1), '"public"."other"': table(2, "b")}
-    actual |= {'"public"."new"': table(4)}
-    found = live_comparison.table_differences(expected, actual, ["TABLE public.skipped"])
-    assert [each.sentence for each in found] == [
+    counts = {"public.less": (5, 2), "public.new": (None, 4), "public.gone": (9, None), "public.other": (2, 2)}
+    changes = [{"table": table, "archive_rows": before, "live_rows": now} for table, (before, now) in counts.items()]
+    assert [each["sentence"] for each in live_comparison.differing(changes)] == [
         "public.gone: 9 rows in the archive, no such table in the live database",
         "public.less: 5 rows in the archive, 2 in the live database",
         "public.other: 2 rows in both, with other content or other columns",
         "public.new: no such table in the archive, 4 rows in the live database",
     ]
-    partial = live_comparison.table_differences(expected, actual, is_partial=True)
-    assert "public.new" not in [each.table for each in partial]
+    partial = live_comparison.differing(changes, is_partial=True)
+    assert "public.new" not in [each["table"] for each in partial]
 
 
 def test_a_shell_completes_what_the_last_list_had(tmp_path, monkeypatch):

@@ -1,14 +1,13 @@
 """Show one archive in full, and compare it with the live database that its job dumps.
 
-Nothing here changes a database: the live tables are summed as for a fingerprint, in short transactions that hold one
-table's lock at a time, and a table that others have locked exclusively ends the comparison.
+Nothing here changes a database, waits for a lock, or takes longer than a few minutes (live_changes).
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,102 +20,63 @@ from ..errors import SauvegardeError, from_exception
 from ..offsite import restic
 from ..system.run_as import call_as
 
-_WORKERS = 2  # tables at a time: the live database serves others meanwhile
-_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+COUNTING, SUMMING = 60.0, 120.0  # seconds that a comparison may take: nobody waits for a terabyte here
 
 
-@dataclasses.dataclass(frozen=True)
-class TableDifference:
-    """A table that differs between archive and live database.
+def sentence(change: Mapping[str, Any]) -> str:
+    """Return how a table differs (live_changes.TableChange as values), for people."""
+    before, now = change["archive_rows"], change["live_rows"]
+    if now is None:
+        return f"{change['table']}: {before} rows in the archive, no such table in the live database"
+    if before is None:
+        return f"{change['table']}: no such table in the archive, {now} rows in the live database"
+    if before == now:
+        return f"{change['table']}: {now} rows in both, with other content or other columns"
+    return f"{change['table']}: {before} rows in the archive, {now} in the live database"
 
-    table: SCHEMA.NAME. archive_rows, live_rows: None where it has no such table. is_same_count: the number of rows is
-    equal, and their content, or the columns, are not.
+
+def differing(changes: Iterable[Mapping[str, Any]], is_partial: bool = False) -> list[dict[str, Any]]:
+    """Return the changes with a sentence each, those with most rows missing live first.
+
+    is_partial: the archive lacks tables on purpose, so what only the live database has is no difference.
     """
-
-    table: str
-    archive_rows: int | None
-    live_rows: int | None
-    archive_hash: str
-    live_hash: str
-
-    @property
-    def sentence(self) -> str:
-        """What differs, for people."""
-        if self.live_rows is None:
-            return f"{self.table}: {self.archive_rows} rows in the archive, no such table in the live database"
-        if self.archive_rows is None:
-            return f"{self.table}: no such table in the archive, {self.live_rows} rows in the live database"
-        if self.archive_rows == self.live_rows:
-            return f"{self.table}: {self.live_rows} rows in both, with other content or other columns"
-        return f"{self.table}: {self.archive_rows} rows in the archive, {self.live_rows} in the live database"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for a result."""
-        return {**dataclasses.asdict(self), "sentence": self.sentence}
+    shown = [
+        {**change, "sentence": sentence(change)}
+        for change in changes
+        if change["archive_rows"] is not None or not is_partial
+    ]
+    return sorted(shown, key=lambda each: (-((each["archive_rows"] or 0) - (each["live_rows"] or 0)), each["table"]))
 
 
-def plain(key: str) -> str:
-    """Return `public.t` for the fingerprint's key `"public"."t"`."""
-    return ".".join(name.replace('""', '"') for name in _QUOTED.findall(key)) or key
+def _changes(connection: Mapping[str, Any], database: str, expected: str) -> dict[str, Any]:
+    """Return live_changes.LiveChanges as values; `expected` is the fingerprint's JSON."""
+    from ..postgres import postgres_server
+    from . import live_changes
 
-
-def table_differences(
-    expected: Mapping[str, Any], actual: Mapping[str, Any], excluded: Iterable[str] = (), is_partial: bool = False
-) -> list[TableDifference]:
-    """Return the tables that differ between two fingerprints' `tables`, those with most rows missing live first.
-
-    excluded: objects (`TABLE public.t`) without a sum. is_partial: the archive lacks tables on purpose.
-    """
-    without, differences = set(excluded), []
-    for key in sorted(set(expected) | set(actual)):
-        name, before, now = plain(key), expected.get(key), actual.get(key)
-        if f"TABLE {name}" in without or (before is None and is_partial):
-            continue
-        if before and now and (before["rows"], before["hash"]) == (now["rows"], now["hash"]):
-            continue
-        differences.append(
-            TableDifference(
-                name,
-                before["rows"] if before else None,
-                now["rows"] if now else None,
-                before["hash"] if before else "",
-                now["hash"] if now else "",
-            )
-        )
-    return sorted(differences, key=lambda each: (-((each.archive_rows or 0) - (each.live_rows or 0)), each.table))
-
-
-def _live_tables(connection: Mapping[str, Any], database: str, expected: str) -> dict[str, Any]:
-    """Return what the live database has of the objects of a fingerprint, which is JSON: {tables, unproven}."""
-    from ..postgres import fingerprint, postgres_server
-
-    server, like = postgres_server.Server.from_values(connection), json.loads(expected)
-    like["unproven"] = [*like.get("unproven", ()), {"object": fingerprint.LARGE_OBJECTS, "why": "not compared"}]
-    actual = fingerprint.take(lambda: postgres_server.connect(server, database), workers=_WORKERS, like=like)
-    return {"tables": actual["tables"], "unproven": list(fingerprint.unproven(actual))}
+    server = postgres_server.Server.from_values(connection)
+    with contextlib.closing(postgres_server.connect(server, database)) as session:
+        return live_changes.compare(session, json.loads(expected), COUNTING, SUMMING).as_dict()
 
 
 def compare(job: Job, contents: manifest.Manifest) -> dict[str, Any]:
-    """Return {database, equal, differing: [TableDifference as values], unproven}. Root calls this.
+    """Return {database, equal, differing, omitted}: how the live database of the job differs. Root calls this.
 
-    equal: the number of tables with the same rows. unproven: objects that were not compared.
+    equal: the number of tables with the same rows. omitted: tables that were not compared, or only counted.
     Raises SauvegardeError where the live database does not answer.
     """
-    stated = dict(contents.fingerprint or {})
+    stated = contents.fingerprint or {}
     if contents.kind != "pg_dump" or not stated.get("tables"):
         raise SauvegardeError("The archive has no fingerprint of tables to compare with.")
     database = catalog.database_of(contents)
     connection = job.options.get("connection") or {}
-    wanted = {key: stated[key] for key in ("algorithm", "tables", "unproven") if key in stated}
-    live = call_as(job.user, _live_tables, connection, database, json.dumps(wanted))
-    excluded = [*(entry["object"] for entry in contents.unproven), *live["unproven"]]
-    differing = table_differences(stated["tables"], live["tables"], excluded, contents.partial is not None)
-    missing = sum(each.archive_rows is not None for each in differing)
+    live = call_as(job.user, _changes, connection, database, json.dumps(stated))
+    shown = differing(live["tables"], contents.partial is not None)
+    live_too = sum(change["live_rows"] is not None for change in live["tables"])
     return {
         "database": database,
-        "equal": len(stated["tables"]) - missing - sum(f"TABLE {plain(key)}" in excluded for key in stated["tables"]),
-        "differing": [each.as_dict() for each in differing],
-        "unproven": sorted(set(excluded)),
+        "equal": live["compared"] - live_too,
+        "differing": shown,
+        "omitted": live["omitted"],
     }
 
 

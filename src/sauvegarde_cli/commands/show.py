@@ -28,7 +28,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser.add_argument("--of-host", default="", metavar="HOST", help="of this host, where several have the id")
     parser.add_argument("--job", default="", metavar="JOB", help="of this job, where several have the id")
     parser.add_argument(
-        "--no-live", action="store_true", help="do not read the live database, which takes as long as summing it"
+        "--no-live", action="store_true", help="do not compare it with the live database (three minutes at most)"
     )
     parser.set_defaults(run=run)
 
