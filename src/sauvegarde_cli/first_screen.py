@@ -43,6 +43,7 @@ MENU = (
     Choice(
         "Databases that restores left, with their sizes", ("cleanup", "{0}", "--target", "{1}"), ("Database", "Host")
     ),
+    Choice("Check what the next backup and restore need", ("doctor",)),
     Choice("What the last run did", ("report", "last")),
 )
 

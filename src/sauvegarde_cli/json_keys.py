@@ -47,6 +47,13 @@ _STATUS = {
 RESULTS: dict[str, dict[str, str]] = {
     "backup": {"HOST": "`{JOB: {failed, seconds}}` of the jobs that ran on it."},
     "cleanup": {"kept": "`{HOST: [...]}`: the databases that are left, each with `name`, `kind`, `id` and `bytes`."},
+    "doctor": {
+        "findings": (
+            "The findings, errors first: `code` (see [doctor](doctor.md)), `host`, `name` (of a job, repository or"
+            " program), `is_error`, `what`, `why` and `fix`."
+        ),
+        "is_well": "Whether there is no error among them.",
+    },
     "fixtures": {"TASK": "`{HOST: value}` of what the playbook shows."},
     "init": {
         "directory": "The new inventory.",
@@ -89,7 +96,7 @@ RESULTS: dict[str, dict[str, str]] = {
 
 EXIT_CODES = {
     0: "All is done, or all is well.",
-    1: "Failed, or not all is well (`status`, `plan` with a blocker).",
+    1: "Failed, or not all is well (`status`, `doctor`, `plan` with a blocker).",
     2: "Usage: a wrong or missing option, a wrong name, an id that several archives have.",
     3: "Partial: some hosts, places or later steps failed.",
     10: "There is no repository at this address.",

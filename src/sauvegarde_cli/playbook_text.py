@@ -13,9 +13,19 @@ from sauvegarde.report.render import duration, size
 
 from plugins.filter import sauvegarde_archive_text as archive_text
 from plugins.filter import sauvegarde_catalog_text as catalog_text
+from plugins.filter import sauvegarde_doctor_text as doctor_text
 from plugins.filter import sauvegarde_status_text as status_text
 
-__all__ = ["archive_text", "catalog_text", "duration", "hosts_of", "size", "status_text", "variables_of"]
+__all__ = [
+    "archive_text",
+    "catalog_text",
+    "doctor_text",
+    "duration",
+    "hosts_of",
+    "size",
+    "status_text",
+    "variables_of",
+]
 
 
 def hosts_of(outcome: Outcome) -> list[str]:

@@ -157,6 +157,27 @@ def manifest() -> str:
     return "\n".join(lines) + "\n"
 
 
+def doctor() -> str:
+    """Return the page of the codes of `./sauvegarde doctor`."""
+    from sauvegarde_cli.playbook_text import doctor_text
+
+    lines = [
+        "# Findings of `./sauvegarde doctor`",
+        "",
+        NOTE,
+        "",
+        "An error stops a backup or a restore, or may. Codes are stable.",
+        "",
+        "| code | level | meaning | what mends it |",
+        "|---|---|---|---|",
+    ]
+    for name, code in doctor_text.CODES.items():
+        level = "error" if code.is_error else "warning"
+        fix = code.fix.format(host="HOST", name="NAME")
+        lines.append(f"| `{name}` | {level} | {_cell(code.meaning)} | {_cell(fix)} |")
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
     "variables.md": variables,
     "playbooks.md": playbooks,
@@ -164,6 +185,7 @@ PAGES = {
     "exit-codes.md": exit_codes,
     "manifest.md": manifest,
     "json.md": json_page,
+    "doctor.md": doctor,
 }
 
 
