@@ -75,4 +75,15 @@ def test_the_commands_that_read(everyone):
     code, status = command("status")
     failed = {(job["host"], job["job"]) for job in status["result"]["jobs"] if job["state"] == "failed"}
     assert code == 1 and ("db15", "failing") in failed
-    assert "canary" not in json.dumps([listed, shown, status])
+    assert "canary-Zephyr" not in json.dumps([listed, shown, status])
+
+
+def test_the_doctor_finds_what_is_wrong_and_tries_the_right_to_remove():
+    for _ in range(2):  # the second time the canary is there
+        code, document = command("doctor")
+        found = {(each["host"], each["code"], each["name"]) for each in document["result"]["findings"]}
+        assert code == 1 and ("db15", "server", "failing") in found, found
+        wrong = {"unreachable", "clock", "client", "deletion-allowed", "deletion-unknown", "repository-key"}
+        wrong |= {"repository-fails", "repository-missing", "python-old", "engine-missing", "program-missing"}
+        assert not wrong & {code for _, code, _ in found}, found
+        assert "canary-Zephyr" not in json.dumps(document)
