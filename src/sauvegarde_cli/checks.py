@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from sauvegarde_cli import lab
+from sauvegarde_cli import lab, supported
 from sauvegarde_cli.check_names import benchmarks, names
 from sauvegarde_cli.deprecations import read_deprecations
 from sauvegarde_cli.system import ROOT, CommandFailed, as_root, install_packages, tool_environment, tools
@@ -208,6 +208,14 @@ def timed(name: str, reports: Path, work: Callable[..., Count], *arguments: Any)
     return Part(name, count, time.monotonic() - start, read_failures(reports / name))
 
 
+def confirm(part: Part, reports: Path) -> Part:
+    """Return the Part with a failure for each row of docs/supported.json that its run has not confirmed."""
+    if part.count.failed:
+        return part
+    missing = supported.unconfirmed(part.name, supported.rows_of(reports / part.name, part.name), supported.recorded())
+    return replace(part, count=part.count.plus(Count(failed=len(missing))), failures=missing)
+
+
 def side_by_side(scenarios: Sequence[str], reports: Path) -> Iterator[Part]:
     """Run scenarios a few at a time. Print the output of each when it ends, then yield its Part."""
     logs = {name: reports / f"{name}.log" for name in scenarios}
@@ -248,8 +256,10 @@ def last_line(log: Path) -> str:
     return next((line for line in reversed(lines) if line), "starts")[:120]
 
 
-def test(requested: Sequence[str]) -> int:
+def test(requested: Sequence[str], record: bool = False) -> int:
     """Run the named tests (all without a name), print the results and return the exit code.
+
+    `record` writes what the scenarios that passed ran on to docs/supported.json.
 
     Raises CommandFailed for a name that does not exist.
     """
@@ -274,6 +284,11 @@ def test(requested: Sequence[str]) -> int:
             parts.append(timed(with_hosts[0], reports, on_hosts, with_hosts[0], reports))
         else:
             parts += side_by_side(with_hosts, reports)
+        if not record:
+            parts = [confirm(part, reports) for part in parts]
+        else:
+            passed = [part.name for part in parts if not part.count.failed]
+            supported.write({name: rows for name in passed if (rows := supported.rows_of(reports / name, name))})
     return report(parts)
 
 

@@ -4,7 +4,7 @@ Molecule creates and removes the hosts (molecule/_shared). This module provides 
 and limits of this machine, the images, a key.
 
 As a script, for the playbooks: ``python -m sauvegarde_cli.lab prepare SCENARIO RELEASE...`` (its last line is JSON) and
-``... remove SCENARIO``.
+``... remove SCENARIO``, which first notes what runs on the hosts for docs/supported.md.
 """
 
 import fcntl
@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from sauvegarde_cli import supported
 from sauvegarde_cli.podman import LabFailed, hosts, remove, require_root, run, tail
 from sauvegarde_cli.system import ROOT, CommandFailed, install_packages, tool_environment
 from sauvegarde_cli.terminal import say
@@ -375,6 +376,7 @@ def main(arguments: Sequence[str]) -> None:
         case ["prepare", scenario, *scenario_releases]:
             print(json.dumps(prepare(scenario, scenario_releases)))
         case ["remove", scenario]:
+            supported.leave_survey(scenario)
             remove(scenario)
         case _:
             raise LabFailed(f"usage: prepare SCENARIO RELEASE... | remove SCENARIO; not {arguments}")

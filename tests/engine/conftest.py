@@ -6,8 +6,10 @@ picks one of several installed servers, the newest by default.
 """
 
 import contextlib
+import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -140,6 +142,23 @@ def running():
             found.stop("immediate")
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sites_in_report(record_testsuite_property):
+    """Write into the JUnit report which sites ran with which versions, for docs/supported.md."""
+    yield
+    sample_site = sys.modules.get("sample_site")
+    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    for name, python in sample_site.USED.items() if sample_site else ():
+        code = "import django, sys; print('%d.%d %d.%d' % (*django.VERSION[:2], *sys.version_info[:2]))"
+        django, version = subprocess.check_output([python, "-c", code], text=True).split()
+        server = _folder().parent.name
+        control = Path(f"/usr/share/postgresql/{server}/extension/postgis.control")
+        found = re.search(r"default_version = '(\d+\.\d+)", control.read_text() if control.is_file() else "")
+        values = {"debian": release.get("VERSION_CODENAME", "sid"), "python": version, "django": django}
+        values.update(driver=name.split(":")[1], postgresql=server, postgis=found.group(1) if found else "")
+        record_testsuite_property("sauvegarde_site", json.dumps(values))
 
 
 @pytest.fixture(scope="session")

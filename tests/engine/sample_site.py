@@ -29,6 +29,7 @@ ENVIRONMENTS = (os.environ.get("SAUVEGARDE_DJANGO") or "5.2:psycopg2,4.2:psycopg
 INTERPRETERS = {"3.2": ["python3.9", "python3.10"], "newest": ["python3.13", "python3.12"]}
 PIP = ["-m", "pip", "install", "--quiet", "--retries", "1"]
 CANARY = "Zéphyrine Canaribel"
+USED = {}  # {DJANGO:DRIVER: Python} of the environments that a test has asked for
 
 
 def interpreter(name, *packages, requirements=None):
@@ -59,7 +60,8 @@ def interpreter(name, *packages, requirements=None):
                 end = pytest.fail if os.environ.get("SAUVEGARDE_DJANGO") else pytest.skip
                 end(f"no virtual environment with {name}: {made.stdout.decode()[-300:]}")
         ready.write_text("", encoding="ascii")
-    return str(folder / "bin" / "python")
+    USED[name] = str(folder / "bin" / "python")
+    return USED[name]
 
 
 def _works(python):

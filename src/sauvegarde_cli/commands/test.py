@@ -8,6 +8,7 @@ from sauvegarde_cli import check_names
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command's parser."""
     parser = commands.add_parser("test", help="lint, unit tests and scenarios on real hosts")
+    parser.add_argument("--record", action="store_true", help="write what was tested to docs/supported.json")
     parser.add_argument(
         "names",
         nargs=argparse.REMAINDER,
@@ -21,4 +22,4 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the named tests."""
     from sauvegarde_cli import checks
 
-    return checks.test(arguments.names)
+    return checks.test(arguments.names, arguments.record)

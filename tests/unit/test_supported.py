@@ -1,0 +1,86 @@
+"""docs/supported.md says what docs/supported.json records, and no more than a run has confirmed."""
+
+import json
+
+import pytest
+
+from sauvegarde_cli import checks, supported
+
+HOST = """debian bookworm
+python 3.11
+installed postgresql-15 15.14-0+deb12u1
+installed postgresql-15-postgis-3 3.3.2+dfsg-1+b1
+installed postgresql-15-postgis-3-scripts 3.3.2+dfsg-1
+installed postgresql-client-15 15.14-0+deb12u1
+config-files postgresql-13 13.9-0
+"""
+SERVER = {"kind": "server", "debian": "bookworm", "python": "3.11", "postgresql": "15", "postgis": "3.3"}
+ROW = {**SERVER, "scenario": "debian", "core": "2.19", "controller": "3.11"}
+SITE = {
+    "debian": "trixie",
+    "python": "3.13",
+    "postgresql": "17",
+    "postgis": "3.5",
+    "django": "6.1",
+    "driver": "psycopg",
+}
+
+
+def test_the_page_is_that_of_the_record():
+    assert supported.PAGE.read_text() == supported.page(supported.recorded()), (
+        "Run: PYTHONPATH=src .venv/bin/python -m sauvegarde_cli.supported"
+    )
+
+
+def test_a_host_says_what_it_runs():
+    assert supported.parse_survey(HOST) == ([SERVER], None)
+    assert supported.parse_survey(HOST + "controller 2.21.5 3.13\n") == ([SERVER], ("2.21", "3.13"))
+
+
+@pytest.fixture()
+def reports(tmp_path):
+    """The folder of a run of `debian` with a server, a site and a pair of versions."""
+    folder = tmp_path / "debian"
+    folder.mkdir()
+    (folder / "supported.json").write_text(json.dumps([ROW, ROW]))
+    pairs = [{"source": "9.6", "target": "19", "client": "19", "outcome": "tested", "fingerprint": "ab"}]
+    (folder / "majors.json").write_text(json.dumps(pairs))
+    text = json.dumps(SITE).replace('"', "&quot;")
+    (folder / "engine-trixie.xml").write_text(
+        f'<testsuites><testsuite tests="1"><properties><property name="sauvegarde_site" value="{text}"/></properties>'
+        "</testsuite></testsuites>"
+    )
+    return tmp_path
+
+
+def test_a_run_leaves_rows(reports):
+    found = supported.rows_of(reports / "debian", "debian")
+    assert found == [
+        ROW,
+        {"kind": "site", "scenario": "debian", **SITE},
+        {"kind": "restore", "scenario": "debian", "source": "9.6", "target": "19", "outcome": "tested"},
+    ]
+    page = supported.page(found)
+    assert "tested; PostGIS 3.3, Python 3.11 (`debian`)" in page
+    assert "tested; Python 3.13, PostgreSQL 17, PostGIS 3.5 (`debian`)" in page
+    assert 'refused: "postgresql_version 9.6 was never built for trixie"' in page
+
+
+def test_a_row_that_the_run_does_not_confirm_is_a_failure(reports, monkeypatch):
+    part = checks.Part("debian", checks.Count(passed=1), 1.0)
+    monkeypatch.setattr(supported, "recorded", lambda: [ROW, {**ROW, "scenario": "backup", "postgresql": "13"}])
+    assert checks.confirm(part, reports) == part
+    monkeypatch.setattr(supported, "recorded", lambda: [{**ROW, "postgis": "3.4"}])
+    confirmed = checks.confirm(part, reports)
+    assert confirmed.count.failed == 1
+    assert '"postgis": "3.4"' in confirmed.failures[0]
+
+
+def test_recording_replaces_the_rows_of_what_ran(tmp_path, monkeypatch):
+    monkeypatch.setattr(supported, "RECORD", tmp_path / "supported.json")
+    monkeypatch.setattr(supported, "PAGE", tmp_path / "supported.md")
+    other = {**ROW, "scenario": "backup"}
+    (tmp_path / "supported.json").write_text(json.dumps([{**ROW, "postgis": "3.2"}, other]))
+    supported.write({"debian": [ROW]})
+    assert supported.recorded() == [other, ROW]
+    assert (tmp_path / "supported.md").read_text() == supported.page([other, ROW])
