@@ -43,7 +43,7 @@ def pytest_configure(config):
 # What `./sauvegarde test engine` leaves out without words, to end in three minutes; on the lab's hosts they all run.
 SLOW = {
     "test_cases_identity", "test_cases_locks_summing", "test_cases_losses", "test_cases_sink", "test_cases_waits",
-    "test_offsite", "test_restore_foreign", "test_restore_offsite", "test_restore_run", "test_runner", "test_sink",
+    "test_offsite", "test_restore_foreign", "test_restore_offsite", "test_restore_run", "test_job_run", "test_sink",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from sauvegarde.errors import SauvegardeError
 from sauvegarde.offsite import offsite_copy, restic, snapshot_systems
 from sauvegarde.offsite.repository import Repository
 from sauvegarde.restore import archive_choice
-from test_runner import Host
+from test_job_run import Host
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
 ONE, TWO = "machine-1111111111111111", "machine-2222222222222222"

@@ -22,7 +22,7 @@ from sauvegarde.offsite import credentials, offsite_copy, restic
 from sauvegarde.offsite.repository import Repository
 from sauvegarde.report import job_state
 from sauvegarde.system import lock
-from test_runner import USER, Host, _children
+from test_job_run import USER, Host, _children
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
 PASSWORD = "c4nary-of-the-repository"

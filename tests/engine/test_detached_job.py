@@ -11,7 +11,7 @@ from sauvegarde.backup import detached_job
 from sauvegarde.errors import OK, SauvegardeError
 from sauvegarde.report import job_state
 from sauvegarde.system import engine_files, installation
-from test_runner import Host, slow
+from test_job_run import Host, slow
 
 
 @pytest.fixture()
