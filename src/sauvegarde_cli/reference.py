@@ -74,7 +74,8 @@ def playbooks() -> str:
     lines = ["# Options of the playbooks", "", NOTE, "", "Give them with `-e`, or in the inventory."]
     for path in sorted((ROOT / "playbooks" / "options").glob("*.yml")):
         spec = yaml.safe_load(path.read_text())
-        lines += ["", f"## {path.name}", "", _cell(spec["description"]), "", *_table(spec["options"], {})]
+        options = {**spec["options"], **spec.get("inventory", {})}
+        lines += ["", f"## {path.name}", "", _cell(spec["description"]), "", *_table(options, {})]
     return "\n".join(lines) + "\n"
 
 
