@@ -21,7 +21,15 @@ options:
     type: str
     default: ""
   host:
-    description: Name of the host in RV(archives).
+    description: Name of the host in RV(archives) and in messages.
+    type: str
+    default: ""
+  environment_of_host:
+    description: The host's environment; in production a removal needs O(production).
+    type: str
+    default: ""
+  production:
+    description: V(overwrite production), to remove a database of a host of production.
     type: str
     default: ""
 attributes:
@@ -63,14 +71,17 @@ archives:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde import catalog
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.restore import previous_databases, restore_arguments
+from ansible.module_utils.sauvegarde.restore import confirmation, previous_databases, restore_arguments
 from ansible.module_utils.sauvegarde.targets.target_choice import choose_target
 
 
 def main() -> None:
     text = {"type": "str", "default": ""}
     module = AnsibleModule(
-        argument_spec=dict(restore_arguments.TARGET, database=text, name=text, host=text), supports_check_mode=True
+        argument_spec=dict(
+            restore_arguments.TARGET, database=text, name=text, host=text, environment_of_host=text, production=text
+        ),
+        supports_check_mode=True,
     )
     parameters = module.params
     name = parameters["name"]
@@ -80,6 +91,8 @@ def main() -> None:
         if name and module.check_mode:
             changed = name in [database.name for database in target.kept()]
         elif name:
+            host, environment, phrase = (parameters[key] for key in ("host", "environment_of_host", "production"))
+            confirmation.require_phrase(host, environment, phrase, f"removing {name}")
             changed = previous_databases.remove(target, name)
         kept = [database.as_dict() for database in target.kept()]
         lost = previous_databases.losses_of_live(parameters["directory"], parameters["database"])

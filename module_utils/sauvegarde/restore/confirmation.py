@@ -58,9 +58,17 @@ class Confirmation:
                 f"Confirmed: {self.names!r}." if self.names else "Nothing was confirmed.",
                 fix,
             )
-        if self.environment == PRODUCTION and self.phrase != PHRASE:
-            raise SauvegardeError(
-                f"{self.host} is production: replacing its data needs a phrase of its own.",
-                f"It is {self.phrase!r}." if self.phrase else "It is missing.",
-                f"-e \"{self.prefix}_production='{PHRASE}'\"",
-            )
+        require_phrase(self.host, self.environment, self.phrase, "replacing its data", self.prefix)
+
+
+def require_phrase(host: str, environment: str, phrase: str, action: str, prefix: str = "restore") -> None:
+    """Raise SauvegardeError if the host is production and the phrase is not PHRASE.
+
+    action: what the phrase confirms, for people. prefix: of the playbook's variables.
+    """
+    if environment == PRODUCTION and phrase != PHRASE:
+        raise SauvegardeError(
+            f"{host} is production: {action} needs a phrase of its own.",
+            f"It is {phrase!r}." if phrase else "It is missing.",
+            f"-e \"{prefix}_production='{PHRASE}'\"",
+        )

@@ -123,6 +123,8 @@ def test_over_itself_and_back_and_cleaned_up(servers):
     (kept,) = [name for name in databases(server) if name.startswith("elpaso__")]
     cleanup = play(variables=dict(said, restore_kept="elpaso"), playbook="playbooks/cleanup.yml")
     assert cleanup.code != 0 and "is not a database that a restore of elpaso left" in cleanup.text
+    refused = play(variables=dict(said, restore_kept=kept, **production), playbook="playbooks/cleanup.yml")
+    assert refused.code != 0 and "db15 is production" in refused.text
     cleanup = play(variables=dict(said, restore_kept=kept), playbook="playbooks/cleanup.yml")
     assert cleanup.code == 0 and cleanup.changed()["db15"] == 1, cleanup.output
     assert [name for name in databases(server) if name.startswith("elpaso__")] == []
