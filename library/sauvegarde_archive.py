@@ -132,6 +132,11 @@ readers:
   returned: for archives of this host
   type: list
   elements: str
+files:
+  description: The C(path), C(name) and C(reader) of each of them.
+  returned: for archives of this host
+  type: list
+  elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -1,16 +1,53 @@
-"""The filter that names the parts of a split file on the controller."""
+"""What a restore copies from the controller to the target, and where it is there; the parts of a split file."""
 
-import runpy
+import sys
 
 import pytest
-from ansible.errors import AnsibleFilterError
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.loader import action_loader
 
 from sauvegarde_cli.system import ROOT
+
+action_loader.add_directory(str(ROOT / "plugins/action"))
+Plugin = action_loader.get("sauvegarde_restore_source", class_only=True)
+plugin = sys.modules[Plugin.__module__]
 
 
 @pytest.fixture(scope="module")
 def parts():
-    return runpy.run_path(str(ROOT / "plugins/filter/sauvegarde_parts.py"))["parts"]
+    return plugin.file_parts
+
+
+def source(**arguments):
+    """The archive and the globals on the target, and what is copied there."""
+    result = plugin.RestoreSource.from_arguments({"directory": "/d", **arguments})
+    return result.archive, result.globals, result.copied
+
+
+def test_what_is_on_the_target_stays_there():
+    assert source(path="/srv/old.dump") == ("/srv/old.dump", "", ())
+    assert source(path="/srv/old.dump", globals="/srv/roles.sql") == ("/srv/old.dump", "/srv/roles.sql", ())
+    fetched = {"archive": {"path": "/d/fetched/a"}, "globals": None}
+    assert source(fetched=fetched) == ("/d/fetched/a", "", ())
+    assert source(fetched={**fetched, "globals": {"path": "/d/fetched/g"}})[1] == "/d/fetched/g"
+
+
+def test_an_archive_of_another_host_is_copied_with_its_globals():
+    copies = tuple(str(ROOT / ".restore" / name) for name in ("a", "g"))
+    assert source(chosen={"names": ["a"]}) == ("/d/carried/a", "", copies[:1])
+    assert source(chosen={"names": ["a", "g"]}) == ("/d/carried/a", "/d/carried/g", copies)
+
+
+def test_a_file_of_the_controller_is_copied_with_all_its_parts(tmp_path):
+    make(tmp_path, "d.sql.aa", "d.sql.ab")
+    copies = [str(tmp_path / name) for name in ("d.sql.aa", "d.sql.ab")]
+    result = source(file=copies[0], globals="/here/roles.sql")
+    assert result == ("/d/carried/d.sql.aa", "/d/carried/roles.sql", (copies[0], "/here/roles.sql", copies[1]))
+
+
+def test_a_restore_needs_a_source():
+    with pytest.raises(AnsibleActionFail, match="Name the source"):
+        source()
 
 
 def make(folder, *names):
@@ -50,8 +87,8 @@ def test_rotated_dumps_are_no_parts(parts, tmp_path):
 
 def test_a_gap_and_a_later_part_are_refused(parts, tmp_path):
     make(tmp_path, "d.aa", "d.ac")
-    with pytest.raises(AnsibleFilterError, match=r"d\.ab"):
+    with pytest.raises(AnsibleActionFail, match=r"d\.ab"):
         parts(str(tmp_path / "d.aa"))
     make(tmp_path, "d.ab")
-    with pytest.raises(AnsibleFilterError, match="later part"):
+    with pytest.raises(AnsibleActionFail, match="later part"):
         parts(str(tmp_path / "d.ab"))

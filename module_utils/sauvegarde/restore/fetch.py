@@ -67,11 +67,17 @@ def from_host(
 ) -> dict[str, Any]:
     """Choose among this host's own archives under `root`. The other arguments are those of archive_choice.choose.
 
-    Returns {changed, archive, globals, names, passed, readers}: readers are the OS users that can read each of `names`.
+    Returns {changed, archive, globals, names, passed, readers, files}: readers are the OS users that can read each of
+    `names`; files has the same as {path, name, reader} for each.
     """
     result = _choose(catalog.local(root, host or socket.gethostname()), database, point, job, host, kinds)
-    chosen = filter(None, (result["archive"], result["globals"]))
-    return dict(result, readers=[catalog.reader(root, entry["job"]) for entry in chosen])
+    chosen = [entry for entry in (result["archive"], result["globals"]) if entry]
+    readers = [catalog.reader(root, entry["job"]) for entry in chosen]
+    files = [
+        {"path": entry["path"], "name": name, "reader": reader}
+        for entry, name, reader in zip(chosen, result["names"], readers)
+    ]
+    return dict(result, readers=readers, files=files)
 
 
 def from_restic(

@@ -16,3 +16,11 @@ def host_environment(stated: str, groups: Collection[str]) -> str:
     if stated:
         return stated
     return next((name for name in (PRODUCTION, REPOSITORY, DEVELOPMENT) if name in groups), "")
+
+
+def may_have_personal_data(environment: str) -> bool:
+    """Return whether a host of this environment may have production's data unmasked.
+
+    Any other word (staging, test) is a host that must not; a host of no stated environment may.
+    """
+    return environment in (PRODUCTION, REPOSITORY, "")
