@@ -1,6 +1,7 @@
 """What every role promises: its defaults, its argument_specs and the variables that it reads are the same."""
 
 import re
+import runpy
 
 import pytest
 import yaml
@@ -89,13 +90,21 @@ def test_booleans_are_taken_as_ansible_users_type_them(role):
     assert bare == []
 
 
+def plugin(name):
+    """The names of a filter plugin's file."""
+    return runpy.run_path(str(ROOT / f"plugins/filter/{name}.py"), run_name=name)
+
+
 def job_options():
     return options(ROOT / "roles/backup")["backup_jobs"]["options"]
 
 
-def test_the_kinds_of_backup_jobs_are_the_engines():
-    variables = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text())
-    assert sorted(variables["__backup_kinds"]) == sorted(kinds.kinds())
+def test_the_role_reads_what_the_kinds_declare():
+    """The role's filters parse the files that the engine imports."""
+    declared = plugin("sauvegarde_kinds")["declared"]()
+    assert {name: (kind.options, kind.required, kind.packages) for name, kind in declared.items()} == {
+        name: (kind.options, kind.required, kind.packages) for name, kind in kinds.declarations().items()
+    }
 
 
 def test_every_setting_of_a_kind_is_an_option_of_backup_jobs():
@@ -108,18 +117,42 @@ def test_every_setting_of_a_kind_is_an_option_of_backup_jobs():
 
 @pytest.mark.parametrize("kind", sorted(kinds.kinds()))
 def test_the_role_refuses_a_job_without_what_its_kind_requires(kind):
-    text = (ROOT / "roles/backup/tasks/preflight.yml").read_text()
-    for key in kinds.declarations()[kind].required:
-        (condition,) = [line for line in text.splitlines() if f"item.{key} | default" in line]
-        assert kind in condition
+    objections = plugin("sauvegarde_kinds")["objections"]
+    required = kinds.declarations()[kind].required
+    for key in required:
+        sentences = objections({"name": "a", "kind": kind, **{other: "/x" for other in required if other != key}})
+        assert len(sentences) == 1 and f'"{key}"' in sentences[0]
+    assert objections({"name": "a", "kind": kind, **dict.fromkeys(required, "/x")}) == []
 
 
-@pytest.mark.parametrize("kind", sorted(kinds.kinds()))
-def test_the_role_installs_what_a_publishing_kind_needs(kind):
-    """git for every job with a repository, what else a kind needs by its name."""
-    packages = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text())["__backup_packages"]
-    for package in kinds.declarations()[kind].packages:
-        assert f"'{package}'" in packages
+@pytest.mark.parametrize(
+    "job, word",
+    [
+        ({"kind": "mysql"}, "no such kind"),
+        ({"kind": "pg_dump", "database": "a", "databases": ["b"]}, "either"),
+        ({"kind": "pg_dump", "databases": ["a", ""]}, "empty name"),
+        ({"kind": "pg_dump", "database": "a", "exclude": ["b"]}, '"exclude"'),
+        ({"kind": "globals", "databases": ["a"]}, "does not go with its kind"),
+        ({"kind": "sqlite", "path": "db.sqlite3"}, "absolute"),
+    ],
+)
+def test_the_role_refuses_options_that_do_not_go_together(job, word):
+    (sentence,) = plugin("sauvegarde_kinds")["objections"]({"name": "a", **job})
+    assert word in sentence
+
+
+def test_several_databases_take_the_place_of_one():
+    objections = plugin("sauvegarde_kinds")["objections"]
+    assert objections({"name": "a", "kind": "pg_dump", "databases": ["all"], "exclude": ["b"]}) == []
+
+
+def test_the_role_installs_what_the_kinds_of_publishing_jobs_need():
+    packages = plugin("sauvegarde_kinds")["packages"]
+    assert packages([{"kind": "sqlite"}, {"kind": "pg_dump"}]) == []
+    of_fixtures = ["ca-certificates", "git", "openssh-client"]
+    assert packages([{"kind": "fixtures", "repository": {"path": "/x"}}]) == of_fixtures
+    assert "git-lfs" in packages([{"kind": "sqlite", "repository": {"path": "/x"}}])
+    assert plugin("sauvegarde_kinds")["kinds_with"]("connection") == ["globals", "pg_dump"]
 
 
 @pytest.mark.parametrize("kind", sorted(kinds.kinds()))

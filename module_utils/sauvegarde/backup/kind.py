@@ -1,8 +1,10 @@
 """Define what a kind of job is: a module in backup/kinds/ with these names. A new kind is one file there.
 
 class Options        frozen dataclass of the kind's settings, named as in a job's file; one without a default is
-                     required. `from_values(values)` converts them, and raises SauvegardeError for a wrong one.
+                     required, and a Path is absolute: the role checks both. `from_values(values)` converts them, and
+                     raises SauvegardeError for a wrong one.
 PACKAGES             Debian packages that a job with a `repository` needs besides the engine's own
+SEVERAL              optional: {option: the job's setting that chooses several in its place, one archive each}
 RESTORED_BY          the playbook that restores its archives
 preflight(options, directory, last) -> facts
                      find everything that would stop the dump, before anything is written. directory: where the

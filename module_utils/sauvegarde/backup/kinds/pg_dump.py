@@ -31,6 +31,7 @@ from ..dump_reader import FOLDER
 from ..kind import Notify, Part
 
 PACKAGES = ()
+SEVERAL = {"database": "databases"}
 RESTORED_BY = "playbooks/restore.yml"
 
 
