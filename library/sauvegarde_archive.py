@@ -137,11 +137,17 @@ files:
   returned: for archives of this host
   type: list
   elements: dict
+debug:
+  description: The engine's debug lines, of commands, sessions and steps, without secrets.
+  returned: with -vv
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.offsite.repository import Repository
+from ansible.module_utils.sauvegarde.report import journal
 from ansible.module_utils.sauvegarde.restore import fetch
 
 
@@ -183,6 +189,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     parameters = module.params
+    debug = journal.collect_debug(module._verbosity)
     if not parameters["database"] and not parameters["job"]:
         module.fail_json(msg="Name the database, or the job whose archives they are.")
     choice = [parameters[name] for name in ("database", "point", "job", "source_host", "kinds")]
@@ -194,9 +201,9 @@ def main() -> None:
             result = fetch.from_host(parameters["root"], *choice)
         for entry in result["passed"]:
             module.warn("A newer archive, {job} {id}, is damaged: {problem}".format(**entry))
-        module.exit_json(**result)
+        module.exit_json(**result, **journal.debug_values(debug))
     except SauvegardeError as error:
-        module.fail_json(msg=str(error), **error.as_dict())
+        module.fail_json(msg=str(error), **error.as_dict(), **journal.debug_values(debug))
 
 
 if __name__ == "__main__":

@@ -101,17 +101,16 @@ def main() -> None:
         without = uncovered_databases.listed()
         damaged = damage_record.read(parameters["restores"])
     except SauvegardeError as error:
-        module.fail_json(msg=str(error), **error.as_dict())
+        module.fail_json(msg=str(error), **error.as_dict(), **journal.debug_values(debug))
     for problem in problems:
         module.warn("\n".join(filter(None, [problem["what"], problem["why"], problem["fix"]])))
-    more = {"debug": debug} if debug else {}
     module.exit_json(
         changed=False,
         archives=damage_record.mark([entry.as_dict() for entry in archives], damaged),
         databases_without_job=without,
         damaged=[dataclasses.asdict(record) for record in damaged],
         problems=problems,
-        **more,
+        **journal.debug_values(debug),
     )
 
 

@@ -66,11 +66,17 @@ archives:
   returned: always
   type: list
   elements: dict
+debug:
+  description: The engine's debug lines, of commands, sessions and steps, without secrets.
+  returned: with -vv
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde import catalog
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.report import journal
 from ansible.module_utils.sauvegarde.restore import confirmation, previous_databases, restore_arguments
 from ansible.module_utils.sauvegarde.targets.target_choice import choose_target
 
@@ -84,6 +90,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     parameters = module.params
+    debug = journal.collect_debug(module._verbosity)
     name = parameters["name"]
     target = choose_target(parameters["database"], parameters["connection"], parameters["directory"])
     try:
@@ -97,12 +104,13 @@ def main() -> None:
         kept = [database.as_dict() for database in target.kept()]
         lost = previous_databases.losses_of_live(parameters["directory"], parameters["database"])
     except SauvegardeError as error:
-        module.fail_json(msg=str(error), **error.as_dict())
+        module.fail_json(msg=str(error), **error.as_dict(), **journal.debug_values(debug))
     module.exit_json(
         changed=changed,
         kept=kept,
         lost=lost,
         archives=[entry.as_dict() for entry in catalog.kept(kept, parameters["host"])],
+        **journal.debug_values(debug),
     )
 
 

@@ -53,12 +53,18 @@ refusal:
   description: Why the migration may not go on, its obstacles or what the confirmation lacks; empty where it may.
   returned: always
   type: str
+debug:
+  description: The engine's debug lines, of commands, sessions and steps, without secrets.
+  returned: with -vv
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
 from ansible.module_utils.sauvegarde.migrate import migration_arguments, migration_plan, migration_run
 from ansible.module_utils.sauvegarde.migrate.migration_request import MigrationRequest
+from ansible.module_utils.sauvegarde.report import journal
 from ansible.module_utils.sauvegarde.restore import restore_arguments as restore
 from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
 from ansible.module_utils.sauvegarde.restore.plan_mark import PlanMark
@@ -71,15 +77,17 @@ def main() -> None:
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     engine_files.receive(module.params.pop("engine"))
     parameters = module.params
+    debug = journal.collect_debug(module._verbosity)
     try:
         request = MigrationRequest.from_values(migration_arguments.request_values(parameters))
         plan = migration_run.make_plan(request, parameters["source"])
     except SauvegardeError as error:
-        module.fail_json(msg=str(error), **error.as_dict())
+        module.fail_json(msg=str(error), **error.as_dict(), **journal.debug_values(debug))
     mark = parameters["plan_mark"]
     confirmed = PlanMark.from_text(mark) if mark else None
     refusal = migration_plan.refusal(plan, Confirmation.from_parameters(parameters, "migrate"), confirmed)
-    module.exit_json(changed=False, plan=plan.as_dict(), lines=migration_plan.lines(plan), refusal=refusal)
+    values = {"plan": plan.as_dict(), "lines": migration_plan.lines(plan), "refusal": refusal}
+    module.exit_json(changed=False, **values, **journal.debug_values(debug))
 
 
 if __name__ == "__main__":

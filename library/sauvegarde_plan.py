@@ -61,11 +61,16 @@ lines:
   returned: always
   type: list
   elements: str
+debug:
+  description: The engine's debug lines, of commands, sessions and steps, without secrets.
+  returned: with -vv
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.report import render
+from ansible.module_utils.sauvegarde.report import journal, render
 from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_plan
 from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
 from ansible.module_utils.sauvegarde.restore.request import RestoreRequest
@@ -77,14 +82,15 @@ def main() -> None:
     specification.update(restore_arguments.CONFIRMATION)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     parameters = module.params
+    debug = journal.collect_debug(module._verbosity)
     try:
         request = RestoreRequest.from_values(restore_arguments.request_values(parameters))
         plan = restore_plan.make_plan(request, Confirmation.from_parameters(parameters)).as_dict()
     except SauvegardeError as error:
-        module.fail_json(msg=str(error), **error.as_dict())
+        module.fail_json(msg=str(error), **error.as_dict(), **journal.debug_values(debug))
     surroundings = [parameters[name] for name in ("host", "environment_of_host", *places)]
     lines = render.of_plan(plan, *surroundings)
-    module.exit_json(changed=False, plan=plan, lines=lines)
+    module.exit_json(changed=False, plan=plan, lines=lines, **journal.debug_values(debug))
 
 
 if __name__ == "__main__":

@@ -68,11 +68,16 @@ steps:
   returned: unless in check mode
   type: list
   elements: dict
+debug:
+  description: The engine's debug lines, of commands, sessions and steps, without secrets.
+  returned: with -vv
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
-from ansible.module_utils.sauvegarde.report import render
+from ansible.module_utils.sauvegarde.report import journal, render
 from ansible.module_utils.sauvegarde.restore import detached_restore, restore_arguments, restore_plan
 from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
 from ansible.module_utils.sauvegarde.restore.request import RestoreRequest
@@ -83,6 +88,7 @@ def main() -> None:
     specification.update(restore_arguments.CONFIRMATION)
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     parameters = module.params
+    debug = journal.collect_debug(module._verbosity)
     try:
         if parameters["run"]:
             module.exit_json(changed=False, **detached_restore.state_of(parameters["directory"], parameters["run"]))
@@ -93,11 +99,11 @@ def main() -> None:
             plan = restore_plan.make_plan(request).as_dict()
             if plan["obstacles"]:
                 module.fail_json(msg="\n".join(render.of_obstacles(plan)), plan=plan)
-            module.exit_json(changed=True, plan=plan)
+            module.exit_json(changed=True, plan=plan, **journal.debug_values(debug))
         state = detached_restore.start(request)
-        module.exit_json(changed=state.pop("started_now"), **state)
+        module.exit_json(changed=state.pop("started_now"), **state, **journal.debug_values(debug))
     except SauvegardeError as error:
-        module.fail_json(msg=str(error), **error.as_dict())
+        module.fail_json(msg=str(error), **error.as_dict(), **journal.debug_values(debug))
 
 
 if __name__ == "__main__":

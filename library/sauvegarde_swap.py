@@ -65,12 +65,18 @@ ended:
   description: Sessions that were ended.
   returned: unless in check mode
   type: int
+debug:
+  description: The engine's debug lines, of commands, sessions and steps, without secrets.
+  returned: with -vv
+  type: list
+  elements: str
 """
 
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.sauvegarde.errors import SauvegardeError
+from ansible.module_utils.sauvegarde.report import journal
 from ansible.module_utils.sauvegarde.restore import restore_arguments, restore_swap
 from ansible.module_utils.sauvegarde.restore.confirmation import Confirmation
 from ansible.module_utils.sauvegarde.restore.plan_mark import PlanMark
@@ -88,10 +94,12 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=specification, required_if=[("state", "restored", ["id"])], supports_check_mode=True
     )
+    debug = journal.collect_debug(module._verbosity)
     try:
-        module.exit_json(changed=True, **swap(module.params, module.check_mode))
+        values = swap(module.params, module.check_mode)
+        module.exit_json(changed=True, **values, **journal.debug_values(debug))
     except SauvegardeError as error:
-        module.fail_json(msg=str(error), **error.as_dict())
+        module.fail_json(msg=str(error), **error.as_dict(), **journal.debug_values(debug))
 
 
 def swap(parameters: dict[str, Any], is_check: bool) -> dict[str, Any]:

@@ -199,6 +199,17 @@ def test_modules_collect_debug_lines_by_their_verbosity(fresh_logger, verbosity,
     assert len([line for line in lines if line.startswith("DEBUG process ") and "started: /bin/true" in line]) == count
 
 
+def test_a_detached_run_writes_debug_lines_into_a_file_if_they_are_shown(fresh_logger, tmp_path, capsys):
+    path = tmp_path / "debug.log"
+    journal.copy_debug(path)
+    assert not path.exists()
+    journal.show_debug()
+    journal.copy_debug(path)
+    fresh_logger.debug("open %r", "https://me:c4nary@example.org/\udce9")
+    assert "me:***@example.org" in path.read_text() and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "c4nary" not in path.read_text() + capsys.readouterr().err
+
+
 def test_every_metric_is_one_entry():
     assert len({metric.name for metric in metrics.METRICS}) == len(metrics.METRICS)
     assert metrics.render("x", "globals", {}) == "\n", "a job that never ran has none"

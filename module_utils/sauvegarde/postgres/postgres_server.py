@@ -6,6 +6,7 @@ The caller's environment (PG*, DATABASE_URL) never decides where a connection go
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pwd
 import re
@@ -21,6 +22,8 @@ from ..archive.manifest import ServerProperties
 from ..errors import LoginRefused, SauvegardeError
 from . import character_sets, connection_security, server_versions
 from .server_errors import database_error
+
+_logger = logging.getLogger("sauvegarde")
 
 Connection = psycopg2.extensions.connection
 Statement = Union[str, sql.Composable]
@@ -144,6 +147,8 @@ def connect(server: Server, database: str, application: str = "sauvegarde", auto
     except psycopg2.Error as error:
         connection.close()
         raise database_error(error, f"The session's settings were refused by {server.address}.") from error
+    opened = (database, server.address, server.login, connection.server_version, connection.get_backend_pid())
+    _logger.debug("session opened: database %r at %s as %r, server %d, backend %d", *opened)
     return connection
 
 

@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 SOCKET = "/run/systemd/journal/socket"
@@ -85,6 +86,23 @@ def collect_debug(verbosity: int) -> list[str]:
         _logger().addHandler(handler)
         _logger().setLevel(logging.DEBUG)
     return lines
+
+
+def debug_values(lines: list[str]) -> dict[str, list[str]]:
+    """Return what a module's result gets of the lines of `collect_debug`: nothing if there are none."""
+    return {"debug": lines} if lines else {}
+
+
+def copy_debug(path: Path) -> None:
+    """Append every record from now on to a file, mode 0600, if debug lines are shown or collected in this process.
+
+    A detached run has no standard error, and the module that started it does not wait for its end.
+    """
+    if logging.getLogger(LOGGER).level == logging.DEBUG:
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        path.chmod(0o600)
+        handler.setFormatter(_RedactedFormatter("%(asctime)s %(levelname)-7s %(message)s"))
+        _logger().addHandler(handler)
 
 
 def _logger() -> logging.Logger:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -19,12 +20,14 @@ from typing import Any, Callable
 
 from ..archive import ids
 from ..errors import SauvegardeError
-from ..report import job_state, render
+from ..report import job_state, journal, render
 from ..system import lock, private_directory
 
 NAME = "state.json"
+DEBUG = "debug.log"  # beside it, if debug lines are shown
 HEARTBEAT = 2.0  # seconds
 _PATIENCE = 100  # tenths of a second: a child that lost its session soon ends
+_logger = logging.getLogger(journal.LOGGER)
 RUNNING, READY, FAILED, KILLED, SWAPPED, BACK = "running", "ready", "failed", "killed", "swapped", "rolled back"
 
 
@@ -112,6 +115,7 @@ class State:
 
     def __enter__(self) -> State:
         self.path.mkdir(mode=0o700)
+        journal.copy_debug(self.path / DEBUG)
         self.update()
         self._thread.start()
         return self
@@ -128,6 +132,7 @@ class State:
             now = time.time()
             if values.get("step", self.values["step"]) != self.values["step"] or not self.values["steps"]:
                 self.values["steps"].append({"name": values.get("step", self.values["step"]), "started": now})
+                _logger.debug("run %s: step %s", self.values["id"], self.values["steps"][-1]["name"])
             self.values.update(values, heartbeat=now, elapsed=round(now - self.values["started"], 1))
             self.values["line"] = render.of_progress(self.values)
             try:

@@ -7,6 +7,7 @@ next command (restore.recovery).
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import socket
 import time
@@ -20,11 +21,13 @@ import psycopg2
 
 from ..archive import ids
 from ..errors import SauvegardeError
-from ..report import render
+from ..report import journal, render
 from ..targets.target import SwapResult, Target
 from . import fetch, recovery, restore_state
 from .dump import split_files
 from .plan_mark import PlanMark, digest
+
+_logger = logging.getLogger(journal.LOGGER)
 
 CARRIED = "carried"  # in the runs' folder: where playbooks put what they bring from elsewhere
 _FORGOTTEN = 86400  # seconds after which a copy that no restore came for is removed
@@ -82,6 +85,7 @@ def swap_in(
             require_confirmed(target, run, confirmed)
         swap_id = _new_swap_id(target)
         restore_state.change(directory, identifier, swapped_at=swap_id, swap={"kept": target.previous_name(swap_id)})
+        _logger.debug("swap %s: %r becomes %r", swap_id, run["side"], target.database)
         try:
             result = target.swap_in(run["side"], swap_id, fence).as_dict()
         except SauvegardeError:

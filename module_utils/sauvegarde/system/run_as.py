@@ -6,6 +6,7 @@ Only root can. A process that is not root, or already is that user, simply goes 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pwd
 from collections.abc import Callable
@@ -19,6 +20,7 @@ RUN_AS_ROOT = "Run it as root, as cron does: only root can read the settings."
 # The beginnings of environment variables that belong to one user.
 _PERSONAL = ("MAIL", "SUDO_", "XDG_", "SSH_", "DBUS_", "GIT_")
 
+_logger = logging.getLogger("sauvegarde")
 _Result = TypeVar("_Result")
 
 
@@ -87,6 +89,7 @@ def call_as(user: str, function: Callable[..., _Result], *arguments: Any) -> _Re
     entry = _account_to_change_to(user)
     if entry is None:
         return function(*arguments)
+    _logger.debug("call %s as %s", getattr(function, "__qualname__", function), user)
     read, write = os.pipe()
     child = os.fork()
     if not child:
