@@ -117,7 +117,7 @@ def swap(parameters: dict[str, Any], is_check: bool) -> dict[str, Any]:
         run = restore_swap.proven_run(target, parameters["id"])
         if confirmed:
             restore_swap.require_confirmed(target, run, confirmed)
-        return {"side": run["side"]}
+        return {"side": run.side}
     result: dict[str, Any] = restore_swap.swap_in(target, parameters["id"], confirmed=confirmed)
     return result
 

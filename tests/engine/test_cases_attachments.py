@@ -253,7 +253,7 @@ def test_jobs_of_pg_cron_are_made_once_if_the_swap_is_killed(live, spec, way, mo
         with pytest.raises(SauvegardeError) as refused:
             restores.swap_in(wanted, filled["id"])
         assert "Its state is swapped" in refused.value.why
-        assert restore_state.swapped(restores.target(wanted).runs_directory, "scheduled")["id"] == filled["id"]
+        assert restore_state.swapped(restores.target(wanted).runs_directory, "scheduled").id == filled["id"]
     else:
         again = restores.fill(wanted)
         assert any("2 job(s)" in note for note in again["notes"]) == (moment != "after")

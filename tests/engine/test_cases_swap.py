@@ -34,8 +34,8 @@ def spec(site, repository):
 
 
 def status(spec, identifier):
-    (found,) = (each for each in restore_state.runs(spec["directory"], "swapped") if each["id"] == identifier)
-    return found
+    (state,) = (run.values for run in restore_state.runs(spec["directory"], "swapped") if run.id == identifier)
+    return state
 
 
 def refuse_after_the_swap(server, monkeypatch):

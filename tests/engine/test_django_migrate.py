@@ -345,10 +345,8 @@ def test_a_dump_is_opened_where_neither_its_database_nor_its_roles_are(sites, cl
     # One that was killed left its roles, too.
     cluster.execute("CREATE ROLE reader_left")
     (killed,) = restore_state.runs(about["server_directory"])
-    assert killed["step"] == "post-data" and killed["roles_made"] == []
-    restore_state.change(
-        about["server_directory"], killed["id"], status=restore_state.RUNNING, roles_made=["reader_left"]
-    )
+    assert killed.values["step"] == "post-data" and killed.roles_created == ()
+    restore_state.change(about["server_directory"], killed.id, status=restore_state.RUNNING, roles_made=["reader_left"])
     assert differences(expected, sent(where, tmp_path, about)["manifest"]["fingerprint"]) == []
     assert cluster.execute(LEFT) == []
     env_file = tmp_path / "stranger.env"

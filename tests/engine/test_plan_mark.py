@@ -136,7 +136,7 @@ def test_a_live_database_replaced_before_the_swap_is_kept(site, spec):
     replaced(site)
     with pytest.raises(SauvegardeError, match="changed since: the live database"):
         restores.swap_in(spec, done["id"], confirmed=PlanMark.from_text(confirmed["plan_mark"]))
-    assert count(site) == 1 and restores.waiting(spec)["id"] == done["id"]
+    assert count(site) == 1 and restores.waiting(spec).id == done["id"]
     # The plan is made, read and confirmed again; the proven side database is still good.
     again = PlanMark.from_text(restores.plan(spec)["mark"])
     assert restores.swap_in(spec, done["id"], confirmed=again)["kept"] and count(site) == 3

@@ -268,7 +268,7 @@ def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
     assert databases(legacy) == before
     assert fingerprint(legacy) == sums
     newest = restore_state.runs(tmp_path / "restores")[0]
-    assert newest["status"] == "failed" and newest["error"]["what"] == told.value.what
+    assert newest.status == "failed" and newest.values["error"]["what"] == told.value.what
 
 
 @pytest.mark.parametrize(

@@ -232,11 +232,11 @@ def test_killed_at_any_step(site, spec, step):
     assert driven(spec, step).returncode == -signal.SIGKILL
     assert count(site) == 3000
     left = restore_state.runs(spec["directory"], LIVE)
-    assert [each["status"] for each in left] == [restore_state.KILLED]
+    assert [run.status for run in left] == [restore_state.KILLED]
     done = restores.fill(spec)
     assert [name for name in databases(site) if "restore" in name] == [done["side"]]
     if step not in ("clean", "read", "plan", "roles", "create"):
-        assert done["cleaned"] == [left[0]["side"]]
+        assert done["cleaned"] == [left[0].side]
     assert not list(Path(spec["directory"]).glob("*/work"))
     restores.swap_in(spec, done["id"])
     assert count(site) == 3000
@@ -249,13 +249,13 @@ def test_killed_while_a_child_writes(site, spec, repository):
     child = subprocess.Popen([sys.executable, "-c", DRIVER, conftest.ENGINE, json.dumps(spec), "never"])
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not any(
-        each["step"] == "data" for each in restore_state.runs(spec["directory"], LIVE)
+        run.values["step"] == "data" for run in restore_state.runs(spec["directory"], LIVE)
     ):
         time.sleep(0.02)
     child.kill()
     child.wait()
     assert count(site) == 3000
-    conftest.wait_until(lambda: restore_state.runs(spec["directory"], LIVE)[0]["status"] == restore_state.KILLED)
+    conftest.wait_until(lambda: restore_state.runs(spec["directory"], LIVE)[0].status == restore_state.KILLED)
     done = restores.fill(spec)
     assert done["status"] == "ready" and len(done["cleaned"]) == 1
 
@@ -269,7 +269,7 @@ def test_a_proven_run_waits_for_its_swap(site, spec):
         shutil.copytree(spec["path"], str(copies / name))
         os.utime(str(copies / name), (0, 0))
     done = restores.fill(dict(spec, path=str(copies / "needed")))
-    assert restores.waiting(spec)["id"] == done["id"]
+    assert restores.waiting(spec).id == done["id"]
     beside = dict(spec, database="beside", mode="beside")
     restores.swap_in(beside, restores.fill(beside)["id"])
     assert [each.name for each in copies.iterdir()] == ["needed"]
@@ -433,13 +433,13 @@ def test_the_way_back_leads_to_what_was_put_aside_last(site, spec, repository):
     restores.swap_in(spec, second["id"])
     assert count(site) == 10
     restores.swap_in(spec, first["id"])
-    assert count(site) == 3000 and restore_state.swapped(spec["directory"], LIVE)["id"] == first["id"]
+    assert count(site) == 3000 and restore_state.swapped(spec["directory"], LIVE).id == first["id"]
     for rows, live in ((10, second), (3000, first), (10, second)):
         restores.roll_back(spec)
-        assert count(site) == rows and restore_state.swapped(spec["directory"], LIVE)["id"] == live["id"]
+        assert count(site) == rows and restore_state.swapped(spec["directory"], LIVE).id == live["id"]
     oldest = min(each["name"] for each in restores.kept(spec))
     assert restores.roll_back(spec, oldest)["restored"] == oldest and count(site) == 5
-    assert restore_state.swapped(spec["directory"], LIVE) == {}
+    assert restore_state.swapped(spec["directory"], LIVE) is None
 
 
 def test_killed_before_it_could_say_that_it_has_swapped(site, spec):
@@ -448,7 +448,7 @@ def test_killed_before_it_could_say_that_it_has_swapped(site, spec):
     with swapping(spec, first["id"], "state", int(signal.SIGKILL)) as child:
         assert child.wait() == -signal.SIGKILL
     assert count(site) == 3000 and restores.waiting(spec) is None
-    assert restore_state.swapped(spec["directory"], LIVE)["id"] == first["id"]
+    assert restore_state.swapped(spec["directory"], LIVE).id == first["id"]
     kept = restores.kept(spec)[0]["name"]
     written = {each: each.read_bytes() for each in Path(spec["directory"]).rglob("*") if each.is_file()}
     assert restores.target(spec).choose_previous() == kept
@@ -461,9 +461,9 @@ def test_killed_before_it_could_say_that_it_has_swapped(site, spec):
     assert count(site) == 3000
     oldest = restores.kept(spec)[-1]["name"]
     restores.roll_back(spec)
-    assert count(site) == 3001 and restore_state.swapped(spec["directory"], LIVE)["id"] == first["id"]
+    assert count(site) == 3001 and restore_state.swapped(spec["directory"], LIVE).id == first["id"]
     restores.roll_back(spec, oldest)
-    assert count(site) == 10 and restore_state.swapped(spec["directory"], LIVE) == {}
+    assert count(site) == 10 and restore_state.swapped(spec["directory"], LIVE) is None
 
 
 def test_confirmation():

@@ -82,7 +82,7 @@ def test_a_swap_over_another_live_database_is_refused(target):
     deployed.replace(target.database)
     with pytest.raises(SauvegardeError, match="changed since: the live database"):
         restore_swap.swap_in(target, run, confirmed=mark)
-    assert content(target.path) == "deployed" and restore_swap.proven_run(target, run)["status"] == restore_state.READY
+    assert content(target.path) == "deployed" and restore_swap.proven_run(target, run).status == restore_state.READY
     # Read again and confirmed again, it is put in place.
     restore_swap.swap_in(target, run, confirmed=replace(mark, live=digest(target.live_facts())))
     assert content(target.path) == "new"

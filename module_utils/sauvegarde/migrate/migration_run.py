@@ -42,9 +42,9 @@ def start(request: MigrationRequest, confirmation: Confirmation, check: bool = F
     site.modules()  # while what they are read from is still there
     directory = restore_state.folder(request.directory)
     for run in restore_state.runs(directory, database):
-        if run["status"] == restore_state.RUNNING:
-            if run["mark"] == request.mark:
-                return dict(run, started_now=False)
+        if run.status == restore_state.RUNNING:
+            if run.mark == request.mark:
+                return dict(run.values, started_now=False)
             raise Locked(f"Another migration into {database} is running on this host.", "", "Wait for its end.")
     identifier = ids.new_id(directory)
     return detached_restore.launch(directory, identifier, lambda: fill(request, identifier, facts))

@@ -384,7 +384,7 @@ def _restored(values: Mapping[str, Any]) -> dict[str, Any]:
             _forget_roles(values)
         raise
     # It is never swapped in. If this process is killed, the next migration drops it.
-    restore_state.change(values["directory"], run["id"], status="opened")
+    restore_state.change(values["directory"], run["id"], status=restore_state.OPENED)
     return run
 
 
@@ -403,10 +403,10 @@ def _forget_roles(values: Mapping[str, Any]) -> None:
         side_database.maintenance(postgres_server.Server.from_values(values["connection"]))
     ) as connection:
         for run in restore_state.runs(values["directory"], values["database"]):
-            for role in run.get("roles_made", ()):
+            for role in run.roles_created:
                 postgres_server.execute(connection, "DROP ROLE IF EXISTS " + sql_names.quote(role))
-            if run.get("roles_made"):
-                restore_state.change(values["directory"], run["id"], roles_made=[])
+            if run.roles_created:
+                restore_state.change(values["directory"], run.id, roles_made=[])
 
 
 _OPENED = {"dumpdata": _fixtures, "fixtures": _fixtures, "sqlite": _sqlite, "pg_dump": _database}

@@ -54,7 +54,8 @@ def record_end(target: Target, identifier: str, status: str, masked: bool = Fals
 
 def is_masked(target: Target) -> bool:
     """Return whether a masked migration created the live database."""
-    return bool(restore_state.swapped(target.runs_directory, target.database).get("masked"))
+    live = restore_state.swapped(target.runs_directory, target.database)
+    return live is not None and live.is_masked
 
 
 def archive_live(target: Target) -> str:

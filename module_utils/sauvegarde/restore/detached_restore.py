@@ -23,16 +23,16 @@ def start(request: RestoreRequest) -> dict[str, Any]:
     """
     directory = restore_state.folder(request.target.directory)
     waiting = restore_run.waiting_run(request)
-    if waiting and waiting["mark"] == request.mark():
-        return dict(waiting, started_now=False)
+    if waiting and waiting.mark == request.mark():
+        return dict(waiting.values, started_now=False)
     for run in restore_state.runs(directory, request.database):
-        if run["status"] != restore_state.RUNNING:
+        if run.status != restore_state.RUNNING:
             continue
-        if run["mark"] == request.mark():
-            return dict(run, started_now=False)
+        if run.mark == request.mark():
+            return dict(run.values, started_now=False)
         raise Locked(
             f"Another restore of {request.database} is running on this host.",
-            f"It restores {run['path']}.",
+            f"It restores {run.path}.",
             "Wait for its end.",
         )
     identifier = ids.new_id(directory)
@@ -46,7 +46,7 @@ def launch(directory: Path, identifier: str, fill: Callable[[], object]) -> dict
         while time.monotonic() < until:
             state = restore_state.load(directory / identifier)
             if state:
-                return dict(state, started_now=True)
+                return dict(state.values, started_now=True)
             time.sleep(0.1)
         raise SauvegardeError("The run did not start.", errors.read(65536).decode("utf-8", "replace"))
 
@@ -54,6 +54,6 @@ def launch(directory: Path, identifier: str, fill: Callable[[], object]) -> dict
 def state_of(directory: str | Path, identifier: str) -> dict[str, Any]:
     """Return the state of a run; `killed` if it says `running` and its process has ended."""
     for run in restore_state.runs(directory):
-        if run["id"] == identifier:
-            return run
+        if run.id == identifier:
+            return dict(run.values)
     raise SauvegardeError(f"There is no run {identifier} in {directory}.")

@@ -26,9 +26,9 @@ def losses_of_live(directory: str | Path, database: str = "") -> list[dict[str, 
     if not directory.is_dir():
         return []
     losses = []
-    for name in sorted({run["database"] for run in restore_state.runs(directory)}):
+    for name in sorted({run.database for run in restore_state.runs(directory)}):
         live = restore_state.swapped(directory, name)
-        if live.get("losses") and database in ("", name):
-            objects = [loss["object"] for loss in live["losses"]]
-            losses.append({"database": name, "id": live["id"], "objects": objects})
+        if live and live.losses and database in ("", name):
+            objects = [loss["object"] for loss in live.losses]
+            losses.append({"database": name, "id": live.id, "objects": objects})
     return losses

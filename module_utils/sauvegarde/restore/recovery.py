@@ -11,6 +11,7 @@ from typing import Any
 
 from ..targets.target import Target
 from . import pg_cron, restore_state
+from .run_state import RunState
 
 
 def clean(target: Target, own: str = "") -> list[str]:
@@ -21,24 +22,24 @@ def clean(target: Target, own: str = "") -> list[str]:
     directory = target.runs_directory
     proven = set()
     for run in restore_state.runs(directory, target.database):
-        if run["status"] == restore_state.READY:
-            proven.add(run["side"])
-        elif run["id"] != own:
-            shutil.rmtree(directory / run["id"] / "work", ignore_errors=True)
-            if run["status"] == restore_state.RUNNING:
-                restore_state.change(directory, run["id"], status=restore_state.KILLED)
+        if run.status == restore_state.READY:
+            proven.add(run.side)
+        elif run.id != own:
+            shutil.rmtree(directory / run.id / "work", ignore_errors=True)
+            if run.status == restore_state.RUNNING:
+                restore_state.change(directory, run.id, status=restore_state.KILLED)
     abandoned = [name for name in target.side_databases() if not (name in proven and target.is_whole(name))]
     return sorted(name for name in abandoned if target.drop(name))
 
 
-def interrupted_swap(target: Target, run: dict[str, Any]) -> dict[str, Any]:
+def interrupted_swap(target: Target, run: RunState) -> dict[str, Any]:
     """Return the changes to the state of a run that ended during its swap.
 
     If the side database is gone, the swap happened.
     """
-    if run.get("status") != restore_state.READY or not run.get("swapped_at"):
+    if run.status != restore_state.READY or not run.swapped_at:
         return {}
-    return {"swapped_at": ""} if target.exists(run["side"]) else {"status": restore_state.SWAPPED}
+    return {"swapped_at": ""} if target.exists(run.side) else {"status": restore_state.SWAPPED}
 
 
 def settle_swaps(target: Target) -> list[str]:
@@ -53,21 +54,20 @@ def settle_swaps(target: Target) -> list[str]:
             # Before it is recorded: if this is killed too, the next command does it.
             notes += create_pg_cron(target, run)
         if changes:
-            restore_state.change(target.runs_directory, run["id"], **changes)
+            restore_state.change(target.runs_directory, run.id, **changes)
     return notes
 
 
-def create_pg_cron(target: Target, run: dict[str, Any]) -> list[str]:
+def create_pg_cron(target: Target, run: RunState) -> list[str]:
     """Create pg_cron and its jobs, if the run postponed them and they do not exist. Returns notes."""
-    if run.get("scheduled") is None:
+    if run.scheduled is None:
         return []
-    origin = run.get("archive", {}).get("database", "")
-    return target.with_server(lambda server: pg_cron.make(server, target.database, run["scheduled"], origin))
+    return target.with_server(lambda server: pg_cron.make(server, target.database, run.scheduled, run.source_database))
 
 
 def abandon_migrations(target: Target) -> None:
     """Mark proven migrations that were not swapped in as killed, for `clean`: the next one has newer data."""
     settle_swaps(target)
     for run in restore_state.runs(target.runs_directory, target.database):
-        if run["status"] == restore_state.READY and run.get("migration"):
-            restore_state.change(target.runs_directory, run["id"], status=restore_state.KILLED)
+        if run.status == restore_state.READY and run.is_migration:
+            restore_state.change(target.runs_directory, run.id, status=restore_state.KILLED)

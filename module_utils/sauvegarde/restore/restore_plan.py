@@ -525,9 +525,8 @@ class _Planner:
 def _measured_rate(request: RestoreRequest) -> int:
     """Return the bytes a second of the newest successful run in this directory; 0 if there is none."""
     for run in restore_state.runs(request.target.directory):
-        if run.get("rate"):
-            rate: int = run["rate"]
-            return rate
+        if run.rate:
+            return run.rate
     return 0
 
 

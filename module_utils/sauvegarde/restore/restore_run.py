@@ -89,13 +89,13 @@ def _end_sessions(request: RestoreRequest, name: str) -> None:
 def _end_orphans(request: RestoreRequest) -> None:
     """End the sessions of children of killed runs: those children wait for the server, and hold the lock."""
     for run in restore_state.runs(request.target.directory, request.database):
-        if run["status"] == restore_state.KILLED:
-            _end_sessions(request, run["side"])
+        if run.status == restore_state.KILLED:
+            _end_sessions(request, run.side)
 
 
-def waiting_run(request: RestoreRequest) -> dict[str, Any] | None:
+def waiting_run(request: RestoreRequest) -> restore_state.RunState | None:
     """Return the newest proven run of this database whose side database is there and waits for its swap, or None."""
     for run in restore_state.runs(request.target.directory, request.database):
-        if run["status"] == restore_state.READY and request.target.is_whole(run["side"]):
+        if run.status == restore_state.READY and request.target.is_whole(run.side):
             return run
     return None

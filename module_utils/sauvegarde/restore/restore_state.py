@@ -22,13 +22,15 @@ from ..archive import ids
 from ..errors import SauvegardeError
 from ..report import job_state, journal, render
 from ..system import lock, private_directory
+from .run_state import BACK, FAILED, KILLED, OPENED, READY, RUNNING, SWAPPED, RunState
+
+__all__ = ["BACK", "FAILED", "KILLED", "OPENED", "READY", "RUNNING", "SWAPPED", "RunState"]
 
 NAME = "state.json"
 DEBUG = "debug.log"  # beside it, if debug lines are shown
 HEARTBEAT = 2.0  # seconds
 _PATIENCE = 100  # tenths of a second: a child that lost its session soon ends
 _logger = logging.getLogger(journal.LOGGER)
-RUNNING, READY, FAILED, KILLED, SWAPPED, BACK = "running", "ready", "failed", "killed", "swapped", "rolled back"
 
 
 def _lock_path(directory: str | Path, database: str) -> Path:
@@ -76,21 +78,21 @@ def folder(directory: str | Path) -> Path:
     return path
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """Return the state in a run's folder; {} if there is none yet."""
-    state: dict[str, Any] = job_state.read(Path(path) / NAME)
-    return state
+def load(path: str | Path) -> RunState | None:
+    """Return the state in a run's folder; None if there is none yet."""
+    values = job_state.read(Path(path) / NAME)
+    return RunState.from_values(values, Path(path) / NAME) if values else None
 
 
-def runs(directory: str | Path, database: str | None = None) -> list[dict[str, Any]]:
+def runs(directory: str | Path, database: str | None = None) -> list[RunState]:
     """Return the states of all runs here, newest first. The lock distinguishes `killed` from `running`."""
     states = []
     for identifier in sorted(ids.list_ids(directory), reverse=True):
         state = load(Path(directory) / identifier)
-        if not state or (database is not None and state["database"] != database):
+        if state is None or (database is not None and state.database != database):
             continue
-        if state["status"] == RUNNING and not _lives(directory, state["database"]):
-            state["status"] = KILLED
+        if state.status == RUNNING and not _lives(directory, state.database):
+            state = state.changed(status=KILLED)
         states.append(state)
     return states
 
@@ -158,17 +160,15 @@ def change(directory: str | Path, identifier: str, **values: Any) -> None:
     job_state.write(path, dict(job_state.read(path), **values))
 
 
-def swapped(directory: str | Path, database: str) -> dict[str, Any]:
-    """Return the run whose database is the live one now; {} if none is, or if it was rolled back.
+def swapped(directory: str | Path, database: str) -> RunState | None:
+    """Return the run whose database is the live one now; None if none is, or if it was rolled back.
 
     One that was killed during its swap counts: its database may be the live one.
     """
     if not Path(directory).is_dir():
-        return {}
+        return None
     states = [
-        run
-        for run in runs(directory, database)
-        if run["status"] == SWAPPED or (run["status"] == READY and run.get("swapped_at"))
+        run for run in runs(directory, database) if run.status == SWAPPED or (run.status == READY and run.swapped_at)
     ]
     # Runs of an earlier version do not record the swap.
-    return max(states, key=lambda run: str(run.get("swapped_at", run["id"])), default={})
+    return max(states, key=lambda run: run.swapped_at if "swapped_at" in run.values else run.id, default=None)

@@ -26,6 +26,7 @@ from ..targets.target import SwapResult, Target
 from . import fetch, recovery, restore_state
 from .dump import split_files
 from .plan_mark import PlanMark, digest
+from .run_state import RunState
 
 _logger = logging.getLogger(journal.LOGGER)
 
@@ -43,30 +44,31 @@ def hold(target: Target) -> AbstractContextManager[None]:
 
 def replaces_live(target: Target, identifier: str) -> bool:
     """Return whether a swap of this run replaces the live database: a restore beside replaces nothing."""
-    run = restore_state.load(target.runs_directory / identifier) if identifier else {}
-    return run.get("mode") != "beside"
+    run = restore_state.load(target.runs_directory / identifier) if identifier else None
+    return run is None or run.mode != "beside"
 
 
-def proven_run(target: Target, identifier: str) -> dict[str, Any]:
+def proven_run(target: Target, identifier: str) -> RunState:
     """Return the state of a run whose side database can be swapped in; raises if it cannot."""
-    run: dict[str, Any] = restore_state.load(target.runs_directory / identifier)
-    run.update(recovery.interrupted_swap(target, run))
-    if run.get("status") != restore_state.READY or run["database"] != target.database:
+    run = restore_state.load(target.runs_directory / identifier)
+    if run is not None:
+        run = run.changed(**recovery.interrupted_swap(target, run))
+    if run is None or run.status != restore_state.READY or run.database != target.database:
         raise SauvegardeError(
             f"The run {identifier} has no proven side database of {target.database}, so nothing can be swapped in.",
-            "Its state is " + (run["status"] if run else "missing") + ".",
+            f"Its state is {run.status if run else 'missing'}.",
             "Run the restore again.",
         )
-    if run["mode"] == "beside" and target.exists(target.database):
+    if run.mode == "beside" and target.exists(target.database):
         raise SauvegardeError(f"There already is a database {target.database}.", fix="Name another.")
     return run
 
 
-def require_confirmed(target: Target, run: dict[str, Any], confirmed: PlanMark) -> None:
+def require_confirmed(target: Target, run: RunState, confirmed: PlanMark) -> None:
     """Raise SauvegardeError if the run is of another plan than the confirmed one, or the live database another one."""
     now = replace(confirmed, live=digest(target.live_facts()))
-    if run.get("plan_mark"):
-        now = replace(PlanMark.from_text(run["plan_mark"]), live=now.live)
+    if run.plan_mark:
+        now = replace(PlanMark.from_text(run.plan_mark), live=now.live)
     confirmed.require(now)
 
 
@@ -85,9 +87,9 @@ def swap_in(
             require_confirmed(target, run, confirmed)
         swap_id = _new_swap_id(target)
         restore_state.change(directory, identifier, swapped_at=swap_id, swap={"kept": target.previous_name(swap_id)})
-        _logger.debug("swap %s: %r becomes %r", swap_id, run["side"], target.database)
+        _logger.debug("swap %s: %r becomes %r", swap_id, run.side, target.database)
         try:
-            result = target.swap_in(run["side"], swap_id, fence).as_dict()
+            result = target.swap_in(run.side, swap_id, fence).as_dict()
         except SauvegardeError:
             # The error does not say whether it happened: a server that ends during COMMIT may have swapped. If the
             # server does not answer here either, the next command settles it.
@@ -97,8 +99,8 @@ def swap_in(
         if "notes" in result:
             result["notes"] += recovery.create_pg_cron(target, run)
         restore_state.change(directory, identifier, status=restore_state.SWAPPED, swap=result)
-        _remove_copies(directory, (run["path"], run.get("globals")))
-        return dict(result, host=socket.gethostname(), lines=render.of_swap(run, result))
+        _remove_copies(directory, (run.path, run.globals))
+        return dict(result, host=socket.gethostname(), lines=render.of_swap(run.values, result))
 
 
 def _new_swap_id(target: Target) -> str:
@@ -107,12 +109,12 @@ def _new_swap_id(target: Target) -> str:
     It may not depend on the clock alone: a rollback chooses the newest.
     """
     others = [database.id for database in target.kept()]
-    others += [run.get("swapped_at", "") for run in restore_state.runs(target.runs_directory, target.database)]
+    others += [run.swapped_at for run in restore_state.runs(target.runs_directory, target.database)]
     identifier: str = ids.new_id(target.runs_directory, others=others)
     return identifier
 
 
-def _remove_copies(directory: Path, used: Iterable[str | None]) -> None:
+def _remove_copies(directory: Path, used: Iterable[str]) -> None:
     """Remove the copies that were brought here for a finished restore, and copies that were not used for a day.
 
     Removes nothing outside these folders, and nothing that another database's restore reads or may read again.
@@ -122,8 +124,8 @@ def _remove_copies(directory: Path, used: Iterable[str | None]) -> None:
         (
             path
             for run in restore_state.runs(directory)
-            if run["status"] in (restore_state.RUNNING, restore_state.READY)
-            for path in (run["path"], run.get("globals"))
+            if run.status in (restore_state.RUNNING, restore_state.READY)
+            for path in (run.path, run.globals)
         ),
         places,
     )
@@ -138,7 +140,7 @@ def _remove_copies(directory: Path, used: Iterable[str | None]) -> None:
                     copy.unlink()
 
 
-def _with_parts(paths: Iterable[str | None], places: Sequence[Path]) -> set[str]:
+def _with_parts(paths: Iterable[str], places: Sequence[Path]) -> set[str]:
     """Return the paths, and for a split file in one of the places those of all its parts.
 
     Nothing is looked at elsewhere: another user may have brought it.
@@ -170,11 +172,11 @@ def _record_rollback(target: Target, swap_id: str, result: SwapResult) -> None:
     aside = result.kept
     live = restore_state.swapped(directory, database)
     while live:
-        restore_state.change(directory, live["id"], status=restore_state.BACK, aside=aside)
-        aside = live["swap"]["kept"]
-        live = restore_state.swapped(directory, database) if aside != result.restored else {}
+        restore_state.change(directory, live.id, status=restore_state.BACK, aside=aside)
+        aside = live.swap["kept"]
+        live = restore_state.swapped(directory, database) if aside != result.restored else None
     for run in restore_state.runs(directory, database):
-        if run["status"] == restore_state.BACK and run.get("aside") == result.restored:
+        if run.status == restore_state.BACK and run.aside == result.restored:
             restore_state.change(
-                directory, run["id"], status=restore_state.SWAPPED, swapped_at=swap_id, swap=result.as_dict()
+                directory, run.id, status=restore_state.SWAPPED, swapped_at=swap_id, swap=result.as_dict()
             )
