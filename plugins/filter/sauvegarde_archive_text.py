@@ -107,8 +107,8 @@ def of_archive(shown: list[Shown], most: int = MOST) -> list[str]:
     contents = next((each["manifest"] for each in shown if each["manifest"]), None)
     lines = [f"Archive:   {entry['id']} of the job {entry['job']} on {entry['host']}"]
     if contents:
-        name = entry["source"] or entry["kind"]
-        lines.append(f"Contents:  {name}, kind {entry['kind']}")
+        source = "roles of the server" if entry["kind"] == "globals" else entry["source"]
+        lines.append(f"Contents:  {source or entry['kind']}, kind {entry['kind']}")
         lines.append(f"Made:      {contents['started']} to {contents['ended']}")
         lines.append(
             f"Size:      {size(contents['bytes'])} in {len(contents['files'])} files, stored as"

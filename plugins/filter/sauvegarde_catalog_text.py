@@ -85,6 +85,12 @@ def source_name(entry: Entry) -> str:
     return str(entry.get("source") or "").rsplit(" (", 1)[0]
 
 
+def contents(entry: Entry) -> str:
+    """Return what an archive holds, for people: the globals of a cluster are its roles."""
+    source = str(entry.get("source") or entry.get("kind") or "")
+    return source.replace("cluster", "roles of the server", 1) if entry.get("kind") == "globals" else source
+
+
 def worst_first(archives: list[Entry]) -> list[Entry]:
     """Return archives with the jobs that need attention first: newest archive damaged, then the oldest newest archive.
 
@@ -122,14 +128,14 @@ def table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
 
 def _row(entry: Entry, now: datetime) -> tuple[str, ...]:
     problem = (entry.get("problem") or "").splitlines()
-    contents = entry.get("source") or entry.get("kind") or ""
+    text = contents(entry)
     if not entry.get("verified"):
-        contents = " ".join(filter(None, [contents, problem[0] if problem else ""]))
+        text = " ".join(filter(None, [text, problem[0] if problem else ""]))
     where = "its own host" if entry["where"] == "local" else entry["where"]
     state = "good" if entry.get("verified") else "DAMAGED"
     restored = size(int(entry["bytes"])) if entry.get("bytes") else ""
     stored, old = size(int(entry["stored_bytes"])), age(entry["id"], now)
-    return (entry["host"], entry["job"], entry["id"], old, stored, restored, where, state, contents)
+    return (entry["host"], entry["job"], entry["id"], old, stored, restored, where, state, text)
 
 
 def _of_archives(archives: list[Entry], now: datetime) -> list[str]:

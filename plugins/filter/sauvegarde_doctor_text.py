@@ -178,7 +178,7 @@ def _of_jobs(host: str, facts: Facts) -> Iterator[Finding]:
             yield finding("server", host, f"{name}: {server['problem']}", name)
         elif server and server["client_problem"]:
             yield finding("client", host, f"{name}: {server['client_problem']}", name)
-        if server and job["kind"] == "pg_dump":
+        if server and server.get("is_local") and job["kind"] == "pg_dump":
             largest = max(largest, server.get("database_bytes", 0))
     free = facts["server_free_bytes"]
     if free is not None and free < largest:

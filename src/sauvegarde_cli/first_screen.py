@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PLAYBOOK = "playbooks/overview.yml"
 STATE = "The first screen only reads."
+INTERRUPTED = 130
 _MOST = 12  # lines of what is protected
 
 
@@ -80,7 +81,7 @@ def lines(catalog: Catalog, jobs: Jobs, now: datetime) -> list[str]:
     shown = [
         (
             f"{entry['host']} {entry['job']}",
-            catalog_text.source_name(entry) or entry["kind"],
+            catalog_text.contents(entry),
             f"{catalog_text.age(entry['id'], now)} old",
             proof(entry),
             _places(catalog, entry),
@@ -156,6 +157,9 @@ def run(start: Callable[[Sequence[str]], int], inventory: Sequence[str] = ()) ->
             words = words_of(choice, input) if choice else None
         except EOFError:
             return code
+        except KeyboardInterrupt:
+            console.print()
+            return INTERRUPTED
         if words is None:
             complain(f"{answer!r} is no number of the menu." if choice is None else "An answer is missing.")
             continue

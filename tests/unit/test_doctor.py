@@ -14,7 +14,14 @@ from sauvegarde_cli.playbook_run import Outcome
 from sauvegarde_cli.playbook_text import doctor_text
 
 GIB = 2**30
-SERVER = {"problem": "", "exit_code": 0, "version_num": 150018, "client": "15.18", "client_problem": ""}
+SERVER = {
+    "problem": "",
+    "exit_code": 0,
+    "version_num": 150018,
+    "client": "15.18",
+    "client_problem": "",
+    "is_local": True,
+}
 JOB = {"job": "elpaso", "kind": "pg_dump", "problem": "", "schedule": "15 2 * * *", "root": "/srv", "next_bytes": GIB}
 JOB |= {"free_bytes": 9 * GIB, "seconds": 60.0, "offsite": ["vault"], "server": {**SERVER, "database_bytes": GIB}}
 REPOSITORY = {"repository": "vault", "state": host_facts.OPENS, "problem": "", "append_only": True}

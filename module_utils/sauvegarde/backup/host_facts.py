@@ -32,6 +32,12 @@ CANARY = "sauvegarde-canary"  # tag of the snapshot that deletion is tried on
 REFUSED, ALLOWED, UNKNOWN = "refused", "allowed", "unknown"
 OPENS, MISSING, WRONG, LOCKED, FAILS = "opens", "missing", "wrong key", "locked", "fails"
 _SERVER_KINDS = ("pg_dump", "globals")
+_LOCAL = ("", "localhost", "127.0.0.1", "::1")
+_SIZE = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"
+_LARGEST = (
+    "SELECT pg_catalog.max(pg_catalog.pg_database_size(oid)) FROM pg_catalog.pg_database"
+    " WHERE pg_catalog.has_database_privilege(oid, 'CONNECT')"
+)
 _WAIT = 5.0  # seconds for another's lock
 
 
@@ -48,8 +54,7 @@ def _of_server(kind: str, connection: Mapping[str, Any], database: str) -> dict[
     server = postgres_server.Server.from_values(connection)
     with contextlib.closing(postgres_server.connect(server, database or "postgres")) as session:
         number = session.server_version
-        statement = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"
-        size = int(postgres_server.value(session, statement))
+        size = int(postgres_server.value(session, _SIZE if database else _LARGEST) or 0)
     values: dict[str, Any] = {"version_num": number, "client": "", "client_problem": "", "database_bytes": size}
     try:
         tool = "pg_dump" if kind == "pg_dump" else "pg_dumpall"
@@ -84,10 +89,12 @@ def _of_job(name: str, configuration: str | Path, schedules: Mapping[str, str]) 
 def _server_of(job: Job) -> dict[str, Any]:
     connection = job.options.get("connection") or {}
     database = str(job.options.get("database") or "")
+    host = str(connection.get("host") or "")
+    facts: dict[str, Any] = {"problem": "", "exit_code": 0, "is_local": host.startswith("/") or host in _LOCAL}
     try:
-        return {"problem": "", "exit_code": 0, **call_as(job.user, _of_server, job.kind, connection, database)}
+        return {**facts, **call_as(job.user, _of_server, job.kind, connection, database)}
     except Exception as error:  # noqa: BLE001 - one server must not hide the rest
-        return {"problem": _text(error), "exit_code": from_exception(error).exit_code}
+        return {**facts, "problem": _text(error), "exit_code": from_exception(error).exit_code}
 
 
 def _existing(path: Path) -> Path:
