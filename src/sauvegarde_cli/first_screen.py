@@ -95,7 +95,9 @@ def lines(catalog: Catalog, jobs: Jobs, now: datetime) -> list[str]:
     if len(rows) > _MOST:
         text.append(f"  … and {len(rows) - _MOST} more that are no worse")
     unwell = jobs.unwell
-    text += ["", "Needs attention:" if unwell or catalog.problems or catalog.without_job else "All jobs are well."]
+    attention = unwell or catalog.problems or catalog.without_job
+    calm = "All jobs are well." if jobs.jobs else "There is no job: nothing is backed up."
+    text += ["", "Needs attention:" if attention else calm]
     text += [f"  {status_text.name(job)}: {job['why']}" for job in unwell]
     text += [f"  {each['host']}: {each['what']}" for each in catalog.problems]
     text += [f"  {each['host']}: no job names the database {each['database']}" for each in catalog.without_job]

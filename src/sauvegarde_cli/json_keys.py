@@ -41,7 +41,7 @@ _STATUS = {
         " `may_fail`. Times are seconds since the epoch."
         " A host that did not answer is an entry with the state `no answer`."
     ),
-    "is_well": "Whether all jobs are well.",
+    "is_well": "Whether there are jobs, and all are well.",
 }
 # {command: {key of `result`: meaning}}
 RESULTS: dict[str, dict[str, str]] = {

@@ -89,9 +89,14 @@ class Jobs:
         """The jobs that need attention, and the hosts that did not answer."""
         return [job for job in self.jobs if not job["is_well"]]
 
+    @property
+    def is_well(self) -> bool:
+        """Whether there are jobs, and all are well: a site without a job is not."""
+        return bool(self.jobs) and not self.unwell
+
     def as_dict(self) -> dict[str, Any]:
         """Return the keys of `status --json`."""
-        return {"jobs": list(self.jobs), "is_well": not self.unwell}
+        return {"jobs": list(self.jobs), "is_well": self.is_well}
 
 
 def jobs(outcome: Outcome) -> Jobs:

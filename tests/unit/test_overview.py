@@ -211,6 +211,7 @@ def test_the_status_is_one_only_if_all_is_well(is_well):
     jobs = overview.jobs(outcome(**{overview.STATES: {"db": {"jobs": [job]}}}))
     assert bool(jobs.unwell) != is_well and jobs.as_dict()["is_well"] == is_well
     assert list(jobs.as_dict()) == list(json_keys.RESULTS["status"])
+    assert not overview.Jobs((), ()).is_well, "a site without a job is not protected"
     assert ("db site (overdue): cron?" in jobs.lines) != is_well
 
 

@@ -26,4 +26,4 @@ def run(arguments: argparse.Namespace) -> int:
     command = Command("status", on_call.Settings.of(arguments), is_reading=True)
     outcome = command.run(PLAYBOOK, {"status_format": "none", "status_fail": False})
     jobs = overview.jobs(outcome)
-    return command.end(outcome, jobs.as_dict(), jobs.lines, STATE, code=int(bool(jobs.unwell)))
+    return command.end(outcome, jobs.as_dict(), jobs.lines, STATE, code=int(not jobs.is_well))
