@@ -59,7 +59,7 @@ CODES = {
     "inventory": Code(True, "The inventory, or its vault, cannot be read.", "ansible-inventory --graph"),
     "controller-program": Code(True, "The controller lacks a program.", "apt install {name}"),
     "runs-open": Code(True, "Others can read the reports of runs.", "chmod -R go= .sauvegarde"),
-    "unreachable": Code(True, "The host does not answer.", "ansible {host} -m ping -vvv"),
+    "unreachable": Code(True, "The host does not answer, or not as it should.", "ansible {host} -m ping -vvv"),
     "python-old": Code(True, "The host's Python is older than 3.9.", "See roles/backup/README.md, “A backup host”."),
     "clock": Code(True, "The host's clock differs from the controller's.", "timedatectl set-ntp true"),
     "engine-missing": Code(True, "The host has jobs, and no engine.", _SITE),

@@ -51,7 +51,7 @@ def jobs(hostvars: Mapping[str, Mapping[str, Any]], hosts: list[str]) -> list[Jo
     for host in hosts:
         result = hostvars[host].get("status_jobs") or {}
         if result.get("jobs") is None:
-            why = "The host did not answer, or has no engine: see the messages above."
+            why = "The host did not answer. ./sauvegarde doctor says why."
             found.append({"host": host, "job": "", "state": "no answer", "why": why, "is_well": False})
         found += [{**job, "host": host} for job in result.get("jobs") or []]
     return sorted(found, key=lambda job: (job["is_well"], -(job.get("age") or 0), job["host"], job["job"]))

@@ -94,6 +94,7 @@ class Outcome:
     """What a playbook did.
 
     results: {task: {host: what its module returned}}, the last run of each task. steps: each task and its seconds.
+    reasons: why hosts are unreachable, by their names.
     """
 
     playbook: str
@@ -103,6 +104,7 @@ class Outcome:
     results: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
+    reasons: dict[str, str] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
     output: str = ""
@@ -188,6 +190,7 @@ class _Listener:
             outcome.failures[data["host"]] = Failure.of(data["host"], data["task"], data["res"])
         elif kind == "runner_on_unreachable":
             outcome.unreachable.add(data["host"])
+            outcome.reasons[data["host"]] = str(data["res"].get("msg") or "")
             outcome.failures[data["host"]] = Failure.of(data["host"], data["task"], data["res"], True)
         elif kind == "playbook_on_stats":
             self._end_step()

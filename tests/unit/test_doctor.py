@@ -142,3 +142,4 @@ def test_the_command_on_this_machine_and_a_dead_host(site):  # noqa: F811
     assert list(document["result"]) == list(json_keys.RESULTS["doctor"])
     codes = {(each["host"], each["code"]) for each in document["result"]["findings"]}
     assert ("dead", "unreachable") in codes and ("here", "unreachable") not in codes
+    assert "refused" in next(each["why"] for each in document["result"]["findings"] if each["host"] == "dead")

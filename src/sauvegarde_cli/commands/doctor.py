@@ -40,9 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     found = [*of_controller(), *of_hosts(outcome)]
     result = {"findings": found, "is_well": not any(each["is_error"] for each in found)}
     shown = [] if outcome.is_interrupted else doctor_text.lines(found)
-    if outcome.code and not outcome.errors and not outcome.is_interrupted:
-        # The playbook did not start: that is a finding like the others.
-        outcome.code = 0
+    if not outcome.is_interrupted:
+        outcome.code = 0  # whatever failed is a finding
     return command.end(outcome, result, shown, STATE, code=int(not result["is_well"]))
 
 
@@ -72,6 +71,8 @@ def of_hosts(outcome: "Outcome") -> list[dict[str, Any]]:
         error = outcome.error()
         return [doctor_text.finding("inventory", "localhost", " ".join(f"{error.why} {error.fix}".split()))]
     variables = variables_of(outcome, {FACTS: "doctor_facts", DESCRIBED: "doctor_described"})
+    for host, reason in outcome.reasons.items():
+        variables[host].setdefault("doctor_facts", {"msg": reason})
     for values in variables.values():
         described = (values.get("doctor_described") or {}).get("ansible_facts", {})
         values["doctor_described"] = described.get("doctor_described", {})
