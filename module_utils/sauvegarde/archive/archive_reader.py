@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Optional
 
 from ..errors import Damaged, SauvegardeError
-from ..system import disk_space, process
+from ..system import disk_space, parallel_jobs, process
 from ..system.private_directory import file_type
 from . import ids, manifest
 from .compression import SUFFIX, decompress_command
@@ -30,12 +30,6 @@ Sink = Callable[[ArchiveFile], AbstractContextManager[Optional[Callable[[bytes],
 
 _CHUNK = 256 * 1024  # bytes: small enough for a processor's own cache on the way from one pipe to the next
 _BATCH = 200  # files for one zstd: few processes for many small files, and a command line of limited length
-_MOST_WORKERS = 4
-
-
-def default_workers() -> int:
-    """Return how many files or tables to work on at once where the job does not say: one per core, at most 4."""
-    return min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
 
 
 def damaged_error(path: str | Path, why: str) -> Damaged:
@@ -141,7 +135,7 @@ def _split(files: Sequence[ArchiveFile], workers: int) -> list[list[ArchiveFile]
 
 
 def _stream_in_parallel(path: Path, files: Sequence[ArchiveFile], sink: Sink, workers: int) -> dict[str, str]:
-    workers, digests = workers or default_workers(), {}
+    workers, digests = workers or parallel_jobs.default_jobs(), {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
         futures = [pool.submit(stream, path, share, sink) for share in _split(files, workers) if share]
         for future in futures:
@@ -152,7 +146,7 @@ def _stream_in_parallel(path: Path, files: Sequence[ArchiveFile], sink: Sink, wo
 def read_all(path: str | Path, files: Sequence[ArchiveFile], workers: int = 0) -> dict[str, str]:
     """Read files of an archive and compare each with its SHA-256. Returns and raises what `stream` does.
 
-    workers: how many files at once; 0 stands for `default_workers`.
+    workers: how many files at once; 0 stands for `parallel_jobs.default_jobs`.
     """
     return _stream_in_parallel(Path(path), files, _compare_only, workers)
 
@@ -211,7 +205,7 @@ def verify_plain(path: str | Path) -> Manifest:
     """Do what `verify` does, for the plain form; return the manifest. Raises Damaged."""
     path = Path(path)
     contents = manifest.load(path / manifest.NAME)
-    with ThreadPoolExecutor(default_workers()) as pool:
+    with ThreadPoolExecutor(parallel_jobs.default_jobs()) as pool:
         for _ in pool.map(lambda file: _verify_plain_file(path, file), contents.files):
             continue  # raises a file's error here
     return contents

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..archive import archive_reader
 from ..archive.manifest import Manifest
 from ..backup import kinds
 from ..django import data_dump, data_load, fixture_fingerprint, fixture_stream, site
@@ -16,6 +15,7 @@ from ..errors import SauvegardeError
 from ..restore import restore_run, restore_state
 from ..restore.request import RestoreRequest
 from ..restore.restore_state import State
+from ..system import parallel_jobs
 from ..system.run_as import call_as
 from ..targets.postgresql_target import PostgresqlTarget
 from ..targets.target import Target
@@ -203,7 +203,7 @@ class SideMigration:
 def _restore_copy(target: Target, archive: str) -> dict[str, Any]:
     """Restore the live database's archive into a side database, for the named models to be replaced in."""
     assert isinstance(target, PostgresqlTarget), "only a server's live database is copied through its archive"
-    return restore_run.fill(RestoreRequest(target, archive, jobs=archive_reader.default_workers()), is_locked=True)
+    return restore_run.fill(RestoreRequest(target, archive, jobs=parallel_jobs.default_jobs()), is_locked=True)
 
 
 def _with_leftover(error: BaseException, name: str, second: SauvegardeError) -> SauvegardeError:

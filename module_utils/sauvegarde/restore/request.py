@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..archive import archive_reader, manifest
+from ..archive import manifest
 from ..errors import SauvegardeError
 from ..postgres.postgres_server import Server
+from ..system import parallel_jobs
 from ..targets.postgresql_target import PostgresqlTarget
 from .dump import loss_names
 from .plan_mark import PlanMark
@@ -88,7 +89,7 @@ class RestoreRequest:
                 raise SauvegardeError(f"{name} is {settings[name]!r}.", fix="Use " + " or ".join(choices) + ".")
         server = Server.from_values(settings.pop("connection"))
         target = PostgresqlTarget(settings.pop("database"), server, Path(settings.pop("directory")))
-        settings["jobs"] = int(settings["jobs"]) or archive_reader.default_workers()
+        settings["jobs"] = int(settings["jobs"]) or parallel_jobs.default_jobs()
         settings["accept_losses"] = tuple(loss_names.accepted_names(settings["accept_losses"]))
         text = settings.pop("plan_mark")
         return cls(target, **settings, confirmed=PlanMark.from_text(text) if text else None)

@@ -24,7 +24,7 @@ from ...postgres import (
 )
 from ...postgres.dump_selection import Selection
 from ...postgres.postgres_server import Server
-from ...system import disk_space
+from ...system import disk_space, parallel_jobs
 from .. import dump_attempts, dump_reader, manual_restore, partial_source, refused_options
 from ..dump_attempts import Facts
 from ..dump_reader import FOLDER
@@ -108,7 +108,7 @@ def dump(options: Options, stage: Stage, facts: Facts, notify: Notify) -> Part:
     settings = dump_attempts.Settings(
         options.connection,
         options.database,
-        options.workers or archive_reader.default_workers(),
+        options.workers or parallel_jobs.default_jobs(),
         options.lock_timeout,
         options.selection,
     )
