@@ -42,8 +42,10 @@ def pytest_configure(config):
 
 # What `./sauvegarde test engine` leaves out without words, to end in three minutes; on the lab's hosts they all run.
 SLOW = {
-    "test_cases_identity", "test_cases_locks_summing", "test_cases_losses", "test_cases_sink", "test_cases_waits",
-    "test_offsite", "test_restore_foreign", "test_restore_offsite", "test_restore_run", "test_job_run", "test_sink",
+    "test_cases_attachments", "test_cases_files", "test_cases_hashing", "test_cases_identity", "test_cases_load",
+    "test_cases_locks_summing", "test_cases_losses", "test_cases_sink", "test_cases_waits", "test_databases",
+    "test_faults", "test_job_run", "test_offsite", "test_plan_mark", "test_restore_foreign", "test_restore_offsite",
+    "test_restore_run", "test_sink",
 }  # fmt: skip
 
 
