@@ -304,7 +304,7 @@ def load_if_needed(
 
 
 def _regular(stack: contextlib.ExitStack, path: Path) -> Path:
-    """Return the path, or that of a copy: a pipe can be read only once."""
+    """Return the path of a file that can be read twice: a pipe is copied first."""
     if path.is_file() or not path.exists():
         return path
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))

@@ -90,7 +90,7 @@ class Originals:
         )
 
     def add_row(self, label: str, key: object, name: str, text: str) -> None:
-        """Add the value that must not leave in just this place, in the form that `in_place` returns."""
+        """Add the value (as `in_place` returns it) that must not leave in its own row and field; elsewhere it may."""
         count = self._counts[label, name] = self._counts.get((label, name), 0) + 1
         if text and count <= _ROWS:
             self._rows.add(self._hashes.of(_row(label, key, name, text)))

@@ -263,7 +263,7 @@ def _is_personal(field: Mapping[str, Any], name: str, label: str) -> bool:
 
 
 def is_any_name(name: str, label: str) -> bool:
-    """Return whether the field is named as those of people's names are, but holds names of other things."""
+    """Return whether the field's name suggests people's names, though it holds names of other things."""
     return name in _ANY_NAME and not is_of_people(label)
 
 

@@ -15,7 +15,8 @@ def quote(*names: str) -> str:
 
 
 def identifier(*names: str) -> sql.SQL:
-    """Return what `quote` does as psycopg2.sql. sql.Identifier refuses names whose bytes are not UTF-8."""
+    """Return a quoted name (see `quote`) for a psycopg2.sql statement, also one whose bytes are not UTF-8, which
+    sql.Identifier refuses."""
     return sql.SQL(quote(*names))
 
 
