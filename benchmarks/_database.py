@@ -59,8 +59,8 @@ class Texts:
     def __init__(self, seed):
         self._random = random.Random(seed)  # the same text in every run
         words = random.Random(0)
-        made = {"".join(words.choices(SYLLABLES.split(), k=words.randint(2, 4))) for _ in range(6000)}
-        self._words = [*COMMON.split(), *words.sample(sorted(made), len(made))]
+        collected = {"".join(words.choices(SYLLABLES.split(), k=words.randint(2, 4))) for _ in range(6000)}
+        self._words = [*COMMON.split(), *words.sample(sorted(collected), len(collected))]
         self._weights = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(self._words))))
         self._left, self._row, self._rest = TEXT_BYTES, 0, b""
 

@@ -182,14 +182,14 @@ def measure(bench, offers):
     for kind in KINDS:
         bench.fill(kind, "source", offers)
         stock, ours, peak, files[kind] = bench.dumps(kind)
-        told("dump", bench.mark + kind, stock, ours, files[kind], peak)
+        report("dump", bench.mark + kind, stock, ours, files[kind], peak)
         if offers >= OFFERS and size(files[kind]) < 90:
             raise SystemExit("the fixture is smaller than 90 MB")
         result[f"{bench.mark}dump_{kind}"] = round(stock / statistics.median(ours), 1)
         memory.append(peak)
     for kind in KINDS:
         stock, ours, peak = bench.loads(kind, files[kind])
-        told("load", bench.mark + kind, stock, ours, files[kind], peak)
+        report("load", bench.mark + kind, stock, ours, files[kind], peak)
         result[f"{bench.mark}load_{kind}"] = round(stock / statistics.median(ours), 1)
         memory.append(peak)
     return result, round(max(memory))
@@ -207,7 +207,7 @@ def everything(engine, folder, cluster, offers):
     return dict(bench="fixtures", **result, **more, apps_peak_mb=peak)
 
 
-def told(task, kind, stock, ours, file, peak):
+def report(task, kind, stock, ours, file, peak):
     seconds, file = ", ".join(f"{each:.2f}" for each in ours), f"{size(file):.0f} MB"
     say(f"{task}, {kind}: stock {stock:.1f} s; ours {seconds} s (the middle one counts); {file}, peak {peak:.0f} MB")
 

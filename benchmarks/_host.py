@@ -44,8 +44,8 @@ def run(script, *arguments, packages="", brought=()):
         words += [folder.relative_to(ROOT) for folder in brought]
         with subprocess.Popen(words, stdout=subprocess.PIPE) as packed:
             ssh(SETUP % packages, stdin=packed.stdout)
-        given = " ".join([f"{FOLDER}/module_utils", *map(str, arguments)])
-        words = [*ssh_command(), f"cd {FOLDER}/benchmarks && sudo python3 {script} {given}"]
+        value = " ".join([f"{FOLDER}/module_utils", *map(str, arguments)])
+        words = [*ssh_command(), f"cd {FOLDER}/benchmarks && sudo python3 {script} {value}"]
         with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as measuring:
             for line in measuring.stdout:
                 print(last, end="", flush=True)

@@ -102,11 +102,11 @@ def memory_of(pid):
                 with contextlib.suppress(OSError, ValueError, IndexError):
                     parent = int((each / "stat").read_text().rpartition(")")[2].split()[1])
                     children.setdefault(parent, []).append(int(each.name))
-        found, queue = [], [root]
+        result, queue = [], [root]
         while queue:
-            found.append(queue.pop())
-            queue += children.get(found[-1], [])
-        return found
+            result.append(queue.pop())
+            queue += children.get(result[-1], [])
+        return result
 
     def look():
         while not done.wait(0.2):
@@ -171,8 +171,8 @@ def _steps(began):
     """{step: seconds} of the run since then, as the engine's lines in the journal say."""
     words = ["journalctl", "-o", "cat", "-t", "sauvegarde", f"--since=@{began:.6f}", "SAUVEGARDE_STATUS=ok"]
     lines = subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout.decode().splitlines()
-    told = [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
-    return {each["step"]: float(each["seconds"]) for each in told if each["step"] != "run"}
+    printed_lines = [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
+    return {each["step"]: float(each["seconds"]) for each in printed_lines if each["step"] != "run"}
 
 
 def main(measure):

@@ -53,7 +53,7 @@ class ActionModule(WithEngine, Waiting):
                 return result
             values = asked.get("values") or {}
             line = (asked.get("step"), values.get("bytes"))
-            if asked["running"] and (line != last_line or time.monotonic() - self._said >= self.SAY):
+            if asked["running"] and (line != last_line or time.monotonic() - self._last_line >= self.SAY):
                 last_line = line
                 done = f", {amount(values['bytes'])}" if "bytes" in values else ""
                 self._say(f"{arguments['name']}: {asked['step'] or 'start'}{done}, {asked['seconds']:.0f} s")

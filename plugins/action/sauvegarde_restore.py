@@ -67,7 +67,7 @@ class ActionModule(Waiting):
         beat: tuple[float, float] = (0, time.monotonic())
         with ThreadPoolExecutor(1) as asking:
             while state["status"] == "running":
-                if state["step"] != step or time.monotonic() - self._said >= self.SAY:
+                if state["step"] != step or time.monotonic() - self._last_line >= self.SAY:
                     step = state["step"]
                     self._say(state["line"])
                 time.sleep(pause)
@@ -88,7 +88,7 @@ class ActionModule(Waiting):
             if answer is None:
                 # The pool's thread knows nothing of this task.
                 answer = asking.submit(contextvars.copy_context().run, self._ask, path)
-            if wait([answer], max(PAUSE, self._said + self.SAY - time.monotonic())).done:
+            if wait([answer], max(PAUSE, self._last_line + self.SAY - time.monotonic())).done:
                 try:
                     return answer.result()
                 except (AnsibleConnectionFailure, ValueError):

@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         self._host = task_vars["inventory_hostname"]
-        self._started = self._said = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         return dict(result, **self._work(task_vars))
 
     def _work(self, task_vars: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class ActionModule(ActionBase):
             # The pool's thread knows nothing of this task.
             call = functools.partial(function, *arguments, **named)
             answer = pool.submit(contextvars.copy_context().run, call)
-            while not wait([answer], max(0, self._said + self.SAY - time.monotonic())).done:
+            while not wait([answer], max(0, self._last_line + self.SAY - time.monotonic())).done:
                 self._say(f"{self._task.name}, {self._so_far()}")
         return answer.result()
 
@@ -81,7 +81,7 @@ class ActionModule(ActionBase):
 
     def _say(self, line: str) -> None:
         """Print a line about the host."""
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         display.display(f"    {self._host}: {line}")
 
     def _so_far(self) -> str:

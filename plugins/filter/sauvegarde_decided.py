@@ -42,23 +42,23 @@ _value:
   contains:
     variable: {description: Name of the variable or key., type: str}
     of: {description: "What it describes: a cluster or a database.", type: str}
-    wanted: {description: The described value., type: raw}
-    found: {description: The server's value., type: raw}
+    described: {description: The described value., type: raw}
+    actual: {description: The server's value., type: raw}
     otherwise: {description: How to change it where that is possible., type: str}
 """
 
 
-def _comparison(variable: str, of: str, wanted: object, found: object) -> dict[str, Any]:
-    return {"variable": variable, "of": of, "wanted": wanted, "found": found}
+def _comparison(variable: str, of: str, described: object, actual: object) -> dict[str, Any]:
+    return {"variable": variable, "of": of, "described": described, "actual": actual}
 
 
-def _properties(of: str, prefix: str, encoding: str, locale: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+def _properties(of: str, prefix: str, encoding: str, locale: str, actual: dict[str, Any]) -> list[dict[str, Any]]:
     """Compare encoding and locale. Locale names come in several spellings: fr_FR.UTF-8 and fr_FR.utf8."""
     spelling = filter_loader.get("sauvegarde_locale").j2_function
-    same_locale = spelling(locale) == spelling(found["locale"])
+    same_locale = spelling(locale) == spelling(actual["locale"])
     return [
-        _comparison(f"{prefix}encoding", of, str(encoding).upper().replace("-", ""), found["encoding"]),
-        _comparison(f"{prefix}locale", of, found["locale"] if same_locale else locale, found["locale"]),
+        _comparison(f"{prefix}encoding", of, str(encoding).upper().replace("-", ""), actual["encoding"]),
+        _comparison(f"{prefix}locale", of, actual["locale"] if same_locale else locale, actual["locale"]),
     ]
 
 
@@ -81,10 +81,10 @@ def decided(
     rows.append(_comparison("postgresql_data_directory", of, data, state["data_directory"]))
     rows += _properties(of, "postgresql_", encoding, locale, state["databases"]["template1"])
     for database in databases:
-        found = state["databases"].get(database["name"])
-        if found:
+        actual = state["databases"].get(database["name"])
+        if actual:
             described = database.get("encoding", encoding), database.get("locale", locale)
-            rows += _properties(f"database {database['name']}", "", *described, found)
+            rows += _properties(f"database {database['name']}", "", *described, actual)
     return rows
 
 

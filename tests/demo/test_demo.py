@@ -39,8 +39,8 @@ def runbook(whole_demo):
     def run(title, block=0, **values):
         lines = sections[title][block]
         for name, value in values.items():
-            lines, found = re.subn(rf"^{name}=\S+", f"{name}={value}", lines, flags=re.MULTILINE)
-            assert found == 1
+            lines, result = re.subn(rf"^{name}=\S+", f"{name}={value}", lines, flags=re.MULTILINE)
+            assert result == 1
         done = subprocess.run(
             ["bash", "-euc", names + lines],
             cwd=ROOT,
@@ -80,7 +80,7 @@ def test_the_demo_shows_every_step(whole_demo):
     assert demo.HINTS in summary
 
 
-def test_production_is_gone_and_its_data_are_there(whole_demo):
+def test_production_is_lost_and_its_data_are_there(whole_demo):
     remaining = {one.host for one in demo.podman.hosts() if one.scenario == demo.SCENARIO}
     assert remaining == {"standby", "vault", "dev"}
     assert offers() == OFFERS
@@ -95,18 +95,18 @@ def test_the_developer_has_all_offers_and_a_site_that_works(whole_demo):
 
 
 def test_the_list_of_the_runbook(runbook):
-    told = runbook("2. See what there is")
-    assert "prod could not be asked" in told
-    rows = [line for line in told.splitlines() if re.search(r"prod +elpaso +\d{8}T\d{6}Z .* vault +yes", line)]
-    assert len(rows) >= 2, told
+    output = runbook("2. See what there is")
+    assert "prod could not be asked" in output
+    rows = [line for line in output.splitlines() if re.search(r"prod +elpaso +\d{8}T\d{6}Z .* vault +yes", line)]
+    assert len(rows) >= 2, output
 
 
 def test_the_plan_of_the_runbook(runbook):
     demo.sql("standby", "TRUNCATE offers_offer CASCADE")
-    told = runbook("3. Plan")
-    said = " ".join(told.split())
-    assert re.search(r"Source: archive \S+ of elpaso on prod \(production, primary\), ", said), told
-    assert "Target: elpaso on standby (primary), " in said and "Age:" in said
+    output = runbook("3. Plan")
+    text = " ".join(output.split())
+    assert re.search(r"Source: archive \S+ of elpaso on prod \(production, primary\), ", text), output
+    assert "Target: elpaso on standby (primary), " in text and "Age:" in text
     assert offers() == 0
 
 
@@ -131,8 +131,8 @@ def test_the_way_back_of_the_runbook(runbook):
 def test_the_cleanup_of_the_runbook(runbook):
     before = kept()
     assert len(before) >= 2
-    told = runbook("7. When all is well: remove what was kept", 0)
-    assert all(name in told for name in before)
+    output = runbook("7. When all is well: remove what was kept", 0)
+    assert all(name in output for name in before)
     runbook("7. When all is well: remove what was kept", 1, kept=before[0])
     assert kept() == before[1:]
     assert offers() == OFFERS
@@ -147,6 +147,6 @@ def test_without_keep_nothing_stays(whole_demo, monkeypatch, capsys):
     """After all steps, none of which is taken here once more; the last test, since it takes the hosts away."""
     monkeypatch.setattr(demo.Demo, "STEPS", ())
     assert demo.run() == 0
-    said = capsys.readouterr().out
-    assert "All of it in 0 s" in said and "--keep leaves the hosts" in said and demo.HINTS not in said
+    output = capsys.readouterr().out
+    assert "All of it in 0 s" in output and "--keep leaves the hosts" in output and demo.HINTS not in output
     assert not [one for one in demo.podman.hosts() if one.scenario == demo.SCENARIO]

@@ -60,14 +60,14 @@ def pytest_collection_modifyitems(items):
 
 def _folder():
     """The bin folder of the server to test with, or None."""
-    found = [
+    collected = [
         each.parent for each in Path("/usr/lib/postgresql").glob("*/bin/initdb") if (each.parent / "pg_ctl").exists()
     ]
-    wanted = os.environ.get("SAUVEGARDE_TEST_MAJOR")
-    found = sorted(
-        (each for each in found if wanted in (None, each.parent.name)), key=lambda each: float(each.parent.name)
+    expected = os.environ.get("SAUVEGARDE_TEST_MAJOR")
+    collected = sorted(
+        (each for each in collected if expected in (None, each.parent.name)), key=lambda each: float(each.parent.name)
     )
-    return found[-1] if found else None
+    return collected[-1] if collected else None
 
 
 class Cluster:
@@ -131,17 +131,17 @@ def running():
     if os.geteuid() == 0 and shutil.which("runuser") is None:
         pytest.skip("the server cannot run as root, and there is no runuser")
     folder = Path(tempfile.mkdtemp(prefix="sauvegarde-pg-"))
-    found = Cluster(binaries, folder)
+    result = Cluster(binaries, folder)
     if os.geteuid() == 0:
-        shutil.chown(str(folder), found.user)
+        shutil.chown(str(folder), result.user)
     folder.chmod(0o755)
     try:
-        found.create()
-        found.start()
+        result.create()
+        result.start()
         try:
-            yield found
+            yield result
         finally:
-            found.stop("immediate")
+            result.stop("immediate")
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
 
@@ -166,8 +166,8 @@ def sites_in_report(record_testsuite_property):
 @pytest.fixture(scope="session")
 def cluster():
     """A running server, the same for the whole session."""
-    with running() as found:
-        yield found
+    with running() as result:
+        yield result
 
 
 @pytest.fixture()
@@ -214,9 +214,9 @@ def small_disk(folder, size):
     """A folder on a file system of its own, of that size ("24m"): `folder`, or where whoever started the tests has put
     one, as hosts of the lab may not mount by themselves. Skips where there is neither.
     """
-    given = os.environ.get("SAUVEGARDE_SMALL_DISKS")
-    if given:
-        folder = Path(given) / size
+    value = os.environ.get("SAUVEGARDE_SMALL_DISKS")
+    if value:
+        folder = Path(value) / size
         yield folder
         for each in folder.iterdir():
             shutil.rmtree(str(each))

@@ -143,19 +143,19 @@ def about(where, folder, path=""):
     values = {"path": path, "mark": None, "keeper": "root", "environment": "production"}
     connection = {}
     if site.environment(where)["KIND"] == "pg":
-        found = site.environment(where)
-        connection = {"host": found["PGH"], "port": int(found["PGP"]), "user": "postgres"}
+        result = site.environment(where)
+        connection = {"host": result["PGH"], "port": int(result["PGP"]), "user": "postgres"}
     return dict(values, connection=connection, server_directory=str(folder / "server"))
 
 
 def migrate(one, two, folder, path="", **values):
     """The final state of a migration from one little site, or from an archive, into another one's side database."""
     shutil.rmtree(str(folder / "out"), ignore_errors=True)
-    told = about(two, folder)
-    made = migration_source.make(
+    report = about(two, folder)
+    result = migration_source.make(
         one, folder / "out", migration_source.options(None, "", [], False), about(one, folder, path)
     )
-    spec = {"site": two.as_dict(), "directory": str(folder / "in"), "path": made["path"], "keeper": "root"}
-    spec.update(connection=told["connection"], server_directory=told["server_directory"], **values)
+    spec = {"site": two.as_dict(), "directory": str(folder / "in"), "path": result["path"], "keeper": "root"}
+    spec.update(connection=report["connection"], server_directory=report["server_directory"], **values)
     spec = MigrationRequest.from_values(spec)
     return migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), migration_plan.survey(two))

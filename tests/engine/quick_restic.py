@@ -50,8 +50,8 @@ def _resealed(key, password):
 def _stretched(key, password):
     """The keys for (encryption, the MAC's nonce, the MAC's polynomial)."""
     salt = base64.b64decode(key["salt"])
-    made = hashlib.scrypt(password, salt=salt, n=key["N"], r=key["r"], p=key["p"], maxmem=2**30, dklen=64)
-    return made[:32], made[32:48], made[48:]
+    result = hashlib.scrypt(password, salt=salt, n=key["N"], r=key["r"], p=key["p"], maxmem=2**30, dklen=64)
+    return result[:32], result[32:48], result[48:]
 
 
 def _opened(data, keys):

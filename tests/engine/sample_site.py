@@ -46,8 +46,8 @@ def interpreter(name, *packages, requirements=None):
     ready = folder / "ready"
     if not ready.exists():
         shutil.rmtree(str(folder), ignore_errors=True)
-        found = [shutil.which(each) for each in INTERPRETERS.get(version, [])]
-        base = next((each for each in found if each and _works(each)), sys.executable)
+        collected = [shutil.which(each) for each in INTERPRETERS.get(version, [])]
+        base = next((each for each in collected if each and _works(each)), sys.executable)
         django = "Django" if version == "newest" else f"Django=={version}.*"
         binary = "psycopg2-binary" if driver == "psycopg2" else "psycopg[binary]"
         commands = [
@@ -55,10 +55,10 @@ def interpreter(name, *packages, requirements=None):
             [str(folder / "bin" / "python"), *PIP, django, binary, *packages],
         ]
         for command in commands:
-            made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-            if made.returncode:
+            result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+            if result.returncode:
                 end = pytest.fail if os.environ.get("SAUVEGARDE_DJANGO") else pytest.skip
-                end(f"no virtual environment with {name}: {made.stdout.decode()[-300:]}")
+                end(f"no virtual environment with {name}: {result.stdout.decode()[-300:]}")
         ready.write_text("", encoding="ascii")
     USED[name] = str(folder / "bin" / "python")
     return USED[name]

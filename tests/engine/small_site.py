@@ -74,8 +74,8 @@ class Small:
         values.update(HOST=self.cluster.folder, PORT=self.cluster.port, APPS=self.apps, DJANGO_SETTINGS_MODULE="conf")
         env_file = self.folder / f"{name}.env"
         env_file.write_text("".join(f"{key}={value}\n" for key, value in values.items()), encoding="utf-8")
-        found = {"path": str(self.folder), "python": self.python, "settings": "conf", "env_file": str(env_file)}
-        return site.site(found)
+        collected = {"path": str(self.folder), "python": self.python, "settings": "conf", "env_file": str(env_file)}
+        return site.site(collected)
 
     def name(self, where):
         """The database's name."""

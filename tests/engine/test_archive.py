@@ -44,7 +44,7 @@ def job(source, **more):
 
 
 @pytest.fixture()
-def made(source, repository):
+def prepared(source, repository):
     """A published archive's folder."""
     return repository / "demo" / kinds.back_up(job(source), repository)["id"]
 
@@ -60,28 +60,28 @@ def names(folder):
     return sorted(each.name for each in folder.iterdir())
 
 
-def test_round_trip(made, source, tmp_path):
-    found = kinds.verify(made)
-    assert found["fingerprint"]["tables"]['"offers"']["rows"] == 3000
-    assert found["fingerprint"]["sequences"] == {"offers": [3000, True]}
-    archive_reader.expand(made, tmp_path / "plain")
-    assert archive_reader.verify_plain(tmp_path / "plain") == found
+def test_round_trip(prepared, source, tmp_path):
+    result = kinds.verify(prepared)
+    assert result["fingerprint"]["tables"]['"offers"']["rows"] == 3000
+    assert result["fingerprint"]["sequences"] == {"offers": [3000, True]}
+    archive_reader.expand(prepared, tmp_path / "plain")
+    assert archive_reader.verify_plain(tmp_path / "plain") == result
     restored = sqlite3.connect(str(tmp_path / "plain" / "database.sqlite3"))
     original = sqlite3.connect(str(source))
     try:
         assert list(restored.iterdump()) == list(original.iterdump())
-        assert fingerprint.compare(found["fingerprint"], sqlite_kind.fingerprint(restored)) == []
+        assert fingerprint.compare(result["fingerprint"], sqlite_kind.fingerprint(restored)) == []
         restored.execute('UPDATE "Table é ""x" SET a = 1 WHERE a = \'1\'')
-        different = fingerprint.compare(found["fingerprint"], sqlite_kind.fingerprint(restored))
+        different = fingerprint.compare(result["fingerprint"], sqlite_kind.fingerprint(restored))
         assert [each["object"] for each in different] == ['table "Table é ""x"']
     finally:
         restored.close()
         original.close()
 
 
-def test_commands_by_hand(made, source, tmp_path):
+def test_commands_by_hand(prepared, source, tmp_path):
     work = tmp_path / "by hand"
-    shutil.copytree(str(made), str(work))
+    shutil.copytree(str(prepared), str(work))
     for line in manifest.load(work / "manifest.json")["restore_by_hand"]["local"]:
         subprocess.run(["/bin/bash", "-euc", line], cwd=str(work), check=True)
     left, right = sqlite3.connect(str(work / "restored.sqlite3")), sqlite3.connect(str(source))
@@ -95,11 +95,11 @@ def test_a_writer_does_not_tear_the_copy(source, repository):
     writer.execute("PRAGMA journal_mode = WAL")
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("UPDATE offers SET title = 'half'")
-    found = kinds.back_up(job(source), repository)
+    result = kinds.back_up(job(source), repository)
     writer.rollback()
     writer.close()
     again = kinds.back_up(job(source), repository)
-    assert fingerprint.compare(found["fingerprint"], again["fingerprint"]) == []
+    assert fingerprint.compare(result["fingerprint"], again["fingerprint"]) == []
 
 
 def test_modes_whatever_the_umask(source, repository):
@@ -115,41 +115,41 @@ def test_modes_whatever_the_umask(source, repository):
 
 
 @pytest.mark.parametrize("tenth", range(10))
-def test_truncated_anywhere(made, tenth):
-    path = made / "database.sqlite3.zst"
+def test_truncated_anywhere(prepared, tenth):
+    path = prepared / "database.sqlite3.zst"
     os.truncate(str(path), path.stat().st_size * tenth // 10)
-    refused(kinds.verify, made, match="damaged")
+    refused(kinds.verify, prepared, match="damaged")
 
 
-def test_truncated_and_padded_to_its_size(made):
-    path = made / "database.sqlite3.zst"
+def test_truncated_and_padded_to_its_size(prepared):
+    path = prepared / "database.sqlite3.zst"
     size = path.stat().st_size
     os.truncate(str(path), size // 2)
     os.truncate(str(path), size)
-    refused(kinds.verify, made)
+    refused(kinds.verify, prepared)
 
 
 @pytest.mark.parametrize("name", ["database.sqlite3.zst", "manifest.json"])
 @pytest.mark.parametrize("place", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_one_bit_flipped(made, name, place, tmp_path):
-    path = made / name
+def test_one_bit_flipped(prepared, name, place, tmp_path):
+    path = prepared / name
     data = bytearray(path.read_bytes())
     data[int(len(data) * place)] ^= 4
     path.write_bytes(bytes(data))
-    refused(kinds.verify, made)
-    refused(archive_reader.expand, made, tmp_path / "plain")
+    refused(kinds.verify, prepared)
+    refused(archive_reader.expand, prepared, tmp_path / "plain")
     assert not (tmp_path / "plain").exists()
 
 
-def test_a_zstd_file_with_something_appended(made):
-    path = made / "database.sqlite3.zst"
+def test_a_zstd_file_with_something_appended(prepared):
+    path = prepared / "database.sqlite3.zst"
     with path.open("ab") as stream:
         stream.write(path.read_bytes())
-    refused(kinds.verify, made)
+    refused(kinds.verify, prepared)
 
 
-def test_plain_form_damaged(made, tmp_path):
-    archive_reader.expand(made, tmp_path / "plain")
+def test_plain_form_damaged(prepared, tmp_path):
+    archive_reader.expand(prepared, tmp_path / "plain")
     path = tmp_path / "plain" / "database.sqlite3"
     data = bytearray(path.read_bytes())
     data[5000] ^= 1
@@ -157,36 +157,36 @@ def test_plain_form_damaged(made, tmp_path):
     refused(archive_reader.verify_plain, tmp_path / "plain")
 
 
-def test_manifest_empty_deleted_forged(made):
-    path = made / "manifest.json"
+def test_manifest_empty_deleted_forged(prepared):
+    path = prepared / "manifest.json"
     text = path.read_text(encoding="utf-8")
     path.write_text("")
-    refused(archive_reader.read_manifest, made)
+    refused(archive_reader.read_manifest, prepared)
     path.unlink()
-    refused(archive_reader.read_manifest, made)
+    refused(archive_reader.read_manifest, prepared)
     forged = json.loads(text)
     forged["files"][0]["path"] = "../../../etc/passwd"
     forged["checksum"] = manifest.checksum(forged)
     path.write_text(json.dumps(forged))
-    refused(archive_reader.read_manifest, made, match="damaged")
+    refused(archive_reader.read_manifest, prepared, match="damaged")
     other = json.loads(text)
     other["id"] = "20000101T000000Z"
     path.write_text(manifest.dumps(other))
-    refused(archive_reader.read_manifest, made)
-    aside = archive_writer.quarantine(made)
-    assert aside.name == ".damaged-" + made.name
-    assert ids.list_ids(made.parent) == []
+    refused(archive_reader.read_manifest, prepared)
+    aside = archive_writer.quarantine(prepared)
+    assert aside.name == ".damaged-" + prepared.name
+    assert ids.list_ids(prepared.parent) == []
 
 
-def test_files_added_missing_or_linked(made, tmp_path):
-    (made / "more").write_text("x")
-    refused(archive_reader.read_manifest, made, match="damaged")
-    (made / "more").unlink()
-    data = made / "database.sqlite3.zst"
+def test_files_added_missing_or_linked(prepared, tmp_path):
+    (prepared / "more").write_text("x")
+    refused(archive_reader.read_manifest, prepared, match="damaged")
+    (prepared / "more").unlink()
+    data = prepared / "database.sqlite3.zst"
     data.rename(tmp_path / "moved")
-    refused(archive_reader.read_manifest, made)
+    refused(archive_reader.read_manifest, prepared)
     data.symlink_to(tmp_path / "moved")
-    refused(archive_reader.read_manifest, made)
+    refused(archive_reader.read_manifest, prepared)
 
 
 def test_labels_never_go_back(source, repository):
@@ -248,10 +248,10 @@ def test_debris_of_a_killed_run(source, repository):
     with stage.writer("a") as target:
         target.write(b"x" * 1000)
     assert names(repository / "demo") == [".partial-" + stage.id]
-    told = []
-    identifier = kinds.back_up(job(source), repository, lambda step, **values: told.append(step))["id"]
+    messages = []
+    identifier = kinds.back_up(job(source), repository, lambda step, **values: messages.append(step))["id"]
     assert names(repository / "demo") == [identifier]
-    assert identifier != stage.id or told[0] == "cleaned"
+    assert identifier != stage.id or messages[0] == "cleaned"
 
 
 KILLED = """
@@ -303,8 +303,8 @@ def test_disk_full(source, small_disk, monkeypatch):
     assert names(small_disk / "demo") == []
 
 
-def test_disk_full_while_expanding(made, small_disk):
-    error = refused(archive_reader.expand, made, small_disk / "plain", code=1, match="full")
+def test_disk_full_while_expanding(prepared, small_disk):
+    error = refused(archive_reader.expand, prepared, small_disk / "plain", code=1, match="full")
     assert "No space left" in error.why
     assert not (small_disk / "plain").exists()
 
@@ -334,10 +334,10 @@ def test_many_small_files(repository):
         stage.compress(paths)
         assert not (stage.path / paths[0]).exists()
         part = {"source": {}, "tools": {}, "fingerprint": None, "restore_by_hand": {"local": [], "plain": []}}
-        found = stage.publish({**part, "warnings": []})
-    assert len(found["files"]) == 450
-    path = repository / "demo" / found["id"]
-    assert archive_reader.verify(path, workers=3)["id"] == found["id"]
+        result = stage.publish({**part, "warnings": []})
+    assert len(result["files"]) == 450
+    path = repository / "demo" / result["id"]
+    assert archive_reader.verify(path, workers=3)["id"] == result["id"]
     name = Path(path / "-dump" / "333.zst")
     data = bytearray(name.read_bytes())
     data[-1] ^= 1

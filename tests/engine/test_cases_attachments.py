@@ -46,8 +46,8 @@ def live(logical):
     with contextlib.closing(logical.connect()) as connection:
         for (slot,) in postgres_server.query(connection, "SELECT slot_name FROM pg_replication_slots WHERE NOT active"):
             postgres_server.execute(connection, "SELECT pg_drop_replication_slot(%s)", (slot,))
-        made = "SELECT datname FROM pg_database WHERE datname ~ '^(live|scheduled)'"
-        for (name,) in postgres_server.query(connection, made):
+        result = "SELECT datname FROM pg_database WHERE datname ~ '^(live|scheduled)'"
+        for (name,) in postgres_server.query(connection, result):
             side_database.drop(connection, name)
 
 
@@ -83,10 +83,10 @@ def subscribe(server, database, slot="NONE"):
 
 def test_side_database_with_a_subscription_is_removed_by_the_next_run(live, spec):
     subscribe(live, "live", "'wanted'")
-    wanted = spec()
-    first = restores.fill(wanted)
-    second = restores.fill(dict(wanted, jobs=1))
-    recovery.clean(restores.target(wanted), own=second["id"])
+    request = spec()
+    first = restores.fill(request)
+    second = restores.fill(dict(request, jobs=1))
+    recovery.clean(restores.target(request), own=second["id"])
     with contextlib.closing(live.connect()) as connection:
         assert side_database.drop(connection, first["side"]) is True
         assert side_database.drop(connection, second["side"]) is True
@@ -96,11 +96,11 @@ def test_side_database_with_a_subscription_is_removed_by_the_next_run(live, spec
 
 def test_slot_is_in_the_plan_and_in_the_report(live, spec):
     live.execute("SELECT pg_create_logical_replication_slot('reader', 'pgoutput')", "live")
-    wanted = spec()
-    planned = restores.plan(wanted)
+    request = spec()
+    planned = restores.plan(request)
     (warning,) = [each for each in planned["warnings"] if "slot reader" in each["what"]]
     assert "pg_drop_replication_slot('reader')" in warning["fix"]
-    result = restores.swap_in(wanted, restores.fill(wanted)["id"])
+    result = restores.swap_in(request, restores.fill(request)["id"])
     assert any("slot reader" in line and "pg_drop_replication_slot" in line for line in result["lines"])
     # What was said is true: the slot went along with the previous database.
     assert live.execute("SELECT database FROM pg_replication_slots") == [(result["kept"],)]
@@ -109,27 +109,27 @@ def test_slot_is_in_the_plan_and_in_the_report(live, spec):
 
 def test_previous_database_with_a_subscription_is_removed_only_after_it_was_dropped(live, spec):
     subscribe(live, "live", "'remote'")
-    wanted = spec()
-    result = restores.swap_in(wanted, restores.fill(wanted)["id"])
+    request = spec()
+    result = restores.swap_in(request, restores.fill(request)["id"])
     assert any("restored database has the subscription receiver" in line for line in result["lines"])
     with pytest.raises(SauvegardeError) as refused:
-        restores.remove(wanted, result["kept"])
+        restores.remove(request, result["kept"])
     assert "subscription receiver" in refused.value.why
     # The fix, as it is written.
     for statement in ('ALTER SUBSCRIPTION "receiver" DISABLE', 'ALTER SUBSCRIPTION "receiver" SET (slot_name = NONE)'):
         assert statement in refused.value.fix
         live.execute(statement, result["kept"])
     live.execute('DROP SUBSCRIPTION "receiver"', result["kept"])
-    assert restores.remove(wanted, result["kept"]) is True
+    assert restores.remove(request, result["kept"]) is True
 
 
 def test_enabled_subscription_is_in_the_plan(live):
     subscribe(live, "live", "'remote'")
     live.execute("ALTER SUBSCRIPTION receiver ENABLE", "live")
     with contextlib.closing(live.connect()) as connection:
-        found = attachments.read(connection, "live")
-        assert found.enabled == ["receiver"]
-        (warning,) = attachments.warnings(found, "live")
+        result = attachments.read(connection, "live")
+        assert result.enabled == ["receiver"]
+        (warning,) = attachments.warnings(result, "live")
     assert 'ALTER SUBSCRIPTION "receiver" DISABLE' in warning["fix"]
     live.execute('ALTER SUBSCRIPTION "receiver" DISABLE', "live")
     wait_until(lambda: not live.execute("SELECT 1 FROM pg_stat_subscription WHERE pid IS NOT NULL"))
@@ -137,24 +137,24 @@ def test_enabled_subscription_is_in_the_plan(live):
 
 def test_template_is_kept_found_and_removed(live, spec):
     live.execute("ALTER DATABASE live WITH IS_TEMPLATE true")
-    wanted = spec()
-    older = restores.swap_in(wanted, restores.fill(wanted)["id"])["kept"]
+    request = spec()
+    older = restores.swap_in(request, restores.fill(request)["id"])["kept"]
     live.execute("UPDATE offers SET title = 'newer'", "live")
-    newer = restores.swap_in(wanted, restores.fill(wanted)["id"])["kept"]
-    assert [each["name"] for each in restores.kept(wanted)] == [newer, older]
+    newer = restores.swap_in(request, restores.fill(request)["id"])["kept"]
+    assert [each["name"] for each in restores.kept(request)] == [newer, older]
     # The newest one comes back, not an older one that happens to be no template.
-    back = restores.roll_back(wanted)
+    back = restores.roll_back(request)
     assert back["restored"] == newer
     assert rows(live, "live") == [(9, "newer", "newer")]
     for name in (back["kept"], older):
-        assert restores.remove(wanted, name) is True
+        assert restores.remove(request, name) is True
 
 
 def test_closed_previous_database_is_removed(live, spec):
-    wanted = spec()
-    kept = restores.swap_in(wanted, restores.fill(wanted)["id"])["kept"]
+    request = spec()
+    kept = restores.swap_in(request, restores.fill(request)["id"])["kept"]
     live.execute(f"ALTER DATABASE {sql_names.quote(kept)} WITH ALLOW_CONNECTIONS false")
-    assert restores.remove(wanted, kept) is True
+    assert restores.remove(request, kept) is True
 
 
 def test_swap_says_that_the_scheduler_of_pg_cron_ends(live, spec):
@@ -162,10 +162,10 @@ def test_swap_says_that_the_scheduler_of_pg_cron_ends(live, spec):
         pytest.skip("pg_cron is not installed")
     live.execute("CREATE DATABASE scheduled TEMPLATE template0")
     live.execute("CREATE TABLE offers (id int, title text); INSERT INTO offers VALUES (1, 'a')", "scheduled")
-    wanted = spec("scheduled")
-    (warning,) = [each for each in restores.plan(wanted)["warnings"] if "pg_cron" in each["what"]]
+    request = spec("scheduled")
+    (warning,) = [each for each in restores.plan(request)["warnings"] if "pg_cron" in each["what"]]
     assert "restart the server" in warning["fix"]
-    result = restores.swap_in(wanted, restores.fill(wanted)["id"])
+    result = restores.swap_in(request, restores.fill(request)["id"])
     assert any("pg_cron" in line for line in result["lines"])
     with contextlib.closing(live.connect()) as connection:
         assert not attachments.read(connection, "live").scheduler
@@ -193,17 +193,17 @@ def schedule(server):
 def test_jobs_of_pg_cron_are_made_again_after_the_swap(live, spec, tmp_path, form):
     """It exists in one database only, so in no side database; what the dump holds of it comes after the swap."""
     expected = schedule(live)
-    wanted = spec("scheduled")
+    request = spec("scheduled")
     if form != "archive":
         live.run("pg_dump", form, "-C", "-f", tmp_path / "dump", database="scheduled")
-        wanted = dict(wanted, path=str(tmp_path / "dump"))
+        request = dict(request, path=str(tmp_path / "dump"))
     live.execute("SELECT cron.unschedule('nightly')", "scheduled")
-    planned = restores.plan(wanted)
+    planned = restores.plan(request)
     assert planned["obstacles"] == []
     assert any("created after the swap" in each["what"] for each in planned["warnings"])
-    filled = restores.fill(wanted)
+    filled = restores.fill(request)
     assert {each["object"]: each["kept"] for each in filled["losses"]}["EXTENSION pg_cron"] == "for after the swap"
-    result = restores.swap_in(wanted, filled["id"])
+    result = restores.swap_in(request, filled["id"])
     assert any("2 job(s)" in line and "restarted" in line for line in result["lines"]), result["lines"]
     assert live.execute(JOBS, "scheduled") == expected
     live.stop()
@@ -240,33 +240,33 @@ restores.swap_in(wanted, identifier)
 def test_jobs_of_pg_cron_are_made_once_if_the_swap_is_killed(live, spec, way, moment):
     """Before, within and after the transaction that makes them: by the same restore, or the same swap, run again."""
     expected = schedule(live)
-    wanted = spec("scheduled")
-    filled = restores.fill(wanted)
-    words = [sys.executable, "-c", KILLED, ENGINE, json.dumps([wanted, filled["id"], moment]), str(HERE)]
+    request = spec("scheduled")
+    filled = restores.fill(request)
+    words = [sys.executable, "-c", KILLED, ENGINE, json.dumps([request, filled["id"], moment]), str(HERE)]
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
-    there = "SELECT 1 FROM pg_extension WHERE extname = 'pg_cron'"
-    wait_until(lambda: bool(live.execute(there, "scheduled")) == (moment == "after"))
+    existing = "SELECT 1 FROM pg_extension WHERE extname = 'pg_cron'"
+    wait_until(lambda: bool(live.execute(existing, "scheduled")) == (moment == "after"))
     if moment == "after":  # what was changed since is not undone
         live.execute("SELECT cron.unschedule('nightly')", "scheduled")
         del expected[0]
     if way == "swap":
         with pytest.raises(SauvegardeError) as refused:
-            restores.swap_in(wanted, filled["id"])
+            restores.swap_in(request, filled["id"])
         assert "Its state is swapped" in refused.value.why
-        assert restore_state.swapped(restores.target(wanted).runs_directory, "scheduled").id == filled["id"]
+        assert restore_state.swapped(restores.target(request).runs_directory, "scheduled").id == filled["id"]
     else:
-        again = restores.fill(wanted)
+        again = restores.fill(request)
         assert any("2 job(s)" in note for note in again["notes"]) == (moment != "after")
     assert live.execute(JOBS, "scheduled") == expected
     live.execute("SELECT cron.unschedule('hourly')", "scheduled")
     if way == "restore":
         live.execute("DROP TABLE offers", "scheduled")
-        restores.swap_in(wanted, again["id"])
+        restores.swap_in(request, again["id"])
         assert live.execute("SELECT count(*) FROM cron.job", "scheduled") == [(2,)]
         assert live.execute("SELECT * FROM offers", "scheduled") == [(1,)]
     else:
         with pytest.raises(SauvegardeError):
-            restores.swap_in(wanted, filled["id"])
+            restores.swap_in(request, filled["id"])
         assert live.execute(JOBS, "scheduled") == expected[:-1]
 
 

@@ -58,12 +58,12 @@ def test_the_same_bytes_come_back(cluster, named, repository, tmp_path, encoding
     )
     bytes_of = f"SELECT string_agg(encode(textsend({column}), 'hex'), ' ' ORDER BY id) FROM {table}"
     expected = cluster.execute(bytes_of, source)
-    made = kinds.back_up(job(cluster, source), repository)
-    path = repository / "demo" / made["id"]
-    assert kinds.verify(path)["checksum"] == made["checksum"]
-    assert made["warnings"] == []
-    assert f'"public".{table}' in made["fingerprint"]["tables"]
-    assert list(made["fingerprint"]["sequences"].values()) == [[3, True]]
+    archived_manifest = kinds.back_up(job(cluster, source), repository)
+    path = repository / "demo" / archived_manifest["id"]
+    assert kinds.verify(path)["checksum"] == archived_manifest["checksum"]
+    assert archived_manifest["warnings"] == []
+    assert f'"public".{table}' in archived_manifest["fingerprint"]["tables"]
+    assert list(archived_manifest["fingerprint"]["sequences"].values()) == [[3, True]]
     assert restore(cluster, path, target, tmp_path)["proof"]["by"] == "fingerprint"
     assert cluster.execute(bytes_of, target) == expected
     assert cluster.execute(
@@ -72,8 +72,10 @@ def test_the_same_bytes_come_back(cluster, named, repository, tmp_path, encoding
     comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
     assert cluster.execute(comment, target) == [(text,)]
     cluster.execute(f"UPDATE {table} SET {column} = 'other' WHERE id = 2", target)
-    found = fingerprint.take(lambda: cluster.connect(target), like=made["fingerprint"])
-    assert [each["object"] for each in fingerprint.compare(made["fingerprint"], found)] == [f'table "public".{table}']
+    result = fingerprint.take(lambda: cluster.connect(target), reference=archived_manifest["fingerprint"])
+    assert [each["object"] for each in fingerprint.compare(archived_manifest["fingerprint"], result)] == [
+        f'table "public".{table}'
+    ]
 
 
 @pytest.mark.parametrize("form", ["-Fc", "-Fp"])
@@ -105,13 +107,13 @@ def test_dumps_of_others_with_names_that_are_no_utf8(cluster, named, tmp_path, f
         source,
     )
     cluster.run("pg_dump", form, "--encoding=SQL_ASCII", "-f", tmp_path / "dump", database=source)
-    given = {}
+    value = {}
     if form == "-Fp":  # it does not know its database's encoding
         with pytest.raises(SauvegardeError, match="cannot be restored here") as caught:
             restore(cluster, tmp_path / "dump", target, tmp_path)
         assert "restore_encoding: SQL_ASCII" in caught.value.why
-        given = {"encoding": "SQL_ASCII", "locale": "C"}
-    restore(cluster, tmp_path / "dump", target, tmp_path, **given)
+        value = {"encoding": "SQL_ASCII", "locale": "C"}
+    restore(cluster, tmp_path / "dump", target, tmp_path, **value)
     assert cluster.execute("SELECT * FROM " + sql_names.quote("v" + name), target) == [(name,)]
     assert cluster.execute("SELECT last_value FROM " + sql_names.quote("s" + name), target) == [(7,)]
 
@@ -124,11 +126,13 @@ def test_roles_with_such_names(cluster, named, repository):
     cluster.execute(f"CREATE ROLE {sql_names.quote(role)}", source)
     try:
         cluster.execute(f"CREATE TABLE t (); ALTER TABLE t OWNER TO {sql_names.quote(role)}", source)
-        made = kinds.back_up(job(cluster, source), repository)
-        assert role in made["source"]["roles"]
+        archived_manifest = kinds.back_up(job(cluster, source), repository)
+        assert role in archived_manifest["source"]["roles"]
         of_globals = {"name": "demo", "kind": "globals", "connection": cluster.values, "database": source}
-        made = kinds.back_up(of_globals, repository)
-        assert kinds.verify(repository / "demo" / made["id"])["fingerprint"]["tables"]["roles"]["rows"] >= 2
+        archived_manifest = kinds.back_up(of_globals, repository)
+        assert (
+            kinds.verify(repository / "demo" / archived_manifest["id"])["fingerprint"]["tables"]["roles"]["rows"] >= 2
+        )
     finally:
         cluster.execute("DROP TABLE t", source)
         cluster.execute(f"DROP ROLE {sql_names.quote(role)}", source)

@@ -26,7 +26,7 @@ def server(cluster):
     connection.close()
 
 
-def made(cluster, name, text):
+def fill_new_database(cluster, name, text):
     """A new database, filled by `text`."""
     connection = cluster.connect()
     side_database.drop(connection, name)
@@ -67,9 +67,9 @@ def spec(cluster, folder, path, **more):
 
 
 def restore(cluster, folder, path, **more):
-    wanted = spec(cluster, folder, path, **more)
-    done = restores.fill(wanted)
-    restores.swap_in(wanted, done["id"])
+    request = spec(cluster, folder, path, **more)
+    done = restores.fill(request)
+    restores.swap_in(request, done["id"])
     return done
 
 
@@ -140,7 +140,7 @@ y" ON child TO case_reader USING (true)"""
 
 @pytest.mark.parametrize("form", ["-Fc", "-Fp", "-Fp --inserts"])
 def test_line_ends_and_marks_in_names(server, tmp_path, form):
-    made(server, "case_names", NAMES)
+    fill_new_database(server, "case_names", NAMES)
     path = tmp_path / "dump"
     path.write_bytes(dump(server, "case_names", *form.split()))
     done = restore(server, tmp_path, path)
@@ -150,11 +150,11 @@ def test_line_ends_and_marks_in_names(server, tmp_path, form):
 
 
 def test_roles_in_statements_of_several_lines_are_planned(server, tmp_path):
-    made(server, "case_names", NAMES)
+    fill_new_database(server, "case_names", NAMES)
     text = dump(server, "case_names").replace(b"TO case_reader;", b"TO case_missing;")
     (tmp_path / "dump.sql").write_bytes(text)
-    found = restores.plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
-    assert [each["what"] for each in found] == ["Roles are missing on the target: case_missing."]
+    result = restores.plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
+    assert [each["what"] for each in result] == ["Roles are missing on the target: case_missing."]
 
 
 # 23, 24: what old versions wrote
@@ -230,12 +230,12 @@ def relic(path, language="CREATE PROCEDURAL LANGUAGE plpgsql", oids="false", cla
     [("false", "", False), ("true", "", False), ("true", "", True), ("false", "\nWITH OIDS", True)],
 )
 def test_relics_of_old_versions(server, tmp_path, language, oids, clause, kept):
-    made(server, "case_names", "SELECT 1")
+    fill_new_database(server, "case_names", "SELECT 1")
     path = relic(tmp_path / "dump.sql", language, oids, clause, kept)
     planned = restores.plan(spec(server, tmp_path, path))
     assert planned["obstacles"] == []
-    told = " ".join(each["what"] + each["why"] for each in planned["warnings"])
-    assert ("OID" in told) is (oids == "true" or kept)
+    text = " ".join(each["what"] + each["why"] for each in planned["warnings"])
+    assert ("OID" in text) is (oids == "true" or kept)
     restore(server, tmp_path, path)
     assert server.execute('SELECT id, "n m", f() FROM t ORDER BY id', "case_back") == [
         (1, "n\n1", 7), (2, "n\n2", 7), (3, None, 7), (4, "n\n4", 7)
@@ -250,7 +250,7 @@ COMMANDS = "\\set ON_ERROR_STOP on\n\\timing off\n\\pset pager off\n\\echo begin
 
 
 def test_psql_commands_that_change_nothing_are_passed_over(server, tmp_path):
-    made(server, "case_names", "CREATE TABLE t AS SELECT 1 AS i")
+    fill_new_database(server, "case_names", "CREATE TABLE t AS SELECT 1 AS i")
     text = dump(server, "case_names", "--create").replace(
         b"SET statement_timeout", COMMANDS.encode() + b"SET statement_timeout"
     )
@@ -264,12 +264,12 @@ def test_psql_commands_that_change_nothing_are_passed_over(server, tmp_path):
     "line", ["\\i other.sql", "\\! id", "\\copy t from x", "\\set v 1", "\\lo_import x", "\\gexec"]
 )
 def test_other_psql_commands_are_refused_with_their_line(server, tmp_path, line):
-    made(server, "case_names", "CREATE TABLE t AS SELECT 1 AS i")
+    fill_new_database(server, "case_names", "CREATE TABLE t AS SELECT 1 AS i")
     text = dump(server, "case_names").replace(b"SET statement_timeout", line.encode() + b"\nSET statement_timeout")
     (tmp_path / "dump.sql").write_bytes(text)
-    (found,) = restores.plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
+    (result,) = restores.plan(spec(server, tmp_path, tmp_path / "dump.sql"))["obstacles"]
     number = text.split(b"\n").index(line.encode()) + 1
-    assert f"Line {number}: {line}" in found["why"] and found["fix"]
+    assert f"Line {number}: {line}" in result["why"] and result["fix"]
 
 
 # Options of pg_dump that change how a plain dump is written
@@ -305,7 +305,7 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def content(server):
-    return made(server, "case_content", CONTENT)
+    return fill_new_database(server, "case_content", CONTENT)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -368,5 +368,5 @@ def test_an_archive_that_was_carried_as_text_is_not_called_damaged(server, conte
     path = tmp_path / "old.dump"
     path.write_bytes(dump(server, content, "-Fc").replace(b"\n", b"\r\n"))
     planned = restores.plan(spec(server, tmp_path, path))
-    (found,) = planned["obstacles"]
-    assert "copied or written as text" in found["why"] and "damaged" not in found["what"] + found["fix"]
+    (result,) = planned["obstacles"]
+    assert "copied or written as text" in result["why"] and "damaged" not in result["what"] + result["fix"]

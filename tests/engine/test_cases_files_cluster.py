@@ -107,8 +107,8 @@ def test_one_database_of_a_cluster_with_its_roles(dumped, tmp_path, packed):
     done = restores.fill(spec(cluster, tmp_path, path))
     restores.swap_in(spec(cluster, tmp_path, path), done["id"])
     assert state(cluster, "cl_one") == before
-    made = {name for (name,) in cluster.execute("SELECT rolname FROM pg_roles WHERE rolcanlogin")}
-    assert set(ROLES) & made == {"cl_owner", "cl_reader", "cl_member", "Default"}
+    collected = {name for (name,) in cluster.execute("SELECT rolname FROM pg_roles WHERE rolcanlogin")}
+    assert set(ROLES) & collected == {"cl_owner", "cl_reader", "cl_member", "Default"}
     other = spec(cluster, tmp_path, path, file_database="cl_latin", database="cl_copy")
     restores.swap_in(other, restores.fill(other)["id"])
     assert cluster.execute('SELECT n FROM "é"', "cl_copy") == [("€",)]
@@ -121,23 +121,23 @@ def test_one_database_of_a_cluster_with_its_roles(dumped, tmp_path, packed):
 def test_a_database_that_is_not_in_the_file(dumped, tmp_path):
     cluster, data = dumped
     (tmp_path / "all.sql").write_bytes(data)
-    (found,) = restores.plan(spec(cluster, tmp_path, tmp_path / "all.sql", file_database="elpaso"))["obstacles"]
-    assert "cl_one" in found["why"] and "cl two's" in found["why"] and "restore_file_database" in found["fix"]
+    (result,) = restores.plan(spec(cluster, tmp_path, tmp_path / "all.sql", file_database="elpaso"))["obstacles"]
+    assert "cl_one" in result["why"] and "cl two's" in result["why"] and "restore_file_database" in result["fix"]
 
 
 def test_globals_alone_are_no_database(dumped, tmp_path):
     cluster, data = dumped
     text = data[: data.index(b"\\connect ")] + b"-- PostgreSQL database cluster dump complete\n"
     (tmp_path / "globals.sql").write_bytes(text)
-    (found,) = restores.plan(spec(cluster, tmp_path, tmp_path / "globals.sql"))["obstacles"]
-    assert "roles only" in found["what"] and "restore_globals" in found["fix"]
+    (result,) = restores.plan(spec(cluster, tmp_path, tmp_path / "globals.sql"))["obstacles"]
+    assert "roles only" in result["what"] and "restore_globals" in result["fix"]
 
 
 def test_a_file_that_is_cut_in_another_database(dumped, tmp_path):
     cluster, data = dumped
     (tmp_path / "all.sql").write_bytes(data[: data.rindex(b"COPY ") + 60])
-    (found,) = restores.plan(spec(cluster, tmp_path, tmp_path / "all.sql"))["obstacles"]
-    assert "not whole" in found["what"]
+    (result,) = restores.plan(spec(cluster, tmp_path, tmp_path / "all.sql"))["obstacles"]
+    assert "not whole" in result["what"]
 
 
 OLD = """--
@@ -240,17 +240,17 @@ def old():
 def test_what_old_versions_say_of_a_database_is_kept(dumped, tmp_path):
     cluster, _ = dumped
     (tmp_path / "all.sql").write_bytes(old())
-    wanted = spec(cluster, tmp_path, tmp_path / "all.sql", database="cl_old")
-    restores.swap_in(wanted, restores.fill(wanted)["id"])
+    request = spec(cluster, tmp_path, tmp_path / "all.sql", database="cl_old")
+    restores.swap_in(request, restores.fill(request)["id"])
     assert cluster.execute('SELECT n FROM public."é"', "cl_old") == [("€",)]
-    (found,) = cluster.execute(
+    (rows,) = cluster.execute(
         "SELECT d.datconnlimit, pg_get_userbyid(d.datdba), pg_encoding_to_char(encoding), d.datcollate,"
         " (SELECT s.setconfig::text FROM pg_db_role_setting s WHERE s.setdatabase = d.oid),"
         " has_database_privilege('public', d.oid, 'CONNECT') FROM pg_database d WHERE datname = 'cl_old'",
         "cl_old",
     )
-    assert found[:4] == (5, "cl_owner", "LATIN9", "C") and found[5] is False
-    assert "é" in found[4]
+    assert rows[:4] == (5, "cl_owner", "LATIN9", "C") and rows[5] is False
+    assert "é" in rows[4]
 
 
 def test_a_whole_cluster_serves_as_globals(tmp_path):
@@ -261,7 +261,7 @@ def test_a_whole_cluster_serves_as_globals(tmp_path):
     (tmp_path / "globals.sql.gz").write_bytes(gzip.compress(latin))
     assert set(dump_roles.read(str(tmp_path / "globals.sql.gz")).roles) == {"é"}
     (tmp_path / "wrong.sql").write_bytes(latin.replace(b"LATIN1", b"UTF8"))
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         dump_roles.read(str(tmp_path / "wrong.sql"))
-    assert "not in the encoding that it states" in str(told.value) and "codec" not in str(told.value)
-    assert re.search("PGCLIENTENCODING", told.value.fix)
+    assert "not in the encoding that it states" in str(error.value) and "codec" not in str(error.value)
+    assert re.search("PGCLIENTENCODING", error.value.fix)

@@ -71,16 +71,16 @@ LESS = {
 def test_less_than_what_is_live_asks_for_its_own_word(live, tmp_path, options):
     path = dump(live, tmp_path / "dump", *options.split())
     planned = restores.plan(spec(live, tmp_path, path))
-    wanted = {
+    request = {
         kind: [each if "all" in each else "public." + each for each in names] for kind, names in LESS[options].items()
     }
-    assert {kind: names for kind, names in planned["lacks"].items() if kind in wanted} == wanted
-    (found,) = (each for each in planned["obstacles"] if "less" in each["what"])
-    assert "restore_partial='replace with less'" in found["fix"]
-    assert all(name.split(".")[-1] in found["why"] for names in wanted.values() for name in names)
-    said = restores.plan(spec(live, tmp_path, path, partial=partial_dump.WORD))
-    assert [each for each in said["obstacles"] if "less" in each["what"]] == []
-    assert any("less" in each["what"] for each in said["warnings"])
+    assert {kind: names for kind, names in planned["lacks"].items() if kind in request} == request
+    (result,) = (each for each in planned["obstacles"] if "less" in each["what"])
+    assert "restore_partial='replace with less'" in result["fix"]
+    assert all(name.split(".")[-1] in result["why"] for names in request.values() for name in names)
+    output = restores.plan(spec(live, tmp_path, path, partial=partial_dump.WORD))
+    assert [each for each in output["obstacles"] if "less" in each["what"]] == []
+    assert any("less" in each["what"] for each in output["warnings"])
     beside = restores.plan(spec(live, tmp_path, path, mode="beside", database="pa_beside"))
     assert beside["obstacles"] == [] and beside["lacks"] == {}
 
@@ -97,25 +97,25 @@ def test_as_much_as_what_is_live_asks_for_nothing(live, tmp_path, options):
 
 def test_the_word_lets_less_take_its_place(live, tmp_path):
     path = dump(live, tmp_path / "dump", "--schema-only")
-    wanted = spec(live, tmp_path, path)
-    with pytest.raises(Exception) as told:
-        restores.fill(wanted)
-    assert "less than the live database" in str(told.value)
-    said = dict(wanted, partial=partial_dump.WORD)
-    restores.swap_in(said, restores.fill(said)["id"])
+    request = spec(live, tmp_path, path)
+    with pytest.raises(Exception) as error:
+        restores.fill(request)
+    assert "less than the live database" in str(error.value)
+    options = dict(request, partial=partial_dump.WORD)
+    restores.swap_in(options, restores.fill(options)["id"])
     assert live.execute("SELECT count(*) FROM a", "pa_live") == [(0,)]
-    restores.roll_back(said)
+    restores.roll_back(options)
     assert live.execute("SELECT count(*) FROM a", "pa_live") == [(9,)]
 
 
 def test_data_alone_are_no_database(live, tmp_path):
     path = dump(live, tmp_path / "dump", "--data-only")
-    (found,) = (
+    (result,) = (
         each
         for each in restores.plan(spec(live, tmp_path, path, database="pa_none"))["obstacles"]
         if "rows only" in each["what"]
     )
-    assert "definitions" in found["fix"]
+    assert "definitions" in result["fix"]
 
 
 GLOBALS = """--
@@ -157,8 +157,8 @@ def test_only_the_roles_that_a_dump_names_are_made(live, tmp_path, which):
         "pa_live",
     )
     (tmp_path / "globals.sql").write_text(GLOBALS)
-    wanted = spec(live, tmp_path, path, globals=str(tmp_path / "globals.sql"), globals_roles=which, database="pa_new")
-    done = restores.fill(wanted)
+    request = spec(live, tmp_path, path, globals=str(tmp_path / "globals.sql"), globals_roles=which, database="pa_new")
+    done = restores.fill(request)
     named = {"pa_owner", "pa_group", "pa_above", "Default"}
     assert set(done["roles_made"]) == (named if which == "named" else {*named, "pa_other", "pa_root"})
     assert live.execute(

@@ -24,13 +24,13 @@ NAMES = {"sv_one": 3, "sv two's": 5, "sv_latin": 7}
 @pytest.fixture(scope="module")
 def dumps(cluster):
     """{(name, whether with --create): bytes of a plain dump}"""
-    found = {}
+    collected = {}
     for name, rows in NAMES.items():
         more = " ENCODING 'LATIN9' LC_COLLATE 'C' LC_CTYPE 'C'" if name == "sv_latin" else ""
         cluster.execute(f"CREATE DATABASE {sql_names.quote(name)} TEMPLATE template0{more}")
         cluster.execute(TRAP.format(rows, "é"), name)
         for create in (True, False):
-            found[name, create] = subprocess.run(
+            collected[name, create] = subprocess.run(
                 [str(cluster.binaries / "pg_dump"), *(["-C"] if create else [])],
                 env=client_tools.environment(cluster.server, name),
                 stdout=subprocess.PIPE,
@@ -39,7 +39,7 @@ def dumps(cluster):
     connection = cluster.connect()
     for name in NAMES:
         side_database.drop(connection, name)
-    yield found
+    yield collected
     for (name,) in postgres_server.query(connection, "SELECT datname FROM pg_database WHERE datname ~ '^sv[_ ]'"):
         side_database.drop(connection, name)
     connection.close()
@@ -56,11 +56,11 @@ def restored(cluster, values):
     filled = restores.fill(values)
     restores.swap_in(values, filled["id"])
     database = values["database"]
-    found = cluster.execute("SELECT count(*) FROM t", database)[0][0], cluster.execute("SELECT f()", database)[0][0]
+    rows = cluster.execute("SELECT count(*) FROM t", database)[0][0], cluster.execute("SELECT f()", database)[0][0]
     connection = cluster.connect()
     side_database.drop(connection, database)
     connection.close()
-    return found
+    return rows
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -73,15 +73,15 @@ def test_one_of_several_dumps_is_restored(cluster, dumps, tmp_path, packed):
         assert planned["obstacles"] == []
         assert any("several dumps in one file" in each["what"] for each in planned["warnings"])
         assert restored(cluster, values) == (rows, "é")
-    (found,) = restores.plan(spec(cluster, tmp_path, data, "elpaso"))["obstacles"]
-    assert all(name in found["why"] for name in NAMES) and "restore_file_database" in found["fix"]
+    (result,) = restores.plan(spec(cluster, tmp_path, data, "elpaso"))["obstacles"]
+    assert all(name in result["why"] for name in NAMES) and "restore_file_database" in result["fix"]
     assert restored(cluster, spec(cluster, tmp_path, data, "sv_copy", file_database="sv two's")) == (5, "é")
 
 
 def test_dumps_without_a_name_are_numbered(cluster, dumps, tmp_path):
     data = dumps["sv_one", False] + dumps["sv_latin", False]
-    (found,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
-    assert "#1, #2" in found["why"]
+    (result,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
+    assert "#1, #2" in result["why"]
     for number, rows in (("#1", 3), ("#2", 7)):
         assert restored(cluster, spec(cluster, tmp_path, data, "sv_copy", file_database=number)) == (rows, "é")
 
@@ -89,10 +89,10 @@ def test_dumps_without_a_name_are_numbered(cluster, dumps, tmp_path):
 def test_two_dumps_of_one_database(cluster, dumps, tmp_path):
     """As where each night's dump is appended to the file: which one is meant is asked."""
     data = dumps["sv_one", True] * 2
-    (found,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
-    assert "sv_one #1" in found["what"] and "sv_one #2" in found["why"]
-    for wanted in ("sv_one #1", "sv_one #2"):
-        assert restored(cluster, spec(cluster, tmp_path, data, "sv_one", file_database=wanted)) == (3, "é")
+    (result,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
+    assert "sv_one #1" in result["what"] and "sv_one #2" in result["why"]
+    for expected in ("sv_one #1", "sv_one #2"):
+        assert restored(cluster, spec(cluster, tmp_path, data, "sv_one", file_database=expected)) == (3, "é")
 
 
 def test_sql_beside_the_dumps_is_not_lost(cluster, dumps, tmp_path):
@@ -100,11 +100,11 @@ def test_sql_beside_the_dumps_is_not_lost(cluster, dumps, tmp_path):
         dumps["sv_one", True] + b"INSERT INTO t VALUES (9);\n" + dumps["sv two's", True],
         dumps["sv_one", True] + b"INSERT INTO t VALUES (9);\n",
     ):
-        (found,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
-        assert "continues after its closing line" in found["what"]
+        (result,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
+        assert "continues after its closing line" in result["what"]
 
 
 def test_a_second_dump_that_is_cut_short(cluster, dumps, tmp_path):
     data = dumps["sv_one", True] + dumps["sv two's", True][:-200]
-    (found,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
-    assert "It ends inside" in found["why"]
+    (result,) = restores.plan(spec(cluster, tmp_path, data, "sv_one"))["obstacles"]
+    assert "It ends inside" in result["why"]

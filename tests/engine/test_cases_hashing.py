@@ -26,18 +26,18 @@ def test_bytes_without_utf8_are_proven(cluster, named, repository, tmp_path, enc
         f"INSERT INTO odd VALUES (1, {byte}, NULL, ARRAY[{byte}, NULL]), (2, 'plain', 3, NULL), (3, NULL, 4, '{{}}')",
         source,
     )
-    made = kinds.back_up(job(cluster, source), repository)
-    found = made["fingerprint"]
-    assert "unproven" not in found and made["warnings"] == []
-    assert found["tables"]['"public"."odd"']["rows"] == 3 and found["tables"]['"public"."odd"']["by"] == "columns"
-    assert "by" not in found["tables"]['"public"."even"'] or encoding == "MULE_INTERNAL"
-    assert restore(cluster, repository / "demo" / made["id"], target, tmp_path)["proof"]["by"] == "fingerprint"
+    manifest = kinds.back_up(job(cluster, source), repository)
+    result = manifest["fingerprint"]
+    assert "unproven" not in result and manifest["warnings"] == []
+    assert result["tables"]['"public"."odd"']["rows"] == 3 and result["tables"]['"public"."odd"']["by"] == "columns"
+    assert "by" not in result["tables"]['"public"."even"'] or encoding == "MULE_INTERNAL"
+    assert restore(cluster, repository / "demo" / manifest["id"], target, tmp_path)["proof"]["by"] == "fingerprint"
     bytes_of = "SELECT string_agg(encode(textsend(t), 'hex'), ' ' ORDER BY id) FROM odd"
     assert cluster.execute(bytes_of, target) == cluster.execute(bytes_of, source)
     for change in ("t = 'q' WHERE id = 1", "n = 5 WHERE id = 2", "ts = NULL WHERE id = 3", "t = '' WHERE id = 3"):
         cluster.execute(f"BEGIN; CREATE TABLE was AS SELECT * FROM odd; UPDATE odd SET {change}; COMMIT", target)
-        now = fingerprint.take(lambda: cluster.connect(target), like=found)
-        objects = [each["object"] for each in fingerprint.compare(found, now)]
+        now = fingerprint.take(lambda: cluster.connect(target), reference=result)
+        objects = [each["object"] for each in fingerprint.compare(result, now)]
         assert objects == ['table "public"."odd"', 'table "public"."was"'], change
         cluster.execute("TRUNCATE odd; INSERT INTO odd SELECT * FROM was; DROP TABLE was", target)
 
@@ -45,16 +45,16 @@ def test_bytes_without_utf8_are_proven(cluster, named, repository, tmp_path, enc
 @pytest.fixture()
 def too_large(monkeypatch):
     """Names of tables whose rows have a text of more than 1 GB, as the server says it."""
-    found, original = set(), fingerprint.sum_table
+    result, original = set(), fingerprint.sum_table
 
     def sum_table(connection, table, by="row"):
-        if table.name in found and by == "row":
+        if table.name in result and by == "row":
             words = "RAISE 'invalid memory alloc request size 1073741824' USING ERRCODE = 'XX000'"
             postgres_server.execute(connection, f"DO $$BEGIN {words}; END$$")
         return original(connection, table, by)
 
     monkeypatch.setattr(fingerprint, "sum_table", sum_table)
-    return found
+    return result
 
 
 def test_a_row_that_is_too_large_is_proven(cluster, database, repository, too_large):
@@ -68,10 +68,10 @@ def test_a_row_that_is_too_large_is_proven(cluster, database, repository, too_la
         database,
     )
     too_large.update(["big", "log_2"])
-    found = kinds.back_up(job(cluster, database), repository)["fingerprint"]
+    result = kinds.back_up(job(cluster, database), repository)["fingerprint"]
     too_large.clear()
-    assert "unproven" not in found
-    ways = {name: each.get("by", "row") for name, each in found["tables"].items()}
+    assert "unproven" not in result
+    ways = {name: each.get("by", "row") for name, each in result["tables"].items()}
     assert ways == {'"public"."big"': "columns", '"public"."log"': "columns", '"public"."small"': "row"}
     with contextlib.closing(cluster.connect(database)) as connection:
         for change, lost in (
@@ -80,6 +80,6 @@ def test_a_row_that_is_too_large_is_proven(cluster, database, repository, too_la
             ("UPDATE log SET t = 'y' WHERE i = 3", ["big", "log"]),
         ):
             postgres_server.execute(connection, change)
-            now = fingerprint.take(lambda: cluster.connect(database), like=found)
-            objects = [each["object"] for each in fingerprint.compare(found, now)]
+            now = fingerprint.take(lambda: cluster.connect(database), reference=result)
+            objects = [each["object"] for each in fingerprint.compare(result, now)]
             assert objects == [f'table "public"."{name}"' for name in lost]

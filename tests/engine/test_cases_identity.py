@@ -34,13 +34,13 @@ class Machine(Host):
         """An archive with the label of that night, and the run's copy of it. Returns (label, synchronise's answer)."""
         job = self.configure(**dict({"retention": {"last": 2}}, **changes))
         dump = sqlite.dump
-        named = (lambda *given: self._of_server(dump(*given))) if self.server else dump
+        named = (lambda *value: self._of_server(dump(*value))) if self.server else dump
         with (
             mock.patch.object(machine_identity, "machine", lambda: self.identifier),
             mock.patch.object(sqlite, "dump", named),
         ):
-            made = kinds.back_up(job, str(self.root), now=NIGHT + 86400 * night)["id"]
-            return made, offsite_copy.synchronize(self.vault, config.Job.from_values(job), kinds.silent)
+            manifest = kinds.back_up(job, str(self.root), now=NIGHT + 86400 * night)["id"]
+            return manifest, offsite_copy.synchronize(self.vault, config.Job.from_values(job), kinds.silent)
 
     def _of_server(self, part):
         server = {"version": "17.0", "version_num": 170000, "system_identifier": self.server, "standby": False}
@@ -75,7 +75,7 @@ def _tags(vault):
     return sorted({tag for line in lines for tag in line["tags"] if tag.startswith(("system=", "former="))})
 
 
-def there(vault):
+def snapshots_in(vault):
     return [(snapshot.id, snapshot.system) for snapshot in restic.newest_snapshots(vault)]
 
 
@@ -92,23 +92,23 @@ def test_another_cluster_under_the_name_is_refused_by_name(tmp_path, vault):
         error = caught.value
         assert f"This system is {other}." in error.why and f"are of {mine} (1 archives, {label}" in error.why
         assert f'replaces: ["{mine}"]' in error.fix and "another name" in error.fix
-    assert there(vault) == [(label, "")], "nothing is copied, nothing forgotten"
+    assert snapshots_in(vault) == [(label, "")], "nothing is copied, nothing forgotten"
     label, done = first.back_up(6, retention={"last": 1})
-    assert there(vault) == [(label, mine)] and done.warnings == [], "the first one goes on as before"
+    assert snapshots_in(vault) == [(label, mine)] and done.warnings == [], "the first one goes on as before"
     label, _ = second.back_up(7, replaces=[mine], retention={"last": 1})
-    assert there(vault) == [(label, other)], "in the other's place its retention holds for both"
+    assert snapshots_in(vault) == [(label, other)], "in the other's place its retention holds for both"
 
 
-def test_machines_without_a_server_are_told_apart_and_unknown_copies_stay(tmp_path, vault):
+def test_machines_without_a_server_are_distinguished_and_unknown_copies_stay(tmp_path, vault):
     first, second = pair(tmp_path, vault, ("", ""))
     label, _ = first.back_up(1)
     with pytest.raises(SauvegardeError, match="another system") as caught:
         second.back_up(0)
-    assert ONE in caught.value.why and TWO in caught.value.why and there(vault) == [(label, ONE)]
+    assert ONE in caught.value.why and TWO in caught.value.why and snapshots_in(vault) == [(label, ONE)]
     # Without tags nothing says whose it is: it is neither refused nor forgotten, and does not keep new ones out.
     untagged(vault)
     later, done = second.back_up(2, retention={"last": 1})
-    assert there(vault)[0] == (label, "") and there(vault)[-1] == (later, TWO)
+    assert snapshots_in(vault)[0] == (label, "") and snapshots_in(vault)[-1] == (later, TWO)
     assert "restic forget" in done.warnings[0]
     # Its own machine knows it by the manifest in its folder.
     known = machine_identity.Identities(first.state)
@@ -123,7 +123,7 @@ def test_a_cluster_that_was_upgraded_goes_on(tmp_path, vault):
     host.back_up(1)
     host.server = "7300000000000000002"
     label, done = host.back_up(2, retention={"last": 1})
-    assert there(vault) == [(label, host.server)] and len(done.forgotten) == 1
+    assert snapshots_in(vault) == [(label, host.server)] and len(done.forgotten) == 1
     # Of a new machine nobody knows whether it took the other's place.
     (host.state / machine_identity.FILE).unlink()
     shutil.rmtree(str(host.directory))
@@ -149,14 +149,14 @@ def test_the_repositorys_own_host_counts_each_machines_archives(tmp_path, vault)
     assert chosen["system"] == TWO
     policies = [{"host": "db1", "job": "demo", "retention": {"last": 1}}]
     (done,) = offsite_copy.forget_for_others(vault, policies, kinds.silent)
-    assert len(done["forgotten"]) == 1 and [system for _, system in there(vault)] == [TWO, ONE]
+    assert len(done["forgotten"]) == 1 and [system for _, system in snapshots_in(vault)] == [TWO, ONE]
 
 
 def test_a_real_cluster_is_named_by_its_system(cluster, database, tmp_path, vault):
     host = Host(tmp_path / "one")
     job = host.configure(kind="pg_dump", database=database, connection=cluster.values)
-    made = kinds.back_up(job, str(host.root))
+    manifest = kinds.back_up(job, str(host.root))
     offsite_copy.synchronize(vault, config.Job.from_values(job), kinds.silent)
-    ((_, system),) = there(vault)
-    assert system == made["source"]["server"]["system_identifier"] and system.isdigit()
+    ((_, system),) = snapshots_in(vault)
+    assert system == manifest["source"]["server"]["system_identifier"] and system.isdigit()
     assert [entry.system for entry in catalog.local(host.root, "db1")] == [system]

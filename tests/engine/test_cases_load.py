@@ -101,7 +101,7 @@ CREATE MATERIALIZED VIEW word AS SELECT DISTINCT word FROM ts_stat('SELECT body 
 """
 
 
-def made(cluster, text):
+def fill(cluster, text):
     """Make the database `site`. Its functions have a search_path until all is there: from 17 on, nobody can index what
     calls others by their bare names, but databases that were upgraded have such indexes."""
     path = r"\1 SET search_path = public, tools, gis, topology, once\2"
@@ -154,7 +154,7 @@ def asked(cluster, database, statement):
     return done.stdout.decode("utf-8").splitlines()
 
 
-def told(cluster, database):
+def description_of(cluster, database):
     """All that pg_dump says of a database, what its materialized views and generated columns hold, and the settings of
     all functions."""
     done = subprocess.run(
@@ -163,16 +163,16 @@ def told(cluster, database):
         stdout=subprocess.PIPE,
         check=True,
     )
-    found = {"dump": [line for line in done.stdout.decode("utf-8").splitlines() if "restrict" not in line]}
+    collected = {"dump": [line for line in done.stdout.decode("utf-8").splitlines() if "restrict" not in line]}
     functions = (
         "SELECT oid::regprocedure, proconfig FROM pg_proc WHERE proconfig IS NOT NULL ORDER BY oid::regprocedure::text"
     )
-    found["functions"] = asked(cluster, database, functions)
+    collected["functions"] = asked(cluster, database, functions)
     views = "SELECT oid::regclass FROM pg_class WHERE relkind = 'm' AND relispopulated"
     computed = "SELECT DISTINCT attrelid::regclass FROM pg_attribute WHERE attgenerated = 's'"
     for name in asked(cluster, database, f"{views} UNION {computed}"):
-        found[name] = asked(cluster, database, f"SELECT v FROM {name} v ORDER BY v::text")
-    return found
+        collected[name] = asked(cluster, database, f"SELECT v FROM {name} v ORDER BY v::text")
+    return collected
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -181,11 +181,11 @@ def test_functions_are_found_whatever_calls_them(empty, tmp_path, form):
     listed = FUNCTIONS + ELSEWHERE
     if empty.connect().server_version < 170000:
         listed += WORDS
-    made(empty, listed + INLINED)
+    fill(empty, listed + INLINED)
     empty.execute(LISTENERS, "site")
-    before = told(empty, "site")
+    before = description_of(empty, "site")
     done = restored(empty, tmp_path, form)
-    assert told(empty, "copy") == before
+    assert description_of(empty, "copy") == before
     noted = [note for note in done["notes"] if "seats" in note]
     assert done["notes"] == noted and "2 row(s) do not satisfy it" in noted[0]
     assert len(empty.execute("SELECT 1 FROM pg_constraint WHERE conname = 'seats' AND convalidated", "copy")) == 1
@@ -226,9 +226,9 @@ def test_the_databases_settings_hold_while_it_is_filled(empty, tmp_path, form):
         "SELECT coalesce(r.rolname, '-'), unnest(s.setconfig) FROM pg_db_role_setting s JOIN pg_database d"
         " ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE d.datname = '{}' ORDER BY 1, 2"
     )
-    before, of_site = told(empty, "site"), empty.execute(settings.format("site"))
+    before, of_site = description_of(empty, "site"), empty.execute(settings.format("site"))
     restored(empty, tmp_path, form, stock=["-C"] if form == "plain" else [])
-    assert told(empty, "copy") == before
+    assert description_of(empty, "copy") == before
     assert empty.execute(settings.format("copy")) == of_site and len(of_site) == 11
 
 
@@ -248,10 +248,10 @@ def test_materialized_views_under_policies_are_filled_as_on_the_site(empty, tmp_
     """pg_restore leaves them empty, with an error: it refuses what a policy would leave out."""
     try:
         empty.execute(POLICIES, "site")
-        before = told(empty, "site")
+        before = description_of(empty, "site")
         assert before["s.seen"] == ["(1)", "(2)", "(3)"]
         restored(empty, tmp_path, form)
-        assert told(empty, "copy") == before
+        assert description_of(empty, "copy") == before
     finally:
         forget(empty)
         empty.execute("DROP ROLE IF EXISTS of_policies")
@@ -301,11 +301,11 @@ def test_extensions_find_and_are_found(empty, tmp_path, form, schema):
     if set(EXTENSIONS) - available:
         pytest.skip("PostGIS or contrib is not installed for this server")
     # PostGIS's topology asks for PostGIS in public.
-    made(empty, GIS.format(schema=schema) + (TOPOLOGY if schema == "public" else ""))
+    fill(empty, GIS.format(schema=schema) + (TOPOLOGY if schema == "public" else ""))
     empty.execute("ALTER DATABASE site SET search_path = public, gis, topology")
-    before = told(empty, "site")
+    before = description_of(empty, "site")
     done = restored(empty, tmp_path, form)
-    assert told(empty, "copy") == before and done["notes"] == []
+    assert description_of(empty, "copy") == before and done["notes"] == []
     if schema == "public":
         assert asked(empty, "copy", "SELECT topology.CreateTopology('next', 2154)") == ["2"]
 

@@ -106,10 +106,10 @@ def test_functions_find_their_own_schemas_first(empty, tmp_path, form):
         "CREATE MATERIALIZED VIEW both_sums AS SELECT t1.own() AS a, t2.own() AS b",
         "paths",
     )
-    before, given = empty.execute(HELD, "paths"), proconfig(empty, "paths")
+    before, value = empty.execute(HELD, "paths"), proconfig(empty, "paths")
     done = filled(empty, tmp_path, form)
     assert empty.execute(HELD, "paths_back") == before
-    assert done["notes"] == [] and proconfig(empty, "paths_back") == given
+    assert done["notes"] == [] and proconfig(empty, "paths_back") == value
 
 
 PATHS = {
@@ -122,16 +122,16 @@ PATHS = {
 
 
 def test_lists_of_names_are_kept_as_the_server_keeps_them(empty):
-    for said, kept in PATHS.items():
-        stored = dump_properties.stored_setting("search_path", said)
+    for options, kept in PATHS.items():
+        stored = dump_properties.stored_setting("search_path", options)
         for value in (stored, kept):
             for statement in side_database.database_properties.setting_statements("paths", {"search_path": value}, {}):
                 empty.execute(statement + "; SELECT 1")
-            (found,) = empty.execute(
+            (rows,) = empty.execute(
                 "SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
                 " WHERE datname = 'paths'"
             )
-            assert found[0] == ["search_path=" + kept]
+            assert rows[0] == ["search_path=" + kept]
     assert (
         dump_properties.stored_setting("work_mem", "'8MB'") == "8MB"
         and dump_properties.stored_setting("DateStyle", "'iso, mdy'") == "iso, mdy"
@@ -253,15 +253,17 @@ def test_rows_of_extensions_are_merged(empty, name):
     connection = postgres_server.connect(empty.server, "paths")
     statement = f"COPY public.kept ({listed}) FROM stdin;"
     for _ in range(2):  # each restore tries more than once
-        given = contents.Spooled("public", "kept", statement, "utf-8", io.BytesIO(rows.encode()))
-        assert extension_rows.merge(connection, given)
-        found = [each for (each,) in postgres_server.query(connection, "SELECT kept::text FROM public.kept ORDER BY 1")]
-        assert found == merged
+        value = contents.Spooled("public", "kept", statement, "utf-8", io.BytesIO(rows.encode()))
+        assert extension_rows.merge(connection, value)
+        collected = [
+            each for (each,) in postgres_server.query(connection, "SELECT kept::text FROM public.kept ORDER BY 1")
+        ]
+        assert collected == merged
     connection.close()
 
 
 @pytest.mark.parametrize("step", ["give", "release", "suspend", "resume"])
-def test_database_errors_between_the_steps_are_told_in_words(empty, tmp_path, monkeypatch, step):
+def test_database_errors_between_the_steps_are_reported_in_words(empty, tmp_path, monkeypatch, step):
     def fail(*_):
         raise psycopg2.OperationalError("the connection is gone")
 

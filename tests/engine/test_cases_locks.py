@@ -26,8 +26,8 @@ def test_a_table_is_waited_for_before_others_are_held(cluster, database, reposit
     cluster.execute("CREATE TABLE a AS SELECT 1 AS i; CREATE TABLE z AS SELECT 2 AS i", database)
     holder = cluster.connect(database)
     postgres_server.execute(holder, "BEGIN; LOCK TABLE z IN ACCESS EXCLUSIVE MODE")
-    made = []
-    thread = threading.Thread(target=lambda: made.append(kinds.back_up(job(cluster, database), repository)))
+    collected = []
+    thread = threading.Thread(target=lambda: collected.append(kinds.back_up(job(cluster, database), repository)))
     thread.start()
     try:
         wait_until(lambda: cluster.execute("SELECT 1 FROM pg_locks WHERE NOT granted"))
@@ -39,7 +39,7 @@ def test_a_table_is_waited_for_before_others_are_held(cluster, database, reposit
     finally:
         holder.close()
         thread.join()
-    assert {name: each["rows"] for name, each in made[0]["fingerprint"]["tables"].items()} == {
+    assert {name: each["rows"] for name, each in collected[0]["fingerprint"]["tables"].items()} == {
         '"public"."a"': 1,
         '"public"."z"': 2,
     }
@@ -56,12 +56,12 @@ def test_a_statement_that_comes_between_is_given_way(cluster, database, reposito
             waited.append(threading.Thread(target=cluster.execute, args=("TRUNCATE of_index", database)))
             waited[0].start()
 
-    found = kinds.back_up(job(cluster, database), repository, notify)
+    result = kinds.back_up(job(cluster, database), repository, notify)
     waited[0].join()
-    assert "unproven" not in found["fingerprint"]
-    rows = found["fingerprint"]["tables"]['"public"."of_index"']["rows"]
+    assert "unproven" not in result["fingerprint"]
+    rows = result["fingerprint"]["tables"]['"public"."of_index"']["rows"]
     assert rows == (0 if "again" in steps else 500)
-    restored(cluster, repository, found, tmp_path)
+    restored(cluster, repository, result, tmp_path)
 
 
 def restored(cluster, repository, manifest, tmp_path):
@@ -73,9 +73,9 @@ def restored(cluster, repository, manifest, tmp_path):
     try:
         cluster.run("pg_restore", "-j2", "-d", "restored", plain / "dump")
         sums = manifest["fingerprint"]
-        found = fingerprint.take(lambda: cluster.connect("restored"), like=sums)
-        assert fingerprint.compare(sums, found) == []
-        return found
+        result = fingerprint.take(lambda: cluster.connect("restored"), reference=sums)
+        assert fingerprint.compare(sums, result) == []
+        return result
     finally:
         cluster.execute("DROP DATABASE restored")
 
@@ -93,37 +93,37 @@ TIMEOUTS = {
 def test_no_timeout_of_the_site_ends_a_session(cluster, database, repository):
     number = int(cluster.execute("SHOW server_version_num")[0][0])
     name = sql_names.quote(database)
-    there = [setting for setting, since in TIMEOUTS.items() if number >= since]
+    existing = [setting for setting, since in TIMEOUTS.items() if number >= since]
     cluster.execute("CREATE TABLE t AS SELECT i, repeat('x', 1000) AS t FROM generate_series(1, 20000) i", database)
-    for setting in there:
+    for setting in existing:
         cluster.execute(f"ALTER DATABASE {name} SET {setting} TO '{LIMIT}ms'")
     connection = cluster.connect(database)
     try:
-        limits = {setting: postgres_server.value(connection, f"SHOW {setting}") for setting in there}
+        limits = {setting: postgres_server.value(connection, f"SHOW {setting}") for setting in existing}
         assert limits.pop("lock_timeout") == "1min" and set(limits.values()) == {"0"}
     finally:
         connection.close()
     environment = client_tools.environment(cluster.server, database)
-    for setting in there:
+    for setting in existing:
         words = [str(cluster.binaries / "psql"), "-XAtc", f"SELECT pg_sleep({2 * LIMIT / 1000}); SHOW {setting}"]
-        told = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=True).stdout.decode().split()
-        assert told == ["1min" if setting == "lock_timeout" else "0"]
+        lines = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=True).stdout.decode().split()
+        assert lines == ["1min" if setting == "lock_timeout" else "0"]
     assert kinds.back_up(job(cluster, database), repository)["fingerprint"].get("unproven") is None
 
 
 def test_pg_dump_asks_for_no_options(cluster, database, repository, monkeypatch):
     """Connection poolers may refuse the startup parameter `options`, which stock pg_dump does not send."""
     cluster.execute("CREATE TABLE t AS SELECT 1 AS i", database)
-    there, start = [], process.start
+    existing, start = [], process.start
 
     def spied(arguments, **more):
         if Path(arguments[0]).name == "pg_dump":
-            there.append(more["env"])
+            existing.append(more["env"])
         return start(arguments, **more)
 
     monkeypatch.setattr(process, "start", spied)
     kinds.back_up(job(cluster, database), repository)
-    assert there and not any("PGOPTIONS" in environment for environment in there)
+    assert existing and not any("PGOPTIONS" in environment for environment in existing)
 
 
 def test_more_tables_than_the_servers_lock_table_holds_twice(cluster, database, repository):
@@ -145,8 +145,8 @@ def test_more_tables_than_the_servers_lock_table_holds_twice(cluster, database, 
             statement = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
             held.append(cluster.execute(statement + " WHERE a.application_name = 'sauvegarde'")[0][0])
 
-    found = kinds.back_up(job(cluster, database), repository, notify)["fingerprint"]
-    assert len(found["tables"]) == count and "unproven" not in found
+    result = kinds.back_up(job(cluster, database), repository, notify)["fingerprint"]
+    assert len(result["tables"]) == count and "unproven" not in result
     assert 0 < max(held) < 600  # those that are locked ahead
 
 
@@ -166,17 +166,17 @@ def test_what_cannot_be_summed_is_published_as_that(cluster, database, repositor
         "CREATE TABLE u AS SELECT 1 AS i; DROP FUNCTION inner_one(int);",
         database,
     )
-    found = kinds.back_up(job(cluster, database), repository)
-    sums = found["fingerprint"]
+    result = kinds.back_up(job(cluster, database), repository)
+    sums = result["fingerprint"]
     assert list(sums["tables"]) == ['"public"."u"']
     assert [each["object"] for each in sums["unproven"]] == ["TABLE public.t"]
     assert "inner_one" in sums["unproven"][0]["why"]
-    assert kinds.verify(repository / "demo" / found["id"])["checksum"] == found["checksum"]
+    assert kinds.verify(repository / "demo" / result["id"])["checksum"] == result["checksum"]
     cluster.execute("DROP INDEX t_outer_one_idx", database)
-    now = fingerprint.take(lambda: cluster.connect(database), like=sums)
+    now = fingerprint.take(lambda: cluster.connect(database), reference=sums)
     assert fingerprint.compare(sums, now) == [] and list(now["tables"]) == ['"public"."u"']
     cluster.execute("INSERT INTO u VALUES (2)", database)
-    now = fingerprint.take(lambda: cluster.connect(database), like=sums)
+    now = fingerprint.take(lambda: cluster.connect(database), reference=sums)
     assert [each["object"] for each in fingerprint.compare(sums, now)] == ['table "public"."u"']
     now = fingerprint.take(lambda: cluster.connect(database))
     now["unproven"] = [{"object": "TABLE public.u", "why": "no memory"}]
@@ -254,12 +254,12 @@ def test_rows_may_go_into_other_partitions(cluster, database, repository, tmp_pa
         " SELECT (ARRAY['a', 'b', 'c', 'd', 'e'])[i % 5 + 1]::kind, i FROM generate_series(1, 100) i",
         database,
     )
-    found = kinds.back_up(job(cluster, database), repository)
-    assert found["fingerprint"]["tables"]['"public"."asked"']["rows"] == 100
-    sums = found["fingerprint"]
+    result = kinds.back_up(job(cluster, database), repository)
+    assert result["fingerprint"]["tables"]['"public"."asked"']["rows"] == 100
+    sums = result["fingerprint"]
 
     def differences():
-        now = fingerprint.take(lambda: cluster.connect(database), like=sums)
+        now = fingerprint.take(lambda: cluster.connect(database), reference=sums)
         return [each["object"] + " " + each["problem"] for each in fingerprint.compare(sums, now)]
 
     # As in a restored database, whose enum has other OIDs.

@@ -26,22 +26,22 @@ SLOW = 20  # seconds
 @pytest.fixture()
 def before_sum(monkeypatch):
     """Calls found[table's name](connection) at its first sum."""
-    found, original = {}, fingerprint.sum_table
+    result, original = {}, fingerprint.sum_table
 
     def sum_table(connection, table, *more):
-        found.pop(table.name, lambda _: None)(connection)
+        result.pop(table.name, lambda _: None)(connection)
         return original(connection, table, *more)
 
     monkeypatch.setattr(fingerprint, "sum_table", sum_table)
-    return found
+    return result
 
 
 def asleep(connection):
     postgres_server.query(connection, f"SELECT pg_sleep({SLOW})")
 
 
-def reasons(found):
-    return {each["object"]: each["why"] for each in found["fingerprint"].get("unproven", [])}
+def reasons(result):
+    return {each["object"]: each["why"] for each in result["fingerprint"].get("unproven", [])}
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_nobody_waits_for_a_sum(cluster, database, repository, tmp_path, before_
             threads.append(threading.Thread(target=change))
             threads[0].start()
 
-    found = kinds.back_up(dict(job(cluster, database), workers=1), repository, notify)
+    result = kinds.back_up(dict(job(cluster, database), workers=1), repository, notify)
     threads[0].join()
     assert took[0] < SLOW / 4
-    assert sorted(reasons(found)) == lost
-    assert len(found["fingerprint"]["tables"]) == len(NAMES) - len(lost)
-    restored(cluster, repository, found, tmp_path)
+    assert sorted(reasons(result)) == lost
+    assert len(result["fingerprint"]["tables"]) == len(NAMES) - len(lost)
+    restored(cluster, repository, result, tmp_path)
 
 
 def test_an_index_is_rebuilt_while_pg_dump_runs(cluster, database, before_sum):
@@ -126,9 +126,9 @@ def test_an_index_that_somebody_has_to_himself_is_not_waited_for(cluster, databa
     timer.start()
     began = time.monotonic()
     try:
-        found = kinds.back_up(job(cluster, database), repository)
+        result = kinds.back_up(job(cluster, database), repository)
         assert time.monotonic() - began < 45
-        assert list(reasons(found)) == ([] if seconds else ["TABLE public.a"])
+        assert list(reasons(result)) == ([] if seconds else ["TABLE public.a"])
     finally:
         timer.cancel()
         timer.join()
@@ -151,9 +151,9 @@ def test_a_table_that_is_emptied_just_after_the_dump_is_unproven(
 
     monkeypatch.setattr(snapshot_fingerprint.Summing, "dumped", later)
     monkeypatch.setattr(snapshot_fingerprint, "_HELD_AHEAD", 0)
-    found = kinds.back_up(job(cluster, database), repository)
-    assert list(reasons(found)) == ["TABLE public.z"]
-    restored(cluster, repository, found, tmp_path)
+    result = kinds.back_up(job(cluster, database), repository)
+    assert list(reasons(result)) == ["TABLE public.z"]
+    restored(cluster, repository, result, tmp_path)
 
 
 @pytest.mark.parametrize("limit", [2, 3, 5])
@@ -163,8 +163,8 @@ def test_few_connections_make_no_backup_fail(cluster, database, repository, limi
     try:
         cluster.execute(f"GRANT ALL ON DATABASE {sql_names.quote(database)} TO few")
         cluster.execute(f"GRANT CREATE ON SCHEMA public TO few; SET ROLE few; {TABLES}", database)
-        found = kinds.back_up(job(cluster, database, connection=dict(cluster.values, user="few")), repository)
-        assert list(found["fingerprint"]["tables"]) == NAMES and reasons(found) == {}
+        result = kinds.back_up(job(cluster, database, connection=dict(cluster.values, user="few")), repository)
+        assert list(result["fingerprint"]["tables"]) == NAMES and reasons(result) == {}
     finally:
         cluster.execute("DROP OWNED BY few CASCADE", database)
         cluster.execute(f"REVOKE ALL ON DATABASE {sql_names.quote(database)} FROM few; DROP ROLE few")
@@ -179,13 +179,13 @@ def test_a_lost_session_makes_no_backup_fail(cluster, database, repository, tmp_
     """A standby ends sessions whose snapshot is in the way. What another session can sum later is summed."""
     cluster.execute(TABLES, database)
     before_sum[table] = ended
-    found = kinds.back_up(job(cluster, database), repository)
-    left = reasons(found)
+    result = kinds.back_up(job(cluster, database), repository)
+    left = reasons(result)
     # Which of the server's words arrive is libpq's matter.
     assert all("terminating connection" in why or "server closed the connection" in why for why in left.values()), left
     left.pop(fingerprint.LARGE_OBJECTS, None)
     assert sorted(left) == lost
-    restored(cluster, repository, found, tmp_path)
+    restored(cluster, repository, result, tmp_path)
 
 
 def without_room(connection):
@@ -216,10 +216,10 @@ def test_without_any_session_the_dump_is_published(cluster, database, repository
 
     cluster.execute(TABLES, database)
     monkeypatch.setattr(snapshot_fingerprint.Summing, "_session", refused)
-    found = kinds.back_up(job(cluster, database), repository)
-    assert found["fingerprint"]["tables"] == {} and len(reasons(found)) == 5
-    assert all("too many clients" in why for why in reasons(found).values())
-    assert kinds.verify(repository / "demo" / found["id"])["checksum"] == found["checksum"]
+    result = kinds.back_up(job(cluster, database), repository)
+    assert result["fingerprint"]["tables"] == {} and len(reasons(result)) == 5
+    assert all("too many clients" in why for why in reasons(result).values())
+    assert kinds.verify(repository / "demo" / result["id"])["checksum"] == result["checksum"]
 
 
 def test_a_cancelling_that_is_lost_is_repeated(cluster, database, before_sum, monkeypatch):
@@ -242,5 +242,5 @@ def test_the_last_attempt_says_what_has_changed(cluster, database, repository, m
     cluster.execute(TABLES, database)
     monkeypatch.setattr(dump_attempts, "_ATTEMPTS", 1)
     monkeypatch.setattr(snapshot_fingerprint.Summing, "stale", lambda _: ['"public"."z"'])
-    found = kinds.back_up(job(cluster, database), repository)
-    assert [each for each in found["warnings"] if 'The table "public"."z" was changed' in each]
+    result = kinds.back_up(job(cluster, database), repository)
+    assert [each for each in result["warnings"] if 'The table "public"."z" was changed' in each]

@@ -87,59 +87,59 @@ def spec(cluster, tmp_path, path, accept=(), **more):
     }
 
 
-def refused(wanted):
+def refused(expected):
     """The error of a restore that loses something, and the names in the setting that it prints."""
-    with pytest.raises(SauvegardeError) as told:
-        restores.fill(wanted)
-    printed = re.search(r"^restore_accept_losses: (\[.*\])$", told.value.fix, re.MULTILINE)
-    assert printed, str(told.value)
-    return told.value, json.loads(printed.group(1))
+    with pytest.raises(SauvegardeError) as error:
+        restores.fill(expected)
+    printed = re.search(r"^restore_accept_losses: (\[.*\])$", error.value.fix, re.MULTILINE)
+    assert printed, str(error.value)
+    return error.value, json.loads(printed.group(1))
 
 
-def restored(wanted):
-    done = restores.fill(wanted)
-    return done, render.of_swap(done, restores.swap_in(wanted, done["id"]))
+def restored(expected):
+    done = restores.fill(expected)
+    return done, render.of_swap(done, restores.swap_in(expected, done["id"]))
 
 
 @pytest.mark.parametrize("form", (*FORMS, "inserts"))
 def test_one_run_finds_all_and_accepting_them_loses_nothing_else(cluster, lossy, tmp_path, form):
-    wanted = spec(cluster, tmp_path, lossy[form])
-    error, names = refused(wanted)
+    request = spec(cluster, tmp_path, lossy[form])
+    error, names = refused(request)
     assert sorted(names) == sorted(LOST) and "5 objects" in error.what
     assert "not back__restore" in error.why and "(parent)=(4711)" in error.why
     assert "depends on TABLE DATA S x.T é" in error.why and error.why.count("Fix: ") == 4
-    there = {name for (name,) in cluster.execute("SELECT datname FROM pg_database")}
-    assert not any(name.startswith("back") for name in there), "the side database is dropped"
-    done, report = restored(dict(wanted, accept_losses=names))
+    existing = {name for (name,) in cluster.execute("SELECT datname FROM pg_database")}
+    assert not any(name.startswith("back") for name in existing), "the side database is dropped"
+    done, report = restored(dict(request, accept_losses=names))
     assert [each["object"] for each in done["losses"] if each["accepted"]] == [
         each["object"] for each in done["losses"]
     ]
     assert sorted(done["proof"]["without"]) == sorted(LOST)
     assert sum(line.startswith("Lost: ") for line in report) == 5
-    (listed,) = previous_databases.losses_of_live(wanted["directory"])
+    (listed,) = previous_databases.losses_of_live(request["directory"])
     assert listed["database"] == "back" and sorted(listed["objects"]) == sorted(LOST)
     assert any("child_parent_fkey (kept NOT VALID)" in line for line in report)
-    found = cluster.execute(
+    rows = cluster.execute(
         'SELECT (SELECT count(*) FROM good), (SELECT count(*) FROM child), (SELECT count(*) FROM "S x"."T é"),'
         " (SELECT count FROM counted), to_regclass('good_t') IS NULL, to_regclass('good_here') IS NULL,"
         " (SELECT array_agg(conname || convalidated ORDER BY conname) FROM pg_constraint WHERE contype = 'f')::text,"
         " (SELECT relispopulated FROM pg_class WHERE relname = 'filled'), to_regclass('harmless') IS NULL",
         "back",
     )
-    assert found == [(9, 11, 0, 9, False, True, "{child_parent_fkeyfalse,refers_fkeyfalse}", False, False)]
+    assert rows == [(9, 11, 0, 9, False, True, "{child_parent_fkeyfalse,refers_fkeyfalse}", False, False)]
     with pytest.raises(Exception, match="violates foreign key"):
         cluster.execute("INSERT INTO child VALUES (12, 4712)", "back")
     forget(cluster, "lossy")
 
 
 @pytest.mark.parametrize("form", ("c", "p"))
-def test_what_is_not_accepted_stops_it_and_what_did_not_fail_is_said(cluster, lossy, tmp_path, form):
-    wanted = spec(cluster, tmp_path, lossy[form], [*LOST[1:], "INDEX public.good_t"])
-    error, names = refused(wanted)
+def test_what_is_not_accepted_stops_it_and_what_did_not_fail_is_reported(cluster, lossy, tmp_path, form):
+    request = spec(cluster, tmp_path, lossy[form], [*LOST[1:], "INDEX public.good_t"])
+    error, names = refused(request)
     assert sorted(names) == sorted(LOST), "the setting accepts exactly what fails"
     assert error.what.startswith("1 object ") and "TABLE DATA S x.T é" in error.what
     done, _ = restored(
-        dict(wanted, accept_losses=[*LOST, "INDEX public.good_t", "FK CONSTRAINT public.refers refers_fkey"])
+        dict(request, accept_losses=[*LOST, "INDEX public.good_t", "FK CONSTRAINT public.refers refers_fkey"])
     )
     assert done["notes"] == ["accepted as a loss, but restored: INDEX public.good_t"]
     assert cluster.execute("SELECT to_regclass('good_t') IS NULL", "back") == [(False,)]
@@ -148,11 +148,11 @@ def test_what_is_not_accepted_stops_it_and_what_did_not_fail_is_said(cluster, lo
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_misspelt_name_is_refused_before_anything_is_done(cluster, lossy, tmp_path, form):
-    wanted = spec(cluster, tmp_path, lossy[form], ["CONSTRAINT public.child child_parent_fky"])
-    with pytest.raises(SauvegardeError) as told:
-        restores.fill(wanted)
-    assert "not started" in told.value.what and "child_parent_fky" in told.value.what
-    assert "CONSTRAINT public.child child_parent_fkey" in told.value.why
+    request = spec(cluster, tmp_path, lossy[form], ["CONSTRAINT public.child child_parent_fky"])
+    with pytest.raises(SauvegardeError) as error:
+        restores.fill(request)
+    assert "not started" in error.value.what and "child_parent_fky" in error.value.what
+    assert "CONSTRAINT public.child child_parent_fkey" in error.value.why
 
 
 @pytest.mark.parametrize("value", ("VIEW public.v", '["VIEW public.v"]', ["VIEW public.v"], ("  VIEW public.v;",)))
@@ -214,11 +214,11 @@ def dump_of(path, *entries):
     """A plain dump with the table `good` and these: (kind, schema, name, SQL)."""
     text = HEAD
     placed = False
-    for kind, schema, name, said in entries:
+    for kind, schema, name, options in entries:
         if kind == "TABLE DATA" and not placed:
             text, placed = text + GOOD, True
         data = "Data for " if kind == "TABLE DATA" else ""
-        text += f"\n--\n-- {data}Name: {name}; Type: {kind}; Schema: {schema}; Owner: postgres\n--\n\n{said}\n\n\n"
+        text += f"\n--\n-- {data}Name: {name}; Type: {kind}; Schema: {schema}; Owner: postgres\n--\n\n{options}\n\n\n"
     path.write_text(text + ("" if placed else GOOD) + TAIL, "utf-8")
     return path
 
@@ -349,15 +349,15 @@ def test_what_is_certain_stands_in_the_plan(cluster, tmp_path, name):
     since, entries, expected = OBSOLETE[name]
     if int(cluster.execute("SHOW server_version_num")[0][0]) < since:
         pytest.skip("this server still has it")
-    wanted = spec(cluster, tmp_path, dump_of(tmp_path / "old.sql", *entries))
-    plan = restores.plan(wanted)
+    request = spec(cluster, tmp_path, dump_of(tmp_path / "old.sql", *entries))
+    plan = restores.plan(request)
     assert plan["obstacles"][0]["object"] == expected[0] and plan["obstacles"][0]["fix"]
     assert {each["object"] for each in plan["losses"]} == set(expected) | (
         {"TABLE DATA public.t"} & {each["object"] for each in plan["losses"]}
     )
-    error, names = refused(wanted)
+    error, names = refused(request)
     assert sorted(names) == sorted(expected) and error.why.count("Fix: ") == 1
-    accepted = dict(wanted, accept_losses=names)
+    accepted = dict(request, accept_losses=names)
     plan = restores.plan(accepted)
     assert plan["obstacles"] == [] and all(each["accepted"] for each in plan["losses"])
     assert sum(line.startswith("Lost: ") for line in render.of_plan(plan)) == len(plan["losses"])
@@ -367,8 +367,8 @@ def test_what_is_certain_stands_in_the_plan(cluster, tmp_path, name):
 
 
 def test_what_postgis_removed_stands_in_the_plan(cluster, tmp_path):
-    found = cluster.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'postgis'")
-    if not found or found[0][0].startswith("2."):
+    rows = cluster.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'postgis'")
+    if not rows or rows[0][0].startswith("2."):
         pytest.skip("no PostGIS 3 for this server")
     path = dump_of(
         tmp_path / "old.sql",
@@ -382,11 +382,11 @@ def test_what_postgis_removed_stands_in_the_plan(cluster, tmp_path):
             "    public.st_area(places.geom) AS a\n   FROM public.places;",
         ),
     )
-    wanted = spec(cluster, tmp_path, path)
-    assert [each["object"] for each in restores.plan(wanted)["obstacles"]] == ["VIEW public.v"]
-    _, names = refused(wanted)
+    request = spec(cluster, tmp_path, path)
+    assert [each["object"] for each in restores.plan(request)["obstacles"]] == ["VIEW public.v"]
+    _, names = refused(request)
     assert names == ["VIEW public.v"]
-    restored(dict(wanted, accept_losses=names))
+    restored(dict(request, accept_losses=names))
     forget(cluster, "lossy")
 
 
@@ -400,10 +400,10 @@ def extension(cluster):
     folder = Path(cluster.execute("SELECT setting FROM pg_config() WHERE name = 'SHAREDIR'")[0][0]) / "extension"
     if not os.access(str(folder), os.W_OK):
         pytest.skip("extensions cannot be put on this host")
-    made, real = [], {}
+    result, real = [], {}
 
     def make(name, text):
-        made.append(name)
+        result.append(name)
         real.update((path, path.read_bytes()) for path in folder.glob(f"{name}[.-]*"))
         remove(name)
         (folder / f"{name}.control").write_text("default_version = '1'\nrelocatable = false\nschema = far\n")
@@ -415,7 +415,7 @@ def extension(cluster):
 
     make.remove = remove
     yield make
-    for name in made:
+    for name in result:
         remove(name)
     for path, data in real.items():
         path.write_bytes(data)
@@ -447,12 +447,12 @@ def test_an_extension_that_nothing_uses_is_left_out_by_name(cluster, tmp_path, e
     paths = dumps(cluster, tmp_path, "cloud")
     extension.remove("only_there")
     for path in paths.values():
-        wanted = spec(cluster, tmp_path, path)
-        (found,) = restores.plan(wanted)["obstacles"]
-        assert found["object"] == "EXTENSION only_there" and "apt" not in found["fix"]
-        _, names = refused(wanted)
+        request = spec(cluster, tmp_path, path)
+        (result,) = restores.plan(request)["obstacles"]
+        assert result["object"] == "EXTENSION only_there" and "apt" not in result["fix"]
+        _, names = refused(request)
         assert sorted(names) == ["CONSTRAINT public.c c_fkey", "EXTENSION only_there"], "one run finds both"
-        accepted = dict(wanted, accept_losses=names)
+        accepted = dict(request, accept_losses=names)
         assert restores.plan(accepted)["obstacles"] == []
         _, report = restored(accepted)
         assert any(line.startswith("Lost:   EXTENSION only_there") for line in report)
@@ -473,14 +473,14 @@ def test_what_uses_a_missing_extension_goes_with_it(cluster, tmp_path, extension
     extension.remove("only_there")
     expected = ["EXTENSION only_there", "INDEX public.ti", "TABLE DATA public.u", "TABLE public.u", "VIEW public.v"]
     for form, path in paths.items():
-        wanted = spec(cluster, tmp_path, path)
-        plan = restores.plan(wanted)
+        request = spec(cluster, tmp_path, path)
+        plan = restores.plan(request)
         if form != "p":
             assert sorted(each["object"] for each in plan["losses"]) == expected
-        error, names = refused(wanted)
+        error, names = refused(request)
         assert sorted(names) == expected
         assert ("not started" in error.what) == (form != "p"), "nothing is loaded where the dump says what is lost"
-        restored(dict(wanted, accept_losses=names))
+        restored(dict(request, accept_losses=names))
         assert cluster.execute("SELECT i FROM t", "back") == [(1,)]
         forget(cluster, "lossy", "cloud")
 
@@ -500,12 +500,12 @@ def test_an_extension_of_one_database_is_left_out_with_its_rows(cluster, tmp_pat
         "cloud",
     )
     for path in dumps(cluster, tmp_path, "cloud").values():
-        wanted = spec(cluster, tmp_path, path)
-        (found,) = restores.plan(wanted)["obstacles"]
-        assert found["object"] == "EXTENSION pg_cron" and "CREATE EXTENSION pg_cron" in found["fix"]
-        _, names = refused(wanted)
+        request = spec(cluster, tmp_path, path)
+        (result,) = restores.plan(request)["obstacles"]
+        assert result["object"] == "EXTENSION pg_cron" and "CREATE EXTENSION pg_cron" in result["fix"]
+        _, names = refused(request)
         assert names == ["EXTENSION pg_cron", "TABLE DATA cron.job"]
-        restored(dict(wanted, accept_losses=names))
+        restored(dict(request, accept_losses=names))
         assert cluster.execute("SELECT i, to_regclass('cron.job') IS NULL FROM t", "back") == [(1, True)]
         forget(cluster, "lossy", "cloud")
 
@@ -523,10 +523,10 @@ def test_a_lost_event_trigger_is_not_called_restored(cluster, tmp_path, extensio
     )
     path = dumps(cluster, tmp_path, "cloud")["ours"]
     extension.remove("watcher")
-    wanted = spec(cluster, tmp_path, path)
-    _, names = refused(wanted)
+    request = spec(cluster, tmp_path, path)
+    _, names = refused(request)
     assert sorted(names) == ["EVENT TRIGGER watched", "EXTENSION watcher"]
-    done, report = restored(dict(wanted, accept_losses=[*names, "TABLE public.t"]))
+    done, report = restored(dict(request, accept_losses=[*names, "TABLE public.t"]))
     assert done["notes"] == ["accepted as a loss, but restored: TABLE public.t"]
     assert sum(line.startswith("Lost: ") for line in report) == 2
     forget(cluster, "lossy")
@@ -545,8 +545,8 @@ def test_a_sequence_that_an_extension_has_dumped_stays_where_it_stood(cluster, t
         " INSERT INTO far.stock VALUES (77, 'by hand')",
         "cloud",
     )
-    wanted = spec(cluster, tmp_path, dumps(cluster, tmp_path, "cloud")["ours"])
-    restored(wanted)
+    request = spec(cluster, tmp_path, dumps(cluster, tmp_path, "cloud")["ours"])
+    restored(request)
     assert cluster.execute("SELECT last_value, is_called FROM far.stock_id_seq", "back") == [(2, True)]
     forget(cluster, "lossy")
 
@@ -557,15 +557,15 @@ def test_tables_with_oids_in_an_archive_are_a_note_of_the_plan(cluster, lossy, t
     cluster.execute("CREATE DATABASE cloud TEMPLATE template0")
     cluster.execute("CREATE TABLE t AS SELECT 1 AS i", "cloud")
     cluster.run("pg_dump", "-Fd", "-f", path, database="cloud")
-    wanted = spec(cluster, tmp_path, path)
+    request = spec(cluster, tmp_path, path)
     note = "Tables WITH OIDS are restored without OIDs."
-    assert note not in [each["what"] for each in restores.plan(wanted)["warnings"]]
+    assert note not in [each["what"] for each in restores.plan(request)["warnings"]]
     index = path / "toc.dat"
     text, flag = index.read_bytes(), b"\0\5\0\0\0false"
     at = text.index(flag, text.index(b"CREATE TABLE public.t"))
     index.write_bytes(text[:at] + b"\0\4\0\0\0true" + text[at + len(flag) :])
-    assert note in [each["what"] for each in restores.plan(wanted)["warnings"]]
-    done, _ = restored(wanted)
+    assert note in [each["what"] for each in restores.plan(request)["warnings"]]
+    done, _ = restored(request)
     assert note in [each["what"] for each in done["warned"]]
     assert cluster.execute("SELECT i FROM t", "back") == [(1,)]
     forget(cluster, "lossy")

@@ -50,10 +50,10 @@ def parted(cluster, tmp_path_factory):
 
 
 def test_what_a_partitioned_table_loses_is_accepted(cluster, parted, tmp_path):
-    wanted = spec(cluster, tmp_path, parted)
-    _, names = refused(wanted)
+    request = spec(cluster, tmp_path, parted)
+    _, names = refused(request)
     assert sorted(names) == LOST
-    done, _ = restored(dict(wanted, accept_losses=names))
+    done, _ = restored(dict(request, accept_losses=names))
     more = ["TABLE DATA public.Rows x", "TABLE DATA public.bound", "TABLE DATA public.deep"]
     assert sorted(done["proof"]["without"]) == sorted(LOST + more)
     assert (done["proof"]["tables"], done["proof"]["rows"]) == (1, 5), "what is left is proven"

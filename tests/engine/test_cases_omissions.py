@@ -19,9 +19,9 @@ def job(cluster, database, **more):
 
 def only(warnings, *words):
     """The one warning that holds all these words."""
-    found = [each for each in warnings if all(word in each for word in words)]
-    assert len(found) == 1, warnings
-    return found[0]
+    collected = [each for each in warnings if all(word in each for word in words)]
+    assert len(collected) == 1, warnings
+    return collected[0]
 
 
 def major(cluster):
@@ -53,16 +53,16 @@ def test_what_the_dump_role_may_not_see(cluster, database, roles, repository, tm
     )
     try:
         connection = dict(cluster.values, user=dumper)
-        made = kinds.back_up(job(cluster, database, connection=connection), repository)
-        mappings = only(made["warnings"], "user mappings", dumper)
+        manifest = kinds.back_up(job(cluster, database, connection=connection), repository)
+        mappings = only(manifest["warnings"], "user mappings", dumper)
         assert f"USER MAPPING FOR {app} SERVER cadastre" in mappings
         # Only a role that may read the catalog itself knows that the other one has no options.
         assert ("FOR PUBLIC" in mappings) == (major(cluster) < 14)
-        assert "SUBSCRIPTION from_head" in only(made["warnings"], "Subscriptions are not in the archive", dumper)
-        only(made["warnings"], "pg_dump: ", "subscriptions not dumped")
-        assert "canary" not in str(made)
-        made = kinds.back_up(job(cluster, database), repository)
-        assert made["warnings"] == [], "a superuser's job has all of it"
+        assert "SUBSCRIPTION from_head" in only(manifest["warnings"], "Subscriptions are not in the archive", dumper)
+        only(manifest["warnings"], "pg_dump: ", "subscriptions not dumped")
+        assert "canary" not in str(manifest)
+        manifest = kinds.back_up(job(cluster, database), repository)
+        assert manifest["warnings"] == [], "a superuser's job has all of it"
     finally:
         cluster.execute("DROP SUBSCRIPTION from_head", database)
 
@@ -70,17 +70,17 @@ def test_what_the_dump_role_may_not_see(cluster, database, roles, repository, tm
 def test_what_pg_dump_says_is_kept(cluster, database, repository, tmp_path, monkeypatch):
     """Whatever it is: here through a pg_dump that says something of its own and ends well."""
     real = client_tools.client("pg_dump", cluster.connect().server_version)
-    said = tmp_path / "pg_dump"
-    said.write_text(f'#!/bin/sh\n{real.path} "$@" || exit\necho "pg_dump: warning: odd" >&2\necho "  more" >&2\n')
-    said.chmod(said.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    options = tmp_path / "pg_dump"
+    options.write_text(f'#!/bin/sh\n{real.path} "$@" || exit\necho "pg_dump: warning: odd" >&2\necho "  more" >&2\n')
+    options.chmod(options.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     of = client_tools.client
     monkeypatch.setattr(
         client_tools,
         "client",
-        lambda tool, number: replace(real, path=str(said)) if tool == "pg_dump" else of(tool, number),
+        lambda tool, number: replace(real, path=str(options)) if tool == "pg_dump" else of(tool, number),
     )
-    made = kinds.back_up(job(cluster, database), repository)
-    assert made["warnings"] == ["pg_dump: warning: odd", "pg_dump: more"]
+    manifest = kinds.back_up(job(cluster, database), repository)
+    assert manifest["warnings"] == ["pg_dump: warning: odd", "pg_dump: more"]
 
 
 def test_circular_keys(cluster, database, repository):
@@ -90,9 +90,9 @@ def test_circular_keys(cluster, database, repository):
         "ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b",
         database,
     )
-    made = kinds.back_up(job(cluster, database), repository)
-    assert made["warnings"] == []
-    assert made["source"]["foreign_keys"] == {"of": 2, "looked_at": 2, "broken": []}
+    manifest = kinds.back_up(job(cluster, database), repository)
+    assert manifest["warnings"] == []
+    assert manifest["source"]["foreign_keys"] == {"of": 2, "looked_at": 2, "broken": []}
 
 
 ORPHANS = """
@@ -123,7 +123,7 @@ def test_broken_foreign_keys(cluster, database, repository):
     if major(cluster) < 12:
         pytest.skip("foreign keys of partitioned tables came with PostgreSQL 11 and 12")
     cluster.execute(ORPHANS, database)
-    made = kinds.back_up(job(cluster, database), repository)
+    manifest = kinds.back_up(job(cluster, database), repository)
     broken = [
         'CONSTRAINT "Sch ema"."Ch ild" "the key"',
         "CONSTRAINT public.child child_parent_fkey",
@@ -131,11 +131,13 @@ def test_broken_foreign_keys(cluster, database, repository):
         "CONSTRAINT public.tree tree_up_fkey",
         "CONSTRAINT public.whole whole_a_b_fkey",
     ]
-    assert sorted(made["source"]["foreign_keys"]["broken"]) == broken
-    assert made["source"]["foreign_keys"]["looked_at"] == made["source"]["foreign_keys"]["of"] == 7
-    warning = only(made["warnings"], "Foreign keys are broken")
+    assert sorted(manifest["source"]["foreign_keys"]["broken"]) == broken
+    assert manifest["source"]["foreign_keys"]["looked_at"] == manifest["source"]["foreign_keys"]["of"] == 7
+    warning = only(manifest["warnings"], "Foreign keys are broken")
     assert all(name in warning for name in broken)
-    assert "CONSTRAINT public.good good_parent_fkey" in only(made["warnings"], "triggers of foreign keys are disabled")
+    assert "CONSTRAINT public.good good_parent_fkey" in only(
+        manifest["warnings"], "triggers of foreign keys are disabled"
+    )
 
 
 def test_a_look_waits_for_nobody_and_keeps_to_its_time(cluster, database):
@@ -197,14 +199,14 @@ CHANGED = f"ALTER SCHEMA public OWNER TO {ROLES[0]}; COMMENT ON SCHEMA public IS
 def test_owner_and_comment_of_the_schema_public(cluster, database, roles, repository, tmp_path):
     """pg_dump dumps them from 15 on; before, the manifest has them, and a warning says so."""
     cluster.execute(CHANGED, database)
-    made = kinds.back_up(job(cluster, database), repository)
+    manifest = kinds.back_up(job(cluster, database), repository)
     if major(cluster) < 15:
-        warning = only(made["warnings"], "schema public")
+        warning = only(manifest["warnings"], "schema public")
         assert all(statement in warning.replace('"', "") for statement in CHANGED.split("; "))
-        assert made["source"]["schema_public"] == {"owner": ROLES[0], "comment": "l'été"}
+        assert manifest["source"]["schema_public"] == {"owner": ROLES[0], "comment": "l'été"}
     else:
-        assert made["warnings"] == [] and "schema_public" not in made["source"]
-    with restored(cluster, repository / "demo" / made["id"], tmp_path / "runs") as copy:
+        assert manifest["warnings"] == [] and "schema_public" not in manifest["source"]
+    with restored(cluster, repository / "demo" / manifest["id"], tmp_path / "runs") as copy:
         assert cluster.execute(PUBLIC, copy) == cluster.execute(PUBLIC, database) == [(ROLES[0], "l'été")]
 
 
@@ -216,9 +218,9 @@ def test_what_a_pg_dump_leaves_out_of_the_schema_public(cluster, database, roles
     cluster.execute(f"ALTER SCHEMA public OWNER TO {ROLES[0]}; COMMENT ON SCHEMA public IS NULL", database)
     dumper = client_tools.Client("", number, "old")
     with contextlib.closing(cluster.connect(database)) as connection:
-        found = predefined_objects.schema_public(connection, dumper)
-    assert found == expected
-    assert [("ALTER SCHEMA public OWNER TO" in each) for each in predefined_objects.warnings(found, dumper)] == (
+        result = predefined_objects.schema_public(connection, dumper)
+    assert result == expected
+    assert [("ALTER SCHEMA public OWNER TO" in each) for each in predefined_objects.warnings(result, dumper)] == (
         [True] if expected else []
     )
 
@@ -230,10 +232,10 @@ def test_the_schema_public_comes_back_from_the_manifest(
     """Here the dump has neither, whatever the version: the database is as a new one."""
     monkeypatch.setattr(predefined_objects, "schema_public", lambda *_: public)
     before = cluster.execute(PUBLIC, database)[0]
-    made = kinds.back_up(job(cluster, database), repository)
+    manifest = kinds.back_up(job(cluster, database), repository)
     expected = [(public.get("owner", before[0]), public["comment"])]
-    after = manual_restore.after_sql(database, made["source"], "UTF8")
-    with restored(cluster, repository / "demo" / made["id"], tmp_path / "runs") as copy:
+    after = manual_restore.after_sql(database, manifest["source"], "UTF8")
+    with restored(cluster, repository / "demo" / manifest["id"], tmp_path / "runs") as copy:
         assert cluster.execute(PUBLIC, copy) == expected
     statements = [line for line in after.splitlines() if "SCHEMA public" in line]
     assert len(statements) == len(public)
@@ -304,13 +306,13 @@ def test_what_was_changed_in_predefined_objects(cluster, database, roles, reposi
     cluster.execute("CREATE EXTENSION hstore SCHEMA public", database)
     cluster.execute(";".join(statements), database)
     try:
-        made = kinds.back_up(job(cluster, database), repository)
-        warned = [each for each in made["warnings"] if "run this after a restore" in each]
-        found = {each for warning in warned for each in warning.partition("superuser: ")[2].rstrip(".").split("; ")}
-        assert found == set(statements), warned
-        assert made["warnings"] == warned
-        with restored(cluster, repository / "demo" / made["id"], tmp_path / "runs") as copy:
-            cluster.execute(";".join(sorted(found)), copy)
+        manifest = kinds.back_up(job(cluster, database), repository)
+        warned = [each for each in manifest["warnings"] if "run this after a restore" in each]
+        collected = {each for warning in warned for each in warning.partition("superuser: ")[2].rstrip(".").split("; ")}
+        assert collected == set(statements), warned
+        assert manifest["warnings"] == warned
+        with restored(cluster, repository / "demo" / manifest["id"], tmp_path / "runs") as copy:
+            cluster.execute(";".join(sorted(collected)), copy)
             assert kinds.back_up(job(cluster, copy), repository)["warnings"] == warned
     finally:
         cluster.execute(f"REASSIGN OWNED BY {app} TO postgres", database)
@@ -343,10 +345,10 @@ def test_what_every_new_database_has_and_this_one_lacks(cluster, database, repos
     assert re.search("DROP SCHEMA public; DROP EXTENSION plpgsql", warning)
 
 
-def test_a_look_that_fails_is_said_and_fails_nothing(cluster, database, repository, monkeypatch):
+def test_a_look_that_fails_is_reported_and_fails_nothing(cluster, database, repository, monkeypatch):
     monkeypatch.setattr(omissions, "_SLOTS", "SELECT no_such_function()")
-    made = kinds.back_up(job(cluster, database), repository)
-    assert "no_such_function" in only(made["warnings"], "Not checked: Logical replication slots are in no dump")
+    manifest = kinds.back_up(job(cluster, database), repository)
+    assert "no_such_function" in only(manifest["warnings"], "Not checked: Logical replication slots are in no dump")
 
 
 def test_topologies_go_on_with_new_numbers(cluster, database, repository, tmp_path):
@@ -356,17 +358,17 @@ def test_topologies_go_on_with_new_numbers(cluster, database, repository, tmp_pa
         pytest.skip("this server has no PostGIS")
     cluster.execute("CREATE EXTENSION postgis; CREATE EXTENSION postgis_topology", database)
     cluster.execute("SELECT topology.CreateTopology('rues', 2154)", database)
-    made = kinds.back_up(job(cluster, database), repository)
-    for found in made["source"]["extension_sequences"]:  # newer versions of PostGIS have dumps hold the value
-        assert found["sequence"] == '"topology"."topology_id_seq"' and found["value"] == 1
-        after = manual_restore.after_sql(database, made["source"], "UTF8")
+    manifest = kinds.back_up(job(cluster, database), repository)
+    for result in manifest["source"]["extension_sequences"]:  # newer versions of PostGIS have dumps hold the value
+        assert result["sequence"] == '"topology"."topology_id_seq"' and result["value"] == 1
+        after = manual_restore.after_sql(database, manifest["source"], "UTF8")
         setval = 'pg_catalog.setval(\'"topology"."topology_id_seq"\', greatest(pg_catalog.max("id"), 1))'
         assert f"SELECT {setval}" in after
     cluster.run("pg_dump", "-Fp", "-f", tmp_path / "plain.sql", database=database)
     setting = "SELECT unnest(setconfig) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
     setting += " WHERE d.datname = current_database()"
     kept = cluster.execute(setting, database)
-    for path in (repository / "demo" / made["id"], tmp_path / "plain.sql"):
+    for path in (repository / "demo" / manifest["id"], tmp_path / "plain.sql"):
         spec = {
             "path": str(path),
             "database": "topologies",

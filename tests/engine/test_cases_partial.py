@@ -158,7 +158,7 @@ def test_a_fingerprint_without_rows_refuses_a_row(live, repository, tmp_path):
     assert manifest.partial["without_rows"] == ["log.trace"]
     with restored(live, tmp_path, manifest, repository) as (side, _):
         live.execute("INSERT INTO log.trace VALUES ('one'); SELECT 1", side)
-        actual = fingerprint.take(lambda: live.connect(side), like=manifest.fingerprint)
+        actual = fingerprint.take(lambda: live.connect(side), reference=manifest.fingerprint)
         (difference,) = fingerprint.compare(manifest.fingerprint, actual)
         assert difference["problem"] == "has 1 rows instead of 0"
 
@@ -315,8 +315,8 @@ def test_custom_srids_come_with_what_needs_postgis(cluster, database, repository
         with restored(cluster, tmp_path, manifest, repository) as (side, done):
             assert done["proof"]["rows"] == 1
             if srids:
-                found = cluster.execute("SELECT auth_name FROM spatial_ref_sys WHERE srid = 990001", side)
-                assert found == [("X",)]
+                answer = cluster.execute("SELECT auth_name FROM spatial_ref_sys WHERE srid = 990001", side)
+                assert answer == [("X",)]
 
 
 def _by_hand(cluster, folder, manifest):

@@ -11,7 +11,7 @@ from sauvegarde.targets import side_database
 
 
 @pytest.fixture(scope="module")
-def wanted(cluster, tmp_path_factory):
+def requested(cluster, tmp_path_factory):
     root = tmp_path_factory.mktemp("proof")
     (root / "j").mkdir(mode=0o700)
     cluster.execute("CREATE DATABASE proof TEMPLATE template0")
@@ -44,26 +44,26 @@ def fail(monkeypatch, name, code, words="told by the test"):
         ("sum_table", "57P05", "told by the test", "log"),
     ],
 )
-def test_a_failure_of_the_server_is_no_damage(cluster, wanted, monkeypatch, name, code, words, fix):
+def test_a_failure_of_the_server_is_no_damage(cluster, requested, monkeypatch, name, code, words, fix):
     fail(monkeypatch, name, code, words)
-    with pytest.raises(SauvegardeError) as told:
-        restores.fill(wanted)
-    assert told.value.exit_code != Damaged.exit_code and words in told.value.why
-    assert fix in told.value.fix and "archive is not at fault" in told.value.fix
-    assert "could not be read" in told.value.what and "nothing was swapped" in told.value.what
+    with pytest.raises(SauvegardeError) as error:
+        restores.fill(requested)
+    assert error.value.exit_code != Damaged.exit_code and words in error.value.why
+    assert fix in error.value.fix and "archive is not at fault" in error.value.fix
+    assert "could not be read" in error.value.what and "nothing was swapped" in error.value.what
 
 
-def test_rows_that_cannot_be_read_are_a_difference(cluster, wanted, monkeypatch):
+def test_rows_that_cannot_be_read_are_a_difference(cluster, requested, monkeypatch):
     fail(monkeypatch, "sum_table", "22012")
-    with pytest.raises(SauvegardeError) as told:
-        restores.fill(wanted)
-    assert told.value.exit_code == Damaged.exit_code and "TABLE public.one" in told.value.why
-    assert "live database is as it was" in told.value.fix and "Verify this archive" in told.value.fix
+    with pytest.raises(SauvegardeError) as error:
+        restores.fill(requested)
+    assert error.value.exit_code == Damaged.exit_code and "TABLE public.one" in error.value.why
+    assert "live database is as it was" in error.value.fix and "Verify this archive" in error.value.fix
 
 
-def test_a_backup_goes_on_past_a_table_that_cannot_be_read(cluster, wanted, monkeypatch, tmp_path):
+def test_a_backup_goes_on_past_a_table_that_cannot_be_read(cluster, requested, monkeypatch, tmp_path):
     fail(monkeypatch, "sum_table", "58030")
     (tmp_path / "j").mkdir(mode=0o700)
     job = {"name": "j", "kind": "pg_dump", "connection": cluster.values, "database": "proof"}
-    made = kinds.back_up(job, tmp_path)
-    assert [each["object"] for each in made["fingerprint"]["unproven"]] == ["TABLE public.one", "TABLE public.two"]
+    manifest = kinds.back_up(job, tmp_path)
+    assert [each["object"] for each in manifest["fingerprint"]["unproven"]] == ["TABLE public.one", "TABLE public.two"]

@@ -108,19 +108,19 @@ def job(server, database, kind="pg_dump", **connection):
 
 
 def test_a_managed_server_is_backed_up_and_restored_elsewhere(managed, cluster, repository, tmp_path):
-    made = kinds.back_up(job(managed, "shop"), repository)
-    server = made.source["server"]
-    assert server["system_identifier"] == "" and "address" not in server and made.unproven == []
-    assert made.fingerprint["tables"]['"public"."item"']["rows"] == 300
-    lacks = [sentence for sentence in made.warnings if "SUBSCRIPTION other" in sentence]
-    assert bool(lacks) == (made.server.version_num >= 100000), made.warnings
-    assert "canary" not in str(made.as_dict())
+    manifest = kinds.back_up(job(managed, "shop"), repository)
+    server = manifest.source["server"]
+    assert server["system_identifier"] == "" and "address" not in server and manifest.unproven == []
+    assert manifest.fingerprint["tables"]['"public"."item"']["rows"] == 300
+    lacks = [sentence for sentence in manifest.warnings if "SUBSCRIPTION other" in sentence]
+    assert bool(lacks) == (manifest.server.version_num >= 100000), manifest.warnings
+    assert "canary" not in str(manifest.as_dict())
 
     globals_ = kinds.back_up(job(managed, "postgres", kind="globals"), repository)
     assert not globals_.source["passwords"] and {"shop", "closed"} <= set(globals_.source["databases"])
     assert any("without their passwords" in sentence for sentence in globals_.warnings)
 
-    path = str(repository / "demo" / made.id)
+    path = str(repository / "demo" / manifest.id)
     spec = {"path": path, "database": "of_managed", "connection": cluster.values, "mode": "beside"}
     spec["directory"] = str(tmp_path / "runs")
     plan = restores.plan(spec)
@@ -129,8 +129,8 @@ def test_a_managed_server_is_backed_up_and_restored_elsewhere(managed, cluster, 
     try:
         spec["missing_roles"] = "create"
         restores.swap_in(spec, restores.fill(spec)["id"])
-        like = fingerprint.take(lambda: cluster.connect("of_managed"), like=made.fingerprint)
-        assert fingerprint.compare(made.fingerprint, like) == []
+        expected = fingerprint.take(lambda: cluster.connect("of_managed"), reference=manifest.fingerprint)
+        assert fingerprint.compare(manifest.fingerprint, expected) == []
         assert cluster.execute("SELECT has_table_privilege('provider_superuser', 'item', 'SELECT')", "of_managed") == [
             (True,)
         ]
@@ -160,8 +160,8 @@ def test_a_client_certificate_opens_a_database(managed, repository):
     key = managed.certificates / "client.key"
     key.chmod(0o600)
     certificate = {"sslcert": str(managed.certificates / "client.pem"), "sslkey": str(key), "passfile": ""}
-    made = kinds.back_up(job(managed, "by_certificate", **certificate), repository)
-    assert made.source["database"] == "by_certificate"
+    manifest = kinds.back_up(job(managed, "by_certificate", **certificate), repository)
+    assert manifest.source["database"] == "by_certificate"
     with pytest.raises(LoginRefused):
         kinds.back_up(job(managed, "by_certificate", passfile=""), repository)
 
@@ -254,11 +254,11 @@ def test_a_standby_cancels_attempts(cluster, database, repository, tmp_path, mon
         # Cancelled before pg_dump reads and again while rows are summed; then it succeeds.
         before_dump[:], before_sum[:] = [conflicts.cause], []
         before_dump.append(lambda: before_sum.append(conflicts.cause))
-        made = kinds.back_up(job(standby, database), repository, notify)
+        manifest = kinds.back_up(job(standby, database), repository, notify)
         assert again == ["conflict with recovery"] * 2
-        assert made.unproven == [] and made.fingerprint["tables"]['"public"."t"']["rows"] == 98
-        assert any("cancelled 2 attempt(s)" in sentence for sentence in made.warnings), made.warnings
-        replay, server = made.source["replay"], made.source["server"]
+        assert manifest.unproven == [] and manifest.fingerprint["tables"]['"public"."t"']["rows"] == 98
+        assert any("cancelled 2 attempt(s)" in sentence for sentence in manifest.warnings), manifest.warnings
+        replay, server = manifest.source["replay"], manifest.source["server"]
         assert server["standby"] and replay["lsn"] and replay["timeline"] == 1 and replay["time"][:4] >= "2020"
         identifier = cluster.execute("SELECT system_identifier::text FROM pg_control_system()")
         assert [(server["system_identifier"],)] == identifier
@@ -278,7 +278,7 @@ def test_a_standby_cancels_attempts(cluster, database, repository, tmp_path, mon
 
     [entry, _] = catalog.of_job(repository, "demo", "db1")
     assert f", standby, data as of {replay['time'][:19]}Z" in entry.source
-    path = str(repository / "demo" / made.id)
+    path = str(repository / "demo" / manifest.id)
     spec = {"path": path, "database": "of_standby", "connection": cluster.values, "mode": "beside"}
     plan = restores.plan({**spec, "directory": str(tmp_path / "runs")})
     lines = render.of_plan(plan)

@@ -41,27 +41,27 @@ def restore(cluster, tmp_path, path, database, **more):
 @contextlib.contextmanager
 def standby_of(cluster):
     """A streaming replica of the cluster, as another Cluster."""
-    found = conftest.Cluster(cluster.binaries, Path(tempfile.mkdtemp(prefix="sauvegarde-standby-")))
-    found.port = cluster.port + 5000
-    found.server = postgres_server.Server(host=str(found.folder), port=found.port, user="postgres")
-    found.values = {"host": str(found.folder), "port": found.port, "user": "postgres"}
+    result = conftest.Cluster(cluster.binaries, Path(tempfile.mkdtemp(prefix="sauvegarde-standby-")))
+    result.port = cluster.port + 5000
+    result.server = postgres_server.Server(host=str(result.folder), port=result.port, user="postgres")
+    result.values = {"host": str(result.folder), "port": result.port, "user": "postgres"}
     if os.geteuid() == 0:
-        shutil.chown(str(found.folder), found.user)
-    found.folder.chmod(0o755)
+        shutil.chown(str(result.folder), result.user)
+    result.folder.chmod(0o755)
     try:
-        found.as_owner(
+        result.as_owner(
             *(cluster.binaries / "pg_basebackup", "-h", cluster.folder, "-p", cluster.port, "-U", "postgres"),
-            *("-D", found.data, "-R", "-X", "stream", "-c", "fast"),
+            *("-D", result.data, "-R", "-X", "stream", "-c", "fast"),
         )
-        with (found.data / "postgresql.conf").open("a") as settings:
-            settings.write(f"port = {found.port}\nunix_socket_directories = '{found.folder}'\nhot_standby = on\n")
-        found.start()
+        with (result.data / "postgresql.conf").open("a") as settings:
+            settings.write(f"port = {result.port}\nunix_socket_directories = '{result.folder}'\nhot_standby = on\n")
+        result.start()
         try:
-            yield found
+            yield result
         finally:
-            found.stop("immediate")
+            result.stop("immediate")
     finally:
-        shutil.rmtree(str(found.folder), ignore_errors=True)
+        shutil.rmtree(str(result.folder), ignore_errors=True)
 
 
 def test_unlogged_tables_on_a_standby(cluster, database, repository, tmp_path):
@@ -76,25 +76,27 @@ def test_unlogged_tables_on_a_standby(cluster, database, repository, tmp_path):
         conftest.wait_until(
             lambda: standby.execute("SELECT count(*) FROM pg_class WHERE relname = 'child'", database)[0][0]
         )
-        made = kinds.back_up(job(standby, database), repository)
+        manifest = kinds.back_up(job(standby, database), repository)
         kinds.back_up({"name": "demo", "kind": "globals", "connection": standby.values}, repository)
-    assert made["source"]["server"]["standby"]
-    [unproven] = made["fingerprint"]["unproven"]
+    assert manifest["source"]["server"]["standby"]
+    [unproven] = manifest["fingerprint"]["unproven"]
     assert unproven["object"] == "TABLE public.cache"
-    assert sorted(made["fingerprint"]["tables"]) == ['"public"."child"', '"public"."t"']
-    assert made.proof_scope == "rows of 2 of 3 tables"
-    said = " ".join(made["warnings"])
-    assert "unlogged tables are not in the archive" in said and "without a fingerprint" in said, made["warnings"]
+    assert sorted(manifest["fingerprint"]["tables"]) == ['"public"."child"', '"public"."t"']
+    assert manifest.proof_scope == "rows of 2 of 3 tables"
+    sentences = " ".join(manifest["warnings"])
+    assert "unlogged tables are not in the archive" in sentences and "without a fingerprint" in sentences, manifest[
+        "warnings"
+    ]
 
     [entry] = [each for each in catalog.of_job(repository, "demo", "db1") if each.kind == "pg_dump"]
-    assert entry.proven == "rows of 2 of 3 tables" and entry.warnings == made.warnings
+    assert entry.proven == "rows of 2 of 3 tables" and entry.warnings == manifest.warnings
     assert [each["object"] for each in entry.unproven] == ["TABLE public.cache"]
-    summary = worker_report.ArchiveSummary.of_manifest(made)
+    summary = worker_report.ArchiveSummary.of_manifest(manifest)
     text = metrics.render("demo", "pg_dump", {"last_success": dict(asdict(summary), ended=1.0)})
     assert 'last_unproven{backup_job="demo",kind="pg_dump"} 1' in text
-    assert f'last_warnings{{backup_job="demo",kind="pg_dump"}} {len(made["warnings"])}' in text
+    assert f'last_warnings{{backup_job="demo",kind="pg_dump"}} {len(manifest["warnings"])}' in text
 
-    path = repository / "demo" / made["id"]
+    path = repository / "demo" / manifest["id"]
     spec = {"path": str(path), "database": "of_standby", "connection": cluster.values, "mode": "beside"}
     plan = restores.plan(dict(spec, directory=str(tmp_path / "runs")))
     assert plan["obstacles"] == []
@@ -102,7 +104,7 @@ def test_unlogged_tables_on_a_standby(cluster, database, repository, tmp_path):
     assert any("unlogged tables" in line for line in noted), noted
     try:
         filled, lines = restore(cluster, tmp_path, path, "of_standby")
-        assert filled["proof"]["unproven"] == made["fingerprint"]["unproven"]
+        assert filled["proof"]["unproven"] == manifest["fingerprint"]["unproven"]
         assert any(line.startswith("Unproven: TABLE public.cache") for line in lines), lines
         assert cluster.execute("SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM cache)", "of_standby") == [
             (100, 0)
@@ -197,10 +199,10 @@ def test_half_dropped_databases_and_locked_ones(cluster, repository):
     cluster.execute("ALTER DATABASE locked ALLOW_CONNECTIONS false")
     cluster.execute("UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'half'")
     try:
-        made = kinds.back_up({"name": "demo", "kind": "globals", "connection": cluster.values}, repository)
-        assert "half" not in made["source"]["databases"]
-        assert any(each.endswith("drop them: half.") for each in made["warnings"])
-        folder = repository / "demo" / made["id"]
+        manifest = kinds.back_up({"name": "demo", "kind": "globals", "connection": cluster.values}, repository)
+        assert "half" not in manifest["source"]["databases"]
+        assert any(each.endswith("drop them: half.") for each in manifest["warnings"])
+        folder = repository / "demo" / manifest["id"]
         text = subprocess.run(
             ["zstd", "-dcq", str(folder / "databases.sql.zst")], stdout=subprocess.PIPE, check=True
         ).stdout.decode("utf-8")
@@ -239,22 +241,22 @@ def test_only_roles_that_the_archive_names(cluster, database, repository, tmp_pa
     )
     path = tmp_path / "of_globals.dump"
     cluster.run("pg_dump", "-Fc", "-f", path, database=database)
-    made = kinds.back_up(job(cluster, database), repository)
+    manifest = kinds.back_up(job(cluster, database), repository)
     cluster.execute('DROP TABLE t; DROP ROLE owner_of_it; DROP ROLE "Default"', database)
     of_globals = tmp_path / "globals.sql"
     of_globals.write_text(GLOBALS)
-    there = "SELECT rolname::text FROM pg_roles WHERE rolname IN ('owner_of_it', 'Default', 'stranger') ORDER BY 1"
+    existing = "SELECT rolname::text FROM pg_roles WHERE rolname IN ('owner_of_it', 'Default', 'stranger') ORDER BY 1"
     try:
-        for source in (path, repository / "demo" / made["id"]):
+        for source in (path, repository / "demo" / manifest["id"]):
             filled, _ = restore(cluster, tmp_path, source, "with_roles", globals=str(of_globals))
             assert sorted(filled["roles_made"]) == ["Default", "owner_of_it"]
-            assert cluster.execute(there) == [("Default",), ("owner_of_it",)]
+            assert cluster.execute(existing) == [("Default",), ("owner_of_it",)]
             assert cluster.execute("SELECT pg_has_role('owner_of_it', 'Default', 'MEMBER')") == [(True,)]
             assert any("stranger" in each["what"] for each in filled["warned"])
             cluster.execute("DROP DATABASE with_roles")
             cluster.execute('DROP ROLE owner_of_it; DROP ROLE "Default"')
         filled, _ = restore(cluster, tmp_path, path, "with_roles", globals=str(of_globals), globals_roles="all")
-        assert cluster.execute(there) == [("Default",), ("owner_of_it",), ("stranger",)]
+        assert cluster.execute(existing) == [("Default",), ("owner_of_it",), ("stranger",)]
     finally:
         cluster.execute("DROP DATABASE IF EXISTS with_roles")
         for name in made_here:
@@ -324,9 +326,9 @@ def test_commands_leave_out_nothing_else(cluster, database, repository, tmp_path
     cluster.execute(
         'CREATE SCHEMA "public two"; CREATE TABLE "public two".t AS SELECT 1 AS a; CREATE TABLE u ()', database
     )
-    made = kinds.back_up(job(cluster, database), repository)
-    source = dict(made["source"], database="by_hand")
-    folder = repository / "demo" / made["id"]
+    manifest = kinds.back_up(job(cluster, database), repository)
+    source = dict(manifest["source"], database="by_hand")
+    folder = repository / "demo" / manifest["id"]
     lines = manual_restore.commands(source, client_tools.Client("", number, str(number)))["local"]
     after = manual_restore.after_sql("by_hand", source, "UTF8")
     copy = tmp_path / "copy"
@@ -335,8 +337,8 @@ def test_commands_leave_out_nothing_else(cluster, database, repository, tmp_path
     subprocess.run(["zstd", "-qf", str(copy / "after.sql")], check=True)
     try:
         run_lines(cluster, lines, copy)
-        found = fingerprint.take(lambda: cluster.connect("by_hand"), like=made["fingerprint"])
-        assert fingerprint.compare(made["fingerprint"], found) == []
+        result = fingerprint.take(lambda: cluster.connect("by_hand"), reference=manifest["fingerprint"])
+        assert fingerprint.compare(manifest["fingerprint"], result) == []
     finally:
         cluster.execute("DROP DATABASE IF EXISTS by_hand")
 
@@ -354,10 +356,12 @@ def test_a_standby_before_10_is_dumped_without_a_snapshot(cluster, database, rep
     )
     monkeypatch.setattr(process, "start", spied)
     cluster.execute("CREATE TABLE t AS SELECT 1 AS i; CREATE SEQUENCE s; SELECT nextval('s')", database)
-    made = kinds.back_up(job(cluster, database), repository)
+    manifest = kinds.back_up(job(cluster, database), repository)
     assert not [word for word in arguments if word.startswith("--snapshot")] and "--jobs=1" in arguments
-    assert made["fingerprint"]["tables"] == {} and list(made["fingerprint"]["sequences"].values()) == [[1, True]]
-    unproven = {each["object"]: each["why"] for each in made["fingerprint"]["unproven"]}
+    assert manifest["fingerprint"]["tables"] == {} and list(manifest["fingerprint"]["sequences"].values()) == [
+        [1, True]
+    ]
+    unproven = {each["object"]: each["why"] for each in manifest["fingerprint"]["unproven"]}
     assert sorted(unproven) == ["LARGE OBJECTS", "TABLE public.t"] and "primary" in unproven["TABLE public.t"]
-    assert any("TABLE public.t" in each for each in made["warnings"])
-    assert kinds.verify(repository / "demo" / made["id"])["checksum"] == made["checksum"]
+    assert any("TABLE public.t" in each for each in manifest["warnings"])
+    assert kinds.verify(repository / "demo" / manifest["id"])["checksum"] == manifest["checksum"]

@@ -49,11 +49,11 @@ def test_passwords_are_known_as_the_server_stores_them(cluster, form):
             for password in PASSWORDS:
                 cursor.execute("CREATE ROLE stored LOGIN PASSWORD %s", (password,))
                 cursor.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'stored'")
-                (found,) = cursor.fetchone()
-                assert found.startswith({"md5": "md5", "scram-sha-256": "SCRAM-SHA-256$"}[form])
-                assert passwords.matches(found, password, "stored"), repr(password)
-                assert not passwords.matches(found, password + "!", "stored"), repr(password)
-                assert passwords.matches(found, found, "stored")
+                (result,) = cursor.fetchone()
+                assert result.startswith({"md5": "md5", "scram-sha-256": "SCRAM-SHA-256$"}[form])
+                assert passwords.matches(result, password, "stored"), repr(password)
+                assert not passwords.matches(result, password + "!", "stored"), repr(password)
+                assert passwords.matches(result, result, "stored")
                 cursor.execute("DROP ROLE stored")
         finally:
             cursor.execute("DROP ROLE IF EXISTS stored")
@@ -111,23 +111,23 @@ def jobs(*users):
     return [{"name": f"job{number}", "user": user} for number, user in enumerate(users)]
 
 
-def texts(directory, wanted):
-    return " ".join(str(problem) for problem in job_folders.problems(directory, wanted))
+def texts(directory, expected):
+    return " ".join(str(problem) for problem in job_folders.problems(directory, expected))
 
 
 def test_folders_are_made_and_given_away_once(place):
     base = place / "deep" / "archives"
-    wanted = jobs(USER, OTHER)
-    assert job_folders.problems(base, wanted) == []
-    assert job_folders.ensure(base, wanted, check=True) == [str(base / "job0"), str(base / "job1")]
+    expected = jobs(USER, OTHER)
+    assert job_folders.problems(base, expected) == []
+    assert job_folders.ensure(base, expected, check=True) == [str(base / "job0"), str(base / "job1")]
     assert list(place.iterdir()) == []
-    assert job_folders.ensure(base, wanted) == [str(base / "job0"), str(base / "job1")]
+    assert job_folders.ensure(base, expected) == [str(base / "job0"), str(base / "job1")]
     assert [shown(each) for each in (base, base / "job0", base / "job1")] == [
         ("root", 0o755),
         (USER, 0o700),
         (OTHER, 0o700),
     ]
-    assert job_folders.ensure(base, wanted) == []
+    assert job_folders.ensure(base, expected) == []
 
 
 def test_a_folder_that_is_another_s_or_open_is_made_the_job_s(place):
@@ -185,14 +185,16 @@ def test_where_chown_is_refused_a_single_user_makes_all_of_them(place):
 
 @pytest.mark.usefixtures("no_chown")
 @pytest.mark.parametrize("user", [USER, "no-such-account"])
-def test_where_nobody_can_make_it_that_is_said_before(place, user):
+def test_where_nobody_can_make_it_that_is_reported_before(place, user):
     base = owned(place / "archives", "root")
     before = base.stat().st_mtime_ns
-    said = texts(base, jobs(user))
+    options = texts(base, jobs(user))
     assert (
-        f"The folder {base}/job0 cannot belong to {user}." in said and "root_squash" in said and f"uid={user}" in said
+        f"The folder {base}/job0 cannot belong to {user}." in options
+        and "root_squash" in options
+        and f"uid={user}" in options
     )
-    assert "Operation not permitted" in said
+    assert "Operation not permitted" in options
     assert list(base.iterdir()) == [] and base.stat().st_mtime_ns == before
 
 
@@ -206,8 +208,8 @@ def test_where_nobody_can_make_it_that_is_said_before(place, user):
 )
 def test_an_existing_folder_is_refused_rather_than_changed(place, owner, mode, why):
     base = owned(place / "archives", owner, mode)
-    said = texts(base, jobs(USER))
-    assert why in said and str(base) in said and "Fix: " in said
+    options = texts(base, jobs(USER))
+    assert why in options and str(base) in options and "Fix: " in options
     assert shown(base) == (owner, mode)
 
 
@@ -306,5 +308,5 @@ def test_a_check_that_fails_says_what_it_found(monkeypatch, tmp_path, stderr, sa
     vault = Repository("vault", "/srv/vault", "canary", secrets_folder=str(tmp_path))
     with pytest.raises(restic.SauvegardeError) as raised:
         restic.run(vault, ["check"], "The repository could not be checked; nothing is removed from it.", wait=0)
-    said = str(raised.value)
-    assert says in said and not_says not in said.replace(stderr, "")
+    text = str(raised.value)
+    assert says in text and not_says not in text.replace(stderr, "")

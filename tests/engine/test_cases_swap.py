@@ -61,8 +61,8 @@ def test_a_swap_whose_notes_cannot_be_read_has_happened(site, spec, monkeypatch)
         result = restores.swap_in(spec, done["id"])
     (note,) = result["notes"]
     assert "could not be read" in note and "swap is done" in note
-    found = status(spec, done["id"])
-    assert found["status"] == restore_state.SWAPPED and found["swap"]["kept"] == result["kept"]
+    matches = status(spec, done["id"])
+    assert matches["status"] == restore_state.SWAPPED and matches["swap"]["kept"] == result["kept"]
     assert restores.roll_back(spec)["restored"] == result["kept"]
     assert status(spec, done["id"])["status"] == restore_state.BACK
 
@@ -92,8 +92,8 @@ def test_a_refused_swap_leaves_the_run_ready(site, spec, monkeypatch):
         patch.setattr(swap, "exchange", exchange)
         with pytest.raises(SauvegardeError):
             restores.swap_in(spec, done["id"])
-    found = status(spec, done["id"])
-    assert found["status"] == restore_state.READY and not found["swapped_at"]
+    result = status(spec, done["id"])
+    assert result["status"] == restore_state.READY and not result["swapped_at"]
     assert restores.swap_in(spec, done["id"])["kept"]
 
 

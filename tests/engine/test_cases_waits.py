@@ -69,12 +69,12 @@ WHERE a.datname = current_database() AND (a.application_name LIKE '%pg_dump%')
 @pytest.fixture(scope="module")
 def server():
     """A cluster that takes two sessions a table."""
-    with running() as found:
-        found.execute(f"ALTER SYSTEM SET max_connections TO {2 * len(TABLES) + 50}")
-        found.execute("ALTER SYSTEM SET autovacuum TO off")
-        found.stop()
-        found.start()
-        yield found
+    with running() as result:
+        result.execute(f"ALTER SYSTEM SET max_connections TO {2 * len(TABLES) + 50}")
+        result.execute("ALTER SYSTEM SET autovacuum TO off")
+        result.stop()
+        result.start()
+        yield result
 
 
 class Crowd:
@@ -139,16 +139,16 @@ class Crowd:
 
 def watched(cluster, number, dump):
     """Run dump() with the crowd of that number beside it; returns (what it returned, waits)."""
-    found = []
+    collected = []
     with Crowd(cluster, number) as crowd, contextlib.closing(cluster.connect()) as look:
-        thread = threading.Thread(target=lambda: found.append(dump()))
+        thread = threading.Thread(target=lambda: collected.append(dump()))
         thread.start()
         wait_until(lambda: not thread.is_alive() or all(postgres_server.query(look, HELD.format(len(TABLES)))[0]))
         assert thread.is_alive(), "it ended before all tables were locked"
         crowd.go()
         thread.join()
     assert not crowd.errors, crowd.errors[:3]
-    return found[0], {sort: max(each) for sort, each in crowd.waits.items()}
+    return collected[0], {sort: max(each) for sort, each in crowd.waits.items()}
 
 
 @pytest.fixture(scope="module")
@@ -197,9 +197,9 @@ def test_no_statement_waits_longer_than_behind_stock(filled, repository, tmp_pat
         if bool(failed) != big_first:
             continue  # the statements came at another moment
         order()
-        found, behind_job = watched(filled, f"{number}{big_first:d}1", job)
+        result, behind_job = watched(filled, f"{number}{big_first:d}1", job)
         # What is rewritten when pg_dump has ended, before it was summed, is published as unproven.
-        unproven = {each["object"] for each in found["fingerprint"].get("unproven", ())}
+        unproven = {each["object"] for each in result["fingerprint"].get("unproven", ())}
         assert unproven <= {f"TABLE public.{table}" for sort, table in TABLES if sort in REWRITTEN and not big_first}
         print(f"{len(unproven)} tables unproven")
         for sort, wait in behind_job.items():

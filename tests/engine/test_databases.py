@@ -68,26 +68,26 @@ class EveryJob:
         out, err = process.communicate(timeout=120)
         return process.returncode, out, err
 
-    def told(self):
+    def recorded_state(self):
         return job_state.read(self.state / "state.json")
 
     def archives(self):
         """The archives' ids by database, oldest first."""
-        found = {}
+        collected = {}
         for identifier in ids.list_ids(self.directory):
             manifest = archive_reader.read_manifest(self.directory / identifier)
-            found.setdefault(manifest.source["database"], []).append(identifier)
-        return found
+            collected.setdefault(manifest.source["database"], []).append(identifier)
+        return collected
 
     def metric(self, name):
         """A metric by its label `database`; "" without one."""
-        found = {}
+        collected = {}
         for line in (self.folder / "metrics" / "sauvegarde_every.prom").read_text().splitlines():
             if line.startswith(f"sauvegarde_backup_{name}{{"):
                 label = re.search(r'database="((?:[^"\\]|\\.)*)"', line)
                 text = re.sub(r"\\(.)", r"\1", label.group(1)) if label else ""
-                found[text] = float(line.rsplit(" ", 1)[1])
-        return found
+                collected[text] = float(line.rsplit(" ", 1)[1])
+        return collected
 
 
 @pytest.fixture()
@@ -165,10 +165,10 @@ def test_forty_databases_one_failing_one_appearing_one_vanishing(cluster, every)
             expected = sorted({*names, "appeared"} - {"a_held", "z_drop"})
             archives = every.archives()
             assert sorted(archives) == expected and process.returncode == Partial.exit_code
-            assert len({identifier for found in archives.values() for identifier in found}) == len(expected) == 39
+            assert len({identifier for matches in archives.values() for identifier in matches}) == len(expected) == 39
             assert "39 archives are good" in err and "The database a_held was not backed up." in err
             assert err.count("was not backed up") == 1
-            state = every.told()
+            state = every.recorded_state()
             results = {name: entry["last_run"] for name, entry in state["databases"].items() if "last_run" in entry}
             assert {name for name, result in results.items() if result["status"] == "ok"} == set(expected)
             assert results["a_held"]["exit_code"] == Locked.exit_code
@@ -176,7 +176,7 @@ def test_forty_databases_one_failing_one_appearing_one_vanishing(cluster, every)
             assert "z_drop was dropped or renamed" in " ".join(state["last_run"]["warnings"])
             assert state["left_out"][kept] == "the previous database of a swap"
             assert state["left_out"]["scratch"] == "excluded by scr*" and state["left_out"]["template1"] == "a template"
-            assert state["last_success"]["id"] == max(found[0] for found in archives.values())
+            assert state["last_success"]["id"] == max(matches[0] for matches in archives.values())
             assert state["without_job"] == [] and state["available"] == 39
             assert every.metric("database_last_run_success") == {**dict.fromkeys(expected, 1), "a_held": 0}
             assert every.metric("database_available") == {**dict.fromkeys(expected, 1), "a_held": 0}
@@ -200,11 +200,11 @@ def test_each_database_has_its_own_retention_and_a_dropped_one_stays(cluster, ev
         create(cluster, "keep_c")
         try:
             assert every.run() == (OK, "", "")
-            (warning,) = every.told()["last_run"]["warnings"]
+            (warning,) = every.recorded_state()["last_run"]["warnings"]
             assert "keep_b is no longer backed up: it is not on the server" in warning
-            assert every.run() == (OK, "", "") and every.told()["last_run"]["warnings"] == []
+            assert every.run() == (OK, "", "") and every.recorded_state()["last_run"]["warnings"] == []
             archives = every.archives()
-            assert archives["keep_b"] == first["keep_b"] and [len(found) for found in archives.values()] == [1, 1, 1]
+            assert archives["keep_b"] == first["keep_b"] and [len(result) for result in archives.values()] == [1, 1, 1]
             assert archives["keep_a"][0] > first["keep_a"][0]
             assert every.metric("database_available") == {"keep_a": 1, "keep_b": 1, "keep_c": 1}
             assert sorted(every.metric("database_last_success_timestamp_seconds")) == ["keep_a", "keep_c"]
@@ -277,10 +277,10 @@ def test_a_list_covers_what_its_job_names_or_excludes(cluster, every):
     with databases(cluster, "cov_a", "cov_b", "cov_c") as others:
         every.configure(databases=["cov_*"], exclude=["cov_b"])
         assert every.run() == (OK, "", "")
-        assert not {"cov_a", "cov_b", "cov_c"} & set(every.told()["without_job"])
+        assert not {"cov_a", "cov_b", "cov_c"} & set(every.recorded_state()["without_job"])
         every.configure(databases=["cov_a"])
         assert every.run()[0] == OK
-        assert {"cov_b", "cov_c"} <= set(every.told()["without_job"])
+        assert {"cov_b", "cov_c"} <= set(every.recorded_state()["without_job"])
         listed = json.loads(every.run("list")[1])["databases_without_job"]
         assert {"cov_b", "cov_c"} <= {entry["database"] for entry in listed}
         every.configure(databases=["all"], exclude=others)

@@ -17,9 +17,9 @@ from test_job_run import Host, slow
 @pytest.fixture()
 def host(tmp_path):
     tmp_path.chmod(0o755)
-    found = Host(tmp_path)
+    result = Host(tmp_path)
     installation.install(tmp_path / "engine", tmp_path / "sauvegarde", engine_files.engine_files(), "")
-    return found
+    return result
 
 
 def start(host):
@@ -31,10 +31,10 @@ def wait(host, token):
     steps = set()
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        told = detached_job.ask("demo", token, str(host.folder / "etc"))
-        if not told["running"]:
-            return told, steps
-        steps.add(told["step"])
+        report = detached_job.ask("demo", token, str(host.folder / "etc"))
+        if not report["running"]:
+            return report, steps
+        steps.add(report["step"])
         time.sleep(0.05)
     raise AssertionError("it did not end")
 
@@ -42,12 +42,12 @@ def wait(host, token):
 def test_started_asked_and_ended(host):
     host.configure(before=[slow(1)])
     token = start(host)
-    told, steps = wait(host, token)
-    assert "before" in steps and told["exit_code"] == 0 and told["archive"]["id"] == host.labels()[0]
+    report, steps = wait(host, token)
+    assert "before" in steps and report["exit_code"] == 0 and report["archive"]["id"] == host.labels()[0]
     assert not list(host.state.glob("ended-*"))
 
 
-def test_a_failure_is_told_in_the_runs_own_words(host):
+def test_a_failure_is_reported_in_the_runs_own_words(host):
     host.configure(path="/nowhere")
     with pytest.raises(SauvegardeError) as caught:
         wait(host, start(host))
@@ -56,9 +56,9 @@ def test_a_failure_is_told_in_the_runs_own_words(host):
 
 def test_a_failure_that_may_pass_is_a_warning(host):
     host.configure(path="/nowhere", allow_failure=True)
-    told, _ = wait(host, start(host))
-    assert (told["exit_code"], told["archive"]) == (SauvegardeError.exit_code, None)
-    assert "which it may" in told["warnings_of_the_run"][0] and "/nowhere" in told["warnings_of_the_run"][0]
+    report, _ = wait(host, start(host))
+    assert (report["exit_code"], report["archive"]) == (SauvegardeError.exit_code, None)
+    assert "which it may" in report["warnings_of_the_run"][0] and "/nowhere" in report["warnings_of_the_run"][0]
 
 
 def test_one_that_may_fail_and_runs_already_is_a_warning(host):
@@ -66,13 +66,15 @@ def test_one_that_may_fail_and_runs_already_is_a_warning(host):
     host.configure(before=[slow(60)], allow_failure=True)
     assert start(host)
     conftest.wait_until(lambda: job_state.read(host.state / "progress.json").get("step") == "before")
-    told, _ = wait(host, start(host))
+    report, _ = wait(host, start(host))
     os.kill(job_state.read(host.state / "progress.json")["pid"], signal.SIGTERM)
-    assert (told["exit_code"], told["archive"]) == (OK, None) and "the journal has it" in told["warnings_of_the_run"][0]
-    conftest.wait_until(lambda: host.told())
+    assert (report["exit_code"], report["archive"]) == (OK, None) and "the journal has it" in report[
+        "warnings_of_the_run"
+    ][0]
+    conftest.wait_until(lambda: host.recorded_state())
 
 
-def test_a_killed_run_is_told(host):
+def test_a_killed_run_is_reported(host):
     host.configure(before=[slow(30)])
     token = start(host)
     until = time.monotonic() + 20

@@ -118,10 +118,10 @@ def entries():
         for n in (1, 2, 3)
     ]
     tags = [{"model": "a.tag", "pk": n, "fields": {"name": f"t{n}", "best": None}} for n in range(1, 5)]
-    found = [tags[0], users[0], tags[1], users[1], users[2], tags[2]]
+    collected = [tags[0], users[0], tags[1], users[1], users[2], tags[2]]
     for n in range(12):
         key = f"00000000-0000-0000-0000-0000000000{n:02d}"
-        found.append({"model": "a.base", "pk": key, "fields": {"title": f"post {n % 4}"}})
+        collected.append({"model": "a.base", "pk": key, "fields": {"title": f"post {n % 4}"}})
         fields = {
             "text": "a\ttext \\ é", "about": {"n": [n, None, 1.5]}, "day": "2024-02-29" if n % 2 else None,
             "at": WHEN, "price": "12.50", "long": "P1DT02H03M04S", "picture": "a/b.png",
@@ -131,12 +131,12 @@ def entries():
         }  # fmt: skip
         if n == 7:
             del fields["about"], fields["tags"], fields["price"]
-        found.append({"model": "a.post", "pk": key, "fields": fields})
+        collected.append({"model": "a.post", "pk": key, "fields": fields})
         if n == 6:
-            found.append({"model": "a.plain", "pk": 1, "fields": {"number": 7}})
-    found.append(tags[3])
-    found.append({"model": "a.tag", "pk": 1, "fields": {"name": "t1", "best": key}})  # once more
-    return found
+            collected.append({"model": "a.plain", "pk": 1, "fields": {"number": 7}})
+    collected.append(tags[3])
+    collected.append({"model": "a.tag", "pk": 1, "fields": {"name": "t1", "best": key}})  # once more
+    return collected
 
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS)

@@ -122,12 +122,12 @@ def test_what_the_sites_code_writes_goes_with_a_load_that_writes_nothing(small, 
 
 def turns():
     """Posts and tags in turns, each post with the tag before it; nodes below their like."""
-    found = [{"model": "a.group", "pk": 1, "fields": {"name": "g"}}]
+    collected = [{"model": "a.group", "pk": 1, "fields": {"name": "g"}}]
     for n in range(5):
-        found.append({"model": "a.tag", "pk": n + 1, "fields": {"name": f"t{n}", "group": 1}})
+        collected.append({"model": "a.tag", "pk": n + 1, "fields": {"name": f"t{n}", "group": 1}})
         tags = [[["g"], "T0"], [["g"], f"T{n}"]]
-        found.append({"model": "a.post", "pk": n + 1, "fields": {"tag": [["g"], f"T{n}"], "tags": tags}})
-    return [{"model": "a.post", "pk": 9, "fields": {"tag": 1, "tags": []}}, *found]
+        collected.append({"model": "a.post", "pk": n + 1, "fields": {"tag": [["g"], f"T{n}"], "tags": tags}})
+    return [{"model": "a.post", "pk": 9, "fields": {"tag": 1, "tags": []}}, *collected]
 
 
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])

@@ -97,9 +97,9 @@ def test_what_a_field_cannot_read_is_named(small, model):
         assert [
             each for each in fixed if f'UPDATE "{table}" SET "{column}" = {suggested}' in each and f"= {key}" in each
         ]
-    found = {each["pk"]: each["fields"] for each in entries}
-    assert len(found) == len(odd) + 1
-    assert found[11]["title"] == "Café" and found[14]["day"] == "2024-01-02"
+    collected = {each["pk"]: each["fields"] for each in entries}
+    assert len(collected) == len(odd) + 1
+    assert collected[11]["title"] == "Café" and collected[14]["day"] == "2024-01-02"
 
 
 def test_what_stock_reads_is_read(small):
@@ -115,8 +115,8 @@ def test_what_stock_reads_is_read(small):
     first, second = json.loads(text_of(where, labels=["a.Direct"]).decode())
     assert first["fields"]["number"] == "many" and first["fields"]["day"] == "2024-01-02"
     assert first["fields"]["at"] == "2024-01-02T00:00:00Z" and second["fields"]["at"] == "2024-01-02T03:04:05Z"
-    made = [each["fields"] for each in json.loads(text_of(where, labels=["a.Made"]).decode())]
-    assert [each["number"] for each in made] == ["many", ""] and made[0]["price"] == "12.50"
+    collected = [each["fields"] for each in json.loads(text_of(where, labels=["a.Made"]).decode())]
+    assert [each["number"] for each in collected] == ["many", ""] and collected[0]["price"] == "12.50"
 
 
 @pytest.mark.parametrize("to", ["pg", "sqlite"])
@@ -131,8 +131,8 @@ def test_a_migration_names_them_before_anything_is_written(small, tmp_path, to):
         "environment": "production",
     }
     execute(small, one, "INSERT INTO a_rows (id, title, number) VALUES (3, 'x', 'many'), (0, 'y', 1)")
-    made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), about)
-    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    result = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), about)
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": result["path"], "keeper": "root"}
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"))
 
     def fill(spec):

@@ -44,13 +44,13 @@ def test_a_profile_that_a_listener_makes_does_not_stop_a_migration(cluster, tmp_
     small = Small(interpreter(ENVIRONMENTS[0]), cluster, tmp_path_factory.mktemp("small"), MODELS)
     one, two = small.new("sqlite"), small.new("sqlite")
     assert shell(one, FILL) == 2
-    found = migration_plan.survey(two)
-    assert found["listeners"] == {"a.models.make_profile": 1}
-    made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
+    result = migration_plan.survey(two)
+    assert result["listeners"] == {"a.models.make_profile": 1}
+    outcome = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
     spec = MigrationRequest.from_values(
-        {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"]}
+        {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": outcome["path"]}
     )
-    done = migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), found)
+    done = migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), result)
     assert done["proof"]["models"]["a.profile"]["rows"] == 2
     # Into a live database it is as with stock, which stops there.
     path = tmp_path / "data.json"

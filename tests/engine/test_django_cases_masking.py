@@ -100,7 +100,7 @@ def test_the_draft_keeps_what_other_rows_depend_on(trees):
 
 
 @pytest.mark.parametrize(
-    "label, name, action, told",
+    "label, name, action, report",
     [
         ("a.branch", "path", {"mask": "scrub"}, "it belongs to the tree of django-treebeard"),
         ("a.branch", "path", {"mask": "digits"}, "it belongs to the tree of django-treebeard"),
@@ -114,13 +114,13 @@ def test_the_draft_keeps_what_other_rows_depend_on(trees):
         ("a.branch", "name", {"mask": "scrub"}, ""),
     ],
 )
-def test_a_policy_that_would_break_them_is_refused(trees, label, name, action, told):
+def test_a_policy_that_would_break_them_is_refused(trees, label, name, action, report):
     described = trees[1]
     policy = starting_policy.starting_policy(described)
     policy["models"][label][name] = action
-    if not told:
+    if not report:
         masking.Masking(policy, described, bytes.fromhex(KEY), ["a.town", label])
         return
     with pytest.raises(SauvegardeError) as caught:
         masking.Masking(policy, described, bytes.fromhex(KEY), ["a.town", label])
-    assert f"{label}.{name}: {told}" in caught.value.why
+    assert f"{label}.{name}: {report}" in caught.value.why

@@ -185,8 +185,8 @@ def site_of(cluster, tmp_path_factory, request):
     is_pg = request.param == "pg"
     where = folder.new(request.param, before=("CREATE EXTENSION hstore",) if is_pg else ())
     rows = [row(n, is_pg) for n in range(ROWS)]
-    made = shell(where, FILL % json.dumps(rows))
-    for values, (token, vector) in zip(rows, made):
+    result = shell(where, FILL % json.dumps(rows))
+    for values, (token, vector) in zip(rows, result):
         values["api_token"] = token
         if is_pg:
             values["found"] = vector
@@ -203,9 +203,9 @@ def site_of(cluster, tmp_path_factory, request):
 class Recorder(leak_scan.Scanner):
     given = None
 
-    def __init__(self, *given):
-        Recorder.given = given
-        super().__init__(*given)
+    def __init__(self, *value):
+        Recorder.given = value
+        super().__init__(*value)
 
 
 @pytest.fixture(scope="module")
@@ -242,12 +242,12 @@ def test_none_leaves(site_of, masked):
 def places(masked, name, n):
     """The object and the field that held the canary."""
     label = OWNERS.get(name, "a.person")
-    found = [each for each in masked if each["model"] == label]
-    return found[n]
+    collected = [each for each in masked if each["model"] == label]
+    return collected[n]
 
 
-def put_back(entries, given, entry, fields):
-    scanner = leak_scan.Scanner(*given)
+def put_back(entries, value, entry, fields):
+    scanner = leak_scan.Scanner(*value)
     for each in entries:
         scanner.add(dict(each, fields=dict(each["fields"], **fields)) if each is entry else each)
     try:
@@ -258,8 +258,8 @@ def put_back(entries, given, entry, fields):
 
 
 def test_each_one_put_back_is_found(site_of, masked):
-    entries, given = masked
-    assert put_back(entries, given, None, {}) == ""
+    entries, source_value = masked
+    assert put_back(entries, source_value, None, {}) == ""
     other = {"model": "a.other", "pk": 1, "fields": {"text": ""}}
     missed, count = [], 0
     for n, values in enumerate(site_of[1]):
@@ -271,12 +271,14 @@ def test_each_one_put_back_is_found(site_of, masked):
                 again = base64.b64encode(value.encode()).decode()
             elif name in ("emails", "more"):
                 again = json.dumps(value)
-            if f"{name}: holds" not in put_back([entry], given, entry, {name: again}):
+            if f"{name}: holds" not in put_back([entry], source_value, entry, {name: again}):
                 missed.append((n, name, "in its place"))
             if name in ONLY_THERE:
                 continue
             for part in seen(name, values, n):
-                if not any(put_back([other], given, other, {"text": text}) for text in (f"see {part} there", part)):
+                if not any(
+                    put_back([other], source_value, other, {"text": text}) for text in (f"see {part} there", part)
+                ):
                     missed.append((n, name, "elsewhere"))
     assert missed == [] and count >= 100
 

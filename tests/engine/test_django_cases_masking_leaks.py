@@ -86,16 +86,16 @@ def test_none_leaves_and_each_put_elsewhere_is_found(canaries, tmp_path):
     kept["models"]["a.other"]["text"] = "keep"
     with pytest.raises(SauvegardeError) as caught:
         convert(where, path, kept)
-    told = caught.value.why
-    missed = [name for n, name in enumerate(CANARIES) if f"a.other {n}, text: holds" not in told]
+    report = caught.value.why
+    missed = [name for n, name in enumerate(CANARIES) if f"a.other {n}, text: holds" not in report]
     # A single name in a kept text may be a town's.
     assert missed == ["body"]
     kept["models"]["a.other"]["text"] = "public"
     assert "canari" in convert(where, path, kept)
     names = ["a.person." + name for name in CANARIES]
     kept["models"]["a.other"]["text"] = "keep"
-    told = json.loads(convert(where, write(tmp_path / "one.json", others[1:2]), dict(kept, not_searched=names)))
-    assert [each["fields"]["text"] for each in told] == [CANARIES["nick"]]
+    report = json.loads(convert(where, write(tmp_path / "one.json", others[1:2]), dict(kept, not_searched=names)))
+    assert [each["fields"]["text"] for each in report] == [CANARIES["nick"]]
 
 
 def test_each_mask_that_does_nothing_is_found(canaries, tmp_path, monkeypatch):

@@ -56,18 +56,18 @@ def people(cluster, tmp_path_factory, request):
 
 
 def answered(policy):
-    made = json.loads(json.dumps(policy))
-    made["models"]["a.person"].update(photo="empty", remark="empty")
-    made["models"]["a.town"]["label"] = "public"
-    made["decided"] = {"by": "Zoe Martin", "date": "2026-11-28"}
-    return made
+    result = json.loads(json.dumps(policy))
+    result["models"]["a.person"].update(photo="empty", remark="empty")
+    result["models"]["a.town"]["label"] = "public"
+    result["decided"] = {"by": "Zoe Martin", "date": "2026-11-28"}
+    return result
 
 
 def test_ten_values_of_each_field_before_and_after(people):
     where, policy = people
-    found = masking_preview.read(where, policy, KEY)
-    person = found["a.person"]
-    assert found["a.accesstoken"] == "drop"
+    result = masking_preview.read(where, policy, KEY)
+    person = result["a.person"]
+    assert result["a.accesstoken"] == "drop"
     assert person["email"]["action"] == {"mask": "email"} and len(person["email"]["examples"]) == 10
     before, after = person["email"]["examples"][0]
     assert before == "canari0@real.fr" and after.endswith("@example.org")
@@ -75,9 +75,9 @@ def test_ten_values_of_each_field_before_and_after(people):
     assert person["level"]["examples"] == [["3", "3"]]
     # A field that waits for an answer is shown, too.
     assert "ask" in person["photo"]["action"] and person["photo"]["examples"][0][1] == ""
-    note = found["a.note"]["text"]["examples"][0]
+    note = result["a.note"]["text"]["examples"][0]
     assert "canari0@real.fr" in note[0] and "canari" not in note[1] and "12 34 56" not in note[1]
-    lines = masking_preview.lines(found)
+    lines = masking_preview.lines(result)
     assert "a.accesstoken: none of its rows leaves" in lines and "a.person.email: mask email" in lines
     assert any(line.startswith("a.person.photo: QUESTION: ") for line in lines)
     # The values are those of the dump that follows.
@@ -91,10 +91,10 @@ def test_the_report_counts_and_holds_no_value(people, tmp_path):
     where, policy = people
     policy = answered(policy)
     values = migration_source.options(policy, KEY, ["a"], True)
-    made = migration_source.make(where, tmp_path / "out", values, about(where, tmp_path))["manifest"]
-    wanted = {"policy": policy, "archive": "", "target": "dev", "target_environment": "development", "decided": {}}
-    text = migration_source.report(made, wanted)
-    for said in (
+    manifest = migration_source.make(where, tmp_path / "out", values, about(where, tmp_path))["manifest"]
+    request = {"policy": policy, "archive": "", "target": "dev", "target_environment": "development", "decided": {}}
+    text = migration_source.report(manifest, request)
+    for options in (
         "| Decided by | Zoe Martin |",
         "| Decided on | 2026-11-28 |",
         "| For | dev (development) |",
@@ -109,14 +109,14 @@ def test_the_report_counts_and_holds_no_value(people, tmp_path):
         "0 found.",
         f"| Site | {where.path} on {os.uname().nodename} |",
     ):
-        assert said in text, said
+        assert options in text, options
     for value in ("canari", "Serin", "real.fr", "12 34 56", "1984-02", "example.org", KEY):
         assert value not in text
-    other = migration_source.report(made, dict(wanted, decided={"by": "Ada", "date": "", "note": ""}))
+    other = migration_source.report(manifest, dict(request, decided={"by": "Ada", "date": "", "note": ""}))
     assert "| Decided by | Ada |" in other and "2026-11-28 |" not in other
-    assert "| Decided by | not stated |" in migration_source.report(made, dict(wanted, policy={"models": {}}))
-    plain = dict(made.as_dict(), source=dict(made["source"], masking=None))
-    assert migration_source.report(plain, wanted) == ""
+    assert "| Decided by | not stated |" in migration_source.report(manifest, dict(request, policy={"models": {}}))
+    plain = dict(manifest.as_dict(), source=dict(manifest["source"], masking=None))
+    assert migration_source.report(plain, request) == ""
 
 
 def test_an_archive_is_reported_as_the_live_site_is(people, tmp_path):

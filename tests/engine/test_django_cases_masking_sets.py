@@ -125,10 +125,10 @@ def fields(path, model):
 
 
 def test_no_login_name_is_in_a_set_by_default(source, tmp_path):
-    made = fixture_sets.export(source, CHOSEN, tmp_path)
+    result = fixture_sets.export(source, CHOSEN, tmp_path)
     text = (tmp_path / "news.json").read_text(encoding="utf-8")
     assert "canari" not in text.lower() and "0612345678" not in text and "Paris" in text and "75001" in text
-    assert made[0]["private"] == PRIVATE and made[1]["private"] == {}
+    assert result[0]["private"] == PRIVATE and result[1]["private"] == {}
     article, page = fields(tmp_path / "news.json", "a.article")[0], fields(tmp_path / "news.json", "a.page")[0]
     assert article["author"] is None and article["readers"] == [] and article["contact_email"] == ""
     assert article["groups"] == [["g"]] or article["groups"] == [1]
@@ -138,10 +138,11 @@ def test_no_login_name_is_in_a_set_by_default(source, tmp_path):
         for ours, theirs in zip(fields(tmp_path / "news.json", model), (e for e in stock if e["model"] == model)):
             assert {name: ours[name] for name in names} == {name: theirs["fields"][name] for name in names}
     assert page["author"] == 2
-    assert fixture_sets.doubts(made) == []
-    said = fixture_sets.private_sentences(made)
+    assert fixture_sets.doubts(result) == []
+    options = fixture_sets.private_sentences(result)
     assert (
-        "a.article.author is empty in the sets." in said and "a.page.author is written as a number in the sets." in said
+        "a.article.author is empty in the sets." in options
+        and "a.page.author is written as a number in the sets." in options
     )
 
 
@@ -159,19 +160,19 @@ def test_a_set_that_asks_for_them_is_as_before(source, tmp_path):
 
 def test_single_fields_are_decided_by_masks(source, tmp_path):
     masks = {"a.Article": {"author": "number", "readers": "number", "title": "empty"}, "a.page": {"author": "keep"}}
-    made = fixture_sets.export(source, [dict(CHOSEN[0], masks=masks)], tmp_path)
+    result = fixture_sets.export(source, [dict(CHOSEN[0], masks=masks)], tmp_path)
     article, page = fields(tmp_path / "news.json", "a.article")[0], fields(tmp_path / "news.json", "a.page")[0]
     assert (article["author"], article["readers"], article["title"]) == (2, [1, 2], "")
     assert page["author"] == ["canari-two"] and page["desk"] == 1
-    assert made[0]["private"]["a.article"]["author"] == "number" and "author" not in made[0]["private"]["a.page"]
+    assert result[0]["private"]["a.article"]["author"] == "number" and "author" not in result[0]["private"]["a.page"]
     only = dict(CHOSEN[0], people="keep", masks={"a.page": {"author": "number"}})
-    made = fixture_sets.export(source, [only], tmp_path)
-    assert made[0]["private"] == {"a.page": {"author": "number"}}
+    result = fixture_sets.export(source, [only], tmp_path)
+    assert result[0]["private"] == {"a.page": {"author": "number"}}
     assert fields(tmp_path / "news.json", "a.article")[0]["author"] == ["canari-two"]
 
 
 @pytest.mark.parametrize(
-    "chosen, said",
+    "chosen, options",
     [
         ({"models": ["*"]}, "auth.user: its rows are people"),
         ({"models": ["auth.user"]}, "auth.user: its rows are people"),
@@ -183,8 +184,8 @@ def test_single_fields_are_decided_by_masks(source, tmp_path):
         ({"models": ["a.page"], "masks": {"a.article": {"author": "empty"}}}, "a.article, which it does not hold"),
     ],
 )
-def test_what_cannot_be_private_is_refused(described, chosen, said):
-    with pytest.raises(SauvegardeError, match=re.escape(said)):
+def test_what_cannot_be_private_is_refused(described, chosen, options):
+    with pytest.raises(SauvegardeError, match=re.escape(options)):
         decided(described, dict(chosen, name="x"))
     if "masks" not in chosen:
         assert decided(described, dict(chosen, name="x", people="keep")) == {}
@@ -212,8 +213,8 @@ def test_wrong_masks_name_set_model_field_and_the_masks(described):
     chosen = {"name": "x", "people": "keep", "models": ["auth.user", "a.page", "a.article"], "masks": masks}
     with pytest.raises(SauvegardeError, match=r"a\.article\.badge: it refers by a computed key"):
         decided(described, chosen)
-    found = decided(described, dict(chosen, models=["auth.user", "a.page"]))
-    assert found == {"auth.user": masks["auth.user"], "a.page": {"author": "follow", "desk": "follow"}}
+    result = decided(described, dict(chosen, models=["auth.user", "a.page"]))
+    assert result == {"auth.user": masks["auth.user"], "a.page": {"author": "follow", "desk": "follow"}}
 
 
 MASKED = {
@@ -244,7 +245,7 @@ def named(source):
 
 
 def test_a_set_uses_the_masks_of_a_policy(named, folder, tmp_path):
-    made = fixture_sets.export(named, PEOPLE, tmp_path, key=KEY)
+    result = fixture_sets.export(named, PEOPLE, tmp_path, key=KEY)
     text = (tmp_path / "people.json").read_text(encoding="utf-8")
     assert not any(word in text.lower() for word in ("canari", "serinette", "0612345678", "75001", "75011", "real.fr"))
     # The values are those of a masking policy with this key.
@@ -260,9 +261,9 @@ def test_a_set_uses_the_masks_of_a_policy(named, folder, tmp_path):
     assert (page["author"], page["desk"], page["text"]) == ([author], 1, "p0")
     assert sorted(article["readers"]) == sorted([name] for name in users)
     assert article["phone"] == masks["phone"]("0612345678") and article["badge"] is None
-    said = fixture_sets.private_sentences(made)
-    assert "a.town.nom is masked (scrub) in the sets." in said
-    assert "a.page.author follows the mask of what it refers to in the sets." in said
+    options = fixture_sets.private_sentences(result)
+    assert "a.town.nom is masked (scrub) in the sets." in options
+    assert "a.page.author follows the mask of what it refers to in the sets." in options
     # The same again; another key, other values.
     assert not fixture_sets.export(named, PEOPLE, tmp_path, key=KEY)[0]["changed"]
     assert fixture_sets.export(named, PEOPLE, tmp_path, write=False, key=KEY[::-1])[0]["changed"]
@@ -314,8 +315,8 @@ def test_what_a_set_masks_is_in_none_of_its_texts(named, tmp_path):
 def test_masks_need_a_key(source, tmp_path):
     (tmp_path / "root" / "sets").mkdir(mode=0o700, parents=True)
     (tmp_path / "root").chmod(0o700)
-    for key, said in (("", "need a secret key"), ("00", "too short"), ("xyz", "not hexadecimal")):
-        with pytest.raises(SauvegardeError, match=said) as caught:
+    for key, options in (("", "need a secret key"), ("00", "too short"), ("xyz", "not hexadecimal")):
+        with pytest.raises(SauvegardeError, match=options) as caught:
             fixture_sets.export(source, PEOPLE, tmp_path, key=key)
     assert "migrate_key" in caught.value.fix and not list(tmp_path.glob("*.json"))
     job = {"name": "sets", "kind": "fixtures", "site": source.as_dict(), "sets": PEOPLE}
@@ -323,10 +324,10 @@ def test_masks_need_a_key(source, tmp_path):
         kinds.back_up(job, str(tmp_path / "root"))
     assert "people: a.town.nom (scrub)" in caught.value.why and "key_file" in caught.value.fix
     (tmp_path / "key").write_text(KEY + "\n", encoding="ascii")
-    made = kinds.back_up(dict(job, key_file=str(tmp_path / "key")), str(tmp_path / "root"))
-    path = tmp_path / "root" / "sets" / made["id"]
+    manifest = kinds.back_up(dict(job, key_file=str(tmp_path / "key")), str(tmp_path / "root"))
+    path = tmp_path / "root" / "sets" / manifest["id"]
     kinds.verify(str(path))
-    assert made["source"]["private"]["a.town"]["nom"] == {"mask": "scrub"}
+    assert manifest["source"]["private"]["a.town"]["nom"] == {"mask": "scrub"}
     assert KEY not in (path / "manifest.json").read_text(encoding="utf-8")
     with pytest.raises(SauvegardeError, match="cannot be read") as caught:
         kinds.back_up(dict(job, key_file=str(tmp_path / "none")), str(tmp_path / "root"))
@@ -382,13 +383,13 @@ def test_a_set_loads_where_people_are_others(source, folder, tmp_path):
 def test_a_job_says_what_it_left_out(source, tmp_path):
     (tmp_path / "root" / "sets").mkdir(mode=0o700, parents=True)
     (tmp_path / "root").chmod(0o700)
-    told = []
+    messages = []
     job = {"name": "sets", "kind": "fixtures", "site": source.as_dict(), "sets": CHOSEN}
-    made = kinds.back_up(job, str(tmp_path / "root"), lambda step, **values: told.append((step, values)))
-    assert made["source"]["private"] == PRIVATE
-    assert "a.slow.editor is empty in the sets." in dict(told)["private"]["fields"]
-    kinds.verify(str(tmp_path / "root" / "sets" / made["id"]))
-    assert made["warnings"] == []
+    manifest = kinds.back_up(job, str(tmp_path / "root"), lambda step, **values: messages.append((step, values)))
+    assert manifest["source"]["private"] == PRIVATE
+    assert "a.slow.editor is empty in the sets." in dict(messages)["private"]["fields"]
+    kinds.verify(str(tmp_path / "root" / "sets" / manifest["id"]))
+    assert manifest["warnings"] == []
     # Texts that hold people's data all the same, until somebody decides.
     rename = "from a.models import *\nprint(Town.objects.filter(postcode='75001').update(nom=%r))"
     shell(source, rename % "canari-one")

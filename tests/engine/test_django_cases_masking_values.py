@@ -106,18 +106,18 @@ def cases(cluster, tmp_path_factory):
 
 
 def test_values_decide_or_ask(cases):
-    found = cases[1]
-    rules = policy_draft.draft(found["models"], found["samples"])["models"]
+    result = cases[1]
+    rules = policy_draft.draft(result["models"], result["samples"])["models"]
     assert {name: rules["a.case"][name] for name in DECIDED} == DECIDED
     assert {name: rules["a.case"][name] for name in ASKED} == {name: {"ask": why} for name, why in ASKED.items()}
     assert rules["a.person"]["dob"] == {"mask": "date"} and rules["a.person"]["ssn"] == "empty"
     # Counts leave, values do not.
-    assert "real.fr" not in json.dumps(found["samples"]) and "anaribel" not in json.dumps(found["samples"])
+    assert "real.fr" not in json.dumps(result["samples"]) and "anaribel" not in json.dumps(result["samples"])
 
 
 def test_a_question_stops_a_dump_until_it_is_answered(cases):
-    where, found = cases
-    policy = policy_draft.draft(found["models"], found["samples"])
+    where, result = cases
+    policy = policy_draft.draft(result["models"], result["samples"])
     with pytest.raises(SauvegardeError) as caught:
         text_of(where, labels=["a"], policy=policy, key=KEY)
     for name, why in ASKED.items():
@@ -138,6 +138,6 @@ def test_a_question_stops_a_dump_until_it_is_answered(cases):
 
 
 def test_without_a_look_the_draft_is_made_by_names(cases):
-    found = site.describe(cases[0])
-    assert found["samples"] == {}
-    assert policy_draft.draft(found["models"], {}) == starting_policy.starting_policy(found["models"])
+    result = site.describe(cases[0])
+    assert result["samples"] == {}
+    assert policy_draft.draft(result["models"], {}) == starting_policy.starting_policy(result["models"])

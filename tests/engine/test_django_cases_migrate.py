@@ -80,13 +80,13 @@ ABOUT = {"path": "", "mark": None, "keeper": "", "connection": {}, "server_direc
 
 @pytest.fixture(scope="module")
 def small(cluster, tmp_path_factory):
-    made = Small(interpreter(ENVIRONMENTS[0]), cluster, tmp_path_factory.mktemp("small"), MODELS)
-    template = made.new("sqlite")
-    migration = made.folder / "a" / "migrations" / "0002_more.py"
+    result = Small(interpreter(ENVIRONMENTS[0]), cluster, tmp_path_factory.mktemp("small"), MODELS)
+    template = result.new("sqlite")
+    migration = result.folder / "a" / "migrations" / "0002_more.py"
     migration.write_text(MORE, encoding="utf-8")
-    made._templates.clear()
-    made._templates["none"] = template  # makemigrations has run
-    return made
+    result._templates.clear()
+    result._templates["none"] = template  # makemigrations has run
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -98,23 +98,23 @@ def one(small):
 
 def migrate(cluster, one, two, tmp_path, labels=(), exclude=(), hidden="travel"):
     """(plan's lines, the run's final state, the site on its side database)."""
-    made = migration_source.make(
+    outcome = migration_source.make(
         one, tmp_path / "out", migration_source.options(None, "", labels, False, exclude, hidden), ABOUT
     )
-    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": outcome["path"], "keeper": "root"}
     spec.update(connection=cluster.values, server_directory=str(tmp_path / "server"), labels=list(labels))
     spec = MigrationRequest.from_values(dict(spec, exclude=list(exclude), hidden=hidden))
-    told = migration_plan.lines(
+    lines = migration_plan.lines(
         migration_run.make_plan(spec, migration_source.look(one, None, "", list(labels), False, ABOUT, exclude))
     )
-    found = migration_plan.survey(two, labels, exclude)
-    done = migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), found)
-    return told, done, two.replace(name=done["side"])
+    result = migration_plan.survey(two, labels, exclude)
+    done = migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), result)
+    return lines, done, two.replace(name=done["side"])
 
 
 @pytest.mark.parametrize("kind", ["pg", "sqlite"])
 def test_rows_travel_that_default_managers_hide_and_views_stay(small, one, cluster, tmp_path, kind):
-    told, done, side = migrate(cluster, one, small.new(kind), tmp_path)
+    report, done, side = migrate(cluster, one, small.new(kind), tmp_path)
     assert {label: each["rows"] for label, each in done["proof"]["models"].items() if label.startswith("a.")} == {
         "a.customer": 4,
         "a.tag": 4,
@@ -123,11 +123,11 @@ def test_rows_travel_that_default_managers_hide_and_views_stay(small, one, clust
     }
     values = {"labels": ["a.Customer", "a.Tag", "a.Order", "a.Log"], "all": True}
     assert text_of(one, **values) == text_of(side, **values)
-    notes = "\n".join(told)
+    notes = "\n".join(report)
     assert "Rows that a default manager hides come along: a.customer 2, a.tag 1." in notes
     assert "a.customertotal is left out: it is a view." in notes
     assert "a.form is left out: it is unmanaged, and without a table of its own." in notes
-    assert not any(line.startswith("BLOCKED:") for line in told)
+    assert not any(line.startswith("BLOCKED:") for line in report)
 
 
 def test_hidden_rows_stay_if_asked_and_what_refers_to_them_is_named(small, one, cluster, tmp_path, monkeypatch):
@@ -145,18 +145,18 @@ def test_hidden_rows_stay_if_asked_and_what_refers_to_them_is_named(small, one, 
 def test_some_models_only_and_the_target_s_hidden_rows(small, one, cluster, tmp_path):
     two = small.new("sqlite")
     shell(two, "from a.models import *\nCustomer(name='x', removed=True).save(force_insert=True)\nprint(1)")
-    told, done, side = migrate(cluster, one, two, tmp_path, labels=["a.Customer"])
+    report, done, side = migrate(cluster, one, two, tmp_path, labels=["a.Customer"])
     assert done["proof"]["models"]["a.customer"]["rows"] == 4
     assert text_of(one, labels=["a.Customer"], all=True) == text_of(side, labels=["a.Customer"], all=True)
-    assert any("hides are replaced like all others: a.customer 1." in line for line in told)
+    assert any("hides are replaced like all others: a.customer 1." in line for line in report)
 
 
 def test_models_can_be_excluded(small, one, cluster, tmp_path):
-    told, done, side = migrate(cluster, one, small.new("sqlite"), tmp_path, exclude=["a.Log", "auth"])
+    report, done, side = migrate(cluster, one, small.new("sqlite"), tmp_path, exclude=["a.Log", "auth"])
     assert "a.log" not in done["proof"]["models"] and done["proof"]["models"]["a.order"]["rows"] == 4
     assert text_of(side, labels=["a.Log"]) == b"[]"
-    assert any("Excluded (migrate_exclude): a.log, auth.group, auth.permission, auth.user." in line for line in told)
-    told = migration_plan.lines(
+    assert any("Excluded (migrate_exclude): a.log, auth.group, auth.permission, auth.user." in line for line in report)
+    report = migration_plan.lines(
         migration_run.make_plan(
             MigrationRequest.from_values(
                 {"site": side.as_dict(), "directory": str(tmp_path / "in"), "exclude": ["a.Order"]}
@@ -164,7 +164,7 @@ def test_models_can_be_excluded(small, one, cluster, tmp_path):
             migration_source.look(one, None, "", [], False, ABOUT, ["a.Order"]),
         )
     )
-    assert any("a.log.order refers to a.order, which is excluded" in line for line in told)
+    assert any("a.log.order refers to a.order, which is excluded" in line for line in report)
 
 
 def test_a_folder_that_others_may_write_into_is_in_the_plan(small, one, tmp_path):

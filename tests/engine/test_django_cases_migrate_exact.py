@@ -73,8 +73,8 @@ def small(cluster, tmp_path_factory):
 
 
 def migrate(cluster, one, two, tmp_path):
-    made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
-    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    result = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": result["path"], "keeper": "root"}
     spec = MigrationRequest.from_values(
         dict(spec, connection=cluster.values, server_directory=str(tmp_path / "server"))
     )
@@ -95,7 +95,7 @@ def test_nothing_is_lost_to_json(small, cluster, tmp_path, kind, to):
     for moment in ("05Z", "05.000100Z", "05.000900Z", "05.123Z", "05.123456Z", "05.120Z", "05.999999Z"):
         assert f'"2024-01-02T03:04:{moment}"' in exact
     if (kind, to) == ("pg", "pg"):
-        found = [[cluster.execute(query, name) for query in LOOK] for name in (small.name(one), done["side"])]
-        assert found[0] == found[1]
-        assert found[1][2] == [("null",), ('{"a": null}',)]
-        assert [row[1] for row in found[1][3]] == [1, 2, 0]
+        collected = [[cluster.execute(query, name) for query in LOOK] for name in (small.name(one), done["side"])]
+        assert collected[0] == collected[1]
+        assert collected[1][2] == [("null",), ('{"a": null}',)]
+        assert [row[1] for row in collected[1][3]] == [1, 2, 0]

@@ -1,4 +1,4 @@
-"""References by natural key that lead nowhere, in loads and migrations: named, and mended as the policy says."""
+"""References by natural key that lead nowhere, in loads and migrations: named, and repaired as the policy says."""
 
 import json
 
@@ -62,7 +62,7 @@ def small(cluster, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def gone(small, tmp_path_factory):
+def prepared_gone(small, tmp_path_factory):
     """A fixture that refers to what no other site has."""
     where = small.new("sqlite")
     shell(where, FILL)
@@ -72,30 +72,32 @@ def gone(small, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "pg"])
-def test_permissions_and_types_of_a_removed_model(small, gone, kind):
+def test_permissions_and_types_of_a_removed_model(small, prepared_gone, kind):
     where = small.new(kind)
     with pytest.raises(SauvegardeError) as caught:
-        data_load.load(where, [gone], {})
+        data_load.load(where, [prepared_gone], {})
     permission = "points to auth.permission ['add_oldmodel', 'gone', 'oldmodel'], which does not exist"
     assert f"auth.group 1 permissions: {permission}" in caught.value.why
     assert f"auth.user 1 user_permissions: {permission}" in caught.value.why
     assert "a.mark 1 kind: points to contenttypes.contenttype ['gone', 'oldmodel']" in caught.value.why
-    done = data_load.load(where, [gone], {"policy": {"foreign_key": "drop"}, "mode": "replace"})
+    done = data_load.load(where, [prepared_gone], {"policy": {"foreign_key": "drop"}, "mode": "replace"})
     assert done["touched"]["a.strict"] == [1]
-    found = shell(where, LOOK)
-    assert found == [["add_mark"], 0, [[2, "mark"]], [2], [2]]
+    result = shell(where, LOOK)
+    assert result == [["add_mark"], 0, [[2, "mark"]], [2], [2]]
 
 
-def test_empty_keeps_the_row(small, gone, tmp_path):
+def test_empty_keeps_the_row(small, prepared_gone, tmp_path):
     where = small.new("sqlite")
-    entries = [each for each in json.loads(gone.read_text("utf-8")) if each["model"] not in ("a.strict", "a.follower")]
+    entries = [
+        each for each in json.loads(prepared_gone.read_text("utf-8")) if each["model"] not in ("a.strict", "a.follower")
+    ]
     path = tmp_path / "some.json"
     path.write_text(json.dumps(entries), encoding="utf-8")
     data_load.load(where, [path], {"policy": {"foreign_key": "empty"}})
     assert shell(where, LOOK) == [["add_mark"], 0, [[1, None], [2, "mark"]], [], []]
     # What may not be NULL cannot be emptied.
     with pytest.raises(SauvegardeError, match="cannot be loaded"):
-        data_load.load(where, [gone], {"policy": {"foreign_key": "empty"}})
+        data_load.load(where, [prepared_gone], {"policy": {"foreign_key": "empty"}})
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "pg"])

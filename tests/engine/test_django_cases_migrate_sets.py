@@ -39,9 +39,9 @@ def test_sets_of_one_job_go_into_several_folders(sites, clone, tmp_path):
     assert str(clone / "base") in caught.value.what and caught.value.fix
     for name in ("reference", "base"):
         (clone / name).mkdir()
-    made = kinds.back_up(job, str(tmp_path / "root"))
-    assert made["source"]["commit"]
-    kinds.verify(str(tmp_path / "root" / "sets" / made["id"]))
+    manifest = kinds.back_up(job, str(tmp_path / "root"))
+    assert manifest["source"]["commit"]
+    kinds.verify(str(tmp_path / "root" / "sets" / manifest["id"]))
     text = (clone / "reference" / "data.json").read_text(encoding="utf-8")
     assert text == manage(where, "dumpdata", "reference.Trade", "--indent", "2").decode("utf-8")
     assert len(json.loads((clone / "base" / "data.json").read_text(encoding="utf-8"))) == 1
@@ -69,8 +69,8 @@ def test_a_filter_that_is_not_set_up_is_found_before_the_work(clone, monkeypatch
     """git would commit the whole file, or fail in the end."""
     monkeypatch.setattr(git, "home", lambda user: str(tmp_path))  # without the configuration of whoever runs this
     monkeypatch.setitem(process.BASE_ENVIRONMENT, "GIT_CONFIG_NOSYSTEM", "1")
-    found = {"git": shutil.which("git"), "git-lfs": "git-lfs"}
-    monkeypatch.setattr(process, "find", lambda name: found[name])
+    collected = {"git": shutil.which("git"), "git-lfs": "git-lfs"}
+    monkeypatch.setattr(process, "find", lambda name: collected[name])
     (clone / ".gitattributes").write_text("*.sqlite3 filter=lfs\n*.key filter=crypt\n*.txt -filter\n", encoding="utf-8")
     git.require_committable(clone, ["one.json", "a.txt"])
     for file, what in (("dev.sqlite3", "git lfs install"), ("one.key", "Configure the filter")):
@@ -81,7 +81,7 @@ def test_a_filter_that_is_not_set_up_is_found_before_the_work(clone, monkeypatch
         subprocess.run(["git", "-C", str(clone), "config", f"filter.{name}.clean", "cat"], check=True)
     git.require_committable(clone, ["dev.sqlite3", "one.key"])
     assert git.stored_by_lfs(clone, ["dev.sqlite3", "one.key"]) == ["dev.sqlite3"]
-    del found["git-lfs"]
+    del collected["git-lfs"]
     with pytest.raises(KeyError):  # for a real one: it is not installed
         git.require_committable(clone, ["dev.sqlite3"])
 

@@ -87,12 +87,12 @@ OFF = {
 
 @pytest.fixture(scope="module")
 def small(cluster, tmp_path_factory):
-    made = Small(interpreter(ENVIRONMENTS[0]), cluster, tmp_path_factory.mktemp("small"), MODELS)
-    made.new("sqlite")  # makes the first migration
+    result = Small(interpreter(ENVIRONMENTS[0]), cluster, tmp_path_factory.mktemp("small"), MODELS)
+    result.new("sqlite")  # makes the first migration
     text = MIGRATION.format(sqlite=SQLITE, pg=PG)
-    (made.folder / "a" / "migrations" / "0002_more.py").write_text(text, encoding="utf-8")
-    made._templates = {"none": None}
-    return made
+    (result.folder / "a" / "migrations" / "0002_more.py").write_text(text, encoding="utf-8")
+    result._templates = {"none": None}
+    return result
 
 
 def execute(small, where, statement, name=""):
@@ -122,15 +122,15 @@ def fill(small, where):
 
 def prepared(small, one, two, tmp_path, labels=()):
     """(the run's specification, the target's survey, the plan's notes)"""
-    made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", labels, False), ABOUT)
-    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    result = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", labels, False), ABOUT)
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": result["path"], "keeper": "root"}
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"), labels=list(labels))
     spec = MigrationRequest.from_values(spec)
     return spec, migration_plan.survey(two, labels), migration_plan.lines(migration_run.make_plan(spec, {}))
 
 
-def filled(spec, found):
-    return migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), found)
+def filled(spec, result):
+    return migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), result)
 
 
 @pytest.mark.parametrize("to", ["pg", "sqlite"])
@@ -141,19 +141,19 @@ def test_triggers_are_silent_while_a_side_database_is_filled(small, tmp_path, ki
     fill(small, two)
     sent = content(small, one)
     assert sent[0] == [(1, "note 1", 1)] and sent[1] == [(1, "name", 4)] and len(sent[2]) > 2
-    spec, found, told = prepared(small, one, two, tmp_path)
-    done = filled(spec, found)
+    spec, result, report = prepared(small, one, two, tmp_path)
+    done = filled(spec, result)
     # All rows are the source's; a trigger has filled the column that no model knows.
     assert content(small, two, done["side"]) == sent
     assert execute(small, two, LOOK[to], done["side"]) == execute(small, two, LOOK[to])
-    told = "\n".join(told)
-    assert "Triggers of the database are off while the new one is filled: " + ", ".join(OFF[to]) in told
-    assert "The trigger size on a_setting stays on while the new database is filled: it may fill columns" in told
-    assert "asleep" not in told and "short" not in told
+    report = "\n".join(report)
+    assert "Triggers of the database are off while the new one is filled: " + ", ".join(OFF[to]) in report
+    assert "The trigger size on a_setting stays on while the new database is filled: it may fill columns" in report
+    assert "asleep" not in report and "short" not in report
     for name in OFF[to]:
         assert f"the trigger {name} was off while the new database was filled" in done["notes"]
     if to == "sqlite":
-        assert "The trigger found on a_note stays on while the new database is filled: it keeps the index a_f" in told
+        assert "The trigger found on a_note stays on while the new database is filled: it keeps the index a_f" in report
         assert execute(small, two, "SELECT text FROM a_found", done["side"]) == [("note 1",)]
     # They fire again.
     execute(small, two, "INSERT INTO a_note (id, text, changes) VALUES (9, 'new', 0)", done["side"])
@@ -193,8 +193,8 @@ def test_some_models_into_a_copy_of_the_live_database(small, tmp_path, kind):
     fill(small, two)
     execute(small, two, "UPDATE a_note SET text = 'of the target', changes = 40")
     before = content(small, two)
-    spec, found, _ = prepared(small, one, two, tmp_path, labels=["a.Note"])
-    done = filled(spec, found)
+    spec, result, _ = prepared(small, one, two, tmp_path, labels=["a.Note"])
+    done = filled(spec, result)
     after = content(small, two, done["side"])
     assert after[0] == content(small, one)[0] and after[1:] == before[1:]
 

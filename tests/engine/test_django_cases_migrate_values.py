@@ -75,13 +75,13 @@ def small(cluster, tmp_path_factory):
 
 
 def migrate(small, one, two, tmp_path, **values):
-    made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
-    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    result = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": result["path"], "keeper": "root"}
     spec.update(connection=small.cluster.values, server_directory=str(tmp_path / "server"), **values)
     spec = MigrationRequest.from_values(spec)
-    told = migration_plan.lines(migration_run.make_plan(spec, migration_source.look(one, None, "", [], False, ABOUT)))
+    lines = migration_plan.lines(migration_run.make_plan(spec, migration_source.look(one, None, "", [], False, ABOUT)))
     done = migration_run.fill(spec, ids.new_id(restore_state.folder(spec.directory)), migration_plan.survey(two))
-    return "\n".join(told), done, two.replace(name=done["side"])
+    return "\n".join(lines), done, two.replace(name=done["side"])
 
 
 def objects(where, label):
@@ -131,17 +131,17 @@ def test_what_sqlite_does_not_keep_is_named_before_anything_is_written(small, tm
 def test_what_is_accepted_by_name_stands_in_plan_report_and_proof(small, tmp_path):
     one, two = small.new("pg"), small.new("sqlite")
     shell(one, HEAD + LOSSY)
-    told, done, side = migrate(small, one, two, tmp_path, policy=ACCEPTED)
-    assert "Accepted (migrate_values), precision: a.wallet.balance (round), a.wallet.count (round)." in told
-    assert "a.wallet.balance may have 30 digits" not in told
+    report, done, side = migrate(small, one, two, tmp_path, policy=ACCEPTED)
+    assert "Accepted (migrate_values), precision: a.wallet.balance (round), a.wallet.count (round)." in report
+    assert "a.wallet.balance may have 30 digits" not in report
     assert done["proof"]["mended"] == {"a.wallet": 2, "a.reading": 2}
     assert sum("value(s) accepted" in note for note in done["notes"]) == 4
     assert [each for each in done["accepted"] if NAMED[0].split(": ", 1)[1] in each]
     wallets = [each["fields"] for each in objects(side, "a.Wallet")]
     assert [each["balance"] for each in wallets[:2]] == ["1.500000000000000000", "123456789012.123000000000000000"]
     assert float(wallets[2]["balance"]) == 1.23e-16 and wallets[4]["count"] == "12345678901234500000"
-    found = [list(each["fields"].values()) for each in objects(side, "a.Reading")]
-    assert found == [[None, float("inf"), None], [-0.0, 5e-324, None], [1e15, 1e300, None]]
+    collected = [list(each["fields"].values()) for each in objects(side, "a.Reading")]
+    assert collected == [[None, float("inf"), None], [-0.0, 5e-324, None], [1e15, 1e300, None]]
 
 
 def test_a_change_beside_what_was_accepted_is_found(small, tmp_path, monkeypatch):
@@ -164,10 +164,10 @@ def test_a_change_beside_what_was_accepted_is_found(small, tmp_path, monkeypatch
 def test_the_plan_says_which_fields_may_lose_digits(small, tmp_path):
     one, two = small.new("pg"), small.new("sqlite")
     spec = MigrationRequest.from_values({"site": two.as_dict(), "directory": str(tmp_path / "in"), "keeper": "root"})
-    told = "\n".join(
+    lines = "\n".join(
         migration_plan.lines(migration_run.make_plan(spec, migration_source.look(one, None, "", [], False, ABOUT)))
     )
-    assert "a.wallet.balance may have 30 digits, of which SQLite keeps 15" in told
+    assert "a.wallet.balance may have 30 digits, of which SQLite keeps 15" in lines
 
 
 def test_a_fixture_loads_as_stock_does_and_says_what_was_rounded(small, tmp_path):
@@ -229,8 +229,8 @@ def test_what_postgresql_does_not_take_is_named_with_its_value(small, tmp_path):
     policy = {"surrogate": {"a.shape.geojson": "replace"}, "nul": "strip", "too_long": {"a.note.text": "cut"}}
     _, done, side = migrate(small, one, two, tmp_path, policy=dict(policy, out_of_range="drop"))
     assert done["proof"]["mended"] == {"a.note": 2, "a.shape": 2}
-    found = [list(each["fields"].values()) for each in objects(side, "a.Shape")]
-    assert found == [[{"a": ["x"]}, {}], [{"t": "cut \ufffd", "\ufffd": 1}, ["😀"]]]
+    collected = [list(each["fields"].values()) for each in objects(side, "a.Shape")]
+    assert collected == [[{"a": ["x"]}, {}], [{"t": "cut \ufffd", "\ufffd": 1}, ["😀"]]]
 
 
 @pytest.mark.parametrize("to", ["pg", "sqlite"])
@@ -248,8 +248,8 @@ def test_half_a_character_in_a_fixture(small, tmp_path, to):
     assert "a.shape 3 geojson: [NaN] holds numbers that JSON does not have" in caught.value.why
     assert '"surrogate": {"a.note.text": "replace"}' in caught.value.fix
     data_load.load(two, [path], {"policy": {"surrogate": "replace", "invalid": {"a.shape.geojson": "drop"}}})
-    found = shell(two, HEAD + "print(json.dumps([[e.text for e in Note.objects.all()], Shape.objects.count()]))")
-    assert found == [["a\ufffd", "😀"], 0]
+    result = shell(two, HEAD + "print(json.dumps([[e.text for e in Note.objects.all()], Shape.objects.count()]))")
+    assert result == [["a\ufffd", "😀"], 0]
 
 
 def test_half_a_character_in_json_stays_in_sqlite(small, tmp_path):

@@ -51,9 +51,9 @@ def test_an_archive_that_is_opened_gives_what_it_holds(cluster, asking, tmp_path
     (tmp_path / "repository" / "demo").mkdir(mode=0o700, parents=True)
     archived = kinds.back_up(job, tmp_path / "repository")
     execute(cluster, where, "UPDATE a_note SET text = 'changed since'")
-    told = about(where, tmp_path, str(tmp_path / "repository" / "demo" / archived["id"]))
-    made = migration_source.make(where, tmp_path / "out", migration_source.options(None, "", [], False), told)
-    tables = made["manifest"]["fingerprint"]["tables"]
+    report = about(where, tmp_path, str(tmp_path / "repository" / "demo" / archived["id"]))
+    result = migration_source.make(where, tmp_path / "out", migration_source.options(None, "", [], False), report)
+    tables = result["manifest"]["fingerprint"]["tables"]
     assert {label: tables[label]["rows"] for label in ("a.setting", "a.note")} == {"a.setting": 1, "a.note": 1}
     target = asking.new("sqlite")
     data_load.load(target, [next((tmp_path / "out" / "outgoing").glob("*/*.jsonl*"))], {"mode": "replace"})
@@ -402,7 +402,7 @@ EXITS = {
 }
 
 
-def test_a_start_that_ends_is_told(asking):
+def test_a_start_that_ends_is_reported(asking):
     where = asking.new("sqlite")
     text = asking.start.read_text(encoding="utf-8")
     try:

@@ -51,8 +51,8 @@ def described(where):
 
 def target(where, folder):
     """The arguments that say where a migration ends."""
-    found = about(where, folder)
-    return {"keeper": "root", "connection": found["connection"], "server_directory": found["server_directory"]}
+    result = about(where, folder)
+    return {"keeper": "root", "connection": result["connection"], "server_directory": result["server_directory"]}
 
 
 def test_a_migration_through_the_modules_leaves_the_live_database_alone(cluster, tmp_path):
@@ -71,8 +71,8 @@ def test_a_migration_through_the_modules_leaves_the_live_database_alone(cluster,
         calls.append(("sauvegarde_migration", dict(values, confirm=f"{name}@here")))
     answers = iter(modules(tmp_path, *calls))
     for one, two in sites.values():
-        made, done = next(answers), next(answers)
-        assert "path" in made, made
+        result, done = next(answers), next(answers)
+        assert "path" in result, result
         assert done.get("status") == "ready", done
         assert ("site", "live") in rows(cluster, two) and not [row for row in rows(cluster, two) if "source" in row]
         assert rows(cluster, two, done["side"]) == rows(cluster, one)
@@ -125,7 +125,7 @@ def test_the_module_masks_sets_and_says_what_is_wrong(cluster, tmp_path, kind):
     one = {"name": "notes", "models": ["a.note"]}
     common = {"site": described(where), "folder": str(tmp_path / "sets")}
     chosen = dict(common, sets=[dict(one, masks={"a.note": {"text": {"mask": "scrub"}}})])
-    wrong, without, made, again = modules(
+    wrong, without, result, again = modules(
         tmp_path,
         *(
             ("sauvegarde_fixtures", arguments)
@@ -139,7 +139,7 @@ def test_the_module_masks_sets_and_says_what_is_wrong(cluster, tmp_path, kind):
     )
     assert wrong["failed"] and "fixture set notes" in wrong["msg"] and "a.note.text" in wrong["msg"]
     assert without["failed"] and "need a secret key" in without["msg"] and "migrate_key" in without["msg"]
-    assert made["private"] == ["a.note.text is masked (scrub) in the sets."]
+    assert result["private"] == ["a.note.text is masked (scrub) in the sets."]
     text = (tmp_path / "sets" / "notes.json").read_text(encoding="utf-8")
     assert "@example.org" in text and "real.fr" not in text
     assert not again["changed"] and ("", "zoe@real.fr") in rows(cluster, where)

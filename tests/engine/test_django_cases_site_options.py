@@ -50,20 +50,20 @@ def note(tmp_path):
 
 
 def test_the_sites_timeouts_end_no_session_of_ours(cluster, folder, tmp_path):
-    told = "-c statement_timeout=250 -c idle_in_transaction_session_timeout=250 -c lock_timeout=1"
+    report = "-c statement_timeout=250 -c idle_in_transaction_session_timeout=250 -c lock_timeout=1"
     where = folder.new("pg")
     fill(cluster, where, "live")
     # Only now: the tables were made by stock, which these timeouts may end on a slow machine.
     with Path(where.env_file).open("a", encoding="utf-8") as file:
-        file.write("MORE={}\n".format(options(OPTIONS={"options": told})))
+        file.write("MORE={}\n".format(options(OPTIONS={"options": report})))
     for statement in SLOW.strip().split("\n"):
         execute(cluster, where, statement)
-    found = data_dump.stream(where, {"labels": ["a"]}, lambda piece: None)
-    assert found["counts"] == {"a.setting": 1, "a.note": 1}
+    result = data_dump.stream(where, {"labels": ["a"]}, lambda piece: None)
+    assert result["counts"] == {"a.setting": 1, "a.note": 1}
     assert data_load.load(where, [note(tmp_path)], {})["written"]
 
 
-def test_a_lock_that_somebody_holds_is_waited_for_no_longer_than_said(cluster, folder, tmp_path):
+def test_a_lock_that_somebody_holds_is_waited_for_no_longer_than_stated(cluster, folder, tmp_path):
     where = folder.new("pg")
     with contextlib.closing(cluster.connect(database(where))) as held:
         held.autocommit = False
@@ -99,12 +99,12 @@ SCHEMAS = [
 
 def schemas(cluster, name):
     """Where the tables are, and whose their schemas are and who may use them."""
-    found = cluster.execute(
+    answer = cluster.execute(
         "SELECT DISTINCT n.nspname, n.nspowner::regrole::text, n.nspacl::text[] FROM pg_namespace n"
         " JOIN pg_class c ON c.relnamespace = n.oid WHERE c.relname IN ('a_note', 'django_migrations')",
         name,
     )
-    return [(schema, owner, sorted(privileges or ())) for schema, owner, privileges in found]
+    return [(schema, owner, sorted(privileges or ())) for schema, owner, privileges in answer]
 
 
 @pytest.mark.parametrize("path", ["app", "app,public", "the database's"])
@@ -137,15 +137,15 @@ def test_a_side_database_without_a_table_or_with_other_rows_is_never_ready(clust
     for kind in ("sqlite", "pg"):
         two = folder.new(kind)
         fill(cluster, two, "live")
-        found = migration_plan.survey(two)
-        target, _ = migration_plan.target_of(found, "", DatabaseAccess.from_values(about(two, tmp_path)))
+        result = migration_plan.survey(two)
+        target, _ = migration_plan.target_of(result, "", DatabaseAccess.from_values(about(two, tmp_path)))
         side = folder.new(kind)
         fill(cluster, side, "source")
         expected = {"a_note": 1, "a_setting": 1, "auth_group": 0}
-        assert target.differences(database(side), found["tables"], expected) == []
+        assert target.differences(database(side), result["tables"], expected) == []
         execute(cluster, side, "INSERT INTO a_note (text) VALUES ('more')")
         execute(cluster, side, "DROP TABLE auth_user_groups")
-        assert target.differences(database(side), found["tables"], expected) == [
+        assert target.differences(database(side), result["tables"], expected) == [
             "The table a_note holds 2 rows, not 1.",
             "The table auth_user_groups is missing.",
         ]

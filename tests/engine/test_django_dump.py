@@ -184,16 +184,16 @@ def test_an_import_during_the_dump_does_not_tear_it(sites):
 
 
 @pytest.mark.parametrize(
-    "values, told",
+    "values, report",
     [
         ({"natural_foreign": False}, "auth.group.permissions"),
         ({"exclude": ["contenttypes"]}, "auth.permission: its rows' own numbers"),
     ],
 )
-def test_numbers_of_permissions_are_refused(sites, values, told):
+def test_numbers_of_permissions_are_refused(sites, values, report):
     with pytest.raises(SauvegardeError) as caught:
         text_of(sites.new("sqlite", filled=True), **values)
-    assert told in caught.value.why
+    assert report in caught.value.why
     assert "natural" in caught.value.fix
 
 
@@ -227,7 +227,7 @@ def test_unknown_models_and_options_are_named(sites):
         site.site(dict(where.as_dict(), python="/nowhere/python"))
 
 
-def test_an_error_in_the_sites_code_is_told_word_for_word(sites, tmp_path):
+def test_an_error_in_the_sites_code_is_reported_word_for_word(sites, tmp_path):
     where = sites.new("sqlite").replace(settings="cap.nothing")
     with pytest.raises(SauvegardeError) as caught:
         text_of(where)
@@ -269,8 +269,8 @@ def test_the_sites_code_runs_as_its_own_user(sites, tmp_path):
     owners = set()
 
     def look(_event):
-        found = subprocess.run(["ps", "-wweo", "user,args"], stdout=subprocess.PIPE, check=True).stdout.decode()
-        owners.update(line.split()[0] for line in found.splitlines() if where.python + " -I" in line)
+        matches = subprocess.run(["ps", "-wweo", "user,args"], stdout=subprocess.PIPE, check=True).stdout.decode()
+        owners.update(line.split()[0] for line in matches.splitlines() if where.python + " -I" in line)
 
     result = data_dump.stream(where, {}, lambda piece: None, look)
     assert owners == {"nobody"}

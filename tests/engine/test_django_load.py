@@ -106,13 +106,14 @@ MANY = "INSERT INTO noted (trade) SELECT 'gone' FROM django_content_type, django
 
 
 @pytest.mark.parametrize(
-    ("there", "event", "more"), [(0, "INSERT", ""), (0, "INSERT", MISMATCH), (0, "INSERT", MANY), (120, "UPDATE", "")]
+    ("existing", "event", "more"),
+    [(0, "INSERT", ""), (0, "INSERT", MISMATCH), (0, "INSERT", MANY), (120, "UPDATE", "")],
 )
-def test_no_load_into_sqlite_makes_a_reference_to_nothing(sites, filled, there, event, more):
+def test_no_load_into_sqlite_makes_a_reference_to_nothing(sites, filled, existing, event, more):
     """Looked for at the end where more is loaded than is there, row by row otherwise; in tables that Django does not
     know, too. What led nowhere before is nobody's fault.
     """
-    where = sites.new("sqlite", filled=bool(there))
+    where = sites.new("sqlite", filled=bool(existing))
     with contextlib.closing(sqlite3.connect(str(sites.folder / Path(where.env_file).stem))) as connection:
         count = "SELECT (SELECT count(*) FROM offers_rawoffer), (SELECT count(*) FROM noted)"
         connection.executescript(
@@ -126,8 +127,8 @@ def test_no_load_into_sqlite_makes_a_reference_to_nothing(sites, filled, there, 
         with pytest.raises(SauvegardeError, match="refused it, and nothing was written") as caught:
             data_load.load(where, [filled], {})
         assert "foreign key" in caught.value.why.lower() and "mismatch" not in caught.value.why
-        assert ("FOREIGN KEY constraint failed" in caught.value.why) == bool(there or more)  # by whom it was seen
-        assert connection.execute(count).fetchone() == (there, noted)
+        assert ("FOREIGN KEY constraint failed" in caught.value.why) == bool(existing or more)  # by whom it was seen
+        assert connection.execute(count).fetchone() == (existing, noted)
         connection.execute("DROP TRIGGER noting")
         data_load.load(where, [filled], {})
         assert connection.execute(count).fetchone() == (120, noted)
@@ -146,7 +147,7 @@ def test_new_rows_get_numbers_behind_the_loaded_ones(sites, filled, kind):
     assert shell(where, code) == [4, 121]
 
 
-def test_listeners_are_told_raw_and_that_is_said(sites, filled):
+def test_listeners_are_called_raw_and_that_is_reported(sites, filled):
     where = sites.new("pg")
     result = data_load.load(where, [filled], {})
     assert result["stock"] == {}
@@ -192,9 +193,9 @@ def test_the_full_circle_is_equal_by_proof(sites, tmp_path, kind):
     production = sites.new("pg", filled=True)
     development = sites.new("sqlite", SITE_APPS="reversed")
     back = sites.new(kind)
-    there, again = tmp_path / "there.json", tmp_path / "again.jsonl"
-    there.write_bytes(text_of(production))
-    data_load.load(development, [there], {})
+    existing, again = tmp_path / "there.json", tmp_path / "again.jsonl"
+    existing.write_bytes(text_of(production))
+    data_load.load(development, [existing], {})
     again.write_bytes(text_of(development, format="jsonl"))
     data_load.load(back, [again], {})
     assert differences(fingerprint(production), fingerprint(back)) == []
@@ -256,12 +257,12 @@ def test_listeners_hear_of_what_a_replacement_removes_and_of_nothing_else(every,
     assert "offers.offer" not in data_load.load(plain, [path], {"mode": "replace"})["stock"]
     log = "from pages.models import BannerLog\nprint(json.dumps(sorted(b.banner for b in BannerLog.objects.all())))"
     before = shell(listening, log)
-    told = data_load.load(listening, [path], {"mode": "replace", "check_only": True})["stock"]
+    report = data_load.load(listening, [path], {"mode": "replace", "check_only": True})["stock"]
     assert shell(listening, log) == before
-    assert data_load.load(listening, [path], {"mode": "replace"})["stock"] == told
+    assert data_load.load(listening, [path], {"mode": "replace"})["stock"] == report
     deleted = "has a listener to {}, so Django deletes what goes"
-    assert told["offers.offer"] == {"objects": 0, "why": deleted.format("pre_delete")}
-    assert told["pages.banner"] == {
+    assert report["offers.offer"] == {"objects": 0, "why": deleted.format("pre_delete")}
+    assert report["pages.banner"] == {
         "objects": 0,
         "why": deleted.format("post_delete"),
     }
@@ -374,8 +375,8 @@ def test_listeners_hear_how_a_replacement_changes_a_list(sites, tmp_path):
     path = write(tmp_path / "changed.json", entries)
     log = "from pages.models import BannerLog\nprint(json.dumps([b.banner for b in BannerLog.objects.all()]))"
     before = shell(listening, log)
-    told = data_load.load(listening, [path], {"mode": "replace"})
-    assert told["listeners"]["offers.offer"] == ["m2m_changed"] and told["stock"] == {}
+    report = data_load.load(listening, [path], {"mode": "replace"})
+    assert report["listeners"]["offers.offer"] == ["m2m_changed"] and report["stock"] == {}
     data_load.load(plain, [path], {"mode": "replace"})
     assert text_of(listening, **values) == text_of(plain, **values) and without
     assert sorted(shell(listening, log)) == sorted([*before, 7000 + added, -7000 - removed])
@@ -389,8 +390,8 @@ def test_replace_refuses_to_leave_rows_that_point_nowhere(sites, filled, tmp_pat
     path = write(tmp_path / "trades.json", entries[1:])
     with pytest.raises(SauvegardeError) as caught:
         data_load.load(where, [path], {"mode": "replace"})
-    gone = entries[0]["pk"]
-    assert f"offers.offer None trade: rows outside the fixture point to reference.trade {gone!r}" in caught.value.why
+    lost = entries[0]["pk"]
+    assert f"offers.offer None trade: rows outside the fixture point to reference.trade {lost!r}" in caught.value.why
     assert "reference.tradevariation" in caught.value.why
     assert differences(before, fingerprint(where)) == []
 
@@ -433,7 +434,7 @@ def test_everything_wrong_is_listed_before_anything_is_written(sites, tmp_path, 
 
 
 def test_all_that_is_wrong_is_counted(sites, tmp_path):
-    """Also what nobody would read any more; what stops is told, however much else is mended."""
+    """Also what nobody would read any more; what stops is reported, however much else is repaired."""
     where = sites.new("sqlite")
     entries = [trade(f"T{number}", comment="six ch") for number in range(2500)]
     path = write(tmp_path / "bad.json", [*entries, place("P", code=None)])
@@ -458,8 +459,8 @@ def test_numbers_that_no_integer_holds_are_listed(every, kind, tmp_path):
 
 def test_null_characters_are_listed_for_postgresql_only(sites, tmp_path):
     path = write(tmp_path / "nul.json", [trade("a\0b"), place("c", code="d\0")])
-    found = problems(sites.new("pg"), path)
-    assert set(found) == {("nul", "reference.trade", "a\0b", "name"), ("nul", "reference.place", "c", "code")}
+    result = problems(sites.new("pg"), path)
+    assert set(result) == {("nul", "reference.trade", "a\0b", "name"), ("nul", "reference.place", "c", "code")}
     assert problems(sites.new("sqlite"), path) == {}
 
 
@@ -476,7 +477,7 @@ POLICIES = [
 
 
 @pytest.mark.parametrize("policy, entries, look, expected", POLICIES, ids=[str(each[0]) for each in POLICIES])
-def test_each_policy_mends(sites, tmp_path, policy, entries, look, expected):
+def test_each_policy_repairs(sites, tmp_path, policy, entries, look, expected):
     where = sites.new("pg")
     path = write(tmp_path / "bad.json", entries)
     with pytest.raises(SauvegardeError):
@@ -505,8 +506,8 @@ def test_dangling_references_of_offers(sites, filled, tmp_path, action, offers):
             entry["fields"].update(trade="Nobody", places=["Nowhere", *entry["fields"]["places"]])
     path = write(tmp_path / "bad.json", entries)
     where = sites.new("pg")
-    found = problems(where, path)
-    assert set(found) == {("foreign_key", "offers.offer", 5, "trade"), ("foreign_key", "offers.offer", 5, "places")}
+    result = problems(where, path)
+    assert set(result) == {("foreign_key", "offers.offer", 5, "trade"), ("foreign_key", "offers.offer", 5, "places")}
     data_load.load(where, [path], {"policy": {"foreign_key": action}})
     code = (
         "from offers.models import *\nfrom django.db.models import *\no = Offer.objects.filter(pk=5).first()\n"
@@ -637,10 +638,10 @@ def test_a_load_that_is_killed_leaves_nothing(sites, filled):
 
     def kill(event):
         if event.get("model") == "offers.rawoffer":
-            found = subprocess.run(
+            result = subprocess.run(
                 ["pgrep", "-P", str(os.getpid()), "-f", where.python], stdout=subprocess.PIPE, check=True
             )
-            for pid in found.stdout.split():
+            for pid in result.stdout.split():
                 os.kill(int(pid), signal.SIGKILL)
                 killed.append(pid)
 
@@ -669,12 +670,12 @@ def test_a_locked_table_ends_the_load_with_a_clear_error(sites, filled):
 
 def test_unknown_options_are_refused(sites, filled):
     where = sites.new("sqlite")
-    for values, told in (
+    for values, report in (
         ({"mode": "guess"}, "no mode guess"),
         ({"policy": {"too_long": "burn"}}, "too_long: burn"),
         ({"colour": 1}, "no option colour"),
     ):
-        with pytest.raises(SauvegardeError, match=told):
+        with pytest.raises(SauvegardeError, match=report):
             data_load.load(where, [filled], values)
 
 

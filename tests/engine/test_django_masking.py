@@ -26,10 +26,10 @@ def production(sites):
 @pytest.fixture(scope="module")
 def policy(production):
     """The starting policy, with what a person would add to it: the texts that name people."""
-    made = starting_policy.starting_policy(site.describe(production)["models"])
-    made["models"]["offers.rawoffer"]["content"] = {"mask": "text"}
-    made["password"] = "développement"
-    return json.loads(json.dumps(made))
+    result = starting_policy.starting_policy(site.describe(production)["models"])
+    result["models"]["offers.rawoffer"]["content"] = {"mask": "text"}
+    result["password"] = "développement"
+    return json.loads(json.dumps(result))
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -45,18 +45,18 @@ def test_every_version_describes_masks_and_loads(cluster, tmp_path_factory, tmp_
     data_load.load(target, [path], {"mode": "replace"})
     assert differences(sent["fingerprint"], fingerprint(target)) == []
     long = {"name": "T", "comment": "six ch", "created": "2020-05-06T07:08:09Z", "updated": "2020-05-06T07:08:09Z"}
-    mended = write(tmp_path / "long.json", [{"model": "reference.trade", "pk": long.pop("name"), "fields": long}])
-    assert data_load.load(target, [mended], {"policy": {"too_long": "cut"}})["touched"] == {"reference.trade": ["T"]}
+    repaired = write(tmp_path / "long.json", [{"model": "reference.trade", "pk": long.pop("name"), "fields": long}])
+    assert data_load.load(target, [repaired], {"policy": {"too_long": "cut"}})["touched"] == {"reference.trade": ["T"]}
     code = (
         "from reference.models import *\n"
         "print(json.dumps([Trade.objects.get(pk='T').comment, Source.objects.create(name='NEUF').pk]))"
     )
     assert shell(target, code) == ["six c", 4]
     for where, vendor in ((source, "sqlite"), (target, "postgresql")):
-        found = migration_plan.survey(where)
-        assert found["vendor"] == vendor and found["applied"] == found["migrations"] != []
-        assert set(sent["counts"]) <= set(found["selected"]) and "offers_offer" in found["tables"]
-        assert found["models"]["reference.trade"]["fields"]["comment"]["max_length"] == 5
+        result = migration_plan.survey(where)
+        assert result["vendor"] == vendor and result["applied"] == result["migrations"] != []
+        assert set(sent["counts"]) <= set(result["selected"]) and "offers_offer" in result["tables"]
+        assert result["models"]["reference.trade"]["fields"]["comment"]["max_length"] == 5
 
 
 def test_the_starting_policy_knows_the_site(production):
@@ -153,8 +153,8 @@ def test_a_natural_key_that_another_model_lends_gives_nobody_away(production, po
     assert described["people.subscription"]["natural_key"] == []
     masked = json.loads(text_of(where, policy=policy, key=KEY).decode())
     names = {each["fields"]["username"] for each in masked if each["model"] == "auth.user"}
-    given = [each["fields"]["profile"] for each in masked if each["model"] == "people.subscription"]
-    followed = [each[0] for each in given if each]
+    value = [each["fields"]["profile"] for each in masked if each["model"] == "people.subscription"]
+    followed = [each[0] for each in value if each]
     assert followed and set(followed) <= names
     path = write(tmp_path / "data.json", json.loads(text_of(where).decode()))
     pieces = []

@@ -92,9 +92,9 @@ def specification(where, tmp_path, **values):
     return MigrationRequest.from_values(dict({"site": where.as_dict(), "directory": str(tmp_path / "in")}, **values))
 
 
-def fill(where, made, tmp_path, **values):
+def fill(where, result, tmp_path, **values):
     """(the run's final state, the site on its side database)."""
-    spec = specification(where, tmp_path, path=made["path"], **values)
+    spec = specification(where, tmp_path, path=result["path"], **values)
     identifier = ids.new_id(restore_state.folder(spec.directory))
     done = migration_run.fill(spec, identifier, migration_plan.survey(where, spec.labels))
     return done, where.replace(name=done["side"])
@@ -102,24 +102,24 @@ def fill(where, made, tmp_path, **values):
 
 def test_what_only_one_side_knows_is_left_out_and_all_else_is_proven(sites, changed, tmp_path):
     where = sites.new("sqlite", filled=True)
-    made = sent(where, tmp_path)
-    told = migration_plan.lines(migration_run.make_plan(specification(changed, tmp_path), look(where)))
-    assert any(line.startswith("BLOCKED:") and "field reference.place.inhabitants" in line for line in told)
-    assert any("The source does not know reference.trade: colour" in line for line in told)
-    assert any("the source's lacks: reference.0002_changed" in line for line in told)
+    result = sent(where, tmp_path)
+    lines = migration_plan.lines(migration_run.make_plan(specification(changed, tmp_path), look(where)))
+    assert any(line.startswith("BLOCKED:") and "field reference.place.inhabitants" in line for line in lines)
+    assert any("The source does not know reference.trade: colour" in line for line in lines)
+    assert any("the source's lacks: reference.0002_changed" in line for line in lines)
     with pytest.raises(SauvegardeError, match="cannot be loaded"):
-        fill(changed, made, tmp_path)
-    told = migration_plan.lines(migration_run.make_plan(specification(changed, tmp_path, unknown="skip"), look(where)))
-    assert not any(line.startswith("BLOCKED:") for line in told)
-    done, side = fill(changed, made, tmp_path, unknown="skip")
+        fill(changed, result, tmp_path)
+    lines = migration_plan.lines(migration_run.make_plan(specification(changed, tmp_path, unknown="skip"), look(where)))
+    assert not any(line.startswith("BLOCKED:") for line in lines)
+    done, side = fill(changed, result, tmp_path, unknown="skip")
     assert done["proof"]["left_out"] == {"reference.place": ["inhabitants"], "reference.trade": ["colour"]}
     assert "reference.place: only one side knows inhabitants" in done["notes"]
     assert {entry["fields"].pop("colour") for entry in objects(side, "reference.trade")} == {"red"}
     assert objects(side, "reference.trade", "colour") == objects(where, "reference.trade")
     assert objects(side, "reference.place") == objects(where, "reference.place", "inhabitants")
     # The proof is one of all that is left.
-    manifest = kinds.verify(made["path"])
-    spec = specification(changed, tmp_path, path=made["path"])
+    manifest = kinds.verify(result["path"])
+    spec = specification(changed, tmp_path, path=result["path"])
     change(side, "UPDATE reference_place SET code = '999' WHERE rowid = 3")
     with pytest.raises(SauvegardeError) as caught:
         migration_proof.prove(spec, side, migration_plan.survey(side), manifest, {})
@@ -128,21 +128,21 @@ def test_what_only_one_side_knows_is_left_out_and_all_else_is_proven(sites, chan
     assert second.startswith("reference.place ") and 'code: sent "' in second and second.endswith('arrived "999"')
 
 
-def test_what_a_policy_mends_is_listed_and_all_else_is_proven(sites, tmp_path):
+def test_what_a_policy_repairs_is_listed_and_all_else_is_proven(sites, tmp_path):
     where, target = sites.new("sqlite", filled=True), new(sites, tmp_path)
     shell(where, WRONG)
-    made = sent(where, tmp_path)
+    result = sent(where, tmp_path)
     with pytest.raises(SauvegardeError, match="2 problems"):
-        fill(target, made, tmp_path)
+        fill(target, result, tmp_path)
     policy = {"too_long": "cut", "foreign_key": "drop"}
-    done, side = fill(target, made, tmp_path, policy=policy)
+    done, side = fill(target, result, tmp_path, policy=policy)
     assert done["proof"]["mended"] == {"reference.trade": 1, "offers.offer": 1}
-    assert "offers.offer: 1 mended or left out, as the policy says; all others are proven" in done["notes"]
+    assert "offers.offer: 1 repaired or left out, as the policy says; all others are proven" in done["notes"]
     trades = {entry["pk"]: entry["fields"]["comment"] for entry in objects(side, "reference.trade")}
     assert trades["Long"] == "six c"
     assert objects(side, "offers.offer") == [e for e in objects(where, "offers.offer") if e["pk"] != 5]
-    manifest = kinds.verify(made["path"])
-    spec = specification(target, tmp_path, path=made["path"])
+    manifest = kinds.verify(result["path"])
+    spec = specification(target, tmp_path, path=result["path"])
     touched = {"reference.trade": ["Long"], "offers.offer": [5]}
     assert (
         migration_proof.prove(spec, side, migration_plan.survey(side), manifest, touched)["mended"]
@@ -158,21 +158,21 @@ def test_the_plan_says_when_code_and_data_disagree(sites, tmp_path):
     where = sites.new("sqlite", filled=True, SITE_EXTRA_APPS="jobs")
     target = sites.new("sqlite", filled=True)
     change(target.replace(name=database(target)), "DELETE FROM django_migrations WHERE app = 'people'")
-    told = migration_plan.lines(migration_run.make_plan(specification(target, tmp_path), look(where)))
+    lines = migration_plan.lines(migration_run.make_plan(specification(target, tmp_path), look(where)))
     lacks = "The target's live database lacks migrations; the new one gets them: people.0001_initial"
-    assert any(lacks in line for line in told)
-    assert any("The source's code has migrations that the target's lacks: jobs.0001_initial" in line for line in told)
-    assert any(line.startswith("BLOCKED:") and "model jobs.place" in line for line in told)
-    told = migration_plan.lines(
+    assert any(lacks in line for line in lines)
+    assert any("The source's code has migrations that the target's lacks: jobs.0001_initial" in line for line in lines)
+    assert any(line.startswith("BLOCKED:") and "model jobs.place" in line for line in lines)
+    lines = migration_plan.lines(
         migration_run.make_plan(specification(target, tmp_path, labels=["auth.Permission"]), look(where))
     )
-    assert any(line.startswith("BLOCKED: Nothing would be moved.") for line in told)
+    assert any(line.startswith("BLOCKED: Nothing would be moved.") for line in lines)
     with pytest.raises(SauvegardeError, match="too_long: burn"):
         migration_run.make_plan(specification(target, tmp_path, policy={"too_long": "burn"}), look(where))
     # On the source's side it stops.
-    found = look(target)["obstacles"]
-    assert [each["what"] for each in found] == ["The source's code and data disagree: migrations are not applied."]
-    assert found[0]["why"] == "people.0001_initial"
+    result = look(target)["obstacles"]
+    assert [each["what"] for each in result] == ["The source's code and data disagree: migrations are not applied."]
+    assert result[0]["why"] == "people.0001_initial"
 
 
 def test_a_set_of_the_whole_site_is_the_whole_site():
@@ -184,22 +184,22 @@ def test_a_set_of_the_whole_site_is_the_whole_site():
 
 def test_a_database_that_remembers_more_than_the_code_is_not_always_newer():
     """What was squashed is no news, nor what a removed application left."""
-    found = {"migrations": ["a.0001_squashed_0002"], "replaced": ["a.0001_one", "a.0002_two"]}
-    found["applied"] = ["a.0001_one", "a.0001_squashed_0002", "a.0002_two", "removed.0001_one"]
-    assert migration_source._ahead(found) == []
-    (told,) = migration_source._ahead(dict(found, applied=[*found["applied"], "a.0003_three"]))
-    assert "its code lacks: a.0003_three. What" in told
+    collected = {"migrations": ["a.0001_squashed_0002"], "replaced": ["a.0001_one", "a.0002_two"]}
+    collected["applied"] = ["a.0001_one", "a.0001_squashed_0002", "a.0002_two", "removed.0001_one"]
+    assert migration_source._ahead(collected) == []
+    (report,) = migration_source._ahead(dict(collected, applied=[*collected["applied"], "a.0003_three"]))
+    assert "its code lacks: a.0003_three. What" in report
 
 
 def archived(where, root, **jobs):
     """An archive of each job, all of the site; {job: (its folder, the same in the form that repositories hold)}."""
-    made = {}
+    collected = {}
     for name, values in jobs.items():
         (root / name).mkdir(mode=0o700, parents=True)
         path = root / name / kinds.back_up(dict(values, name=name, site=where.as_dict()), str(root))["id"]
         archive_reader.expand(path, root / (name + "-plain"))
-        made[name] = path, root / (name + "-plain")
-    return made
+        collected[name] = path, root / (name + "-plain")
+    return collected
 
 
 SETS = [
@@ -213,7 +213,7 @@ def test_each_kind_of_archive_leaves_as_the_live_site_would_have(sites, tmp_path
     """From this host or out of a repository, the site's own database being gone; of another engine it is refused."""
     where = sites.new("sqlite", filled=True)
     file = database(where)
-    made = archived(
+    manifest = archived(
         where,
         tmp_path / "root",
         file={"kind": "sqlite", "path": file},
@@ -235,10 +235,12 @@ def test_each_kind_of_archive_leaves_as_the_live_site_would_have(sites, tmp_path
         ("data", 1, ["reference"]),
         ("sets", 1, ["reference"]),
     ):
-        about = dict(LIVE, path=str(made[name][form]))
-        found = look(where, about, labels)
+        about = dict(LIVE, path=str(manifest[name][form]))
+        result = look(where, about, labels)
         # Its migrations are inside, where no plan looks.
-        assert found["obstacles"] == [] and ("is seen when it is opened" in str(found["warnings"])) == (name == "file")
+        assert result["obstacles"] == [] and ("is seen when it is opened" in str(result["warnings"])) == (
+            name == "file"
+        )
         left = sent(where, tmp_path, about, labels=labels)
         # A set may be among others; each object leaves once, and what was not asked for stays.
         held = whole if name == "file" else some if labels else expected
@@ -248,14 +250,14 @@ def test_each_kind_of_archive_leaves_as_the_live_site_would_have(sites, tmp_path
             assert differences(expected, fingerprint(where.replace(name=target["side"]))) == []
     assert not old.exists() and new_one.exists()
     assert not Path(file).exists() and list(Path("/var/tmp").glob("sauvegarde-opened-*")) == []
-    for name, told in (
+    for name, report in (
         ("file", ["The archive is of another engine than the site's: sqlite for postgresql."]),
         ("data", []),
     ):
-        about = dict(LIVE, path=str(made[name][0]))
-        assert [each["what"] for each in look(sites.new("pg"), about)["obstacles"]] == told
+        about = dict(LIVE, path=str(manifest[name][0]))
+        assert [each["what"] for each in look(sites.new("pg"), about)["obstacles"]] == report
     # Its checksums are compared before anything of it is used.
-    data = made["data"][1] / "data.json"
+    data = manifest["data"][1] / "data.json"
     data.write_bytes(data.read_bytes().replace(b"Cartographe", b"Cartographo"))
     with pytest.raises(SauvegardeError, match="The archive is damaged"):
         sent(where, tmp_path, dict(LIVE, path=str(data.parent)))
@@ -265,7 +267,7 @@ def test_an_archive_of_a_part_or_of_other_code_is_not_taken_for_the_site(sites, 
     where = sites.new("sqlite", filled=True, SITE_EXTRA_APPS="jobs")
     shell(where, "from jobs.models import Source\nprint(Source.objects.create(name='S').pk)")
     policy = json.loads(json.dumps(starting_policy.starting_policy(site.describe(where)["models"])))
-    made = archived(
+    manifest = archived(
         where,
         tmp_path / "root",
         part={"kind": "dumpdata", "dumpdata": {"labels": ["reference", "jobs"]}},
@@ -275,7 +277,7 @@ def test_an_archive_of_a_part_or_of_other_code_is_not_taken_for_the_site(sites, 
     )
 
     def seen(name, labels=(), by=where):
-        return look(by, dict(LIVE, path=str(made[name][0])), list(labels))
+        return look(by, dict(LIVE, path=str(manifest[name][0])), list(labels))
 
     missing = seen("part")["obstacles"]
     assert [each["what"].split(";")[0] for each in missing] == ["The archive does not hold all that would be moved"]
@@ -283,12 +285,12 @@ def test_an_archive_of_a_part_or_of_other_code_is_not_taken_for_the_site(sites, 
     assert seen("part", ["reference"])["obstacles"] == []
     assert seen("rows", ["reference.Trade"])["obstacles"][0]["why"] == "The job took chosen rows only."
     for environment, refused in (("repository", 0), ("production", 0), ("development", 1), ("", 1)):
-        given = dict(LIVE, path=str(made["file"][0]), environment=environment)
-        told = [each["what"] for each in migration_source.look(where, policy, KEY, [], True, given)["obstacles"]]
-        assert told == ["An archive that must be masked is not opened here."] * refused
+        value = dict(LIVE, path=str(manifest["file"][0]), environment=environment)
+        lines = [each["what"] for each in migration_source.look(where, policy, KEY, [], True, value)["obstacles"]]
+        assert lines == ["An archive that must be masked is not opened here."] * refused
     # Whose people are invented already is known, whatever is done with it next.
     assert seen("masked")["is_masked"] and not seen("part", ["reference"])["is_masked"]
-    about = dict(LIVE, path=str(made["masked"][0]))
+    about = dict(LIVE, path=str(manifest["masked"][0]))
     assert sent(where, tmp_path, about)["manifest"]["source"]["masked"]
     # Code that does not know all of it, and code that is newer.
     less = sites.new("sqlite")
@@ -297,15 +299,15 @@ def test_an_archive_of_a_part_or_of_other_code_is_not_taken_for_the_site(sites, 
     with pytest.raises(SauvegardeError, match="which the site's code does not know"):
         sent(less, tmp_path, about)
     with pytest.raises(SauvegardeError, match="migrations are not applied"):
-        sent(changed, tmp_path, dict(LIVE, path=str(made["file"][0])))
+        sent(changed, tmp_path, dict(LIVE, path=str(manifest["file"][0])))
     change(
         less.replace(name=database(less)),
         "INSERT INTO django_migrations VALUES (999, 'reference', '0009_newer', '2020-01-01'),"
         " (998, 'removed', '0001_gone', '2020-01-01')",
     )
-    told = migration_plan.lines(migration_run.make_plan(specification(where, tmp_path), look(less)))
+    lines = migration_plan.lines(migration_run.make_plan(specification(where, tmp_path), look(less)))
     # Of an application that is removed nothing would come along in any case.
-    assert any("that its code lacks: reference.0009_newer. What they added may not come" in line for line in told)
+    assert any("that its code lacks: reference.0009_newer. What they added may not come" in line for line in lines)
 
 
 LEFT = """
@@ -331,16 +333,16 @@ def test_a_dump_is_opened_where_neither_its_database_nor_its_roles_are(sites, cl
     cluster.execute("CREATE ROLE reader_gone")
     cluster.execute("GRANT SELECT ON reference_place TO reader_gone", live)
     job = {"kind": "pg_dump", "connection": cluster.values, "database": live}
-    made = archived(where, tmp_path / "root", db=job)
+    manifest = archived(where, tmp_path / "root", db=job)
     cluster.execute(HERE.format(live), live)
-    made.update(archived(where, tmp_path / "root", bad=job))
+    manifest.update(archived(where, tmp_path / "root", bad=job))
     cluster.execute(f"DROP DATABASE {live}")
     cluster.execute("DROP ROLE reader_gone")
-    about = dict(LIVE, path=str(made["db"][1]), connection=cluster.values)
+    about = dict(LIVE, path=str(manifest["db"][1]), connection=cluster.values)
     about.update(keeper="root", server_directory=str(tmp_path / "restores"))
     assert look(where, about)["obstacles"] == []
     with pytest.raises(SauvegardeError, match="reference_place"):
-        sent(where, tmp_path, dict(about, path=str(made["bad"][1])))
+        sent(where, tmp_path, dict(about, path=str(manifest["bad"][1])))
     assert cluster.execute(LEFT) == []
     # One that was killed left its roles, too.
     cluster.execute("CREATE ROLE reader_left")
@@ -352,8 +354,8 @@ def test_a_dump_is_opened_where_neither_its_database_nor_its_roles_are(sites, cl
     env_file = tmp_path / "stranger.env"
     lines = Path(where.env_file).read_text(encoding="utf-8")
     env_file.write_text(lines.replace("//postgres@", "//stranger@"), encoding="utf-8")
-    told = look(where.replace(env_file=str(env_file)), about)["obstacles"]
-    assert [each["why"] for each in told] == ["The server has no role stranger, which the site logs in as."]
+    report = look(where.replace(env_file=str(env_file)), about)["obstacles"]
+    assert [each["why"] for each in report] == ["The server has no role stranger, which the site logs in as."]
 
 
 @needs_root
@@ -369,11 +371,11 @@ def test_from_postgresql_to_postgresql(sites, cluster, tmp_path):
     folder.chmod(0o700)
     shutil.chown(str(folder), cluster.user)
     values = {"server_directory": str(folder), "connection": cluster.values, "keeper": cluster.user}
-    made = sent(where, tmp_path)
-    told = migration_run.make_plan(specification(target, tmp_path, **values), look(where)).as_dict()
-    assert told["obstacles"] == [] and told["database"] == live
-    done, side = fill(target, made, tmp_path, **values)
-    assert done["proof"]["models"] == made["manifest"]["fingerprint"]["tables"]
+    result = sent(where, tmp_path)
+    report = migration_run.make_plan(specification(target, tmp_path, **values), look(where)).as_dict()
+    assert report["obstacles"] == [] and report["database"] == live
+    done, side = fill(target, result, tmp_path, **values)
+    assert done["proof"]["models"] == result["manifest"]["fingerprint"]["tables"]
     assert done["safety"] and differences(before, fingerprint(target)) == []
     assert differences(fingerprint(where), fingerprint(side)) == []
     assert cluster.execute("SHOW work_mem", done["side"]) == [("5MB",)]
@@ -381,10 +383,10 @@ def test_from_postgresql_to_postgresql(sites, cluster, tmp_path):
 
 def objects(where, label, without=""):
     """The model's objects, in order, without one of their fields."""
-    found = json.loads(text_of(where, labels=[label], exclude=[]).decode())
-    for entry in found:
+    result = json.loads(text_of(where, labels=[label], exclude=[]).decode())
+    for entry in result:
         entry["fields"].pop(without, None)
-    return found
+    return result
 
 
 def database(where):

@@ -75,7 +75,7 @@ def rows(packages, where):
         kinds = {row[0]: row[1:] for row in query("SELECT id, app_label, model FROM django_content_type")[1]}
         permissions = query("SELECT id, content_type_id, codename FROM auth_permission")[1]
         permissions = {key: (kinds[kind], code) for key, kind, code in permissions}
-        found = {}
+        collected = {}
         for (table,) in query(names)[1]:
             if table.startswith(OWN):
                 continue
@@ -84,28 +84,28 @@ def rows(packages, where):
                 kinds if each.endswith("content_type_id") else permissions if each == "permission_id" else None
                 for each in columns
             ]
-            found[table] = sorted(
+            collected[table] = sorted(
                 repr([names[value] if names and value else value for names, value in zip(known, row)]) for row in some
             )
-        return found
+        return collected
 
 
 def differing(one, other):
     """The tables whose rows differ, with the first rows that only one of them has."""
     assert one.keys() == other.keys()
     pairs = {table: (set(one[table]) - set(other[table]), set(other[table]) - set(one[table])) for table in one}
-    found = {table: tuple(min(some, default=None) for some in pair) for table, pair in pairs.items()}
-    return {table: pair for table, pair in found.items() if any(pair) or len(one[table]) != len(other[table])}
+    collected = {table: tuple(min(some, default=None) for some in pair) for table, pair in pairs.items()}
+    return {table: pair for table, pair in collected.items() if any(pair) or len(one[table]) != len(other[table])}
 
 
 def migrate(packages, one, kind, tmp_path, include=()):
     """(the plan's lines, a site on the proven side database) of a migration into an empty site."""
     tmp_path.mkdir()
     two = packages.new(kind)
-    made = migration_source.make(
+    result = migration_source.make(
         one, tmp_path / "out", migration_source.options(None, "", [], False, include=include), ABOUT
     )
-    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "include": list(include)}
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": result["path"], "include": list(include)}
     spec.update(connection=packages.cluster.values, server_directory=str(tmp_path / "server"), keeper="root")
     spec = MigrationRequest.from_values(spec)
     seen = migration_source.look(one, None, "", [], False, ABOUT, include=include)
@@ -136,19 +136,19 @@ def test_a_load_is_that_of_stock(packages, filled, kind, tmp_path):
 
 
 def test_all_rows_travel_there_and_back(packages, filled, tmp_path):
-    lines, there = migrate(packages, filled, "sqlite", tmp_path / "there", include=["a.Ledger"])
+    lines, existing = migrate(packages, filled, "sqlite", tmp_path / "there", include=["a.Ledger"])
     for label, why in LEFT_OUT.items():
         assert (label != "a.ledger") == any(f"{label} is left out: it is {why}." in line for line in lines)
     # SQLite makes the tables behind a virtual one.
     assert not any("wagtailsearch_indexentry_fts_" in line for line in lines)
-    with contextlib.closing(sqlite3.connect(site.environment(there)["DB"])) as connection:
+    with contextlib.closing(sqlite3.connect(site.environment(existing)["DB"])) as connection:
         assert connection.execute("SELECT entry FROM a_ledger ORDER BY id").fetchall() == [("one",), ("two",)]
         # Those that the migrations' own pages have.
         assert connection.execute("SELECT count(*) FROM wagtailsearch_indexentry").fetchone() == (2,)
         assert connection.execute("SELECT count(*) FROM a_branchtotal").fetchone() == (41,)
     trees = shell(filled, TREES)
-    assert trees["problems"] == {} and all(trees["by parent"]) and shell(there, TREES) == trees
-    lines, back = migrate(packages, there, "pg", tmp_path / "back")
+    assert trees["problems"] == {} and all(trees["by parent"]) and shell(existing, TREES) == trees
+    lines, back = migrate(packages, existing, "pg", tmp_path / "back")
     for label in ("a.branchtotal", "a.ledger", "wagtailsearch.indexentry", "wagtailsearch.sqliteftsindexentry"):
         assert any(f"{label} is left out" in line for line in lines)
     assert differing(rows(packages, filled), rows(packages, back)) == {}
@@ -191,5 +191,5 @@ def test_the_drafted_policy_holds_and_keeps_what_rows_depend_on(packages, filled
 
 def entries(text):
     """{(model, key): fields} of the lines."""
-    found = map(json.loads, text.decode("utf-8").splitlines())
-    return {(each["model"], json.dumps(each["pk"])): each["fields"] for each in found}
+    result = map(json.loads, text.decode("utf-8").splitlines())
+    return {(each["model"], json.dumps(each["pk"])): each["fields"] for each in result}

@@ -111,9 +111,9 @@ def test_the_sets_are_of_one_moment(sites, tmp_path, monkeypatch):
     where, dumps = sites.new("pg", filled=True), []
     stream = fixture_sets.data_dump.stream
 
-    def counted(*given, **named):
-        dumps.append(given[1])
-        return stream(*given, **named)
+    def counted(*value, **named):
+        dumps.append(value[1])
+        return stream(*value, **named)
 
     monkeypatch.setattr(fixture_sets.data_dump, "stream", counted)
     fixture_sets.export(where, SETS, tmp_path)
@@ -177,7 +177,7 @@ def test_a_commit_is_made_and_pushed_only_when_something_changed(sites, reposito
     assert git(repository, "rev-parse", "HEAD") == git(repository, "rev-parse", "@{upstream}")
 
 
-def test_a_git_error_is_told_word_for_word(tmp_path):
+def test_a_git_error_is_reported_word_for_word(tmp_path):
     with pytest.raises(SauvegardeError) as caught:
         git_of_ours.commit(tmp_path, ["x"], "Message")
     assert "git add failed" in caught.value.what and "not a git repository" in caught.value.why
@@ -278,10 +278,10 @@ def test_a_fixtures_job_archives_the_sets_and_commits_them(sites, root, reposito
 
 def test_smuggler_finds_and_loads_the_sets(sites, cluster, tmp_path, tmp_path_factory):
     """The real package, where pip has it, in an environment of its own."""
-    there = sites.new("sqlite", filled=True)
+    existing = sites.new("sqlite", filled=True)
     folder = tmp_path / "fixtures"
     folder.mkdir()
-    fixture_sets.export(there, SETS[:4], folder)
+    fixture_sets.export(existing, SETS[:4], folder)
     smuggling = sites_of(ENVIRONMENTS[0], cluster, tmp_path_factory, "django-smuggler")
     where = smuggling.new("sqlite", SITE_EXTRA_APPS="smuggler", FIXTURE_DIR=str(folder))
     code = (

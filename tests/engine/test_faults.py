@@ -58,13 +58,13 @@ def fake(monkeypatch, tmp_path, tool, body):
     real = client_tools.client
 
     def client(name, number):
-        found = real(name, number)
+        result = real(name, number)
         if name != tool:
-            return found
+            return result
         path = tmp_path / tool
-        path.write_text(f"#!/bin/bash\nREAL={found.path}\n{body}\n")
+        path.write_text(f"#!/bin/bash\nREAL={result.path}\n{body}\n")
         path.chmod(0o755)
-        return replace(found, path=str(path))
+        return replace(result, path=str(path))
 
     monkeypatch.setattr(client_tools, "client", client)
 
@@ -101,8 +101,8 @@ def test_a_dump_that_leaves_a_table_out(cluster, filled, repository, monkeypatch
 
 
 def test_a_reader_that_stops_early(cluster, filled, repository, monkeypatch, tmp_path):
-    found = kinds.back_up(job(cluster, filled), repository)
-    path = repository / "demo" / found["id"]
+    result = kinds.back_up(job(cluster, filled), repository)
+    path = repository / "demo" / result["id"]
     kinds.verify(path)
     body = (
         'for word; do [ "$word" = --file=/dev/null ] && { head -c 5000 >/dev/null; exit 5; }; done; exec "$REAL" "$@"'
@@ -168,17 +168,17 @@ def granted(cluster, database):
 
 
 def test_a_changed_password(cluster, filled, repository, login):
-    wanted = {**job(cluster, filled), "connection": login}
+    request = {**job(cluster, filled), "connection": login}
     granted(cluster, filled)
-    kinds.back_up(wanted, repository)
+    kinds.back_up(request, repository)
     cluster.execute("ALTER ROLE \"dump role\" PASSWORD 'another'")
     with pytest.raises(SauvegardeError, match="refused the login") as caught:
-        kinds.back_up(wanted, repository)
+        kinds.back_up(request, repository)
     assert caught.value.exit_code == LoginRefused.exit_code
     assert len(list((repository / "demo").iterdir())) == 1
 
 
-def test_a_role_that_is_gone(cluster, filled, repository):
+def test_a_role_that_is_missing(cluster, filled, repository):
     connection = {**cluster.values, "user": "nobody é"}
     failed({**job(cluster, filled), "connection": connection}, repository, LoginRefused.exit_code)
 
@@ -191,24 +191,24 @@ def test_other_failures_to_connect_are_no_login_failures(cluster, repository):
 def test_no_superuser(cluster, filled, repository, login):
     """pg_read_all_data is enough for tables; row-level security and large objects say what they need."""
     granted(cluster, filled)
-    wanted = {**job(cluster, filled), "connection": login}
-    kinds.back_up(wanted, repository)
+    request = {**job(cluster, filled), "connection": login}
+    kinds.back_up(request, repository)
     cluster.execute("ALTER TABLE places ENABLE ROW LEVEL SECURITY", filled)
     with pytest.raises(SauvegardeError) as caught:
-        kinds.back_up(wanted, repository)
+        kinds.back_up(request, repository)
     assert "row-level security" in caught.value.why
     cluster.execute("ALTER TABLE places DISABLE ROW LEVEL SECURITY; SELECT lo_from_bytea(0, 'x')", filled)
     with pytest.raises(SauvegardeError):
-        kinds.back_up(wanted, repository)
+        kinds.back_up(request, repository)
     cluster.execute('ALTER ROLE "dump role" SET lo_compat_privileges = on')
-    found = kinds.back_up(wanted, repository)
-    assert found["fingerprint"]["large_objects"]["rows"] == 1
+    result = kinds.back_up(request, repository)
+    assert result["fingerprint"]["large_objects"]["rows"] == 1
 
 
 def test_the_canary_is_nowhere(cluster, filled, repository, login, monkeypatch):
     """Not on a command line while it runs, not in what is told, not in the archive."""
     granted(cluster, filled)
-    seen, told = set(), []
+    seen, report = set(), []
     done = threading.Event()
 
     def watch():
@@ -221,15 +221,15 @@ def test_the_canary_is_nowhere(cluster, filled, repository, login, monkeypatch):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        wanted = {**job(cluster, filled), "connection": login}
-        found = kinds.back_up(wanted, repository, lambda step, **values: told.append((step, values)))
+        request = {**job(cluster, filled), "connection": login}
+        result = kinds.back_up(request, repository, lambda step, **values: report.append((step, values)))
     finally:
         done.set()
         watcher.join()
     assert any(b"pg_dump" in each for each in seen)
     assert not any("canary é".encode() in each for each in seen)
-    assert "canary" not in repr(told)
-    assert "canary" not in json.dumps(found.as_dict())
+    assert "canary" not in repr(report)
+    assert "canary" not in json.dumps(result.as_dict())
 
 
 def test_the_callers_environment_decides_nothing(cluster, filled, repository, tmp_path, monkeypatch):
@@ -248,18 +248,18 @@ def test_the_callers_environment_decides_nothing(cluster, filled, repository, tm
             monkeypatch.setenv(name, value)
         return action(*arguments)
 
-    found = among_them(kinds.back_up, job(cluster, filled), repository)
-    assert found["source"]["database"] == filled
-    assert set(found["fingerprint"]["tables"]) == {'"public"."offers"', '"public"."places"'}
-    wanted = {
+    result = among_them(kinds.back_up, job(cluster, filled), repository)
+    assert result["source"]["database"] == filled
+    assert set(result["fingerprint"]["tables"]) == {'"public"."offers"', '"public"."places"'}
+    request = {
         "connection": cluster.values,
-        "path": str(repository / "demo" / found["id"]),
+        "path": str(repository / "demo" / result["id"]),
         "database": filled,
         "directory": str(tmp_path / "restores"),
     }
-    planned = among_them(restores.plan, wanted)
+    planned = among_them(restores.plan, request)
     assert planned["obstacles"] == [] and planned["target"]["address"].startswith(cluster.values["host"])
-    done = among_them(restores.fill, wanted)
+    done = among_them(restores.fill, request)
     try:
         assert done["proof"]["rows"] == 3001
         assert cluster.execute("SELECT count(*) FROM offers", done["side"]) == [(3000,)]
@@ -294,7 +294,9 @@ def test_a_writer_during_the_dump(cluster, filled, repository, tmp_path):
         try:
             cluster.run("pg_restore", "--exit-on-error", "-d", "restored", plain / "dump")
             sums = manifest["fingerprint"]
-            assert fingerprint.compare(sums, fingerprint.take(lambda: cluster.connect("restored"), like=sums)) == []
+            assert (
+                fingerprint.compare(sums, fingerprint.take(lambda: cluster.connect("restored"), reference=sums)) == []
+            )
         finally:
             cluster.execute("DROP DATABASE restored")
 
@@ -313,9 +315,9 @@ def test_truncate_cannot_come_between(cluster, filled, repository):
             connection.close()
             waited.append(step)
 
-    found = kinds.back_up(job(cluster, filled), repository, notify)
+    result = kinds.back_up(job(cluster, filled), repository, notify)
     assert waited
-    assert found["fingerprint"]["tables"]['"public"."offers"']["rows"] == 3000
+    assert result["fingerprint"]["tables"]['"public"."offers"']["rows"] == 3000
 
 
 def restart_once_at(cluster, moment):
@@ -346,7 +348,7 @@ def test_the_server_restarts(cluster, filled, repository, moment):
     if published:
         kinds.verify(repository / "demo" / published["id"])
         sums, expected = (each["fingerprint"]["tables"] for each in (published, quiet))
-        assert sums == {name: found for name, found in expected.items() if name in sums}
+        assert sums == {name: result for name, result in expected.items() if name in sums}
         unproven = {each["object"] for each in published["fingerprint"].get("unproven", ())}
         missing = set(expected) - set(sums)
         assert {name.replace('"', "") for name in missing} == {

@@ -110,9 +110,9 @@ def test_each_row_is_counted_once(cluster, database):
         "CREATE VIEW v AS SELECT * FROM log; CREATE TEMP TABLE gone AS SELECT 1;",
         database,
     )
-    found = take(cluster, database)["tables"]
-    assert {name: entry["rows"] for name, entry in found.items()} == {'"public"."log"': 15}
-    assert found['"public"."log"']["partitions"] == ['"public"."log_1"', '"public"."log_2"']
+    result = take(cluster, database)["tables"]
+    assert {name: entry["rows"] for name, entry in result.items()} == {'"public"."log"': 15}
+    assert result['"public"."log"']["partitions"] == ['"public"."log_1"', '"public"."log_2"']
 
 
 def test_a_large_object_in_pieces(cluster, database):
@@ -249,14 +249,14 @@ def test_the_fingerprint_of_globals_in_another_cluster(cluster, several, reposit
     assert "passwords" not in of_globals(cluster, passwords=False)["tables"]
     with conftest.running() as other:
         psql(other, manifest["restore_by_hand"]["local"], repository / "demo" / manifest["id"])
-        there = of_globals(other)
+        existing = of_globals(other)
         for name in ("roles", "memberships", "role_settings", "passwords", "tablespaces"):
-            assert there["tables"][name] == sums["tables"][name], name
+            assert existing["tables"][name] == sums["tables"][name], name
         for statement, name in CHANGES.items():
             other.execute(statement)
             now = of_globals(other)
-            assert [each["object"] for each in fingerprint.compare(there, now)] == [f"table {name}"], statement
-            there = now
+            assert [each["object"] for each in fingerprint.compare(existing, now)] == [f"table {name}"], statement
+            existing = now
 
 
 @pytest.mark.parametrize("times", [1, 99])
@@ -265,14 +265,14 @@ def test_a_role_is_altered_while_the_globals_are_dumped(cluster, several, reposi
     real, count = client_tools.client, tmp_path / "count"
 
     def client(name, number):
-        found = real(name, number)
+        result = real(name, number)
         path = tmp_path / name
         limit = f'"ALTER ROLE readers CONNECTION LIMIT $(wc -l < {count})"'
-        lines = [f'{found.path} "$@" || exit', f"echo >> {count}"]
+        lines = [f'{result.path} "$@" || exit', f"echo >> {count}"]
         lines.append(f"[ $(wc -l < {count}) -gt {times} ] || {cluster.binaries}/psql -Xqc {limit}")
         path.write_text("\n".join(["#!/bin/bash", *lines, ""]))
         path.chmod(0o755)
-        return replace(found, path=str(path))
+        return replace(result, path=str(path))
 
     monkeypatch.setattr(client_tools, "client", client)
     job = {"name": "demo", "kind": "globals", "connection": cluster.values}
@@ -294,11 +294,11 @@ def test_globals_cut_off(cluster, repository, monkeypatch, tmp_path):
     real = client_tools.client
 
     def client(name, number):
-        found = real(name, number)
+        result = real(name, number)
         path = tmp_path / name
-        path.write_text(f'#!/bin/bash\n{found.path} "$@" | head -c 300\n')
+        path.write_text(f'#!/bin/bash\n{result.path} "$@" | head -c 300\n')
         path.chmod(0o755)
-        return replace(found, path=str(path))
+        return replace(result, path=str(path))
 
     monkeypatch.setattr(client_tools, "client", client)
     with pytest.raises(postgres_server.SauvegardeError, match="cut short"):
@@ -322,7 +322,7 @@ def test_commands_by_hand(cluster, database, repository, tmp_path, form):
     cluster.execute(f"DROP DATABASE {name}")
     psql(cluster, manifest["restore_by_hand"][form], folder)
     sums = manifest["fingerprint"]
-    assert fingerprint.compare(sums, take(cluster, database, like=sums)) == []
+    assert fingerprint.compare(sums, take(cluster, database, reference=sums)) == []
     connection = cluster.connect(database)
     assert database_properties.properties(connection) == manifest["source"]["properties"]
     connection.close()
@@ -373,14 +373,14 @@ def test_postgis(cluster, spatial, repository, tmp_path):
         spatial,
     )
     manifest = kinds.back_up(job(cluster, spatial), repository)
-    found = manifest["source"]["spatial_ref_sys"]
-    assert [row["srid"] for row in found["custom"]] == [990001]
-    assert [row["srid"] for row in found["changed"]] == [3857]
+    result = manifest["source"]["spatial_ref_sys"]
+    assert [row["srid"] for row in result["custom"]] == [990001]
+    assert [row["srid"] for row in result["changed"]] == [3857]
     assert manifest["warnings"] == []
-    told = cluster.execute("SELECT postgis_full_version()", spatial)[0][0]
+    report = cluster.execute("SELECT postgis_full_version()", spatial)[0][0]
     libraries = manifest["source"]["libraries"]
     assert sorted(libraries) == ["GEOS", "PROJ", "PostGIS"]
-    assert all(re.search(f'{name.upper()}="[^"0-9]*{re.escape(libraries[name])}', told) for name in libraries), told
+    assert all(re.search(f'{name.upper()}="[^"0-9]*{re.escape(libraries[name])}', report) for name in libraries), report
     sums = manifest["fingerprint"]
     assert sums["srids"]["rows"] == 2
     assert sums["tables"]['"topology"."topology"']["rows"] == 1
@@ -389,14 +389,14 @@ def test_postgis(cluster, spatial, repository, tmp_path):
     shutil.copytree(str(repository / "demo" / manifest["id"]), str(folder))
     cluster.execute(f"DROP DATABASE {sql_names.quote(spatial)}")
     psql(cluster, manifest["restore_by_hand"]["local"], folder)
-    assert fingerprint.compare(sums, take(cluster, spatial, like=sums)) == []
+    assert fingerprint.compare(sums, take(cluster, spatial, reference=sums)) == []
     cluster.execute("UPDATE spatial_ref_sys SET proj4text = '' WHERE srid = 990001", spatial)
-    different = fingerprint.compare(sums, take(cluster, spatial, like=sums))
+    different = fingerprint.compare(sums, take(cluster, spatial, reference=sums))
     assert [each["object"] for each in different] == ["custom SRIDs"]
 
 
 def test_without_postgis_own_script(cluster, spatial, repository, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: "share" not in str(path))
-    found = kinds.back_up(job(cluster, spatial), repository)
-    assert found["source"]["spatial_ref_sys"]["reference"] is None
-    assert "spatial_ref_sys" in found["warnings"][0]
+    result = kinds.back_up(job(cluster, spatial), repository)
+    assert result["source"]["spatial_ref_sys"]["reference"] is None
+    assert "spatial_ref_sys" in result["warnings"][0]

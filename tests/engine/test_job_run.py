@@ -74,7 +74,7 @@ class Host:
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
-    def told(self):
+    def recorded_state(self):
         return job_state.read(self.state / "state.json")
 
     def samples(self):
@@ -100,8 +100,8 @@ def test_a_good_run_says_nothing_and_leaves_everything(host):
     os.umask(0o022)
     assert host.run() == (OK, "", "")
     (label,) = host.labels()
-    told = host.told()
-    assert told["last_success"]["id"] == label and told["last_run"]["exit_code"] == OK and told["available"] == 1
+    report = host.recorded_state()
+    assert report["last_success"]["id"] == label and report["last_run"]["exit_code"] == OK and report["available"] == 1
     samples = host.samples()
     assert samples["last_run_success"] == 1 and samples["available"] == 1
     assert samples["last_success_timestamp_seconds"] == pytest.approx(time.time(), abs=60)
@@ -120,12 +120,12 @@ def test_a_verbose_run_prints_what_it_does(host):
 
 def test_a_failed_run_keeps_what_there_was(host):
     host.run()
-    good = host.told()
+    good = host.recorded_state()
     before = host.labels()
     host.configure(path=str(host.folder / "nowhere.sqlite3"))
     code, out, err = host.run()
     assert (code, out) == (SauvegardeError.exit_code, "") and "nowhere.sqlite3" in err and "demo on db1 failed" in err
-    assert host.labels() == before and host.told()["last_success"] == good["last_success"]
+    assert host.labels() == before and host.recorded_state()["last_success"] == good["last_success"]
     samples = host.samples()
     assert samples["last_run_success"] == 0
     assert samples["last_success_timestamp_seconds"] == pytest.approx(good["last_success"]["ended"], abs=0.01)
@@ -134,7 +134,10 @@ def test_a_failed_run_keeps_what_there_was(host):
 def test_a_job_that_may_fail_is_silent_but_not_forgotten(host):
     host.configure(path=str(host.folder / "nowhere.sqlite3"), allow_failure=True)
     assert host.run() == (OK, "", "")
-    assert host.told()["last_run"]["exit_code"] == SauvegardeError.exit_code and host.samples()["last_run_success"] == 0
+    assert (
+        host.recorded_state()["last_run"]["exit_code"] == SauvegardeError.exit_code
+        and host.samples()["last_run_success"] == 0
+    )
 
 
 def test_a_state_that_cannot_be_written_hides_nothing(host):
@@ -159,13 +162,13 @@ def test_a_state_that_cannot_be_written_hides_nothing(host):
         assert host.run() == (OK, "", "")
 
 
-def test_a_state_folder_that_is_gone_is_told(host):
+def test_a_state_folder_that_is_missing_is_reported(host):
     host.configure(state=str(host.folder / "gone"))
     code, _, err = host.run()
     assert code == SauvegardeError.exit_code and "cannot take its lock" in err and "Traceback" not in err
 
 
-def test_hooks_are_told_and_their_failures_are_told_apart(host):
+def test_hooks_are_reported_and_their_failures_are_distinguished(host):
     note = host.folder / "note"
     record = [
         sys.executable,
@@ -183,13 +186,13 @@ def test_hooks_are_told_and_their_failures_are_told_apart(host):
     host.configure(after=[["/bin/false"]])
     code, _, err = host.run()
     assert code == Partial.exit_code and "hook after" in err and "is good" in err
-    assert len(host.labels()) == 2 and host.told()["last_success"]["id"] == host.labels()[1]
+    assert len(host.labels()) == 2 and host.recorded_state()["last_success"]["id"] == host.labels()[1]
 
 
 @pytest.mark.parametrize(
     "victim, number", [("waiting", signal.SIGTERM), ("worker", signal.SIGTERM), ("worker", signal.SIGKILL)]
 )
-def test_what_was_published_is_told_whatever_ends_the_run(host, victim, number):
+def test_what_was_published_is_reported_whatever_ends_the_run(host, victim, number):
     host.configure(after=[slow(30)])
     process = host.start("run", "demo")
     conftest.wait_until(lambda: job_state.read(host.state / "progress.json").get("step") == "after")
@@ -199,10 +202,10 @@ def test_what_was_published_is_told_whatever_ends_the_run(host, victim, number):
     (label,) = host.labels()
     assert process.returncode == Partial.exit_code and f"The archive {label} is good" in err, err
     assert ("was stopped" if number == signal.SIGTERM else "was killed") in err
-    told = host.told()
-    assert (told["last_run"]["exit_code"], told["last_run"]["id"]) == (Partial.exit_code, label)
-    assert told["last_success"]["id"] == label and told["last_success"]["stored_bytes"] > 0
-    assert host.samples()["last_success_timestamp_seconds"] == pytest.approx(told["last_run"]["ended"], abs=0.01)
+    report = host.recorded_state()
+    assert (report["last_run"]["exit_code"], report["last_run"]["id"]) == (Partial.exit_code, label)
+    assert report["last_success"]["id"] == label and report["last_success"]["stored_bytes"] > 0
+    assert host.samples()["last_success_timestamp_seconds"] == pytest.approx(report["last_run"]["ended"], abs=0.01)
 
 
 def test_a_repository_that_cannot_be_used_makes_no_archive_a_failure(host):
@@ -210,7 +213,7 @@ def test_a_repository_that_cannot_be_used_makes_no_archive_a_failure(host):
     host.configure(offsite=["vault"])
     code, _, err = host.run()
     assert code == Partial.exit_code and f"The archive {host.labels()[0]} is good" in err and "vault" in err
-    assert host.told()["last_success"]["id"] == host.labels()[0]
+    assert host.recorded_state()["last_success"]["id"] == host.labels()[0]
 
 
 def test_a_timeout_ends_everything_and_the_hooks_children(host):
@@ -220,7 +223,7 @@ def test_a_timeout_ends_everything_and_the_hooks_children(host):
     host.configure(before=[stop], after=[undo], timeout=5)
     code, _, err = host.run()
     assert code == TimedOut.exit_code and "did not end within 5 seconds" in err
-    assert host.labels() == [] and host.told()["last_run"]["exit_code"] == TimedOut.exit_code
+    assert host.labels() == [] and host.recorded_state()["last_run"]["exit_code"] == TimedOut.exit_code
     conftest.wait_until(lambda: _ended(int(child.read_text())))
     assert note.read_text() == "failure\n", "what the hook before has stopped is started again"
 
@@ -237,10 +240,10 @@ def test_two_at_once(host):
     assert code == Locked.exit_code and "is running already" in err and str(first.pid) in err
     host.configure(allow_failure=True)
     assert host.run() == (OK, "", ""), "one that may fail may also find itself running"
-    assert host.told() == {}
+    assert host.recorded_state() == {}
     first.send_signal(signal.SIGTERM)
     assert first.wait(60) == 130 and (host.folder / "note").read_text() == "failure\n"
-    assert host.told()["last_run"]["exit_code"] == 130
+    assert host.recorded_state()["last_run"]["exit_code"] == 130
     host.configure()
     assert host.run()[0] == OK, "fault 15: nothing is left of the lock"
 
@@ -262,7 +265,7 @@ def test_fifty_kills(host):
     """Fault 9: at any moment, of either process or of both, the archives that there are stay whole."""
     chance = random.Random(9)
     assert host.run()[0] == OK
-    duration = host.told()["last_run"]["seconds"] + 0.2
+    duration = host.recorded_state()["last_run"]["seconds"] + 0.2
     killed = 0
     host.configure(retention={"last": 3})
     for _ in range(50):
@@ -284,7 +287,7 @@ def test_fifty_kills(host):
         if process.returncode >= 0:  # whoever waited for the worker knows what it published
             published = host.labels()[-1] > newest
             assert published == (process.returncode in (OK, Partial.exit_code))
-            assert published == (host.told()["last_success"]["id"] > newest)
+            assert published == (host.recorded_state()["last_success"]["id"] > newest)
         _wait_for_lock(host)
     assert killed > 25
     # Killed while they wrote, which chance seldom hits; and what nobody asked for.
@@ -311,8 +314,8 @@ def _ended(pid):
 
 
 def _children(pid):
-    found = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(word) for word in found.read_text().split()] if found.exists() else []
+    result = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in result.read_text().split()] if result.exists() else []
 
 
 def _wait_for_lock(host):
@@ -326,7 +329,7 @@ def _wait_for_lock(host):
             time.sleep(0.02)
 
 
-def test_a_worker_that_is_killed_is_told(host):
+def test_a_worker_that_is_killed_is_reported(host):
     host.configure(before=[slow(2)])
     process = host.start("run", "demo")
     until = time.monotonic() + 20
@@ -336,7 +339,7 @@ def test_a_worker_that_is_killed_is_told(host):
         os.kill(child, signal.SIGKILL)
     _, err = process.communicate(timeout=20)
     assert process.returncode == SauvegardeError.exit_code and "was killed" in err and "signal 9" in err
-    assert host.told()["last_run"]["exit_code"] == SauvegardeError.exit_code
+    assert host.recorded_state()["last_run"]["exit_code"] == SauvegardeError.exit_code
 
 
 def test_a_week_of_failures_then_retention(host):
@@ -434,7 +437,7 @@ def test_the_clock_went_forward_once(host):
     for count in (3, 4):
         code, _, err = host.run()
         assert code == Partial.exit_code and "from the future" in err and "Set the clock right" in err
-        assert len(host.labels()) == count and host.told()["last_success"]["id"] == host.labels()[-1]
+        assert len(host.labels()) == count and host.recorded_state()["last_success"]["id"] == host.labels()[-1]
     code, _, err = host.run("prune", "demo")
     assert code == SauvegardeError.exit_code and "from the future" in err and len(host.labels()) == 4
 
@@ -511,20 +514,20 @@ def test_a_job_is_at_home_with_its_user(host):
         "import json, os; from sauvegarde.system import run_as; run_as.become('nobody');"
         "print(json.dumps(dict(os.environ)))"
     )
-    given = {"PATH": "/usr/bin", "HOME": "/root", "USER": "root", "LOGNAME": "root", "TZ": "UTC"}
+    value = {"PATH": "/usr/bin", "HOME": "/root", "USER": "root", "LOGNAME": "root", "TZ": "UTC"}
     roots = {"MAIL": "/var/mail/root", "SUDO_USER": "me", "XDG_CONFIG_HOME": "/root/.config", "GIT_DIR": "/root"}
     out = subprocess.run(
-        [sys.executable, "-I", "-c", script], env=dict(given, **roots), stdout=subprocess.PIPE, check=True, timeout=60
+        [sys.executable, "-I", "-c", script], env=dict(value, **roots), stdout=subprocess.PIPE, check=True, timeout=60
     ).stdout
-    told = json.loads(out.decode())
+    answer = json.loads(out.decode())
     home = __import__("pwd").getpwnam("nobody").pw_dir
-    assert (told["HOME"], told["USER"], told["LOGNAME"], told["TZ"]) == (home, "nobody", "nobody", "UTC")
-    assert not set(roots).intersection(told)
+    assert (answer["HOME"], answer["USER"], answer["LOGNAME"], answer["TZ"]) == (home, "nobody", "nobody", "UTC")
+    assert not set(roots).intersection(answer)
 
 
 def test_the_list_is_json(host):
     host.run()
     code, out, _ = host.run("list")
-    found = json.loads(out)
-    assert code == OK and [line["id"] for line in found["archives"]] == host.labels() and found["problems"] == []
-    assert found["archives"][0]["source"].endswith("db.sqlite3")
+    result = json.loads(out)
+    assert code == OK and [line["id"] for line in result["archives"]] == host.labels() and result["problems"] == []
+    assert result["archives"][0]["source"].endswith("db.sqlite3")

@@ -33,17 +33,17 @@ JOB, OTHER = (f"{name}{os.getpid()}" for name in ("demo", "other"))  # they have
 def host(tmp_path):
     """A host with a job and the repository for it, which is new and empty."""
     tmp_path.chmod(0o755)
-    found = Host(tmp_path, JOB)
+    result = Host(tmp_path, JOB)
     folder = tmp_path / "etc" / "offsite"
     folder.mkdir()
-    found.values = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD}
+    result.values = {"name": "vault", "repository": str(tmp_path / "vault"), "password": PASSWORD}
     (tmp_path / "private").mkdir()
-    found.vault = dataclasses.replace(Repository.from_values(found.values), secrets_folder=str(tmp_path / "private"))
+    result.vault = dataclasses.replace(Repository.from_values(result.values), secrets_folder=str(tmp_path / "private"))
     quick_restic.make(tmp_path / "vault", PASSWORD)
-    found.settings = folder / "vault.json"
-    write(found.settings, found.values)
-    found.configure(offsite=["vault"])
-    yield found
+    result.settings = folder / "vault.json"
+    write(result.settings, result.values)
+    result.configure(offsite=["vault"])
+    yield result
     for each in (JOB, OTHER):
         shutil.rmtree(str(credentials.RUN / each), ignore_errors=True)  # not every test makes one
 
@@ -61,7 +61,7 @@ def another_job(host):
     return job
 
 
-def told(_step, **_values):
+def ignore_step(_step, **_values):
     pass
 
 
@@ -78,7 +78,7 @@ def test_copied_checked_and_restored_by_restic_alone(unmade, tmp_path):
     (label,) = host.labels()
     (snapshot,) = restic.newest_snapshots(host.vault)
     assert (snapshot.host, snapshot.job, snapshot.id) == ("db1", JOB, label)
-    assert host.told()["offsite"]["vault"]["id"] == label
+    assert host.recorded_state()["offsite"]["vault"]["id"] == label
     assert "offsite_last_success_timestamp_seconds" in host.samples()
     back = tmp_path / "back"
     restic.run(host.vault, ["restore", snapshot.name, "--target", str(back)], "x")
@@ -91,16 +91,16 @@ def test_the_catalog_is_rebuilt_from_the_repository_alone(host, tmp_path):
         assert host.run()[0] == OK
     here = catalog.local(host.root, "db1")
     shutil.rmtree(str(host.root))
-    there = catalog.remote(host.vault, tmp_path / "manifests")
+    existing = catalog.remote(host.vault, tmp_path / "manifests")
     keys = ("host", "job", "id", "kind", "source", "bytes", "verified")
-    assert [[getattr(entry, key) for key in keys] for entry in there] == [
+    assert [[getattr(entry, key) for key in keys] for entry in existing] == [
         [getattr(entry, key) for key in keys] for entry in here
     ]
-    assert [entry.where for entry in there] == ["vault", "vault"]
-    assert catalog.remote(host.vault, tmp_path / "manifests") == there, "from the cache"
+    assert [entry.where for entry in existing] == ["vault", "vault"]
+    assert catalog.remote(host.vault, tmp_path / "manifests") == existing, "from the cache"
     first, second = sorted((tmp_path / "manifests").iterdir())
     first.write_text("{half")
-    assert catalog.remote(host.vault, tmp_path / "manifests") == there, "which decides nothing"
+    assert catalog.remote(host.vault, tmp_path / "manifests") == existing, "which decides nothing"
     restic.run(host.vault, ["forget", second.stem], "x")
     assert [entry.path for entry in catalog.remote(host.vault, tmp_path / "manifests")] == [first.stem]
     assert list((tmp_path / "manifests").iterdir()) == [first], "nor outlives what it is of"
@@ -120,7 +120,7 @@ def test_what_was_missed_is_caught_up_and_forgotten_by_the_same_retention(host):
     ) == 2
 
 
-def test_a_wrong_key_and_a_repository_that_is_gone(host):
+def test_a_wrong_key_and_a_repository_that_is_lost(host):
     assert host.run()[0] == OK
     write(host.settings, dict(host.values, password="another"))
     code, _, err = host.run()
@@ -285,11 +285,11 @@ def test_a_job_that_is_described_no_more_leaves_nothing_but_archives(host, tmp_p
     (host.settings.parent / "postgres").mkdir()
     ask = (["stays"], [], str(states), str(manifests), str(host.folder / "etc"))
     folders = [str(manifests / "vault"), str(host.settings.parent / "postgres")]
-    found = ["gone", *sorted(folders)]
-    assert job_cleanup.clean_up(*ask, check=True) == job_cleanup.Cleanup(found, [])
+    collected = ["gone", *sorted(folders)]
+    assert job_cleanup.clean_up(*ask, check=True) == job_cleanup.Cleanup(collected, [])
     with lock.hold(states / "gone" / "lock", "x"):
         held = job_cleanup.clean_up(*ask, patience=0)
-    assert held.removed == found[1:] and "gone" in held.warnings[0] and "is running already" in held.warnings[0]
+    assert held.removed == collected[1:] and "gone" in held.warnings[0] and "is running already" in held.warnings[0]
     assert job_cleanup.clean_up(*ask) == job_cleanup.Cleanup(["gone"], [])
     assert job_cleanup.clean_up(*ask).removed == [] and not list((tmp_path / "run").iterdir())
     assert not list(manifests.iterdir())
@@ -320,9 +320,12 @@ def test_tidied_by_the_repositorys_own_host(host):
     for _ in range(3):
         assert host.run()[0] == OK
     assert len(host.labels()) == 1 and len(restic.newest_snapshots(host.vault)) == 3
-    assert offsite_copy.forget_for_others(host.vault, [], told) == [] and len(restic.newest_snapshots(host.vault)) == 3
+    assert (
+        offsite_copy.forget_for_others(host.vault, [], ignore_step) == []
+        and len(restic.newest_snapshots(host.vault)) == 3
+    )
     policies = [{"host": "db1", "job": JOB, "retention": {"last": 1}}]
-    done = offsite_copy.forget_for_others(host.vault, policies, told, dry_run=True)
+    done = offsite_copy.forget_for_others(host.vault, policies, ignore_step, dry_run=True)
     assert [len(line["forgotten"]) for line in done] == [2]
     assert len(restic.newest_snapshots(host.vault)) == 3
     (host.folder / "etc" / "forget").mkdir()
@@ -346,11 +349,11 @@ def test_archives_from_the_future_stop_the_forgetting_and_nothing_else(host, for
     for count in (3, 4):
         code, _, err = host.run()
         assert code == Partial.exit_code and "from the future" in err and "29990101T000000Z" in err
-        there = [snapshot.id for snapshot in restic.newest_snapshots(host.vault)]
-        assert len(there) == count and there[-2] == host.labels()[-1], "the new archive is copied"
+        existing = [snapshot.id for snapshot in restic.newest_snapshots(host.vault)]
+        assert len(existing) == count and existing[-2] == host.labels()[-1], "the new archive is copied"
     policies = [{"host": "db1", "job": JOB, "retention": {"last": 1}}]
     with pytest.raises(SauvegardeError, match="from the future"):
-        offsite_copy.forget_for_others(host.vault, policies, told)
+        offsite_copy.forget_for_others(host.vault, policies, ignore_step)
 
 
 def test_the_clock_went_forward_once(host):
@@ -394,7 +397,7 @@ def test_the_address_of_an_sftp_repository_becomes_a_command(tmp_path):
     assert restic._options(Repository("v", "/srv/x", PASSWORD), files) == ["--no-cache"]
 
 
-def test_an_old_restic_is_said(monkeypatch):
+def test_an_old_restic_is_reported(monkeypatch):
     monkeypatch.setattr(restic, "version", lambda: (0, 11, 0))
     assert "does not compress" in restic.warnings()[0]
     monkeypatch.setattr(restic, "version", lambda: (0, 14, 0))
@@ -417,9 +420,9 @@ def test_the_list_shows_both_places_and_says_what_it_could_not_read(host):
     (host.folder / "etc" / "jobs" / "broken.json").write_text("[")
     host.configure(offsite=["vault", 7], user="nobody-s-any-more")
     code, out, _ = host.run("list", "--offsite")
-    told = json.loads(out)
-    assert code == Partial.exit_code and [line["where"] for line in told["archives"]] == ["local", "vault"]
-    said = [each["what"] for each in told["problems"]]
+    answer = json.loads(out)
+    assert code == Partial.exit_code and [line["where"] for line in answer["archives"]] == ["local", "vault"]
+    messages = [each["what"] for each in answer["problems"]]
     for words in ("job broken", f"job {OTHER}", "user nobody-s-any-more", "repository named 7"):
-        assert len([line for line in said if words in line]) == 1, said
-    assert len(said) == 4 and len(list(kept.iterdir())) == 1
+        assert len([line for line in messages if words in line]) == 1, messages
+    assert len(messages) == 4 and len(list(kept.iterdir())) == 1

@@ -41,8 +41,8 @@ def job(cluster, database, **more):
     return {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database, **more}
 
 
-def take(cluster, database, like=None):
-    return fingerprint.take(lambda: cluster.connect(database), like=like)
+def take(cluster, database, reference=None):
+    return fingerprint.take(lambda: cluster.connect(database), reference=reference)
 
 
 def restore(cluster, plain, source, target):
@@ -64,9 +64,9 @@ def test_round_trip(cluster, filled, repository, tmp_path):
     assert sums["sequences"]['"Géo ""x"" -y"."seq.uen\'ce é"'] == [10, True]
     restore(cluster, tmp_path / "plain", filled, "restored")
     try:
-        assert fingerprint.compare(sums, take(cluster, "restored", like=sums)) == []
+        assert fingerprint.compare(sums, take(cluster, "restored", reference=sums)) == []
         cluster.execute("UPDATE offers SET score = score + 1e-15 WHERE id = 3", "restored")
-        assert [each["object"] for each in fingerprint.compare(sums, take(cluster, "restored", like=sums))] == [
+        assert [each["object"] for each in fingerprint.compare(sums, take(cluster, "restored", reference=sums))] == [
             'table "public"."offers"'
         ]
     finally:

@@ -71,7 +71,7 @@ def alive(pid):
         return False
 
 
-def gone(pid):
+def has_ended(pid):
     for _ in range(100):
         if not alive(pid):
             return True
@@ -85,7 +85,7 @@ def test_a_group_ends_as_a_whole(tmp_path):
     line = f"trap '' TERM; sleep 300 & echo $! > {note}; wait"
     with pytest.raises(SauvegardeError):
         process.run(["/bin/sh", "-c", line], timeout=0.5, group=True)
-    assert gone(int(note.read_text()))
+    assert has_ended(int(note.read_text()))
 
 
 def test_children_die_with_a_killed_runner(tmp_path):
@@ -101,7 +101,7 @@ def test_children_die_with_a_killed_runner(tmp_path):
         time.sleep(0.02)
     runner.send_signal(signal.SIGKILL)
     runner.wait()
-    assert gone(int(note.read_text()))
+    assert has_ended(int(note.read_text()))
 
 
 def test_a_lock_lives_as_long_as_a_child(tmp_path):
@@ -129,7 +129,7 @@ def taken(descriptor):
     return True
 
 
-def test_what_failed_can_be_written_down_whatever_it_was_told():
-    with pytest.raises(SauvegardeError) as told:
+def test_what_failed_can_be_written_down_whatever_it_was_given():
+    with pytest.raises(SauvegardeError) as error:
         process.run(["/bin/false", os.fsdecode(b"\xe9t\xe9")])
-    assert "\ufffdt\ufffd" in str(told.value.why.encode("utf-8"), "utf-8")
+    assert "\ufffdt\ufffd" in str(error.value.why.encode("utf-8"), "utf-8")

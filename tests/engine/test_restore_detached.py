@@ -34,11 +34,11 @@ def start(spec):
 def wait(spec, identifier, ended=(restore_state.READY, restore_state.FAILED, restore_state.KILLED)):
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        found = detached_restore.state_of(spec["directory"], identifier)
-        if found["status"] in ended:
-            return found
+        result = detached_restore.state_of(spec["directory"], identifier)
+        if result["status"] in ended:
+            return result
         time.sleep(0.1)
-    raise AssertionError(found)
+    raise AssertionError(result)
 
 
 @pytest.fixture()
@@ -94,9 +94,9 @@ def test_it_starts_at_once_however_long_its_clean_up_takes(cluster, spec):
     assert ready["status"] == restore_state.READY and ready["cleaned"] == [left], ready.get("error")
 
 
-def test_a_failure_is_told(cluster, spec, tmp_path):
+def test_a_failure_is_reported(cluster, spec, tmp_path):
     (tmp_path / "empty").write_bytes(b"")
-    found = wait(spec, start(dict(spec, path=str(tmp_path / "empty")))["id"])
-    assert found["status"] == restore_state.FAILED and "read to its end" in found["error"]["what"]
+    result = wait(spec, start(dict(spec, path=str(tmp_path / "empty")))["id"])
+    assert result["status"] == restore_state.FAILED and "read to its end" in result["error"]["what"]
     with pytest.raises(SauvegardeError):
         detached_restore.state_of(spec["directory"], "20000101T000000Z")

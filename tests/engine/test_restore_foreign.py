@@ -59,9 +59,9 @@ def spec(cluster, tmp_path, path, **more):
 
 
 def restore(cluster, tmp_path, path, **more):
-    wanted = spec(cluster, tmp_path, path, **more)
-    done = restores.fill(wanted)
-    restores.swap_in(wanted, done["id"])
+    request = spec(cluster, tmp_path, path, **more)
+    done = restores.fill(request)
+    restores.swap_in(request, done["id"])
     return done
 
 
@@ -113,16 +113,16 @@ def form(cluster, tmp_path, name):
     return target
 
 
-@pytest.mark.parametrize("name, given", CASES)
-def test_every_form_loses_nothing(legacy, tmp_path, name, given):
-    options = {"globals": str(GLOBALS)} if given else {"missing_roles": "create"}
+@pytest.mark.parametrize("name, value", CASES)
+def test_every_form_loses_nothing(legacy, tmp_path, name, value):
+    options = {"globals": str(GLOBALS)} if value else {"missing_roles": "create"}
     done = restore(legacy, tmp_path, form(legacy, tmp_path, name), **options)
     assert fingerprint(legacy) == (LEGACY / "fingerprint-9.6.tsv").read_text("utf-8")
     assert done["notes"] == [OWNERS] and done["proof"]["by"] == "counting"
     if name in ("custom", "plain.gz"):
         assert_same_definitions(legacy)
         logins = dict(legacy.execute("SELECT rolname, rolcanlogin FROM pg_roles"))
-        assert logins["geotribu"] is given
+        assert logins["geotribu"] is value
         assert "elgeopaso-db-uzr" not in logins, "the dump does not name it"
 
 
@@ -134,7 +134,7 @@ def assert_same_definitions(cluster):
     def named(kind):
         return sorted((schema, name) for name, each, schema, _ in headers if each == kind)
 
-    def there(condition):
+    def relations_where(condition):
         return sorted(
             cluster.execute(
                 "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -145,12 +145,12 @@ def assert_same_definitions(cluster):
             )
         )
 
-    assert there("relkind = 'r'") == named("TABLE")
-    assert there("relkind = 'v'") == named("VIEW")
-    assert there("relkind = 'm' AND relispopulated") == named("MATERIALIZED VIEW")
-    assert there("relkind = 'S'") == named("SEQUENCE")
+    assert relations_where("relkind = 'r'") == named("TABLE")
+    assert relations_where("relkind = 'v'") == named("VIEW")
+    assert relations_where("relkind = 'm' AND relispopulated") == named("MATERIALIZED VIEW")
+    assert relations_where("relkind = 'S'") == named("SEQUENCE")
     constraints = "SELECT 1 FROM pg_constraint k WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')"
-    assert there(f"relkind = 'i' AND NOT EXISTS ({constraints})") == named("INDEX")
+    assert relations_where(f"relkind = 'i' AND NOT EXISTS ({constraints})") == named("INDEX")
     of_tables = cluster.execute(
         "SELECT n.nspname, c.relname || ' ' || k.conname FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid"
         " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('public', 'georezo', 'reseau')"
@@ -204,15 +204,15 @@ def test_the_replaced_database_lends_what_the_dump_does_not_know(legacy, tmp_pat
         "ALTER ROLE lecture IN DATABASE elpaso SET work_mem TO '7MB';"
         "REVOKE CONNECT ON DATABASE elpaso FROM PUBLIC; GRANT CONNECT ON DATABASE elpaso TO lecture WITH GRANT OPTION"
     )
-    wanted = (
+    expected = (
         "SELECT d.datconnlimit, d.datacl::text, d.datcollate, pg_get_userbyid(d.datdba),"
         " array(SELECT array(SELECT unnest(s.setconfig) ORDER BY 1)::text FROM pg_db_role_setting s"
         "  WHERE s.setdatabase = d.oid ORDER BY 1)"
         " FROM pg_database d WHERE datname = 'elpaso'"
     )
-    before = legacy.execute(wanted)
+    before = legacy.execute(expected)
     restore(legacy, tmp_path, PLAIN, locale="")
-    assert legacy.execute(wanted) == before
+    assert legacy.execute(expected) == before
     assert before[0][0] == 17 and len(before[0][4]) == 2
 
 
@@ -234,9 +234,9 @@ def test_a_truncated_plain_dump_is_refused(legacy, tmp_path, tenth):
     cut = tmp_path / "cut.sql"
     cut.write_bytes(text[:at])
     before = databases(legacy)
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         restores.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
-    assert "not whole" in told.value.what or "cannot be read" in told.value.what
+    assert "not whole" in error.value.what or "cannot be read" in error.value.what
     assert databases(legacy) == before
 
 
@@ -246,9 +246,9 @@ def test_a_plain_dump_cut_at_a_line_inside_a_copy_is_refused(legacy, tmp_path):
     at = text.index(b"\n", text.index(b"COPY public.jobs_offer ") + 100000) + 1
     cut = tmp_path / "cut.sql"
     cut.write_bytes(text[:at])
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         restores.fill(spec(legacy, tmp_path, cut, missing_roles="create"))
-    assert "rows of a table" in told.value.why
+    assert "rows of a table" in error.value.why
     packed = tmp_path / "cut.gz"
     packed.write_bytes(PLAIN.read_bytes()[: PLAIN.stat().st_size // 2])
     with pytest.raises(SauvegardeError):
@@ -262,13 +262,13 @@ def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
     assert text != plain_text()
     broken = tmp_path / "broken.sql"
     broken.write_bytes(text)
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         restores.fill(spec(legacy, tmp_path, broken))
-    assert "jobs_place" in str(told.value)
+    assert "jobs_place" in str(error.value)
     assert databases(legacy) == before
     assert fingerprint(legacy) == sums
     newest = restore_state.runs(tmp_path / "restores")[0]
-    assert newest.status == "failed" and newest.values["error"]["what"] == told.value.what
+    assert newest.status == "failed" and newest.values["error"]["what"] == error.value.what
 
 
 @pytest.mark.parametrize(
@@ -285,17 +285,17 @@ def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
 def test_what_is_no_dump_of_one_database_is_refused(cluster, tmp_path, head, words):
     path = tmp_path / "file"
     path.write_bytes(head)
-    found = restores.plan(spec(cluster, tmp_path, path))["obstacles"]
-    assert words in "{what} {why}".format(**found[0])
+    result = restores.plan(spec(cluster, tmp_path, path))["obstacles"]
+    assert words in "{what} {why}".format(**result[0])
 
 
 def test_roles_and_locale_that_are_missing_are_planned(legacy, tmp_path):
-    found = restores.plan(spec(legacy, tmp_path, DUMP, locale="xx_XX.UTF-8"))
-    said = " ".join(each["what"] for each in found["obstacles"])
-    assert "geotribu, lecture" in said and "xx_XX.UTF-8" in said
-    assert all(each["fix"] for each in found["obstacles"])
-    assert "It belongs to several roles: geotribu, postgres." in [each["why"] for each in found["warnings"]]
-    assert any(line.startswith("Age:    unknown") for line in render.of_plan(found))
+    result = restores.plan(spec(legacy, tmp_path, DUMP, locale="xx_XX.UTF-8"))
+    text = " ".join(each["what"] for each in result["obstacles"])
+    assert "geotribu, lecture" in text and "xx_XX.UTF-8" in text
+    assert all(each["fix"] for each in result["obstacles"])
+    assert "It belongs to several roles: geotribu, postgres." in [each["why"] for each in result["warnings"]]
+    assert any(line.startswith("Age:    unknown") for line in render.of_plan(result))
     assert databases(legacy) == {"postgres", "template0", "template1"}
 
 

@@ -214,39 +214,39 @@ def test_what_only_a_superuser_can_do_stops_it_with_a_way_out(site, tmp_path):
     (note,) = restore(site, tmp_path, "custom")["notes"]
     assert "permission denied for function pg_read_file" in note and dumped(site, "copy") == before
     site.execute("ALTER TABLE twice ADD read boolean GENERATED ALWAYS AS (reads(n)) STORED", "site")
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         restore(site, tmp_path, "custom")
-    assert "permission denied for function pg_read_file" in told.value.why
-    assert f"ALTER ROLE {sql_names.quote(OWNER)} SUPERUSER" in told.value.fix
+    assert "permission denied for function pg_read_file" in error.value.why
+    assert f"ALTER ROLE {sql_names.quote(OWNER)} SUPERUSER" in error.value.fix
     site.execute(f"ALTER ROLE {sql_names.quote(OWNER)} SUPERUSER")
     site.execute("CREATE OR REPLACE FUNCTION loader() RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'", "site")
     before = dumped(site, "site")
     assert restore(site, tmp_path, "plain")["notes"] == [] and dumped(site, "copy") == before
 
 
-def test_the_plan_says_as_whom_as_far_as_it_can_know(cluster, tmp_path):
+def test_the_plan_says_as_which_role_as_far_as_it_can_know(cluster, tmp_path):
     """Globals may make the owner a superuser; what an ordinary one may do shows only in the run."""
-    path, given = tmp_path / "dump", tmp_path / "globals"
+    path, value = tmp_path / "dump", tmp_path / "globals"
     cluster.execute("CREATE ROLE reader SUPERUSER")
     cluster.execute("CREATE DATABASE site TEMPLATE template0 OWNER reader")
     try:
         cluster.execute("SET ROLE reader; CREATE TABLE t (); CREATE FOREIGN DATA WRAPPER wrapper", "site")
         cluster.run("pg_dump", "-Fc", "-f", path, database="site")
-        cluster.run("pg_dumpall", "--globals-only", "-f", given)
+        cluster.run("pg_dumpall", "--globals-only", "-f", value)
     finally:
         forget(cluster, "reader")
     spec = {"connection": cluster.values, "path": str(path), "database": "copy", "directory": str(tmp_path / "state")}
 
-    def said(**more):
+    def warnings_of(**more):
         return [each["what"] + each["why"] for each in restores.plan(dict(spec, **more))["warnings"]]
 
-    assert [each for each in said(globals=str(given)) if "loaded" in each] == []
-    assert any("Only a superuser can load" in each for each in said(missing_roles="create"))
+    assert [each for each in warnings_of(globals=str(value)) if "loaded" in each] == []
+    assert any("Only a superuser can load" in each for each in warnings_of(missing_roles="create"))
     cluster.execute("CREATE DATABASE site TEMPLATE template0")
     cluster.execute("CREATE ROLE reader")
     try:
         cluster.execute("CREATE TABLE t (); ALTER TABLE t OWNER TO reader", "site")
         cluster.run("pg_dump", "-Fc", "-f", path, database="site")
-        assert any("loaded as its owner, reader." in each for each in said())
+        assert any("loaded as its owner, reader." in each for each in warnings_of())
     finally:
         forget(cluster, "reader")

@@ -34,8 +34,8 @@ def vault(cluster, database, repository, tmp_path):
     """A repository with an archive of the database and one of the roles; the host that made them is gone."""
     cluster.execute("CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 5000) i", database)
     cluster.execute("CREATE ROLE only_there LOGIN PASSWORD 'canary'; ALTER TABLE t OWNER TO only_there", database)
-    there = Repository("vault", str(tmp_path / "vault"), PASSWORD)
-    opened = dataclasses.replace(there, secrets_folder=str(tmp_path))
+    existing = Repository("vault", str(tmp_path / "vault"), PASSWORD)
+    opened = dataclasses.replace(existing, secrets_folder=str(tmp_path))
     (repository / "roles").mkdir(mode=0o700)
     quick_restic.make(tmp_path / "vault", PASSWORD)
     for name, kind in (("demo", "pg_dump"), ("roles", "globals")):
@@ -44,7 +44,7 @@ def vault(cluster, database, repository, tmp_path):
         offsite_copy.copy_archive(opened, SimpleNamespace(**job), path)
     shutil.rmtree(str(repository))
     cluster.execute("DROP TABLE t; DROP ROLE only_there", database)
-    yield there
+    yield existing
     connection = cluster.connect()
     side_database.drop(connection, "back")
     postgres_server.execute(connection, "DROP ROLE IF EXISTS only_there")
@@ -53,20 +53,20 @@ def vault(cluster, database, repository, tmp_path):
 
 def test_restored_from_the_repository_alone(cluster, database, vault, tmp_path):
     directory = tmp_path / "restores"
-    found = fetch.from_restic(vault, directory, database, host="dead")
-    assert found["changed"] and found["archive"]["host"] == "dead"
+    result = fetch.from_restic(vault, directory, database, host="dead")
+    assert result["changed"] and result["archive"]["host"] == "dead"
     assert not fetch.from_restic(vault, directory, database)["changed"], "what is there whole is not fetched again"
     spec = {
         "connection": cluster.values,
-        "path": found["archive"]["path"],
-        "globals": found["globals"]["path"],
+        "path": result["archive"]["path"],
+        "globals": result["globals"]["path"],
         "database": "back",
         "directory": str(directory),
     }
     done = restores.fill(spec)
     restores.swap_in(spec, done["id"])
     assert done["proof"]["by"] == "fingerprint"
-    assert not Path(found["archive"]["path"]).exists(), "the copy is needed no more"
+    assert not Path(result["archive"]["path"]).exists(), "the copy is needed no more"
     assert cluster.execute("SELECT count(*) FROM t", "back") == [(5000,)]
     assert cluster.execute(
         "SELECT tableowner, rolcanlogin FROM pg_tables, pg_roles WHERE rolname = tableowner AND tablename = 't'", "back"
@@ -105,10 +105,10 @@ fetch.from_restic(Repository(*repository), directory, database)
 def children(pid):
     """Processes that a process has started, and those that they have started."""
     try:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        result = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
-    return [int(each) for each in found] + [more for each in found for more in children(each)]
+    return [int(each) for each in result] + [more for each in result for more in children(each)]
 
 
 def test_a_fetch_that_is_killed_leaves_nothing_that_looks_whole(database, vault, tmp_path):
@@ -130,10 +130,10 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_looks_whole(database, vault,
             conftest.wait_until(read)
             (restic,) = children(fetching.pid)
             os.kill(restic if victim == "restic" else fetching.pid, signal.SIGKILL)
-            _, said = fetching.communicate(timeout=60)
+            _, options = fetching.communicate(timeout=60)
             assert fetching.returncode != 0
             if victim == "restic":
-                assert b"could not be fetched" in said and not list(directory.glob("fetched/.partial-*")), said
+                assert b"could not be fetched" in options and not list(directory.glob("fetched/.partial-*")), options
             # It dies with whoever started it.
             conftest.wait_until(lambda pid=restic: not Path(f"/proc/{pid}").exists())
             assert not list(directory.glob("fetched/[!.]*"))
@@ -165,8 +165,8 @@ def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_pat
         assert not list(directory.glob("fetched/*")) and disk_space.free_bytes(directory) > 20 * 2**20
 
 
-def test_a_wrong_password_is_said_and_kept_nowhere(database, vault, tmp_path):
-    with pytest.raises(SauvegardeError) as told:
+def test_a_wrong_password_is_reported_and_kept_nowhere(database, vault, tmp_path):
+    with pytest.raises(SauvegardeError) as error:
         fetch.from_restic(dataclasses.replace(vault, password="another-canary"), tmp_path / "restores", database)
-    assert told.value.exit_code == WrongKey.exit_code and "canary" not in str(told.value)
+    assert error.value.exit_code == WrongKey.exit_code and "canary" not in str(error.value)
     assert list((tmp_path / "restores").iterdir()) == []

@@ -29,9 +29,9 @@ def spec(cluster, database, repository, tmp_path):
 
 
 def obstacles(spec):
-    found = restores.plan(spec)["obstacles"]
-    assert all(each["what"] and each["fix"] for each in found)
-    return [each["what"] for each in found]
+    result = restores.plan(spec)["obstacles"]
+    assert all(each["what"] and each["fix"] for each in result)
+    return [each["what"] for each in result]
 
 
 def changed(monkeypatch, **values):
@@ -69,24 +69,28 @@ def test_nothing_stops_a_good_one(cluster, database, spec):
 )
 def test_each_obstacle_has_its_own_message(spec, monkeypatch, values, words):
     changed(monkeypatch, **values)
-    (found,) = obstacles(spec)
-    assert words in found
-    with pytest.raises(SauvegardeError) as told:
+    (result,) = obstacles(spec)
+    assert words in result
+    with pytest.raises(SauvegardeError) as error:
         restores.fill(spec)
-    assert words in told.value.what and "not started" in told.value.what
+    assert words in error.value.what and "not started" in error.value.what
 
 
 def test_an_older_postgis_is_refused(cluster, spec, monkeypatch):
     """3.5 into 3.1 fails on functions that are not there; here the target's is older than one to come."""
     if not cluster.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'postgis'"):
         pytest.skip("PostGIS is not installed for this server")
-    there = cluster.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'postgis'")[0][0]
-    first, second = there.split(".")[:2]
+    existing = cluster.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'postgis'")[0][0]
+    first, second = existing.split(".")[:2]
     newer = f"{first}.{int(second) + 1}.0"
-    for version, found in ((newer, ["The target's PostGIS is older than the archive's."]), (there, []), ("2.4.4", [])):
+    for version, result in (
+        (newer, ["The target's PostGIS is older than the archive's."]),
+        (existing, []),
+        ("2.4.4", []),
+    ):
         with monkeypatch.context() as patch:
             changed(patch, extensions={"postgis": {"name": "postgis", "schema": "public", "version": version}})
-            assert obstacles(spec) == found
+            assert obstacles(spec) == result
 
 
 def test_all_at_once(spec, monkeypatch):
@@ -133,24 +137,24 @@ def test_a_locale_is_asked_for_whatever_the_encoding(cluster, spec, monkeypatch)
 @pytest.mark.parametrize("name", ["c.UTF8", "c.65001"])
 def test_a_locale_under_another_name_is_taken_by_the_targets(spec, name):
     """Also by the run: the plan's properties are those of the database that it makes."""
-    made = restores.plan(dict(spec, locale=name))
-    assert made["obstacles"] == []
-    assert made["properties"]["collate"] in ("C.utf8", "C.UTF-8")
-    said = [each["what"] for each in made["warnings"] if "locale" in each["what"]]
-    assert said == [f"The locale {name} is called {made['properties']['collate']} here."]
+    result = restores.plan(dict(spec, locale=name))
+    assert result["obstacles"] == []
+    assert result["properties"]["collate"] in ("C.utf8", "C.UTF-8")
+    messages = [each["what"] for each in result["warnings"] if "locale" in each["what"]]
+    assert messages == [f"The locale {name} is called {result['properties']['collate']} here."]
 
 
 def test_no_client_that_reads_the_archive(spec, monkeypatch):
     if restores.plan(spec)["target"]["version_num"] >= 180000:
         pytest.skip("every client of this server's version reads the archives of 17")
     path = Path(spec["path"]) / manifest.NAME
-    found = json.loads(path.read_text("utf-8"))
-    found["tools"]["pg_dump"] = "17.2"
-    monkeypatch.setattr(manifest, "load", lambda _: manifest.Manifest.from_dict(found))
+    result = json.loads(path.read_text("utf-8"))
+    result["tools"]["pg_dump"] = "17.2"
+    monkeypatch.setattr(manifest, "load", lambda _: manifest.Manifest.from_dict(result))
     own = client_tools.clients("pg_restore")[-1]
     for version_num, stops in ((169999, 1), (170000, 0)):
         monkeypatch.setattr(
             client_tools, "clients", lambda _, number=version_num: [dataclasses.replace(own, version_num=number)]
         )
-        said = obstacles(spec)
-        assert len(said) == stops and all("No pg_restore" in each for each in said)
+        options = obstacles(spec)
+        assert len(options) == stops and all("No pg_restore" in each for each in options)

@@ -135,9 +135,9 @@ def test_an_archive_takes_the_place_of_the_live_database_and_gives_it_back(site,
         swap.remove(site.server, LIVE, LIVE)
     assert swap.remove(site.server, LIVE, back["kept"]) is True
     assert swap.remove(site.server, LIVE, back["kept"]) is False
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         restores.roll_back_unrecorded(site.server, LIVE, "20990101T000001Z")
-    assert "nothing to go back to" in told.value.what
+    assert "nothing to go back to" in error.value.what
     assert count(site) == 11
 
 
@@ -163,8 +163,8 @@ def test_long_names(site, spec):
     long = ["é" * 30 + "a", "é" * 30 + "b"]
     for name in long:
         for _ in range(2):
-            wanted = dict(spec, database=name)
-            restores.swap_in(wanted, restores.fill(wanted)["id"])
+            request = dict(spec, database=name)
+            restores.swap_in(request, restores.fill(request)["id"])
     for name in long:
         kept = restores.plan(dict(spec, database=name))["kept"]
         assert len(kept) == 1 and len(kept[0]["name"].encode("utf-8")) <= 63
@@ -181,9 +181,9 @@ def test_a_difference_stops_the_swap(site, spec, monkeypatch):
 
     monkeypatch.setattr(side_restore.verification, "against_manifest", tampered)
     before = databases(site)
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         restores.fill(spec)
-    assert told.value.exit_code == Damaged.exit_code and "offers" in told.value.why
+    assert error.value.exit_code == Damaged.exit_code and "offers" in error.value.why
     assert databases(site) == before
 
 
@@ -191,9 +191,9 @@ def test_a_damaged_archive_is_refused(site, spec, backup):
     for path in sorted((backup / "dump").iterdir()):
         data = path.read_bytes()
         path.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
-        with pytest.raises(SauvegardeError) as told:
+        with pytest.raises(SauvegardeError) as error:
             restores.fill(spec)
-        assert told.value.exit_code == Damaged.exit_code
+        assert error.value.exit_code == Damaged.exit_code
         path.write_bytes(data)
     manifest = backup / "manifest.json"
     text = manifest.read_text("utf-8")
@@ -283,9 +283,9 @@ def test_a_proven_run_waits_for_its_swap(site, spec):
 def test_two_at_once(site, spec, monkeypatch):
     monkeypatch.setattr(restore_state, "_PATIENCE", 1)
     folder = restore_state.folder(spec["directory"])
-    with restore_state.hold(folder, LIVE), pytest.raises(SauvegardeError) as told:
+    with restore_state.hold(folder, LIVE), pytest.raises(SauvegardeError) as error:
         restores.fill(spec)
-    assert told.value.exit_code == Locked.exit_code
+    assert error.value.exit_code == Locked.exit_code
     assert restores.fill(spec)["status"] == "ready"
 
 
@@ -442,7 +442,7 @@ def test_the_way_back_leads_to_what_was_put_aside_last(site, spec, repository):
     assert restore_state.swapped(spec["directory"], LIVE) is None
 
 
-def test_killed_before_it_could_say_that_it_has_swapped(site, spec):
+def test_killed_before_it_could_report_that_it_has_swapped(site, spec):
     site.execute("DELETE FROM offers WHERE id > 10", LIVE)
     first = restores.fill(spec)
     with swapping(spec, first["id"], "state", int(signal.SIGKILL)) as child:
@@ -452,9 +452,9 @@ def test_killed_before_it_could_say_that_it_has_swapped(site, spec):
     kept = restores.kept(spec)[0]["name"]
     written = {each: each.read_bytes() for each in Path(spec["directory"]).rglob("*") if each.is_file()}
     assert restores.target(spec).choose_previous() == kept
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         restores.proven(spec, first["id"])
-    assert "Its state is swapped" in told.value.why
+    assert "Its state is swapped" in error.value.why
     assert {each: each.read_bytes() for each in Path(spec["directory"]).rglob("*") if each.is_file()} == written
     site.execute("INSERT INTO offers (title) VALUES ('since')", LIVE)
     restores.swap_in(spec, restores.fill(spec)["id"])
@@ -488,9 +488,9 @@ def test_confirmation():
 def test_archive_must_be_whole_before_it_counts(site, spec, backup):
     archive_reader.verify(backup)
     sorted((backup / "dump").iterdir())[0].unlink()
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         restores.fill(spec)
-    assert told.value.exit_code == Damaged.exit_code
+    assert error.value.exit_code == Damaged.exit_code
 
 
 @pytest.fixture()
@@ -504,9 +504,9 @@ def test_a_disk_that_fills_up_while_unpacking(site, spec, repository, small):
     site.execute("CREATE TABLE big AS SELECT i, repeat(md5(i::text), 100) AS t FROM generate_series(1, 20000) i", LIVE)
     spec = dict(spec, path=str(back_up(site, repository)), directory=str(small / "restores"))
     assert "too little space" in restores.plan(spec)["obstacles"][0]["what"]
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         restores.fill(spec)
-    assert "space" in str(told.value).lower()
+    assert "space" in str(error.value).lower()
     assert not list(small.glob("**/archive")) and disk_space.free_bytes(small) > 20 * 2**20, "the space is given back"
     assert databases(site) == [LIVE, "postgres"]
 
@@ -521,14 +521,14 @@ def test_a_disk_that_fills_up_while_restoring(site, spec, repository, small, mon
     site.execute(f"CREATE TABLESPACE small LOCATION '{place}'")
     original = side_database.create
 
-    def there(connection, name, wanted):
-        original(connection, name, wanted)
+    def create_elsewhere(connection, name, expected):
+        original(connection, name, expected)
         postgres_server.execute(connection, f"ALTER DATABASE {sql_names.quote(name)} SET TABLESPACE small")
 
-    monkeypatch.setattr(side_database, "create", there)
-    with pytest.raises(SauvegardeError) as told:
+    monkeypatch.setattr(side_database, "create", create_elsewhere)
+    with pytest.raises(SauvegardeError) as error:
         restores.fill(spec)
-    assert "No space left on device" in str(told.value)
+    assert "No space left on device" in str(error.value)
     assert databases(site) == [LIVE, "postgres"]
     assert count(site) == 3000
     site.execute("DROP TABLESPACE small")

@@ -34,7 +34,7 @@ class Host:
     def __init__(self, around, terminal):
         self.around, self.terminal = around, terminal
         self._host, self._task = "here", SimpleNamespace(name="Carry it")
-        self._started = self._said = time.monotonic()
+        self._started = self._last_line = time.monotonic()
 
     def _low_level_execute_command(self, command, in_data=None):
         terminal = self.terminal and in_data is None  # Ansible asks for one only where nothing is sent
@@ -79,7 +79,7 @@ def test_a_folder_is_carried(tmp_path, monkeypatch, around, terminal, way):
     assert getattr(Carrier(around, terminal), way)(str(source), str(tmp_path / "there")) == 1060, "it goes on"
 
 
-def test_what_is_missing_is_said(tmp_path, around, terminal):
+def test_what_is_missing_is_reported(tmp_path, around, terminal):
     with pytest.raises(AnsibleActionFail, match="There is nothing at"):
         Carrier(around, terminal)._pull(str(tmp_path / "nothing"), str(tmp_path / "there"))
     with pytest.raises(AnsibleActionFail, match="No such file"):
@@ -87,10 +87,10 @@ def test_what_is_missing_is_said(tmp_path, around, terminal):
 
 
 def test_the_state_of_a_run_is_read(tmp_path, around, terminal):
-    told = {"status": "running", "line": "é, 3 of 7", "heartbeat": 7}
+    options = {"status": "running", "line": "é, 3 of 7", "heartbeat": 7}
     path = tmp_path / "a state.json"
-    path.write_text(json.dumps(told, indent=1), encoding="utf-8")
-    assert Watcher(around, terminal)._ask(str(path)) == told
+    path.write_text(json.dumps(options, indent=1), encoding="utf-8")
+    assert Watcher(around, terminal)._ask(str(path)) == options
 
 
 @pytest.mark.parametrize("output", ["", "12", "12\n", "\n12\n\n", "a\r\nb", "a\nb"])

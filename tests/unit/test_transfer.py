@@ -23,7 +23,7 @@ class Link(Plugin):
     def __init__(self, breaks_at=0):
         self.breaks_at, self.commands = breaks_at, []
         self._host, self._task = "here", SimpleNamespace(name="Carry it")
-        self._started = self._said = time.monotonic()
+        self._started = self._last_line = time.monotonic()
 
     def _low_level_execute_command(self, command, in_data=None):
         self.commands.append(command)

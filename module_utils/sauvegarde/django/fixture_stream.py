@@ -43,7 +43,7 @@ def kind_of(name: str) -> tuple[str, str | None]:
     if len(parts) < 2 or parts[-1] not in FORMATS:
         raise SauvegardeError(
             f"{name} is not named like a fixture.",
-            "Its format is told by its name, for example places.json or places.jsonl.gz.",
+            "Its name must say its format, for example places.json or places.jsonl.gz.",
             "Rename the file; formats: {}; compressions: {}.".format(", ".join(FORMATS), ", ".join(COMPRESSIONS)),
         )
     return "yaml" if parts[-1] == "yml" else parts[-1], compression

@@ -240,7 +240,7 @@ def _notes(proof: Mapping[str, Any], skipped: Sequence[str], loaded: Mapping[str
     for label, fields in sorted(proof["left_out"].items()):
         notes.append(f"{label}: only one side knows {', '.join(fields)}")
     for label, count in sorted(proof["mended"].items()):
-        notes.append(f"{label}: {count} mended or left out, as the policy says; all others are proven")
+        notes.append(f"{label}: {count} repaired or left out, as the policy says; all others are proven")
     return notes
 
 

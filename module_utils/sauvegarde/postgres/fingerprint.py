@@ -274,7 +274,7 @@ def take(
     connect: Callable[[], Connection],
     snapshot: str | None = None,
     workers: int = 2,
-    like: Mapping[str, Any] | None = None,
+    reference: Mapping[str, Any] | None = None,
     srids: Iterable[int] | None = None,
 ) -> dict[str, Any]:
     """Return the fingerprint of a database that does not change meanwhile, as the manifest has it, but without
@@ -282,42 +282,42 @@ def take(
 
     connect: returns a new connection to it, in autocommit; called `workers` times.
     snapshot: name of the exported snapshot to read in, None for now.
-    like: the manifest's fingerprint, if the database is a restored one: its unproven objects are left out, tables of
-      extensions are summed under the conditions and columns of the source, custom SRIDs by its list, and the sequences
-      that it names are read. A failure of the server raises then.
-    srids: without `like`: the srids whose spatial_ref_sys rows belong to the data.
+    reference: the manifest's fingerprint, if the database is a restored one: its unproven objects are left out, tables
+      of extensions are summed under the conditions and columns of the source, custom SRIDs by its list, and the
+      sequences that it names are read. A failure of the server raises then.
+    srids: without `reference`: the srids whose spatial_ref_sys rows belong to the data.
     """
-    like = like or {}
+    reference = reference or {}
     result: dict[str, Any] = {"algorithm": ALGORITHM}
     sums, jobs = Sums(), queue.Queue[Optional[Table]]()
     with contextlib.closing(connect()) as first:
         pin(first)
         with postgres_server.transaction(first, snapshot):
-            work = tables_to_sum(first, like)
+            work = tables_to_sum(first, reference)
             result["matviews"] = matviews(first)
-            listed = like["srids"]["list"] if "srids" in like else srids
+            listed = reference["srids"]["list"] if "srids" in reference else srids
             if listed is not None:
                 result["srids"] = custom_srids(first, listed)
-            if "sequences" in like:
-                result["sequences"] = sequences(first, like["sequences"])
+            if "sequences" in reference:
+                result["sequences"] = sequences(first, reference["sequences"])
         for table in work:
             jobs.put(table)
         while not jobs.empty():
-            _run(first, connect, snapshot, max(1, min(workers, jobs.qsize())), jobs, sums, strict=bool(like))
+            _run(first, connect, snapshot, max(1, min(workers, jobs.qsize())), jobs, sums, strict=bool(reference))
             for table in sums.take_uneven():
                 jobs.put(table)
     result.update(sums.result())
     return result
 
 
-def tables_to_sum(connection: Connection, like: Mapping[str, Any]) -> list[Table | None]:
+def tables_to_sum(connection: Connection, reference: Mapping[str, Any]) -> list[Table | None]:
     """Return what to sum: None for the large objects, first, since their size is unknown; the tables of the site, and
     the extensions' tables as the source summed them."""
-    excluded = unproven(like)
+    excluded = unproven(reference)
     work: list[Table | None] = [] if LARGE_OBJECTS in excluded else [None]
-    if not like:
+    if not reference:
         return [*work, *tables(connection)]
-    expected = like.get("tables", {})
+    expected = reference.get("tables", {})
     for table in tables(connection):
         entry = expected.get(table.key, {})
         as_whole = table.root and (

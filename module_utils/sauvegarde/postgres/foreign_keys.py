@@ -159,5 +159,5 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
         return []
     return [
         "Foreign keys are broken: rows refer to rows that do not exist, and a restore cannot make these constraints"
-        " hold; mend the rows, or accept the loss by name at the restore: {}.".format(", ".join(result["broken"]))
+        " hold; repair the rows, or accept the loss by name at the restore: {}.".format(", ".join(result["broken"]))
     ]

@@ -348,11 +348,11 @@ class _Planner:
     def _add_role_settings(self) -> None:
         """Add the settings that the globals file has for roles in this database."""
         for entry in self.role_file.settings:
-            found = re.search(r" SET (.+?) TO (.*);$", entry.statement, re.DOTALL)
-            if found and entry.database in (self.request.database, self.needs.database):
-                setting = found.group(1).strip('"')
+            match = re.search(r" SET (.+?) TO (.*);$", entry.statement, re.DOTALL)
+            if match and entry.database in (self.request.database, self.needs.database):
+                setting = match.group(1).strip('"')
                 settings = self.properties["role_settings"].setdefault(entry.role, {})
-                settings[setting] = stored_setting(setting, found.group(2))
+                settings[setting] = stored_setting(setting, match.group(2))
 
     def _check_target(self) -> None:
         findings, database = self.findings, self.request.database

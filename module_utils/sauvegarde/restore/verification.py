@@ -84,7 +84,7 @@ def _fingerprint(server: Server, name: str, jobs: int, expected: dict[str, Any])
     """Return the side database's fingerprint, of the same objects as the expected one."""
     try:
         actual: dict[str, Any] = fingerprint.take(
-            lambda: postgres_server.connect(server, name), workers=jobs, like=expected
+            lambda: postgres_server.connect(server, name), workers=jobs, reference=expected
         )
     except psycopg2.Error as error:
         raise server_errors.database_error(

@@ -77,11 +77,11 @@ def fetch(folder):
             "  Fix: give Maven a repository that has it (settings.xml), then run this again."
         ) from error
     (jar,) = folder.glob("*.jar")
-    found = hashlib.sha256(jar.read_bytes()).hexdigest()
-    if found != ARTIFACT_SHA256:
+    result = hashlib.sha256(jar.read_bytes()).hexdigest()
+    if result != ARTIFACT_SHA256:
         raise BuildFailed(
             f"{jar.name} is not the artifact that the tests were written for.\n"
-            f"  Why: its SHA-256 is {found}, expected {ARTIFACT_SHA256}.\n"
+            f"  Why: its SHA-256 is {result}, expected {ARTIFACT_SHA256}.\n"
             "  Fix: remove it from Maven's local repository, or see who changed it."
         )
     return jar

@@ -10,7 +10,7 @@ SHARED = Path(os.environ.get("SAUVEGARDE_SHARED") or Path(__file__).resolve().pa
 
 def shared(name):
     """A folder of them; the test is skipped where it is not."""
-    found = SHARED / name
-    if not found.is_dir():
+    result = SHARED / name
+    if not result.is_dir():
         pytest.skip(f"the shared {name} are not here (SAUVEGARDE_SHARED)")
-    return found
+    return result

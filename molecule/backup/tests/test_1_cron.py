@@ -30,7 +30,7 @@ def test_cron_runs_it(backups, job):
 
 
 @pytest.mark.parametrize("job", ["elpaso", "globals", "dev"])
-def test_a_whole_run_is_told(backups, job):
+def test_a_whole_run_is_reported(backups, job):
     state = backups.state(job)
     assert state["last_run"]["exit_code"] == 0, state["last_run"]["problems"]
     assert state["last_success"]["id"] in backups.labels(job)
@@ -40,7 +40,7 @@ def test_a_whole_run_is_told(backups, job):
     assert metrics["last_size_bytes"] > 0 and metrics["available"] >= 1 and metrics["last_duration_seconds"] > 0
 
 
-def test_a_failed_run_is_told(backups, repository_host):
+def test_a_failed_run_is_reported(backups, repository_host):
     """Fault 5: there is nobody who delivers mail, and yet it does not go unnoticed."""
     metrics = backups.metrics("failing")
     assert (metrics["last_run_success"], metrics["last_run_exit_code"], metrics["available"]) == (0, 13, 0)
@@ -51,7 +51,7 @@ def test_a_failed_run_is_told(backups, repository_host):
         wait(lambda: "No MTA installed, discarding output" in backups.journal("-u cron"))
 
 
-def test_a_failure_that_may_pass_is_told_to_nobody(backups):
+def test_a_failure_that_may_pass_is_reported_to_nobody(backups):
     """Its timeout is a second, what it does before takes a minute."""
     assert backups.state("tolerated")["last_run"]["exit_code"] == 124
     assert backups.metrics("tolerated")["last_run_success"] == 0
@@ -80,17 +80,17 @@ def test_mail_comes_from_failures_only(everyone):
     mails = one.root("cat /var/tmp/mails")
     assert "canary" not in mails and "To: root" in mails
     # A busy machine may need more than the minute after which cron starts a job again, which is a failure too.
-    told = [mail for mail in mails.split("\nSubject: ")[1:] if "is running already" not in mail]
-    assert told and all(mail.splitlines()[0].endswith("sauvegarde run failing") for mail in told), mails
+    lines = [mail for mail in mails.split("\nSubject: ")[1:] if "is running already" not in mail]
+    assert lines and all(mail.splitlines()[0].endswith("sauvegarde run failing") for mail in lines), mails
 
 
 def test_hooks_and_niceness(backups):
-    def told():
+    def hooks_ran():
         """Cron goes on starting the job: only between its runs do the hooks' words go with the newest archive."""
         words = backups.root("ls /var/backups/sauvegarde/dev; cat /var/lib/sauvegarde/dev/hooks").splitlines()
         return words[-2:] == ["15", f"dev success /var/backups/sauvegarde/dev/{words[-3]}"]
 
-    wait(told)
+    wait(hooks_ran)
 
 
 def test_cron_had_nothing_to_complain_of(backups):
@@ -140,9 +140,9 @@ def test_the_globals_hold_the_roles_with_their_passwords(backups):
     assert "PASSWORD 'SCRAM-SHA-256$" in text or "PASSWORD 'md5" in text
 
 
-def test_an_old_restic_is_said(backups):
-    told = " ".join(backups.state()["last_run"]["warnings"])
-    assert ("restic 0.11.0 does not compress" in told) == (backups.name in ("db96", "db13"))
+def test_an_old_restic_is_reported(backups):
+    text = " ".join(backups.state()["last_run"]["warnings"])
+    assert ("restic 0.11.0 does not compress" in text) == (backups.name in ("db96", "db13"))
 
 
 def test_the_dump_role_is_no_superuser_where_that_is_possible(server):

@@ -32,11 +32,11 @@ RESTIC = "RESTIC_PASSWORD=20261124 restic --no-cache --no-lock -q -r /srv/rest/{
 def carry(source, folder, bare):
     """Copy a folder from a host to the one that restores by hand, into a new one of the superuser's; its path there."""
     data = source.check_output("sudo sh -c %s", f"tar -C {folder} -c . | base64 -w0")
-    there = bare.check_output("mktemp -d /tmp/hand.XXXXXX")
+    existing = bare.check_output("mktemp -d /tmp/hand.XXXXXX")
     for start in range(0, len(data), 90000):
-        bare.check_output("printf %%s %s >> %s/tar", data[start : start + 90000], there)
-    bare.check_output("cd %s && base64 -d tar | sudo tar -x && sudo chown -R postgres: .", there)
-    return there
+        bare.check_output("printf %%s %s >> %s/tar", data[start : start + 90000], existing)
+    bare.check_output("cd %s && base64 -d tar | sudo tar -x && sudo chown -R postgres: .", existing)
+    return existing
 
 
 def by_hand(bare, folder, lines):

@@ -14,15 +14,15 @@ def kept(described):
 
 def test_a_deleted_cron_file_is_noticed(everyone, repository_host):
     """Fault 5: the pings stay away, and the time of the last success stands still."""
-    gone, there = everyone["db96"], everyone["db13"]
+    lost, existing = everyone["db96"], everyone["db13"]
     # What cron had just started may need some seconds before it says so.
-    deleted = float(gone.root("stat -c %Z /root/deleted")) + 30
-    wait(lambda: there.state()["last_run"]["started"] > deleted)
-    assert gone.state()["last_run"]["started"] < deleted
-    assert gone.metrics()["last_success_timestamp_seconds"] < there.metrics()["last_success_timestamp_seconds"]
+    deleted = float(lost.root("stat -c %Z /root/deleted")) + 30
+    wait(lambda: existing.state()["last_run"]["started"] > deleted)
+    assert lost.state()["last_run"]["started"] < deleted
+    assert lost.metrics()["last_success_timestamp_seconds"] < existing.metrics()["last_success_timestamp_seconds"]
     started = {
         one.name: max(when for when, event in repository_host.pings(one.name, "elpaso") if event == "/start")
-        for one in (gone, there)
+        for one in (lost, existing)
     }
     assert started["db96"] < deleted < started["db13"]
 

@@ -32,30 +32,30 @@ def test_in_no_process_list_while_a_job_runs(backups, job, tool):
 
 def test_in_no_file_but_its_own(backups):
     where = "/etc /home /root /run /srv /tmp /usr/local /var/backups /var/cache /var/lib /var/log /var/spool /var/tmp"
-    found = backups.root(f"grep -rlsa {CANARY} {where}; true").split()
+    result = backups.root(f"grep -rlsa {CANARY} {where}; true").split()
     own = {"offsite/vault.json", "passfiles/globals", "pings/elpaso"}
-    assert set(found) == {f"/etc/sauvegarde/{name}" for name in own}
+    assert set(result) == {f"/etc/sauvegarde/{name}" for name in own}
 
 
 def test_what_opens_a_repository_is_root_s_alone(backups):
-    told = backups.root(f"stat -c '%U:%G %a' /etc/sauvegarde/offsite {SETTINGS}; ls /etc/sauvegarde/offsite")
-    assert told.split("\n") == ["root:root 700", "root:root 600", "vault.json"]
+    output = backups.root(f"stat -c '%U:%G %a' /etc/sauvegarde/offsite {SETTINGS}; ls /etc/sauvegarde/offsite")
+    assert output.split("\n") == ["root:root 700", "root:root 600", "vault.json"]
     refused = backups.host.run(f"sudo -u sauvegarde cat {SETTINGS}")
     assert refused.rc != 0 and "Permission denied" in refused.stderr
 
 
 def test_so_it_is_on_the_repository_s_own_host(repository_host):
     vault = repository_host.host
-    told = vault.check_output(f"sudo stat -c '%U:%G %a' /etc/sauvegarde/forget {FORGOTTEN}")
-    assert told.split("\n") == ["root:root 700", "root:root 600"]
+    output = vault.check_output(f"sudo stat -c '%U:%G %a' /etc/sauvegarde/forget {FORGOTTEN}")
+    assert output.split("\n") == ["root:root 700", "root:root 600"]
     refused = vault.run(f"sudo -u restic-rest-server cat {FORGOTTEN}")
     assert refused.rc != 0 and "Permission denied" in refused.stderr
 
 
 def test_settings_are_root_s_alone(backups):
     """Who could change what root does would be root. What libpq reads itself is the job's user's."""
-    told = backups.root("cd /etc/sauvegarde; stat -c '%n %U %a' jobs jobs/* pings pings/* passfiles/globals")
-    assert told.split("\n") == [
+    output = backups.root("cd /etc/sauvegarde; stat -c '%n %U %a' jobs jobs/* pings pings/* passfiles/globals")
+    assert output.split("\n") == [
         "jobs root 711",
         "jobs/elpaso.json root 600",
         "jobs/globals.json root 600",
@@ -65,7 +65,7 @@ def test_settings_are_root_s_alone(backups):
     ]
 
 
-def test_the_job_s_user_is_told_to_use_root(everyone):
+def test_the_job_s_user_is_sent_to_root(everyone):
     one = everyone["db17"]
     before = one.labels()
     for words in ("run elpaso", "prune elpaso", "verify elpaso", "list"):
@@ -75,7 +75,7 @@ def test_the_job_s_user_is_told_to_use_root(everyone):
     assert one.labels() == before
 
 
-def test_what_a_killed_run_leaves_is_gone_after_the_next(everyone):
+def test_what_a_killed_run_leaves_is_removed_by_the_next(everyone):
     """Killed with all that it has started, while restic runs: till then it lies in memory, for the job's user alone."""
     one = everyone["db13"]
     lying = "find /run/sauvegarde -mindepth 2 -printf '%u %m %f\\n'"
@@ -83,8 +83,8 @@ def test_what_a_killed_run_leaves_is_gone_after_the_next(everyone):
     seen = [line.split() for line in one.root(KILLED.format(command=one.command, lying=lying)).splitlines()]
     assert {(owner, mode) for owner, mode, _ in seen} == {("sauvegarde", "600"), ("sauvegarde", "700")}
     assert {name for _, mode, name in seen if mode == "600"} == {"password", "ssh_key", "ssh_known_hosts"}
-    told = one.root("stat -f -c %T /run/sauvegarde/elpaso; stat -c '%U %a' /run/sauvegarde/elpaso")
-    assert told.split("\n") == ["tmpfs", "sauvegarde 700"]
+    output = one.root("stat -f -c %T /run/sauvegarde/elpaso; stat -c '%U %a' /run/sauvegarde/elpaso")
+    assert output.split("\n") == ["tmpfs", "sauvegarde 700"]
     # What is slow to die still holds the lock.
     wait(lambda: one.run("run", "elpaso").rc == 0)
     assert one.root(lying) == ""

@@ -188,23 +188,23 @@ def test_the_host_s_own_key_deletes_nothing_offsite(one):
 def test_the_repository_s_host_tidies_it(one, repository_host):
     vault = repository_host.host
     before = one.offsite()
-    said = vault.run(f"sudo {one.command} forget --dry-run --json db15")
-    assert said.rc == 0, said.stderr
-    gone = {label for entry in json.loads(said.stdout) for label in entry["forgotten"]}
-    assert gone and one.offsite() == before
+    output = vault.run(f"sudo {one.command} forget --dry-run --json db15")
+    assert output.rc == 0, output.stderr
+    lost = {label for entry in json.loads(output.stdout) for label in entry["forgotten"]}
+    assert lost and one.offsite() == before
     # As cron would start it, but that it does so once a month.
     line = vault.check_output("sudo grep ' forget db15$' /etc/cron.d/sauvegarde")
     user, command = line.split(None, 6)[5:]
     done = vault.run("sudo -u %s env -i SHELL=/bin/sh HOME=/ PATH=/usr/bin:/bin /bin/sh -c %s", user, command)
     assert (done.rc, done.stdout, done.stderr) == (0, "", "") and user == "root"
-    assert set(one.offsite()) == set(before) - gone and one.labels()[-1] in one.offsite()
+    assert set(one.offsite()) == set(before) - lost and one.labels()[-1] in one.offsite()
     assert vault.check_output("sudo find /srv/rest ! -user restic-rest-server") == ""
     assert vault.run(f"sudo {one.command} forget nope").rc == 1
     ask = "sudo journalctl --no-pager -o cat -t sauvegarde SAUVEGARDE_STEP=forget"
     wait(lambda: "job=nope" in vault.check_output(ask))
-    told = vault.check_output(ask).splitlines()
-    assert told[-2].startswith("job=db15 step=forget status=ok") and all(label in told[-2] for label in gone)
-    assert told[-1].startswith("job=nope step=forget status=failed") and "There is no repository" in told[-1]
+    lines = vault.check_output(ask).splitlines()
+    assert lines[-2].startswith("job=db15 step=forget status=ok") and all(label in lines[-2] for label in lost)
+    assert lines[-1].startswith("job=nope step=forget status=failed") and "There is no repository" in lines[-1]
 
 
 def test_retention_by_hand_is_in_the_journal(one):
@@ -232,7 +232,7 @@ def test_a_damaged_repository_is_not_pruned(everyone, repository_host):
     assert one.run("run", "elpaso").rc == 0
 
 
-def test_a_host_whose_disk_is_gone_loses_nothing_offsite(everyone, repository_host, described):
+def test_a_host_whose_disk_is_lost_loses_nothing_offsite(everyone, repository_host, described):
     one, vault = everyone["db13"], repository_host.host
     before, manifest = one.offsite(), one.manifest()
     assert manifest["id"] == before[-1]
@@ -242,9 +242,9 @@ def test_a_host_whose_disk_is_gone_loses_nothing_offsite(everyone, repository_ho
     restic = "RESTIC_PASSWORD=canary-Zephyr-restic restic --no-cache -q -r /home/vault/db13"
     vault.check_output("sudo -u vault sh -euc %s", f"{restic} restore latest --target /home/vault/back")
     sums = vault.check_output("sudo sh -euc %s", "cd /home/vault/back; find . -type f -exec sha256sum {} +")
-    found = {path[2:]: digest for digest, path in (line.split("  ", 1) for line in sums.splitlines())}
-    assert found.pop("manifest.json")
-    assert found == {entry["path"]: entry["sha256"] for entry in manifest["files"]}
+    collected = {path[2:]: digest for digest, path in (line.split("  ", 1) for line in sums.splitlines())}
+    assert collected.pop("manifest.json")
+    assert collected == {entry["path"]: entry["sha256"] for entry in manifest["files"]}
     assert one.run("run", "elpaso").rc == 0
     policy = retention.RetentionPolicy.from_values(described["backup"]["backup_retention"])
     plan = retention.plan([*before, *one.labels()], policy)

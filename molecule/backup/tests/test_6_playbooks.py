@@ -32,13 +32,13 @@ def test_the_list_as_a_table_and_as_json(everyone, tmp_path):
     assert done.code == 0, done.output
     entries = json.loads(file.read_text())
     for name, one in everyone.items():
-        found = {
+        collected = {
             where: [
                 line["id"] for line in entries if (line["host"], line["job"], line["where"]) == (name, "elpaso", where)
             ]
             for where in ("local", "vault")
         }
-        assert found == {"local": one.labels(), "vault": one.offsite()}, name
+        assert collected == {"local": one.labels(), "vault": one.offsite()}, name
         assert one.labels()[-1] in done.output
     assert all(line["verified"] and line["stored_bytes"] > 0 and line["source"] for line in entries), entries
     assert "AGE" in done.output and "99 %" in done.output

@@ -76,5 +76,5 @@ def test_roles_have_their_memberships(server):
 
 
 def test_roles_have_their_settings(server):
-    found = server.sql("SELECT rolname, unnest(rolconfig) FROM pg_roles WHERE rolconfig IS NOT NULL")
-    assert found == "geotribu|lo_compat_privileges=on"
+    rows = server.sql("SELECT rolname, unnest(rolconfig) FROM pg_roles WHERE rolconfig IS NOT NULL")
+    assert rows == "geotribu|lo_compat_privileges=on"

@@ -31,8 +31,8 @@ def test_it_starts_with_the_host(host, server):
     ],
 )
 def test_settings_are_served_from_the_role_s_own_file(server, name, value):
-    found = server.sql(f"SELECT reset_val, sourcefile, pending_restart FROM pg_settings WHERE name = '{name}'")
-    assert found == f"{value}|/etc/postgresql/{server.version}/main/conf.d/50-sauvegarde.conf|f"
+    rows = server.sql(f"SELECT reset_val, sourcefile, pending_restart FROM pg_settings WHERE name = '{name}'")
+    assert rows == f"{value}|/etc/postgresql/{server.version}/main/conf.d/50-sauvegarde.conf|f"
 
 
 def test_a_quote_in_a_setting_is_kept(server):
@@ -51,10 +51,10 @@ def test_it_has_checksums(server):
 
 
 def test_it_has_the_locale_and_the_encoding(server):
-    found = server.sql(
+    rows = server.sql(
         "SELECT datname, pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database ORDER BY datname"
     )
-    assert found.splitlines() == [
+    assert rows.splitlines() == [
         f"{name}|UTF8|fr_FR.UTF-8|fr_FR.UTF-8" for name in ("elpaso", "postgres", "template0", "template1")
     ]
 
@@ -66,8 +66,8 @@ def test_it_sorts_as_french_does(server):
 
 def test_no_copies_of_files_are_left(host, server):
     with host.sudo():
-        found = host.check_output("find /etc/postgresql/%s/main -type f -printf '%%P\n'", server.version)
-    assert sorted(found.split()) == [
+        result = host.check_output("find /etc/postgresql/%s/main -type f -printf '%%P\n'", server.version)
+    assert sorted(result.split()) == [
         "conf.d/50-sauvegarde.conf",
         "environment",
         "pg_ctl.conf",

@@ -15,27 +15,27 @@ def test_its_settings_reach_a_session(server):
 
 
 def test_it_has_no_other_settings(server):
-    found = server.sql(
+    rows = server.sql(
         "SELECT unnest(setconfig) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
         " WHERE d.datname = 'elpaso' AND s.setrole = 0 ORDER BY 1"
     )
-    assert found.splitlines() == ["TimeZone=Europe/Paris", "search_path=public, topology"]
+    assert rows.splitlines() == ["TimeZone=Europe/Paris", "search_path=public, topology"]
 
 
 def test_its_grants_are_those_described(server):
     # As the list says them: CONNECT alone would be everybody's anyway.
-    found = server.sql(
+    rows = server.sql(
         "SELECT grantee::regrole, privilege_type FROM pg_database, aclexplode(datacl)"
         " WHERE datname = 'elpaso' AND grantee <> 0 AND grantee <> datdba ORDER BY 1, 2"
     )
-    assert found == "lecture|CONNECT"
+    assert rows == "lecture|CONNECT"
 
 
 def test_extensions_are_in_their_schemas(server):
-    found = server.sql(
+    rows = server.sql(
         "SELECT extname, extnamespace::regnamespace FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY 1", "elpaso"
     )
-    assert found.splitlines() == [
+    assert rows.splitlines() == [
         "fuzzystrmatch|public",
         "hstore|public",
         "postgis|public",
@@ -68,12 +68,12 @@ def test_extensions_answer(server):
 
 
 def test_a_topology_can_be_made(server):
-    made = server.sql(
+    result = server.sql(
         "BEGIN; SELECT topology.CreateTopology('essai', 2154) > 0;"
         " SELECT topology.AddNode('essai', 'SRID=2154;POINT(1 2)'::geometry); ROLLBACK",
         "elpaso",
     )
-    assert made.splitlines() == ["t", "1"]
+    assert result.splitlines() == ["t", "1"]
 
 
 def test_the_owner_asks_postgis_over_tcp(server):

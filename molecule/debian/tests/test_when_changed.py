@@ -186,7 +186,7 @@ def test_a_check_predicts_what_new_roles_and_databases_would_get(servers, descri
     assert sorted(set(before) ^ set(servers["bullseye"].state())) == []
 
 
-def test_a_first_run_that_cannot_start_is_mended_by_the_next(servers, described):
+def test_a_first_run_that_cannot_start_is_repaired_by_the_next(servers, described):
     new = {
         "postgresql_cluster_name": "essai",
         "postgresql_port": 5499,

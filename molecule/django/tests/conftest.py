@@ -91,14 +91,14 @@ class SiteHost:
         result = self.module("sauvegarde_dumpdata", path=path, **arguments)
         assert "counts" in result, result
         text = self.root(f"cat {path}; rm {path}")
-        found = {}
+        collected = {}
         for line in text.replace(".000Z", "Z").replace('.000"', '"').splitlines():
             entry = json.loads(line)
             for name, value in entry["fields"].items():
                 if isinstance(value, list):
                     entry["fields"][name] = sorted(value, key=json.dumps)
-            found.setdefault(entry["model"], {})[json.dumps(entry["pk"])] = entry["fields"]
-        return found
+            collected.setdefault(entry["model"], {})[json.dumps(entry["pk"])] = entry["fields"]
+        return collected
 
     def report(self):
         """What the newest migration wrote down."""
@@ -117,8 +117,8 @@ class SiteHost:
 
 def migrate(source, target, *options, confirm=True, **variables):
     """Run the playbook; the confirmation of what is replaced is said unless `confirm` is false."""
-    said = {"migrate_confirm": TARGETS[target], "migrate_production": "overwrite production"} if confirm else {}
-    values = dict({"migrate_source": source, "migrate_target": target}, **said, **variables)
+    output = {"migrate_confirm": TARGETS[target], "migrate_production": "overwrite production"} if confirm else {}
+    values = dict({"migrate_source": source, "migrate_target": target}, **output, **variables)
     return play(*options, variables=values, playbook="playbooks/migrate.yml")
 
 
@@ -143,7 +143,7 @@ def policy(tmp_path_factory):
     path = tmp_path_factory.mktemp("policy") / "masking.yml"
     run = play(variables={"migrate_source": "prod", "policy_file": str(path)}, playbook="playbooks/policy.yml")
     assert run.code == 0, run.output
-    made = yaml.safe_load(path.read_text())["migrate_policy"]
-    made["models"]["offers.rawoffer"]["content"] = {"mask": "text"}
-    made["password"] = PASSWORD
-    return made
+    result = yaml.safe_load(path.read_text())["migrate_policy"]
+    result["models"]["offers.rawoffer"]["content"] = {"mask": "text"}
+    result["password"] = PASSWORD
+    return result

@@ -130,20 +130,20 @@ rm /run/words
 CARRIED = set((ROOT / ".migrate").glob("*"))  # nothing, unless a run before was killed on this controller
 
 
-def found(host):
+def canaries(host):
     """Where the words are on a host. They go there through a pipe, so that the search does not log them itself."""
     return host.host.run("printf %%s %s | sudo sh -c %s", "\n".join(WORDS) + "\n", SEARCH).stdout.split()
 
 
 def test_no_canary_came_along(dev, migrated):
-    assert found(dev) == []
+    assert canaries(dev) == []
     run, _, _ = migrated
     assert not any(word in run.output for word in WORDS)
     assert set((ROOT / ".migrate").glob("*")) <= CARRIED
 
 
 def test_the_search_finds_it_where_it_is(prod):
-    assert any(path.startswith("/var/lib/postgresql/15/main/") for path in found(prod))
+    assert any(path.startswith("/var/lib/postgresql/15/main/") for path in canaries(prod))
 
 
 def test_pages_and_login_work_on_masked_data(dev, migrated):

@@ -19,32 +19,32 @@ def before(prod):
 
 
 @pytest.fixture(scope="module")
-def there(before, dev):
+def prepared_there(before, dev):
     run = migrate("prod", "dev", migrate_masking="never")
     assert run.code == 0, run.output
     return dev.dumped()
 
 
 @pytest.fixture(scope="module")
-def back(there, prod):
+def back(prepared_there, prod):
     run = migrate("dev", "prod")
     assert run.code == 0, run.output
     return prod.dumped()
 
 
-def test_all_of_production_is_in_the_sqlite_file(before, there):
-    assert there == before
+def test_all_of_production_is_in_the_sqlite_file(before, prepared_there):
+    assert prepared_there == before
     assert len(before["offers.offer"]) > 300
 
 
-def test_permissions_are_the_same_by_name_though_their_numbers_differ(prod, dev, there):
+def test_permissions_are_the_same_by_name_though_their_numbers_differ(prod, dev, prepared_there):
     assert prod.shell(NUMBERS) != dev.shell(NUMBERS)
     granted = prod.shell(PERMISSIONS)
     assert granted["groups"]["Lecteurs"] == ["offers.view_offer"]
     assert dev.shell(PERMISSIONS) == granted
 
 
-def test_the_sites_pages_answer_in_development(dev, there):
+def test_the_sites_pages_answer_in_development(dev, prepared_there):
     assert dev.pages() == [[200, 200, 200], True, 200]
 
 
@@ -84,7 +84,7 @@ def test_production_goes_back_to_what_it_was(prod, server, before, back):
     assert prod.dumped() == before
 
 
-def test_development_goes_back_too(dev, there):
+def test_development_goes_back_too(dev, prepared_there):
     """To the masked data that were live before the unmasked ones."""
     run = rollback("dev", SQLITE, "cap", restore_confirm="cap.sqlite3@dev")
     assert run.code == 0, run.output

@@ -55,8 +55,8 @@ def test_an_archive_of_the_database_is_opened_in_production_and_leaves_masked(de
 
 def test_an_archive_is_not_opened_where_it_must_not_be_seen(dev, policy):
     path = dev.root("ls -d /srv/cap/data/.sauvegarde/safety/live/*Z | tail -1")
-    said = {"migrate_archive": path, "migrate_masking": "always", "migrate_policy": policy, "migrate_key": KEY}
-    run = migrate("dev", "prod", "--tags", "plan", **said)
+    options = {"migrate_archive": path, "migrate_masking": "always", "migrate_policy": policy, "migrate_key": KEY}
+    run = migrate("dev", "prod", "--tags", "plan", **options)
     assert run.code == 0 and "must be masked is not opened here" in run.text
 
 

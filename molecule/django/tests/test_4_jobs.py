@@ -70,38 +70,43 @@ def sets(prod, server, backups):
 
 
 def test_the_sets_are_committed_and_pushed_and_a_second_run_changes_nothing(prod, sets):
-    said = {"fixture_commit": True, "fixture_push": True, "fixture_author_name": "E", "fixture_author_email": "e@x.org"}
-    first = fixtures(**said)
+    options = {
+        "fixture_commit": True,
+        "fixture_push": True,
+        "fixture_author_name": "E",
+        "fixture_author_email": "e@x.org",
+    }
+    first = fixtures(**options)
     assert first.code == 0, first.output
     assert first.changed() == {"prod": 1}
     files = ["content.json", "contracts.json", "jobs.json", "places.json", "sites.json", "sources.json", "technos.json"]
     assert git(prod, "show --name-only --format=%an HEAD").split() == ["E", *[f"fixtures/{each}" for each in files]]
     commit = git(prod, "rev-parse HEAD")
-    again = fixtures(**said)
+    again = fixtures(**options)
     assert again.code == 0 and again.changed() == {"prod": 0}, again.output
     assert git(prod, "rev-parse HEAD") == commit
 
 
 def test_they_are_imported_where_that_is_confirmed(prod, sets):
-    said = {"django_site": COPY, "fixture_state": "imported"}
-    refused = fixtures(**said)
+    options = {"django_site": COPY, "fixture_state": "imported"}
+    refused = fixtures(**options)
     assert refused.code != 0 and "fixture_confirm=prod" in refused.text
     assert prod.shell("from jobs.models import Place\ntold = Place.objects.count()", "SITE_ENV=/srv/cap/copy.env") == 0
-    done = fixtures(fixture_confirm="prod", **said)
+    done = fixtures(fixture_confirm="prod", **options)
     assert done.code == 0 and done.changed() == {"prod": 1}, done.output
     expected = prod.dumped(site=SETS, labels=MODELS, exclude=[])
     assert len(expected) == 11
     assert prod.dumped(site=COPY, labels=MODELS, exclude=[]) == expected
-    again = fixtures(fixture_confirm="prod", **said)
+    again = fixtures(fixture_confirm="prod", **options)
     assert again.code == 0 and again.changed() == {"prod": 0}, again.output
 
 
 def test_a_file_of_one_s_own_is_dumped_on_this_machine(prod, sets, tmp_path):
     path = tmp_path / "own.json"
-    said = {"fixture_dump": str(path), "fixture_models": ["jobs.Place"]}
-    refused = fixtures(**said)
+    options = {"fixture_dump": str(path), "fixture_models": ["jobs.Place"]}
+    refused = fixtures(**options)
     assert refused.code != 0 and "fixture_personal_data" in refused.text and not path.exists()
-    done = fixtures(fixture_personal_data="unmasked", **said)
+    done = fixtures(fixture_personal_data="unmasked", **options)
     assert done.code == 0, done.output
     assert len(json.loads(path.read_text(encoding="utf-8"))) == 3
     assert prod.root("ls -d /var/tmp/sauvegarde-fixtures-* 2>/dev/null || true") == ""
@@ -115,11 +120,11 @@ def archived(prod, sets, policy):
     run = play(variables={"backup_hosts": "prod"}, playbook="playbooks/backup.yml")
     assert run.code == 0, run.output
     jobs = ("cap", "site", "copy", "sets")
-    found = {name: prod.root(f"ls -d /var/backups/sauvegarde/{name}/*Z").split() for name in jobs}
-    assert [len(each) for each in found.values()] == [1] * len(jobs)
+    collected = {name: prod.root(f"ls -d /var/backups/sauvegarde/{name}/*Z").split() for name in jobs}
+    assert [len(each) for each in collected.values()] == [1] * len(jobs)
     # What is only in the live database now is in no archive.
     prod.shell("from pages.models import Article\nArticle.objects.update(title='after the archives')\ntold = None")
-    return {name: paths[0] for name, paths in found.items()}, *held
+    return {name: paths[0] for name, paths in collected.items()}, *held
 
 
 def test_a_job_archives_the_site_as_its_own_user(prod, archived):
@@ -153,8 +158,8 @@ def left_behind(prod):
 
 def test_the_archive_of_a_site_comes_out_of_a_repository_and_leaves_masked(dev, prod, archived, policy):
     _, _, masked = archived
-    said = {"migrate_repository": "attic", "migrate_job": "site", "migrate_policy": policy, "migrate_key": KEY}
-    run = migrate("prod", "dev", **said)
+    options = {"migrate_repository": "attic", "migrate_job": "site", "migrate_policy": policy, "migrate_key": KEY}
+    run = migrate("prod", "dev", **options)
     assert run.code == 0, run.output
     assert dev.report()["masked"] and dev.dumped() == masked
     assert "canari-Zéphyr-grenier" not in run.output and left_behind(prod) == ""
@@ -164,8 +169,8 @@ def test_so_does_the_copy_of_a_file_whose_site_has_lost_it(dev, prod, archived, 
     more = prod.module("sauvegarde_site_info", site=COPY, policy=policy, rows=0)["unclassified"]["models"]
     both = dict(policy, models=dict(policy["models"], **more))
     held = prod.dumped(site=COPY, policy=both, key=KEY)
-    said = {"migrate_repository": "attic", "migrate_database": "/srv/cap/data/copy.sqlite3", "django_site": COPY}
-    said.update(migrate_policy=both, migrate_key=KEY, migrate_confirm="copy.sqlite3@dev")
+    options = {"migrate_repository": "attic", "migrate_database": "/srv/cap/data/copy.sqlite3", "django_site": COPY}
+    options.update(migrate_policy=both, migrate_key=KEY, migrate_confirm="copy.sqlite3@dev")
     dev.root("umask 077; cp -p /srv/cap/site/.env /srv/cap/copy.env")  # with its owner and its mode
     dev.root(
         "printf 'DATABASE_URL=sqlite:////srv/cap/data/copy.sqlite3\nSITE_EXTRA_APPS=jobs,cms\n' > /srv/cap/copy.env"
@@ -173,14 +178,14 @@ def test_so_does_the_copy_of_a_file_whose_site_has_lost_it(dev, prod, archived, 
     prod.root("mv /srv/cap/data/copy.sqlite3 /srv/cap")
     # It goes again where the target's plan fails; what another run has fetched stays.
     prod.root("mkdir -m 700 /var/lib/sauvegarde/fetched-1")
-    failed = migrate("prod", "dev", "--tags", "plan", confirm=False, migrate_values={"too_long": "burn"}, **said)
+    failed = migrate("prod", "dev", "--tags", "plan", confirm=False, migrate_values={"too_long": "burn"}, **options)
     assert failed.code != 0 and "too_long: burn" in failed.text and failed.recap["prod"]["changed"] >= 2
     assert left_behind(prod) == "/var/lib/sauvegarde/fetched-1"
     prod.root("rmdir /var/lib/sauvegarde/fetched-1")
-    planned = migrate("prod", "dev", "--tags", "plan", confirm=False, **said)
+    planned = migrate("prod", "dev", "--tags", "plan", confirm=False, **options)
     assert planned.code == 0 and "copy.sqlite3 on dev" in planned.text and "BLOCKED:" not in planned.text
     assert left_behind(prod) == ""
-    run = migrate("prod", "dev", confirm=False, **said)
+    run = migrate("prod", "dev", confirm=False, **options)
     assert run.code == 0, run.output
     assert dev.dumped(site=COPY) == held and "jobs.place" in held
     assert left_behind(prod) == "" and "copy.sqlite3" not in prod.root("ls /srv/cap/data")
@@ -201,7 +206,7 @@ def test_an_archive_comes_out_of_a_repository_and_leaves_masked(dev, prod, serve
 
 def test_it_is_not_fetched_where_it_may_not_be_seen(dev, archived):
     """Development would be the source: refused before anything of production's is there."""
-    said = {"migrate_repository": "vault", "migrate_database": "cap", "migrate_of_host": "prod"}
-    run = migrate("dev", "prod", "--tags", "plan", migrate_masking="always", **said)
+    options = {"migrate_repository": "vault", "migrate_database": "cap", "migrate_of_host": "prod"}
+    run = migrate("dev", "prod", "--tags", "plan", migrate_masking="always", **options)
     assert run.code != 0 and "is not brought to dev" in run.text
     assert dev.root("ls -d /var/lib/sauvegarde/fetched-* 2>/dev/null || command -v restic || true") == ""

@@ -55,19 +55,19 @@ def test_the_second_run_changes_nothing(upgraded):
 
 def test_archives_and_state_are_kept(upgraded):
     host, had, _ = upgraded
-    there = host.check_output("sudo ls /var/backups/sauvegarde/shop").split()
-    assert had[-1] in there and there[-1] not in had, "retention may remove older ones"
+    existing = host.check_output("sudo ls /var/backups/sauvegarde/shop").split()
+    assert had[-1] in existing and existing[-1] not in had, "retention may remove older ones"
     was = json.loads(host.check_output("sudo cat /tmp/state.json"))
     now = json.loads(host.check_output("sudo cat /var/lib/sauvegarde/shop/state.json"))
     assert set(was) <= set(now)
     listed = host.check_output("sudo /usr/bin/python3 -I /usr/local/lib/sauvegarde/run list")
-    assert all(identifier in listed for identifier in there)
+    assert all(identifier in listed for identifier in existing)
 
 
 def test_settings_are_roots_alone(upgraded):
     host = upgraded[0]
-    found = host.check_output("sudo find /etc/sauvegarde -type f -printf '%u %m %P\\n'").splitlines()
-    assert sorted(found) == ["root 600 jobs/globals.json", "root 600 jobs/shop.json"]
+    result = host.check_output("sudo find /etc/sauvegarde -type f -printf '%u %m %P\\n'").splitlines()
+    assert sorted(result) == ["root 600 jobs/globals.json", "root 600 jobs/shop.json"]
     assert '"timeout": 0' not in host.check_output("sudo cat /etc/sauvegarde/jobs/shop.json")
     lines = host.check_output("cat /etc/cron.d/sauvegarde").splitlines()
     assert [line.split()[5] for line in lines if line.startswith("0 0 29")] == ["root", "root"]

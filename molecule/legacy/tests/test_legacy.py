@@ -45,8 +45,8 @@ def test_it_came_from_the_archive_and_nothing_else_did(host):
 def test_the_cluster_is_as_asked(old):
     assert old.sql("SHOW data_checksums") == "on"
     assert old.sql("SHOW data_directory") == "/var/lib/postgresql/9.6/main"
-    made = "SELECT datname, pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database ORDER BY datname"
-    assert old.sql(made).splitlines() == [
+    result = "SELECT datname, pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database ORDER BY datname"
+    assert old.sql(result).splitlines() == [
         f"{name}|UTF8|fr_FR.UTF-8|fr_FR.UTF-8" for name in ("elpaso", "postgres", "template0", "template1")
     ]
 
@@ -77,9 +77,9 @@ def test_the_distributions_server_lives_beside_it(host, old, second):
 
 @pytest.mark.parametrize("name", ["port", *SETTINGS])
 def test_a_setting_is_served_from_the_roles_own_file(old, name):
-    wanted = {"port": "5496", "work_mem": "6144"}.get(name) or str(SETTINGS[name])
-    found = old.sql(f"SELECT reset_val, sourcefile, pending_restart FROM pg_settings WHERE name = '{name}'")
-    assert found == f"{wanted}|/etc/postgresql/9.6/main/conf.d/50-sauvegarde.conf|f"
+    request = {"port": "5496", "work_mem": "6144"}.get(name) or str(SETTINGS[name])
+    rows = old.sql(f"SELECT reset_val, sourcefile, pending_restart FROM pg_settings WHERE name = '{name}'")
+    assert rows == f"{request}|/etc/postgresql/9.6/main/conf.d/50-sauvegarde.conf|f"
 
 
 def test_a_good_password_lets_in(old):

@@ -94,10 +94,10 @@ def databases(server):
     return server.sql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1").splitlines()
 
 
-def forget(server, *wanted):
+def forget(server, *expected):
     """Drop databases, and what restores left of them."""
     for name in databases(server):
-        if name.split("__")[0] in wanted:
+        if name.split("__")[0] in expected:
             server.sql('DROP DATABASE "{}"'.format(name.replace('"', '""')))
 
 
@@ -110,10 +110,10 @@ def on_all(action, items):
 @pytest.fixture(scope="session")
 def servers():
     """{host: Server}."""
-    found = {name: Server(lab_host(name), version) for name, version in VERSIONS.items()}
-    for name, server in found.items():
+    collected = {name: Server(lab_host(name), version) for name, version in VERSIONS.items()}
+    for name, server in collected.items():
         server.name = name
-    return found
+    return collected
 
 
 @pytest.fixture(scope="session")

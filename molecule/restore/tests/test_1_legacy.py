@@ -16,14 +16,14 @@ CASES = [
 @pytest.fixture()
 def targets(servers):
     """The servers to restore onto, without the dump's database and roles afterwards."""
-    found = [servers[name] for name in HOSTS]
-    yield found
+    collected = [servers[name] for name in HOSTS]
+    yield collected
 
     def clean(server):
         forget(server, "legacy")
         server.sql('DROP ROLE IF EXISTS geotribu, lecture, "elgeopaso-db-uzr"')
 
-    on_all(clean, found)
+    on_all(clean, collected)
 
 
 def restore_everywhere(legacy, name, *options, **more):
@@ -47,33 +47,33 @@ def fingerprint(server, legacy):
     return server.sql(r"\pset fieldsep '\t'" + "\n" + query, "legacy")
 
 
-@pytest.mark.parametrize("name, given", CASES)
-def test_nothing_is_lost(targets, legacy, name, given):
-    more = {"restore_globals": str(legacy / "globals-9.6.sql")} if given else {"restore_missing_roles": "create"}
+@pytest.mark.parametrize("name, value", CASES)
+def test_nothing_is_lost(targets, legacy, name, value):
+    more = {"restore_globals": str(legacy / "globals-9.6.sql")} if value else {"restore_missing_roles": "create"}
     if name.endswith(".gz"):
         more["restore_locale"] = "fr_FR.UTF-8"
     done = restore_everywhere(legacy, name, **more)
     assert done.code == 0, done.output
     assert done.text.count(" by counting, in ") == len(targets)
-    wanted = (legacy / "fingerprint-9.6.tsv").read_text("utf-8").strip("\n")
+    expected = (legacy / "fingerprint-9.6.tsv").read_text("utf-8").strip("\n")
 
     def look(server):
-        assert fingerprint(server, legacy) == wanted
+        assert fingerprint(server, legacy) == expected
         asked = (
             "SELECT pg_get_userbyid(datdba), datcollate, shobj_description(oid, 'pg_database') FROM pg_database"
             " WHERE datname = 'legacy';"
             "SELECT rolcanlogin, rolpassword IS NULL FROM pg_authid WHERE rolname = 'geotribu'"
         )
-        login = "t|f" if given else "f|t"
+        login = "t|f" if value else "f|t"
         assert server.sql(asked) == f"geotribu|fr_FR.UTF-8|Base de production El Géo Paso\n{login}"
-        there = (
+        existing = (
             "SELECT count(*) FROM pg_indexes WHERE schemaname IN ('georezo', 'reseau');"
             "SELECT bool_and(relispopulated) FROM pg_class WHERE relkind = 'm';"
             "SELECT has_table_privilege('lecture', 'jobs_offer', 'SELECT'), pg_get_userbyid(relowner) FROM pg_class"
             " WHERE oid = 'jobs_offer'::regclass;"
             "SELECT postgis_full_version() LIKE '%need upgrade%'"
         )
-        assert server.sql(there, "legacy") == "16\nt\nt|geotribu\nf"
+        assert server.sql(existing, "legacy") == "16\nt\nt|geotribu\nf"
         assert f"{server.name}: legacy: post-data" in done.output, "its progress was shown"
         # The copy was carried there for this restore alone.
         assert name not in server.host.check_output("sudo ls /var/lib/postgresql/sauvegarde/carried").split()

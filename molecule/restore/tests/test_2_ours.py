@@ -62,12 +62,12 @@ def test_from_13_to_15_to_17(servers):
     assert "it belongs to several roles" in first.text, "the topology is the superuser's"
     assert content(servers["db15"], "treize") == content(servers["db13"])
     jobs = [*JOBS, {"name": "treize", "kind": "pg_dump", "schedule": "0 0 29 2 *", "database": "treize"}]
-    made = play("--limit=db15", "--tags=backup-preflight,backup-configure", variables={"backup_jobs": jobs})
-    assert made.code == 0, made.output
-    made = play(
+    result = play("--limit=db15", "--tags=backup-preflight,backup-configure", variables={"backup_jobs": jobs})
+    assert result.code == 0, result.output
+    result = play(
         "--limit=db15", playbook="playbooks/backup.yml", variables={"backup_jobs": jobs, "backup_run": ["treize"]}
     )
-    assert made.code == 0, made.output
+    assert result.code == 0, result.output
     second = restore("db17", "treize", restore_source_host="db15")
     assert second.code == 0, second.output
     assert content(servers["db17"], "treize") == content(servers["db13"])
@@ -112,22 +112,22 @@ def test_over_itself_and_back_and_cleaned_up(servers):
     plan = restore("db15", "elpaso", "--tags=plan", restore_source_host="db15")
     assert f"Previous: {kept} (" in plan.text and "MiB" in plan.text
 
-    said = {"restore_target": "db15", "restore_database": "elpaso", "restore_confirm": "elpaso@db15"}
-    refused = play(variables=dict(said, restore_confirm="yes"), playbook="playbooks/rollback.yml")
+    options = {"restore_target": "db15", "restore_database": "elpaso", "restore_confirm": "elpaso@db15"}
+    refused = play(variables=dict(options, restore_confirm="yes"), playbook="playbooks/rollback.yml")
     assert refused.code != 0 and "restore_confirm=elpaso@db15" in refused.text
-    refused = play(variables=dict(said, **production), playbook="playbooks/rollback.yml")
+    refused = play(variables=dict(options, **production), playbook="playbooks/rollback.yml")
     assert refused.code != 0 and "db15 is production" in refused.text
     back = go_back(done, **production)
     assert back.code == 0 and f"{kept} is elpaso again; what was live is elpaso__before_" in back.text, back.output
     assert content(server) == live
     (kept,) = [name for name in databases(server) if name.startswith("elpaso__")]
-    cleanup = play(variables=dict(said, restore_kept="elpaso"), playbook="playbooks/cleanup.yml")
+    cleanup = play(variables=dict(options, restore_kept="elpaso"), playbook="playbooks/cleanup.yml")
     assert cleanup.code != 0 and "is not a database that a restore of elpaso left" in cleanup.text
-    refused = play(variables=dict(said, restore_kept=kept, **production), playbook="playbooks/cleanup.yml")
+    refused = play(variables=dict(options, restore_kept=kept, **production), playbook="playbooks/cleanup.yml")
     assert refused.code != 0 and "db15 is production" in refused.text
-    cleanup = play(variables=dict(said, restore_kept=kept), playbook="playbooks/cleanup.yml")
+    cleanup = play(variables=dict(options, restore_kept=kept), playbook="playbooks/cleanup.yml")
     assert cleanup.code == 0 and cleanup.changed()["db15"] == 1, cleanup.output
     assert [name for name in databases(server) if name.startswith("elpaso__")] == []
-    none = play(variables=said, playbook="playbooks/rollback.yml")
+    none = play(variables=options, playbook="playbooks/rollback.yml")
     assert none.code != 0 and "nothing to go back to" in none.text
     server.sql("DROP TABLE since", "elpaso")

@@ -32,8 +32,8 @@ def client(servers):
 
 
 def written(server, database):
-    found = server.sql("SELECT substr(title, 9) FROM offers WHERE title LIKE 'written %'", database)
-    return set(map(int, found.split()))
+    rows = server.sql("SELECT substr(title, 9) FROM offers WHERE title LIKE 'written %'", database)
+    return set(map(int, rows.split()))
 
 
 def test_a_swap_and_a_rollback_under_a_site_that_writes(servers, archives, client):
@@ -42,8 +42,8 @@ def test_a_swap_and_a_rollback_under_a_site_that_writes(servers, archives, clien
     assert done.code == 0, done.output
     (kept,) = [name for name in databases(server) if name.startswith("elpaso__")]
     first = written(server, kept)
-    said = {"restore_target": "db15", "restore_database": "elpaso", "restore_confirm": "elpaso@db15"}
-    back = play(variables=said, playbook="playbooks/rollback.yml")
+    options = {"restore_target": "db15", "restore_database": "elpaso", "restore_confirm": "elpaso@db15"}
+    back = play(variables=options, playbook="playbooks/rollback.yml")
     assert back.code == 0, back.output
     seen = client()
     assert len(seen["fences"]) == 2, seen["fences"]

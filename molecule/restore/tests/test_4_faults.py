@@ -18,15 +18,15 @@ DUMP = "/var/lib/postgresql/endormi.dump"
 @pytest.fixture(scope="module")
 def server(servers):
     """A server with a live database, and a dump of another one that comes to rest while it is restored."""
-    found = servers["db15"]
-    found.sql("CREATE DATABASE endormi")
-    found.sql(ASLEEP, "endormi")
-    found.host.check_output(f"cd / && sudo -u postgres pg_dump -Fc -f {DUMP} endormi")
-    found.sql("DROP DATABASE endormi")
-    found.sql("CREATE DATABASE endormi")
-    found.sql("CREATE TABLE live AS SELECT 42 AS answer", "endormi")
-    yield found
-    found.host.check_output(f"sudo rm -f {GO} {DUMP}")
+    result = servers["db15"]
+    result.sql("CREATE DATABASE endormi")
+    result.sql(ASLEEP, "endormi")
+    result.host.check_output(f"cd / && sudo -u postgres pg_dump -Fc -f {DUMP} endormi")
+    result.sql("DROP DATABASE endormi")
+    result.sql("CREATE DATABASE endormi")
+    result.sql("CREATE TABLE live AS SELECT 42 AS answer", "endormi")
+    yield result
+    result.host.check_output(f"sudo rm -f {GO} {DUMP}")
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +45,8 @@ def go(server):
 def runs(server, directory=DIRECTORY):
     """States of the runs of this database, oldest first."""
     texts = server.host.check_output(f"sudo sh -c 'for f in {directory}/*/state.json; do cat $f; echo ---; done'")
-    found = [json.loads(text) for text in texts.split("---") if text.strip()]
-    return [each for each in found if each["database"] == "endormi"]
+    collected = [json.loads(text) for text in texts.split("---") if text.strip()]
+    return [each for each in collected if each["database"] == "endormi"]
 
 
 def wait_until(condition, seconds=120):
@@ -92,8 +92,8 @@ def test_the_link_is_cut_and_the_controller_dies(server):
     assert second.code == 0, second.output
     assert [(each["id"], each["status"]) for each in runs(server)][-1] == (first["id"], "swapped")
     assert server.sql("SELECT count(*), min(t) FROM late", "endormi").startswith("200000|")
-    said = {"restore_target": "db15", "restore_database": "endormi", "restore_confirm": "endormi@db15"}
-    assert play(variables=said, playbook="playbooks/rollback.yml").code == 0
+    options = {"restore_target": "db15", "restore_database": "endormi", "restore_confirm": "endormi@db15"}
+    assert play(variables=options, playbook="playbooks/rollback.yml").code == 0
     assert server.sql(LIVE, "endormi") == before
 
 
@@ -124,8 +124,8 @@ def test_the_next_run_succeeds(server):
     done = restore("db15", "endormi", restore_path=DUMP)
     assert done.code == 0, done.output
     assert [name for name in databases(server) if "__restore_" in name] == []
-    said = {"restore_target": "db15", "restore_database": "endormi", "restore_confirm": "endormi@db15"}
-    assert play(variables=said, playbook="playbooks/rollback.yml").code == 0
+    options = {"restore_target": "db15", "restore_database": "endormi", "restore_confirm": "endormi@db15"}
+    assert play(variables=options, playbook="playbooks/rollback.yml").code == 0
     assert server.sql(LIVE, "endormi") == before
 
 
@@ -168,10 +168,10 @@ def small(server):
         control = "sudo -u postgres /usr/lib/postgresql/15/bin/pg_ctl -D /mnt/small/data -w -l /mnt/small/log"
         options = "-p 5433 -c listen_addresses= -c fsync=off"
         server.host.check_output(f"cd / && {control} -o '{options}' start >/dev/null")
-        found = Server(server.host, "15", port=5433)
-        found.sql("CREATE DATABASE endormi")
-        found.sql("CREATE TABLE live AS SELECT 42 AS answer", "endormi")
-        yield found
+        result = Server(server.host, "15", port=5433)
+        result.sql("CREATE DATABASE endormi")
+        result.sql("CREATE TABLE live AS SELECT 42 AS answer", "endormi")
+        yield result
         server.host.check_output(
             f"cd / && {control} -m immediate stop >/dev/null; sudo rm -rf /var/lib/postgresql/small-wal"
         )
@@ -218,13 +218,13 @@ def test_the_disk_fills_up_while_it_restores(small, leave):
     assert back.code == 0, back.output
     assert small.sql(LIVE, "endormi") == before and runs(small, "/mnt/small/restores")[-1]["status"] == "rolled back"
     (kept,) = [name for name in databases(small) if "__before_" in name]
-    said = {"restore_target": "db15", "restore_database": "endormi", "restore_kept": kept, **SMALL}
-    gone = play(variables=said, playbook="playbooks/cleanup.yml")
-    assert gone.code == 0 and gone.changed()["db15"] == 1, gone.output
+    options = {"restore_target": "db15", "restore_database": "endormi", "restore_kept": kept, **SMALL}
+    lost = play(variables=options, playbook="playbooks/cleanup.yml")
+    assert lost.code == 0 and lost.changed()["db15"] == 1, lost.output
     assert databases(small) == ["endormi", "postgres"]
 
 
-def test_too_little_space_is_said_before(small, leave):
+def test_too_little_space_is_reported_before(small, leave):
     leave(20 << 20)
     done = restore("db15", "endormi", restore_path=DUMP, **SMALL)
     assert done.code != 0 and "BLOCKED: There is too little space on /mnt/small" in done.text, done.output

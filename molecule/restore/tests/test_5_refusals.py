@@ -22,12 +22,12 @@ def plan(host, **more):
     return done.text
 
 
-def test_everything_that_stops_it_is_said_at_once(servers):
+def test_everything_that_stops_it_is_reported_at_once(servers):
     """Faults 31 and 7: an archive of 15 and PostGIS 3.3 onto 13 and 3.1, which lacks an extension besides."""
     control = "/usr/share/postgresql/13/extension/hstore.control"
     servers["db13"].host.check_output(f"sudo mv {control} {control}.off")
     try:
-        said = plan("db13", restore_source_host="db15", restore_locale="xx_XX", restore_confirm="elpaso@db15")
+        options = plan("db13", restore_source_host="db15", restore_locale="xx_XX", restore_confirm="elpaso@db15")
     finally:
         servers["db13"].host.check_output(f"sudo mv {control}.off {control}")
     for words in (
@@ -37,11 +37,11 @@ def test_everything_that_stops_it_is_said_at_once(servers):
         "The target lacks the locale xx_XX.",
         "This is db13, but another host was confirmed.",
     ):
-        assert words in said.replace("''", "'"), said
-    assert said.count("Fix: ") >= 5
+        assert words in options.replace("''", "'"), options
+    assert options.count("Fix: ") >= 5
     addresses = {name: server.host.backend.get_variables()["ansible_host"] for name, server in servers.items()}
-    assert f"elpaso on db15 (primary) at {addresses['db15']}, PostgreSQL 15." in said and "Age:" in said
-    assert f"Target: elpaso on db13 (primary) at {addresses['db13']}, " in said
+    assert f"elpaso on db15 (primary) at {addresses['db15']}, PostgreSQL 15." in options and "Age:" in options
+    assert f"Target: elpaso on db13 (primary) at {addresses['db13']}, " in options
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,10 @@ def test_a_server_elsewhere(servers):
     host.check_output("sudo pg_ctlcluster 13 main restart")
     try:
         connection = {"host": address, "user": "postgres"}
-        said = plan("db15", restore_source_host="db96", restore_target_database="x", restore_connection=connection)
-        assert "The target''s server is not on this host." in said or "target's server is not on this host" in said
+        options = plan("db15", restore_source_host="db96", restore_target_database="x", restore_connection=connection)
+        assert (
+            "The target''s server is not on this host." in options or "target's server is not on this host" in options
+        )
     finally:
         servers["db13"].sql("ALTER SYSTEM RESET listen_addresses")
         host.check_output(f"sudo mv {hba}.before {hba} && sudo pg_ctlcluster 13 main restart")
@@ -137,8 +139,8 @@ def test_a_check_of_the_site_stops_the_swap(servers):
     assert done.code != 0 and "nowhere" in done.text and done.text.count("elpaso__restore_") > 0, done.output
     assert server.sql("SELECT oid FROM pg_database WHERE datname = 'elpaso'") == before
     (side,) = [name for name in databases(server) if "__restore_" in name]
-    said = plan("db15", restore_source_host="db15")
-    assert f"Side: {side} (" in said
+    options = plan("db15", restore_source_host="db15")
+    assert f"Side: {side} (" in options
     # The same again without the check would take it over; here it is thrown away by its name.
-    gone = {"restore_target": "db15", "restore_database": "elpaso", "restore_kept": side}
-    assert play(variables=gone, playbook="playbooks/cleanup.yml").code == 0
+    lost = {"restore_target": "db15", "restore_database": "elpaso", "restore_kept": side}
+    assert play(variables=lost, playbook="playbooks/cleanup.yml").code == 0

@@ -15,7 +15,7 @@ def test_restored_from_the_repository_alone(servers, archives):
     """Faults 25, 29, 33, 35 and 19: onto a server that knows neither the roles nor the backups, under a name that
     nothing may trip over, from a repository that is silent for a while, and no secret is said on the way."""
     server = servers["db17"]
-    wanted = content(servers["db13"])
+    expected = content(servers["db13"])
     server.sql('DROP ROLE IF EXISTS "géo ""tribu""", lectrice')
     role = servers["db13"].sql(ROLE)
     secrets = ("canary-Zephyr", "PRIVATE KEY", role.split("|")[-1])
@@ -47,11 +47,11 @@ def test_restored_from_the_repository_alone(servers, archives):
         stop.set()
         watcher.join()
     assert done.code == 0, done.output
-    begun, said = (
+    begun, options = (
         next(when for when, line in playing.lines if words in line) for words in (f"TASK [{fetching}", f"{fetching}, ")
     )
-    assert said - begun <= 10
-    assert content(server, HOSTILE) == wanted
+    assert options - begun <= 10
+    assert content(server, HOSTILE) == expected
     assert HOSTILE in databases(server)
     assert server.sql(ROLE) == role
     watched = "".join(seen)

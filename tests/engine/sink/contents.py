@@ -50,18 +50,18 @@ def definitions_of_dump(cluster, path):
 
 
 def _entries(text):
-    found, method = {}, ""
+    result, method = {}, ""
     text = text.rpartition("--\n-- PostgreSQL database dump complete\n")[0]
     for entry in re.split(r"^--\n-- (?=Name: )", text, flags=re.MULTILINE):
         name, definition = entry.split("\n", 1)
         lines = [line for line in definition.rstrip("\n-").split("\n") if not re.match(r"\\(un)?restrict |SET ", line)]
         if "; Type: TABLE; " in name or "; Type: MATERIALIZED VIEW; " in name:
             lines.append(f"-- access method: {method}")
-        found.setdefault(name, []).append("\n".join(lines).strip())
+        result.setdefault(name, []).append("\n".join(lines).strip())
         # Set for all that follow, before the first of them begins.
         methods = re.findall(r"^SET default_table_access_method = (.*);$", definition, flags=re.MULTILINE)
         method = methods[-1] if methods else method
-    return {name: "\n".join(sorted(definitions)) for name, definitions in found.items()}
+    return {name: "\n".join(sorted(definitions)) for name, definitions in result.items()}
 
 
 def rows(cluster, database):
@@ -71,7 +71,7 @@ def rows(cluster, database):
         postgres_server.execute(connection, "SET search_path TO ''")
         for name, value in _PRINTED.items():
             postgres_server.execute(connection, f"SET {name} TO %s", (value,))
-        found = {}
+        collected = {}
         relations = postgres_server.query(connection, _RELATIONS)
         # The planner looks into functions of indexes, which call others by their bare names.
         schemas = postgres_server.value(connection, "SELECT string_agg(quote_ident(nspname), ', ') FROM pg_namespace")
@@ -79,13 +79,13 @@ def rows(cluster, database):
         for name, kind in relations:
             what = "last_value, is_called" if kind == "S" else "each::text"
             values = postgres_server.query(connection, f"SELECT {what} FROM ONLY {name} AS each")
-            found[name] = sorted(map(str, values))
+            collected[name] = sorted(map(str, values))
         objects = (
             "SELECT oid, lo_get(oid), lomowner::regrole::text, lomacl::text FROM pg_largeobject_metadata ORDER BY 1"
         )
-        found["large objects"] = [
+        collected["large objects"] = [
             str((oid, bytes(data), *more)) for oid, data, *more in postgres_server.query(connection, objects)
         ]
-        return found
+        return collected
     finally:
         connection.close()

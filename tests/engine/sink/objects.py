@@ -166,8 +166,8 @@ class History:
         table = Table(name, columns, key)
         self.fill(table)
         if columns and self.chance(4):
-            gone = self.name()
-            self.add(f"ALTER TABLE {name} ADD COLUMN {gone} text", f"ALTER TABLE {name} DROP COLUMN {gone}")
+            lost = self.name()
+            self.add(f"ALTER TABLE {name} ADD COLUMN {lost} text", f"ALTER TABLE {name} DROP COLUMN {lost}")
         self.tables.append(table)
 
     def odd_columns(self, columns):
@@ -246,9 +246,9 @@ class History:
         )
 
     def make_index(self):
-        found = self.table_and_column(ORDERED)
-        if found:
-            table, column = found
+        result = self.table_and_column(ORDERED)
+        if result:
+            table, column = result
             expression = self.one(
                 (column, f"({column}::text)", f"{column} DESC NULLS LAST", f"(lower({column}::text))")
             )
@@ -256,23 +256,23 @@ class History:
             method = self.one(("btree", "btree", "hash", "brin"))
             unique = "UNIQUE " if method == "btree" and self.chance() else ""
             self.add(f"CREATE {unique}INDEX {self.name()} ON {table.name} USING {method} ({expression}){where}")
-        found = self.table_and_column(("integer",))
-        if found and self.chance(2):
-            table, column = found
+        result = self.table_and_column(("integer",))
+        if result and self.chance(2):
+            table, column = result
             self.add(f"CREATE INDEX {self.name()} ON {table.name} ({self.call(column + ' % 100')})")
-        found = self.table_and_column(
+        result = self.table_and_column(
             ("geometry", "geometry(PointZM,4326)", "geography(Point,4326)", "int4range", "point")
         )
-        if found:
-            self.add(f"CREATE INDEX {self.name()} ON {found[0].name} USING gist ({found[1]})")
-        found = self.table_and_column(("jsonb", "text[]", "tsvector"))
-        if found:
-            self.add(f"CREATE INDEX {self.name()} ON {found[0].name} USING gin ({found[1]})")
+        if result:
+            self.add(f"CREATE INDEX {self.name()} ON {result[0].name} USING gist ({result[1]})")
+        result = self.table_and_column(("jsonb", "text[]", "tsvector"))
+        if result:
+            self.add(f"CREATE INDEX {self.name()} ON {result[0].name} USING gin ({result[1]})")
 
     def make_check(self):
-        found = self.table_and_column(("integer",))
-        if found:
-            table, column = found
+        result = self.table_and_column(("integer",))
+        if result:
+            table, column = result
             state = self.one(("", " NOT VALID"))
             self.add(
                 f"ALTER TABLE {table.name} ADD CONSTRAINT {self.name()}"
@@ -387,8 +387,8 @@ _RUN = 10  # Hypothesis varies what it has drawn before from its 11th example on
 
 def drawn(count, first_seed):
     """`count` different databases, drawn in short runs with the seeds from `first_seed` on."""
-    found = {}  # ordered
-    while len(found) < count:
+    collected = {}  # ordered
+    while len(collected) < count:
 
         @seed(first_seed)
         @settings(
@@ -397,8 +397,8 @@ def drawn(count, first_seed):
         )  # fmt: skip
         @given(databases())
         def draw(database):
-            found.setdefault(database)
+            collected.setdefault(database)
 
         draw()
         first_seed += 1
-    return list(found)[:count]
+    return list(collected)[:count]

@@ -141,7 +141,7 @@ def text_search(h):
 
 def collation(h):
     place, table = h.place(), h.place()
-    made = h.one(
+    result = h.one(
         (
             "(provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
             "(provider = icu, locale = 'fr-u-kf-upper')",
@@ -150,7 +150,7 @@ def collation(h):
         )
     )  # fmt: skip
     return (
-        f"CREATE COLLATION {place} {made}",
+        f"CREATE COLLATION {place} {result}",
         f"CREATE DOMAIN {h.place()} AS text COLLATE {place}",
         f"CREATE TABLE {table} (a text COLLATE {place} PRIMARY KEY, b text)",
         f"INSERT INTO {table} VALUES ({h.text()}, {h.text()})",
@@ -276,7 +276,7 @@ def trigger(h):
     """Triggers with conditions, columns, arguments and transition tables; rules on tables."""
     table, function, name = h.one(h.tables), h.place(), h.name()
     column = h.one(table.columns) if table.columns else "ctid"
-    made = h.one(
+    result = h.one(
         (
             f"TRIGGER {name} BEFORE UPDATE OF {column} ON {table.name} FOR EACH ROW"
             f" WHEN (old.{column} IS DISTINCT FROM new.{column} AND {h.call('3')} > 0)"
@@ -288,11 +288,11 @@ def trigger(h):
             f"RULE {name} AS ON DELETE TO {table.name} DO INSTEAD SELECT {h.call('2')}",
         )
     )
-    word = made.split()[0]
+    word = result.split()[0]
     state = h.one(("", "ENABLE ALWAYS", "ENABLE REPLICA", "DISABLE"))
     return (
         f"CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN coalesce(new, old); END'",
-        f"CREATE {made}",
+        f"CREATE {result}",
         f"COMMENT ON {word} {name} ON {table.name} IS {h.text()}",
         *((f"ALTER TABLE {table.name} {state} {word} {name}",) if state else ()),
     )
@@ -300,7 +300,7 @@ def trigger(h):
 
 def policy(h):
     table, other, name = h.one(h.tables).name, h.one(h.tables).name, h.name()
-    made = h.one(
+    result = h.one(
         (
             f"FOR INSERT TO {h.role()} WITH CHECK ({h.call('1')} > 0)",
             f"FOR UPDATE USING (EXISTS (SELECT FROM {other})) WITH CHECK (true)",
@@ -308,7 +308,7 @@ def policy(h):
         )
     )
     return (
-        f"CREATE POLICY {name} ON {table} {made}",
+        f"CREATE POLICY {name} ON {table} {result}",
         f"ALTER TABLE {table} {h.one(('ENABLE', 'DISABLE', 'FORCE'))} ROW LEVEL SECURITY",
         f"COMMENT ON POLICY {name} ON {table} IS {h.text()}",
     )
@@ -494,7 +494,7 @@ def wrapper(h):
 
 def replication(h):
     name, table = h.name(), h.one(h.tables)
-    made = h.one(
+    result = h.one(
         (
             f"PUBLICATION {name} FOR TABLE {table.name}",
             f"PUBLICATION {name} FOR ALL TABLES WITH (publish = 'insert, truncate')",
@@ -506,20 +506,20 @@ def replication(h):
             " (connect = false, slot_name = NONE)",
         )
     )
-    word = made.split()[0]
-    return f"CREATE {made}", f"COMMENT ON {word} {name} IS {h.text()}", f"ALTER {word} {name} OWNER TO {h.role()}"
+    word = result.split()[0]
+    return f"CREATE {result}", f"COMMENT ON {word} {name} IS {h.text()}", f"ALTER {word} {name} OWNER TO {h.role()}"
 
 
 def event_trigger(h):
     name, function = h.name(), h.place()
-    made = h.one(
+    result = h.one(
         ("ddl_command_end", "ddl_command_start WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')", "sql_drop",
          "table_rewrite")
     )  # fmt: skip
     state = h.one(("ENABLE", "ENABLE ALWAYS", "ENABLE REPLICA", "DISABLE"))
     return (
         f"CREATE FUNCTION {function}() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE NOTICE ''x''; END'",
-        f"CREATE EVENT TRIGGER {name} ON {made} EXECUTE PROCEDURE {function}()",
+        f"CREATE EVENT TRIGGER {name} ON {result} EXECUTE PROCEDURE {function}()",
         f"ALTER EVENT TRIGGER {name} {state}",
         f"COMMENT ON EVENT TRIGGER {name} IS {h.text()}",
     )

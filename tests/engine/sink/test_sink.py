@@ -70,9 +70,9 @@ def server(cluster):
 @pytest.fixture(scope="module")
 def tally():
     """How many statements of all databases the server took, and how many it refused."""
-    found = {"taken": 0, "refused": 0}
-    yield found
-    assert found["refused"] < found["taken"] / 4, f"too much of what is generated is refused: {found}"
+    collected = {"taken": 0, "refused": 0}
+    yield collected
+    assert collected["refused"] < collected["taken"] / 4, f"too much of what is generated is refused: {collected}"
 
 
 def create(cluster, name, database):
@@ -135,12 +135,12 @@ def restore(cluster, path, database, folder, lossy):
     return filled["losses"]
 
 
-def without_invalid(found, lost):
+def without_invalid(result, lost):
     """Definitions without the mark of constraints that the engine kept for new rows only, and said so."""
     kept = {each["object"] for each in lost if each["kept"] == "NOT VALID"}
     return {
         name: definition.replace(" NOT VALID;", ";") if "FK CONSTRAINT" in name and loss(name) in kept else definition
-        for name, definition in found.items()
+        for name, definition in result.items()
     }
 
 
@@ -151,23 +151,23 @@ def loss(entry):
     return loss_names.loss_name(Entry(kind, "" if schema == "-" else schema, name, owner))
 
 
-def unnamed(found, of_source, lost):
+def unnamed(result, of_source, lost):
     """What the source has, the restored database has not, and no loss names."""
     names = {each["object"] for each in lost}
     # pg_restore lists the data of materialized views among definitions, pg_dump does not.
     missing = [name for name in of_source if re.match("Name: (?!.*; Type: MATERIALIZED VIEW DATA; )", name)]
-    missing = [name for name in missing if name not in found]
+    missing = [name for name in missing if name not in result]
     return [f"lost without a word: {name}" for name in missing if loss(name) not in names]
 
 
-def differences(found, of_stock, of_source):
+def differences(result, of_stock, of_source):
     """Each of the restored parts that is neither what stock restored nor what the source has."""
     return [
-        f"{key}\n  found:  {found.get(key)!r:.900}\n  stock:  {of_stock.get(key)!r:.900}\n"
+        f"{key}\n  found:  {result.get(key)!r:.900}\n  stock:  {of_stock.get(key)!r:.900}\n"
         f"  source: {of_source.get(key)!r:.900}"
-        for key in sorted(set(found) | set(of_stock))
-        if found.get(key) not in (of_stock.get(key), of_source.get(key))
-        or (key in of_stock and key not in found)  # whatever became of it
+        for key in sorted(set(result) | set(of_stock))
+        if result.get(key) not in (of_stock.get(key), of_source.get(key))
+        or (key in of_stock and key not in result)  # whatever became of it
     ]
 
 
@@ -180,16 +180,16 @@ def drop_all(cluster):
         connection.close()
 
 
-def broken_keys(archive, of_stock, of_source, said):
+def broken_keys(archive, of_stock, of_source, options):
     """Yield what is wrong with the archive's own look at foreign keys, by what stock said of them."""
     look = archive["source"]["foreign_keys"]
     if look["looked_at"] == look["of"] and of_stock[1] == of_source[1]:  # else there may be other reasons
-        refused = said.count("violates foreign key constraint")
+        refused = options.count("violates foreign key constraint")
         if len(look["broken"]) != refused:
             yield "{} foreign keys are broken, the archive names {}".format(refused, look["broken"])
 
 
-def compare(server, folder, said):
+def compare(server, folder, options):
     """Yield what differs from stock, by the name of the database that was restored. said: stock's errors."""
     (folder / "repository" / "sink").mkdir(parents=True, mode=0o700)
     job = {"name": "sink", "kind": "pg_dump", "connection": server.values, "database": "source", "workers": 2}
@@ -201,18 +201,18 @@ def compare(server, folder, said):
     }
     of_stock = contents.definitions(server, "stock"), contents.rows(server, "stock")
     of_source = contents.definitions_of_dump(server, folder / "source.dump"), contents.rows(server, "source")
-    yield from broken_keys(archive, of_stock, of_source, said)
+    yield from broken_keys(archive, of_stock, of_source, options)
     for name, path in sources.items():
         try:
-            lost = restore(server, path, name, folder, bool(said))
+            lost = restore(server, path, name, folder, bool(options))
         except SauvegardeError as error:
             yield f"{name} is not restored: {error.what}\n{error.why}\n{error.fix}"
             continue
-        found = without_invalid(contents.definitions(server, name), lost), contents.rows(server, name)
-        silent = unnamed(found[0], of_source[0], lost)
+        result = without_invalid(contents.definitions(server, name), lost), contents.rows(server, name)
+        silent = unnamed(result[0], of_source[0], lost)
         if silent:
             yield f"{name} lacks what it does not name:\n" + "\n".join(silent)
-        for different in map(differences, found, of_stock, of_source):
+        for different in map(differences, result, of_stock, of_source):
             if different:
                 yield f"{name} is not what stock restores:\n" + "\n".join(different)
 
@@ -226,13 +226,13 @@ def test_databases(block, server, tally, tmp_path):
         folder.mkdir()
         drop_all(server)
         taken = fill(server, database, tally)
-        said = stock(server, database, folder)
+        options = stock(server, database, folder)
         try:
-            found = list(compare(server, folder, said))
+            result = list(compare(server, folder, options))
         except SauvegardeError as error:
-            found = [f"no backup: {error.what}\n{error.why}\n{error.fix}"]
-        if found:
-            made = f"-- settings: {database.settings}\n" + "".join(f"{each};\n" for each in taken)
-            reports.append("\n".join([f"Database {block}-{number}", made, f"stock said: {said}", *found]))
+            result = [f"no backup: {error.what}\n{error.why}\n{error.fix}"]
+        if result:
+            outcome = f"-- settings: {database.settings}\n" + "".join(f"{each};\n" for each in taken)
+            reports.append("\n".join([f"Database {block}-{number}", outcome, f"stock said: {options}", *result]))
         shutil.rmtree(str(folder))
     assert not reports, f"{len(reports)} databases differ:\n\n" + "\n\n".join(reports)

@@ -260,9 +260,9 @@ class Column:
         """Return a driver's value in the form in which it is spooled and compared."""
         return value if type(value) in PLAIN_TYPES else plain_value(value, self.name, self.postgres)
 
-    def python(self, value: Any, mended: bool) -> Any:
-        """Return the object's value of a fixture's value, or (`mended`) of the stored value of a repaired one."""
-        if self._plain_json and (value == JSON_NULL or (mended and value == "null")):
+    def python(self, value: Any, repaired: bool) -> Any:
+        """Return the object's value of a fixture's value, or (`repaired`) of the stored value of a repaired one."""
+        if self._plain_json and (value == JSON_NULL or (repaired and value == "null")):
             return None
         text = json_text(value) if self._plain_json else None
         if text is not None:
@@ -271,7 +271,7 @@ class Column:
             value = None if self.kind == "DecimalField" else nearest_date(self.kind, value)
         if is_raster(self.target) and isinstance(value, str):
             return raster_values(value)
-        if mended and self.kind == "JSONField" and isinstance(value, str):
+        if repaired and self.kind == "JSONField" and isinstance(value, str):
             value = json.loads(value)
         return self.target.to_python(value)
 
@@ -306,8 +306,8 @@ class Column:
                 raise InvalidValue()
             return self._lossy(kind, pk, f"{value} cannot be stored", None)
         end = nearest_date(self.kind, value)
-        mended = self._lossy("infinity", pk, f"{value} would be stored as {end}", end)
-        return None if mended is None else self.stored(self.target.to_python(mended), pk)
+        repaired = self._lossy("infinity", pk, f"{value} would be stored as {end}", end)
+        return None if repaired is None else self.stored(self.target.to_python(repaired), pk)
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
@@ -329,10 +329,10 @@ class Column:
                 text = text[: self.max_length]
         return text
 
-    def _lossy(self, kind: str, pk: Any, detail: str, mended: Any) -> Any:
+    def _lossy(self, kind: str, pk: Any, detail: str, repaired: Any) -> Any:
         """Record a value that the database would not keep; return what the policy stores in its place."""
         action, accept = self.problems.action(kind, self.model, self.name), ""
-        if mended is None and not self.field.null and kind != "precision":
+        if repaired is None and not self.field.null and kind != "precision":
             accept = "drop"  # nothing can be stored in its place
             action = action if action == "drop" else "stop"
         elif action == "empty" and not self.field.null:
@@ -340,7 +340,7 @@ class Column:
         self.problems.add(kind, self.model, pk, self.name, detail, action, accept)
         if action == "drop":
             raise Dropped()
-        return None if action == "empty" else mended
+        return None if action == "empty" else repaired
 
     def _kept(self, value: Any, pk: Any) -> Any:
         """Return what SQLite keeps of the value, with a problem if that is less."""

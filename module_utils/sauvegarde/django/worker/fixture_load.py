@@ -230,7 +230,7 @@ class FixtureLoad:
             skipped=self._skipped,
             problems=self.problems.listed,
             stopping=self.problems.stopping,
-            mended=self.problems.mended,
+            mended=self.problems.repaired,
             touched=self.problems.touched,
             changed=self.problems.changed,
             silent=self._silent,

@@ -218,11 +218,11 @@ class ModelRows:
         ends = list(itertools.accumulate(map(len, lists)))
         return [every[end - len(members) : end] for members, end in zip(lists, ends)]
 
-    def _object_values(self, entry: Entry, mended: Sequence[int]) -> tuple[Any, ...]:
+    def _object_values(self, entry: Entry, repaired: Sequence[int]) -> tuple[Any, ...]:
         """Return what an object needs beside its row.
 
         (the file's values of the `converted_columns`, indexes of the columns that the file does not have, names of its
-        lists, its generated fields, indexes of the columns whose stored value is the object's, since it was `mended`)
+        lists, its generated fields, indexes of the columns whose stored value is the object's, since it was `repaired`)
         """
         fields = entry["fields"]
         values = [
@@ -231,7 +231,7 @@ class ModelRows:
         absent = [index for index, column in enumerate(self.columns) if index and column.name not in fields]
         lists = [name for name in fields if name in self.many] if self.many else ()
         generated = {name: fields[name] for name in self.generated if name in fields}
-        return (values, absent, lists, generated, mended)
+        return (values, absent, lists, generated, repaired)
 
     # --- a single object ----------------------------------------------------------------------------------------------
 
@@ -296,7 +296,7 @@ class ModelRows:
         pk = self._key(key)
         if pk in self.stock_keys and not self.context.has_objects:
             raise FastNotPossible("it comes twice")
-        row, mended = [pk], []
+        row, repaired = [pk], []
         for index, column in enumerate(self.columns[1:], start=1):
             mark = self.problems.mark()
             if column.name in fields:
@@ -304,7 +304,7 @@ class ModelRows:
             else:
                 row.append(column.stored(column.field.get_default(), key))
             if self.problems.mark() != mark:
-                mended.append(index)
+                repaired.append(index)
         lists = [
             (many, [self._member(many, member, key) for member in fields[name]])
             for name, many in self.many.items()
@@ -321,7 +321,7 @@ class ModelRows:
         self.spool.add(tuple(row))
         if self.object_spool is not None:
             self.context.has_objects = True
-            self.object_spool.add(self._object_values(entry, mended))
+            self.object_spool.add(self._object_values(entry, repaired))
         self.counts["fast"] += 1
         return pk
 
@@ -402,18 +402,18 @@ class ModelRows:
             kept = []
             for row in chunk:
                 if self.last.is_last(row[0], position):
-                    mended = self._mended(row, dangling) if dangling else row
-                    if mended is not None:
-                        kept.append(mended)
+                    repaired = self._repaired(row, dangling) if dangling else row
+                    if repaired is not None:
+                        kept.append(repaired)
                 position += 1
             yield kept
 
     def all_rows(self, dangling: Mapping[int, Container[Any]] | None) -> Iterator[list[Row | None]]:
         """Yield chunks of all rows, repeated ones too, with None in place of those that the policy drops."""
         for chunk in self.spool.chunks():
-            yield [self._mended(row, dangling) if dangling else row for row in chunk]
+            yield [self._repaired(row, dangling) if dangling else row for row in chunk]
 
-    def _mended(self, row: Row, dangling: Mapping[int, Container[Any]]) -> Row | None:
+    def _repaired(self, row: Row, dangling: Mapping[int, Container[Any]]) -> Row | None:
         """Return the row without its dangling references; None if the policy drops it."""
         wrong = [index for index, values in dangling.items() if row[index] in values]
         if not wrong:

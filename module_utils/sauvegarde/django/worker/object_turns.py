@@ -117,12 +117,12 @@ class ModelTurns:
 
     # --- one object ---------------------------------------------------------------------------------------------------
 
-    def _file_value(self, index: int, row: Row, values: Sequence[Any], mended: Sequence[int]) -> Any:
+    def _file_value(self, index: int, row: Row, values: Sequence[Any], repaired: Sequence[int]) -> Any:
         """Return a column's value as the file has it, or as it was repaired."""
-        return values[self._number_of[index]] if index in self._number_of and index not in mended else row[index]
+        return values[self._number_of[index]] if index in self._number_of and index not in repaired else row[index]
 
     def arguments(
-        self, row: Row, values: Sequence[Any], absent: Sequence[int], mended: Sequence[int]
+        self, row: Row, values: Sequence[Any], absent: Sequence[int], repaired: Sequence[int]
     ) -> dict[str, Any]:
         """Return the arguments of the model, as Django's deserializer passes them."""
         data = {}
@@ -132,10 +132,10 @@ class ModelTurns:
             value = row[index]
             is_reference = column.field.remote_field is not None
             if index in self._number_of:
-                raw = self._file_value(index, row, values, mended)
+                raw = self._file_value(index, row, values, repaired)
                 # In place of a natural key: the value that it stands for.
                 raw = value if isinstance(raw, (list, tuple)) and is_reference else raw
-                value = column.python(raw, index in mended)
+                value = column.python(raw, index in repaired)
             elif is_reference and column.name in self.model_rows.natural:
                 value = column.python(value, False)
             data[column.field.attname if index == 0 or is_reference else column.name] = value
@@ -178,17 +178,17 @@ class ModelTurns:
         absent: Sequence[int],
         lists: Iterable[tuple[ManyToManyRows, Sequence[Any]]],
         generated: Mapping[str, Any],
-        mended: Sequence[int],
+        repaired: Sequence[int],
     ) -> Entry:
         """Return the object as the fixture has it."""
         fields = {
-            column.name: _natural_key(self._file_value(index, row, values, mended))
+            column.name: _natural_key(self._file_value(index, row, values, repaired))
             for index, column in self._columns
             if index and index not in absent
         }
         fields.update(generated)
         fields.update({many.field.name: list(map(_natural_key, members)) for many, members in lists})
-        pk = self._file_value(0, row, values, mended)
+        pk = self._file_value(0, row, values, repaired)
         return {"model": self.model_rows.label, "pk": pk, "fields": fields}
 
 

@@ -98,7 +98,7 @@ class SignalReplay:
     def _write_object(self, turns: ModelTurns, position: int) -> None:
         """Write one object, and send its signals around its turn."""
         rows = turns.model_rows
-        row, (values, absent, names, generated, mended) = next(turns.rows), next(turns.objects)
+        row, (values, absent, names, generated, repaired) = next(turns.rows), next(turns.objects)
         lists = [(rows.many[name], next(turns.lists[rows.many[name]])[1]) for name in names]
         if row is None:
             return
@@ -106,12 +106,12 @@ class SignalReplay:
         if resolved is None:
             # It points to what does not exist yet: Django saves such an object twice.
             self.buffer.flush()
-            entry = turns.entry(row, values, absent, lists, generated, mended)
+            entry = turns.entry(row, values, absent, lists, generated, repaired)
             rows.count_as_stock("it refers to what comes later")
             self.saver.save(rows, [entry])
             return
         stored, members = resolved
-        data = turns.arguments(stored, values, absent, mended)
+        data = turns.arguments(stored, values, absent, repaired)
         instance = rows.model(**data, **turns.generated(generated))
         saving = {"instance": instance, "raw": True, "using": self.using, "update_fields": None}
         if "pre_save" in rows.heard_signals:

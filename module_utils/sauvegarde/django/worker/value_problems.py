@@ -23,7 +23,7 @@ class InvalidValue(Exception):
 class Problems:
     """The problems of one load.
 
-    `policy`: {kind of problem: action}, complete (see `data_load.POLICIES`). `stopping`, `mended`: how many problems
+    `policy`: {kind of problem: action}, complete (see `data_load.POLICIES`). `stopping`, `repaired`: how many problems
     stop the load, and how many the policy repairs. `listed`: the problems as plain dicts.
     """
 
@@ -31,7 +31,7 @@ class Problems:
         self.policy = policy
         self.listed: list[dict[str, Any]] = []
         self.stopping = 0
-        self.mended = 0
+        self.repaired = 0
         self._touched: dict[str, dict[str, Any]] = {}
         self._fields: dict[str, dict[str, set[str | None]]] = {}
 
@@ -73,11 +73,11 @@ class Problems:
 
     def mark(self) -> tuple[int, int, int]:
         """Return the current state, for `back`. It is equal to an earlier one if no problem was added in between."""
-        return len(self.listed), self.stopping, self.mended
+        return len(self.listed), self.stopping, self.repaired
 
     def back(self, mark: tuple[int, int, int]) -> None:
         """Forget the problems that were added since the mark."""
-        count, self.stopping, self.mended = mark
+        count, self.stopping, self.repaired = mark
         del self.listed[count:]
 
     def add(
@@ -92,8 +92,8 @@ class Problems:
             self.stopping += 1
             listed = self.stopping <= _LISTED
         else:
-            self.mended += 1
-            listed = self.mended <= _LISTED
+            self.repaired += 1
+            listed = self.repaired <= _LISTED
             if kind not in ("unknown", "hidden") and action != "keep":
                 self.touch(model, pk, None if action == "drop" else field)
         if listed:

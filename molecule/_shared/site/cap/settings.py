@@ -13,8 +13,8 @@ def _environment():
     path = Path(os.environ.get("SITE_ENV", str(BASE_DIR / ".env")))
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
-            name, found, value = line.partition("=")
-            if found and not name.lstrip().startswith("#"):
+            name, result, value = line.partition("=")
+            if result and not name.lstrip().startswith("#"):
                 values[name.strip()] = value.strip().strip("\"'")
     values.update(os.environ)
     return values

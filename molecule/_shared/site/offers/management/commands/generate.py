@@ -249,7 +249,7 @@ class Command(BaseCommand):
         raws, offers = [], []
         offer_places, offer_technologies = [], []
         for number in numbers:
-            given, family = options["canary"].split(" ", 1) if number % 97 == 1 else invented.person()
+            value, family = options["canary"].split(" ", 1) if number % 97 == 1 else invented.person()
             text = invented.text(options["length"])
             moment = invented.moment(number)
             email = f"{family.lower()}@recrute.example.org"
@@ -260,7 +260,7 @@ class Command(BaseCommand):
                     guid=f"{choose.getrandbits(128):032x}",
                     source_id=choose.choice(sources),
                     title=title,
-                    content=f'<p>{text}</p>\r\n\t<a href="mailto:{email}">{given} {family}</a> \\o/',
+                    content=f'<p>{text}</p>\r\n\t<a href="mailto:{email}">{value} {family}</a> \\o/',
                     payload={"région": choose.choice(places), "n": number, "tags": ["a", None, 1.5], "vide": {}},
                     received=moment,
                 )
@@ -281,7 +281,7 @@ class Command(BaseCommand):
                     score=choose.random(),
                     views=choose.randrange(5000),
                     remote=number % 5 == 0,
-                    contact_name=f"{given} {family}",
+                    contact_name=f"{value} {family}",
                     contact_email=email,
                     contact_phone=invented.phone(),
                     posted_from=f"198.51.100.{number % 250}" if number % 2 else None,
