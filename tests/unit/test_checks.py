@@ -21,7 +21,7 @@ def run(tmp_path, source):
     return checks.run_pytest_in(command, Path(sys.executable).parent, tmp_path / "reports")
 
 
-def test_passed_failed_and_skipped_are_told_apart(tmp_path):
+def test_passed_failed_and_skipped_are_distinguished(tmp_path):
     source = """
 import pytest
 def test_passes(): pass
@@ -35,7 +35,7 @@ def test_error(broken): pass
     assert run(tmp_path, source) == checks.Count(passed=1, failed=2, skipped=1)
 
 
-def test_what_failed_is_said_again_at_the_end(tmp_path, monkeypatch, capsys):
+def test_what_failed_is_reported_again_at_the_end(tmp_path, monkeypatch, capsys):
     """The whole output of a run is long, and often cut: its last lines must be enough to know what to mend."""
 
     def scenario(name, reports, output):

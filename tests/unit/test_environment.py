@@ -21,7 +21,7 @@ def one_package_of_the_lock(name):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def prepared(tmp_path_factory):
     """A root with a lock of one package and the environment made from it."""
     root = tmp_path_factory.mktemp("checkout")
     (root / "requirements").mkdir()
@@ -38,38 +38,38 @@ def package_folder(root):
     return next((root / ".venv").glob("lib/python3*/site-packages/iniconfig"))
 
 
-def test_a_whole_environment_is_left_alone(made, capsys):
-    before = (made / ".venv" / environment.STAMP).stat().st_mtime_ns
-    assert environment.ensure(made, "2.19") == made / ".venv"
-    assert (made / ".venv" / environment.STAMP).stat().st_mtime_ns == before
+def test_a_whole_environment_is_left_alone(prepared, capsys):
+    before = (prepared / ".venv" / environment.STAMP).stat().st_mtime_ns
+    assert environment.ensure(prepared, "2.19") == prepared / ".venv"
+    assert (prepared / ".venv" / environment.STAMP).stat().st_mtime_ns == before
     assert capsys.readouterr().err == ""
 
 
-def test_a_lost_module_is_noticed_and_mended(made, capsys):
-    shutil.rmtree(package_folder(made))
-    assert not can_import(made, "iniconfig")
-    environment.ensure(made, "2.19")
-    assert can_import(made, "iniconfig")
+def test_a_lost_module_is_noticed_and_repaired(prepared, capsys):
+    shutil.rmtree(package_folder(prepared))
+    assert not can_import(prepared, "iniconfig")
+    environment.ensure(prepared, "2.19")
+    assert can_import(prepared, "iniconfig")
     assert "iniconfig has lost" in capsys.readouterr().err
 
 
-def test_a_half_made_environment_is_made_anew(made, capsys):
-    (made / ".venv" / environment.STAMP).unlink()
-    shutil.rmtree(made / ".venv" / "bin")
-    environment.ensure(made, "2.19")
-    assert can_import(made, "iniconfig")
+def test_a_half_made_environment_is_made_anew(prepared, capsys):
+    (prepared / ".venv" / environment.STAMP).unlink()
+    shutil.rmtree(prepared / ".venv" / "bin")
+    environment.ensure(prepared, "2.19")
+    assert can_import(prepared, "iniconfig")
     assert "did not finish" in capsys.readouterr().err
 
 
-def test_another_lock_makes_another_environment(made, capsys):
-    lock = made / "requirements" / LOCK.name
+def test_another_lock_makes_another_environment(prepared, capsys):
+    lock = prepared / "requirements" / LOCK.name
     lock.write_text(lock.read_text() + one_package_of_the_lock("mdurl"))
-    environment.ensure(made, "2.19")
-    assert can_import(made, "mdurl")
+    environment.ensure(prepared, "2.19")
+    assert can_import(prepared, "mdurl")
     assert "has changed" in capsys.readouterr().err
 
 
-def test_a_package_that_fails_leaves_no_stamp_and_says_what_pip_said(tmp_path):
+def test_a_package_that_fails_leaves_no_stamp_and_says_what_pip_printed(tmp_path):
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements" / LOCK.name).write_text("iniconfig==2.3.1 --hash=sha256:" + "0" * 64 + "\n")
     with pytest.raises(environment.EnvironmentFailed, match="DO NOT MATCH THE HASHES"):

@@ -38,7 +38,7 @@ def scrub(text):
     return Mask("scrub", KEY, Field(), "m.f", None, people())(text)
 
 
-def found(how, secret, text, rule="keep"):
+def finds(how, secret, text, rule="keep"):
     originals = Originals(KEY)
     originals.add(how, secret, "auth.user.field")
     originals.add_people(people())
@@ -58,11 +58,11 @@ def test_what_is_written_in_escapes_is_removed_and_found(how, secret, form):
     assert decode(written) == secret
     for around in ("see {} there", "{}", "<a href='mailto:{}?x=1&amp;y'>é 100% \\ &</a>", "a%20{}%20b"):
         text = around.format(written)
-        assert found(how, secret, text)
+        assert finds(how, secret, text)
         masked = scrub(text)
         left = decode(masked).lower()
         assert not any(part in left for part in ("zoe", "zoé", "real", "réelle", "12 34 56 78", "12345678"))
-        assert not found(how, secret, masked, {"mask": "scrub"})
+        assert not finds(how, secret, masked, {"mask": "scrub"})
         before, after = around.split("{}")
         assert masked.startswith(before) and masked.endswith(after)
     if how == "email":
@@ -94,9 +94,9 @@ def test_json_kept_as_a_text_stays_json():
 def test_originals_are_found_inside_serialized_objects():
     user = {"model": "auth.user", "pk": 1, "fields": {"username": "zoereelle", "code": "line\nzoe@real.fr"}}
     for text in (json.dumps([user]), json.dumps({"old": json.dumps(user)})):
-        assert "auth.user.field" in found("username", "zoereelle", text)
-        assert "auth.user.field" in found("email", "zoe@real.fr", text)
-        assert not found("username", "zoe.other", text)
+        assert "auth.user.field" in finds("username", "zoereelle", text)
+        assert "auth.user.field" in finds("email", "zoe@real.fr", text)
+        assert not finds("username", "zoe.other", text)
 
 
 def test_places_lead_back_to_the_original():

@@ -56,10 +56,10 @@ def test_names_tell_the_format():
 
 
 def _fingerprint(*entries, many=None):
-    made = fixture_fingerprint.Fingerprint(many or {})
+    result = fixture_fingerprint.Fingerprint(many or {})
     for entry in entries:
-        made.add(entry)
-    return made.result()
+        result.add(entry)
+    return result.result()
 
 
 def entry(**fields):
@@ -100,7 +100,7 @@ def test_the_proof_sees_every_difference(left, right):
     )
 
 
-def test_missing_rows_and_models_are_told():
+def test_missing_rows_and_models_are_reported():
     assert [each["sentence"] for each in fixture_fingerprint.compare(_fingerprint(entry(x=1)), _fingerprint())] == [
         "a.b: 1 rows expected, 0 found."
     ]

@@ -45,9 +45,11 @@ def mappings(value):
 @pytest.mark.parametrize("name", ["restore", "rollback", "migrate"])
 def test_the_playbooks_ask_the_same_rule(name):
     playbook = yaml.safe_load((TOP / "playbooks" / f"{name}.yml").read_text(encoding="utf-8"))
-    found = [value for mapping in mappings(playbook) for value in environments(mapping, {}).values()]
-    assert found, "it says the environment somewhere"
-    others = [text for text in found if "| sauvegarde_environment" not in text and text != "{{ migrate_environment }}"]
+    collected = [value for mapping in mappings(playbook) for value in environments(mapping, {}).values()]
+    assert collected, "it says the environment somewhere"
+    others = [
+        text for text in collected if "| sauvegarde_environment" not in text and text != "{{ migrate_environment }}"
+    ]
     assert others == [], "an environment that is not named by the rule"
 
 
@@ -62,5 +64,5 @@ def test_members_of_the_group_production_are_production_in_a_play(tmp_path):
     task = {"name": "Say it", "debug": {"msg": "{{ hostvars[inventory_hostname] | sauvegarde_environment }}"}}
     (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
     done = play(tmp_path / "play.yml", tmp_path / "hosts.yml", lambda kind, text: None)
-    said = {host: done.result("Say it", host)["msg"] for host in ("prod", "moved", "plain", "named")}
-    assert said == {"prod": "production", "moved": "staging", "plain": "", "named": "production"}
+    options = {host: done.result("Say it", host)["msg"] for host in ("prod", "moved", "plain", "named")}
+    assert options == {"prod": "production", "moved": "staging", "plain": "", "named": "production"}

@@ -25,9 +25,9 @@ def variables(inventory):
 
 @pytest.mark.parametrize("inventory", ["example", "demo"])
 def test_the_roles_take_every_variable(inventory):
-    found = [each for each in variables(inventory) if each[1].split("_")[0] in ROLES]
-    assert {name.split("_")[0] for _, name, _ in found} == set(ROLES)
-    for file, name, value in found:
+    collected = [each for each in variables(inventory) if each[1].split("_")[0] in ROLES]
+    assert {name.split("_")[0] for _, name, _ in collected} == set(ROLES)
+    for file, name, value in collected:
         role = name.split("_")[0]
         specs = yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text())
         options = specs["argument_specs"]["main"]["options"]

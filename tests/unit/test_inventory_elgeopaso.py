@@ -86,10 +86,10 @@ def test_production_is_as_the_pages_say(hosts):
     assert values["sauvegarde_environment"] == "production"
     assert values["postgresql_version"] == "9.6" and values["postgresql_locale"].startswith("fr_FR")
     assert [each["name"] for each in values["postgresql_databases"][0]["extensions"]] == ["postgis"]
-    made = jobs(hosts, "elgeopaso")
+    result = jobs(hosts, "elgeopaso")
     kinds = {"elpaso": "pg_dump", "globals": "globals", "data": "dumpdata", "reference": "fixtures"}
-    assert {name: job["kind"] for name, job in made.items()} == kinds
-    assert sorted(made["data"]["dumpdata"]["exclude"]) == ["auth.permission", "contenttypes"]
+    assert {name: job["kind"] for name, job in result.items()} == kinds
+    assert sorted(result["data"]["dumpdata"]["exclude"]) == ["auth.permission", "contenttypes"]
     # Before 14 there is no pg_read_all_data.
     assert {"name": "sauvegarde", "attributes": ["LOGIN", "SUPERUSER"]} in values["postgresql_roles"]
 

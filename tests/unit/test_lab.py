@@ -18,7 +18,7 @@ packages.example.org|stable|http://packages.example.org/
 
 
 @pytest.mark.parametrize(
-    "lines, found",
+    "lines, result",
     [
         (TARGETS, ("http://mirror.example.org/debian/", "http://mirror.example.org/debian-security/")),
         ("Debian|trixie|http://a.example.org/\n", ("http://a.example.org/", None)),
@@ -27,8 +27,8 @@ packages.example.org|stable|http://packages.example.org/
         ("", None),
     ],
 )
-def test_mirrors_are_the_main_and_security_archives_of_debian(lines, found):
-    assert lab.parse_mirrors(lines) == found
+def test_mirrors_are_the_main_and_security_archives_of_debian(lines, result):
+    assert lab.parse_mirrors(lines) == result
 
 
 def apt_that_knows(monkeypatch, targets):
@@ -159,7 +159,7 @@ def test_a_failed_build_leaves_no_name(fake_podman, maker, loader):
     assert "tag " not in (fake_podman / "calls").read_text()
 
 
-def test_what_the_machine_lacks_is_told_by_debians_names(monkeypatch):
+def test_what_the_machine_lacks_is_reported_by_debians_names(monkeypatch):
     monkeypatch.setattr(lab, "NEEDS", (("a", ("tool-a",)), ("b", ("/nonexistent/b", "/dev/null")), ("c", ("/no/c",))))
     monkeypatch.setattr(lab.shutil, "which", lambda name: None)
     monkeypatch.setattr(lab, "legacy_cgroups", lambda: False)
@@ -209,11 +209,11 @@ def standing(scenario, name, state="running", groups=()):
 
 
 def test_inventory_reaches_what_runs_grouped_by_scenario_release_and_own_groups():
-    found = [
+    collected = [
         podman.host(standing("two-sites", "db1", groups=["production", "databases"])),
         podman.host(standing("two-sites", "db2", state="exited")),
     ]
-    assert podman.inventory(found) == {
+    assert podman.inventory(collected) == {
         "two_sites": {"hosts": ["db1"]},
         "bookworm": {"hosts": ["db1"]},
         "production": {"hosts": ["db1"]},
@@ -259,7 +259,7 @@ def test_only_a_plain_name_is_removed(monkeypatch, name):
         podman.remove(name)
 
 
-def test_who_is_not_root_is_told_so(monkeypatch):
+def test_who_is_not_root_gets_that_reason(monkeypatch):
     monkeypatch.setattr(podman.os, "geteuid", lambda: 1000)
     with pytest.raises(podman.LabFailed, match=r"as root(.|\n)*sudo"):
         podman.hosts()

@@ -28,7 +28,7 @@ SECRETS = [
 ]
 
 
-def found(how, secret, value, rules=None, people=None):
+def finds(how, secret, value, rules=None, people=None):
     originals = Originals(KEY)
     originals.add(how, secret, "auth.user.field")
     originals.add_people(people or People())
@@ -45,11 +45,11 @@ def found(how, secret, value, rules=None, people=None):
 
 @pytest.mark.parametrize("how, secret", SECRETS)
 def test_an_original_is_found_alone_and_inside_lists_and_json(how, secret):
-    told = "a.note 7, text: holds a value of auth.user.field"
+    report = "a.note 7, text: holds a value of auth.user.field"
     for value in (secret, secret.upper(), [secret], {"a": [1, {"b": secret}]}, {secret: None}):
-        assert found(how, secret, value) == told
-    assert found(how, secret, secret, {"text": "public"}) == ""
-    assert found(how, secret, "nothing of it", {"text": "keep"}) == ""
+        assert finds(how, secret, value) == report
+    assert finds(how, secret, secret, {"text": "public"}) == ""
+    assert finds(how, secret, "nothing of it", {"text": "keep"}) == ""
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_original_is_found_alone_and_inside_lists_and_json(how, secret):
     ],
 )
 def test_an_original_is_found_in_a_text_however_it_is_written(how, secret, text):
-    assert "auth.user.field" in found(how, secret, text)
+    assert "auth.user.field" in finds(how, secret, text)
 
 
 @pytest.mark.parametrize(
@@ -80,15 +80,15 @@ def test_an_original_is_found_in_a_text_however_it_is_written(how, secret, text)
     ],
 )
 def test_what_may_be_anybodys_is_not(how, secret, text):
-    assert found(how, secret, text) == ""
+    assert finds(how, secret, text) == ""
 
 
 def test_single_names_count_in_scrubbed_texts():
     people = People()
     people.add("Zoé Réelle")
     scrubbed = {"text": {"mask": "scrub"}}
-    assert "a name of known people" in found("digits", "00000", "ask réelle", scrubbed, people)
-    assert found("digits", "00000", "ask réelle", None, people) == ""
+    assert "a name of known people" in finds("digits", "00000", "ask réelle", scrubbed, people)
+    assert finds("digits", "00000", "ask réelle", None, people) == ""
 
 
 def test_many_hits_are_counted():

@@ -59,13 +59,13 @@ def scanned(*more, site=SITE):
     return content_scan.scan(io.BytesIO(HEAD + b"".join([*site, *more]) + END))
 
 
-def choose(found, superusers=("postgres",), owner="o"):
-    return load_role.choose(found, {"gis"}, set(superusers), owner)
+def choose(result, superusers=("postgres",), owner="o"):
+    return load_role.choose(result, {"gis"}, set(superusers), owner)
 
 
 def test_what_is_there_and_what_is_of_others_is_the_superusers():
-    found = scanned()
-    way = choose(found)
+    result = scanned()
+    way = choose(result)
     assert (way.role, way.why) == ("o", "")
     assert {(each.kind, each.name) for each in way.first} == {
         ("COMMENT", "SCHEMA public"),
@@ -78,12 +78,12 @@ def test_what_is_there_and_what_is_of_others_is_the_superusers():
     }
     assert [each.owner for each in way.last] == ["postgres"]
     assert {each.owner for each in way.own} == {"o"}
-    assert sorted((demand.subject, demand.name) for demand in found.demands) == [
+    assert sorted((demand.subject, demand.name) for demand in result.demands) == [
         ("language", "plpgsql"),
         ("references", "gis.spatial_ref_sys"),
         ("setting", "work_mem"),
     ]
-    assert found.used_schemas == {"gis"}
+    assert result.used_schemas == {"gis"}
 
 
 ROUTINE = "CREATE {} shop.g(integer) RETURNS integer\n    LANGUAGE {}\n    AS $$x$$;\n"
@@ -117,19 +117,19 @@ DEMANDING = {
 
 
 @pytest.mark.parametrize("why", DEMANDING)
-def test_what_an_ordinary_role_cannot_load_is_said(why):
+def test_what_an_ordinary_role_cannot_load_is_reported(why):
     name, kind, owner, text = DEMANDING[why]
-    found = scanned(header(name, kind, "shop", owner), text.encode())
-    way = choose(found)
+    result = scanned(header(name, kind, "shop", owner), text.encode())
+    way = choose(result)
     assert why in way.why and way == load_role.RoleChoice("", way.why)
     if owner == "o":
-        assert choose(found, superusers=("postgres", "o")).role == "o", "a superuser can"
+        assert choose(result, superusers=("postgres", "o")).role == "o", "a superuser can"
 
 
 def test_names_without_a_schema_are_of_the_entrys():
     """So wrote clients from before March 2018."""
     path = b"SET search_path = public, pg_catalog;\n\n"
-    found = scanned(
+    result = scanned(
         path,
         header("Ta ble", "TABLE"),
         b'CREATE TABLE "Ta ble" (a integer);\n\nALTER TABLE "Ta ble" OWNER TO o;\n',
@@ -145,14 +145,14 @@ def test_names_without_a_schema_are_of_the_entrys():
         b"GRANT ALL ON SCHEMA public TO PUBLIC;\n",
         site=[],
     )
-    assert found.rows == {("public", "Ta ble"): 2, ("public", "spatial_ref_sys"): 1}
-    assert [(each.schema, each.table) for each in found.merged] == [("public", "spatial_ref_sys")]
-    assert [(each.kind, each.schema, each.name) for each in found.privileged_objects] == [
+    assert result.rows == {("public", "Ta ble"): 2, ("public", "spatial_ref_sys"): 1}
+    assert [(each.schema, each.table) for each in result.merged] == [("public", "spatial_ref_sys")]
+    assert [(each.kind, each.schema, each.name) for each in result.privileged_objects] == [
         ("TABLE", "public", "Ta ble"),
         ("SCHEMA", "", "public"),
     ]
-    assert [(demand.subject, demand.name) for demand in found.demands] == [("references", "public.Ta ble")]
-    assert {each.name for each in choose(found).first} == {"spatial_ref_sys", "public"}
+    assert [(demand.subject, demand.name) for demand in result.demands] == [("references", "public.Ta ble")]
+    assert {each.name for each in choose(result).first} == {"spatial_ref_sys", "public"}
 
 
 def test_a_dump_that_names_no_owners_is_the_databases_owners():
