@@ -186,7 +186,7 @@ class Demo:
         table = listed.result("Show the table")["msg"]
         for line in table:
             say(f"  {line}")
-        expect(any(self.archive in line and " yes " in line for line in table), f"{self.archive} is not in the list.")
+        expect(any(self.archive in line and " good " in line for line in table), f"{self.archive} is not in the list.")
         planned = self.play("playbooks/restore.yml", variables=self.source(), tags="plan")
         for line in planned.result("Show the plan")["restore_plan.lines"]:
             say(f"  {line}")

@@ -97,7 +97,7 @@ def test_the_developer_has_all_offers_and_a_site_that_works(whole_demo):
 def test_the_list_of_the_runbook(runbook):
     output = runbook("2. See what there is")
     assert "prod could not be asked" in output
-    rows = [line for line in output.splitlines() if re.search(r"prod +elpaso +\d{8}T\d{6}Z .* vault +yes", line)]
+    rows = [line for line in output.splitlines() if re.search(r"prod +elpaso +\d{8}T\d{6}Z .* vault +good", line)]
     assert len(rows) >= 2, output
 
 
