@@ -1,8 +1,10 @@
 """Run the command line of ``./sauvegarde``: parse it, run the command, map what it raises to an exit code."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 
 from sauvegarde_cli import commands, podman
 from sauvegarde_cli.command_failed import CommandFailed
@@ -27,8 +29,15 @@ def names_inventory_only(words: Sequence[str]) -> bool:
     return not words or words[0].startswith(("-i", "--inventory"))
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Run the command, or show the first screen without one; return the exit code."""
+    # A terminal that is closed ends a command as Ctrl-C does: nothing goes on unseen, no private file is left.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     words = sys.argv[1:]
     if not names_inventory_only(words):
         return start(words)

@@ -3,7 +3,6 @@
 import argparse
 import getpass
 import json
-import os
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sauvegarde_cli import inventory
-from sauvegarde_cli.command_failed import CommandFailed
+from sauvegarde_cli.command_failed import ROOT, CommandFailed
 
 USAGE = 2
 VAULT_PROMPT, BECOME_PROMPT = r"Vault password.*:\s*?$", r"BECOME password.*:\s*?$"
@@ -149,4 +148,4 @@ def ask_secret(prompt: str) -> str:
 
 def our_command() -> str:
     """Return what the user types to start the command."""
-    return "./sauvegarde" if Path.cwd() == Path(os.environ.get("SAUVEGARDE_ROOT", "")) else "sauvegarde"
+    return "./sauvegarde" if Path.cwd() == ROOT else str(ROOT / "sauvegarde")

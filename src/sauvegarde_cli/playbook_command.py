@@ -7,7 +7,7 @@ from typing import Any
 
 from sauvegarde_cli import playbook_run, run_record
 from sauvegarde_cli.command_failed import ROOT
-from sauvegarde_cli.on_call import Settings
+from sauvegarde_cli.on_call import Settings, our_command
 from sauvegarde_cli.playbook_run import Outcome
 from sauvegarde_cli.progress import Progress
 from sauvegarde_cli.run_record import RunRecord
@@ -54,6 +54,10 @@ class Command:
             failure = outcome.error()
             code = failure.code
             error = {"what": failure.what, "why": failure.why, "fix": failure.fix}
+        again = ""
+        if code and not following and not outcome.is_interrupted:
+            again = f"{our_command()} {shlex.join(run_record.typed())}"
+            following = [again]
         text = list(lines)
         if error:
             text += [error["what"], *filter(None, [error["why"], error["fix"] and f"Fix: {error['fix']}"])]
@@ -79,7 +83,8 @@ class Command:
         if error:
             complain(*(self.record.clean(error[key]) for key in ("what", "why", "fix")))
         for command in following:
-            console.print(f"Next:   {command}", markup=False)
+            prefix = "Next:   when that is put right: " if command == again else "Next:   "
+            console.print(prefix + command, markup=False)
         console.print(f"Log:    {report['log']}", markup=False, style="dim")
         return code
 
@@ -88,7 +93,7 @@ def own_command(command: str, *words: str, settings: Settings) -> str:
     """Return a command line of ours as it is typed, with its inventory."""
     here = f"{ROOT}/"
     named = [part for path in settings.inventories for part in ("-i", path.removeprefix(here))]
-    return shlex.join(["./sauvegarde", command, *words, *named])
+    return shlex.join([our_command(), command, *words, *named])
 
 
 def run_one(

@@ -95,6 +95,7 @@ class Outcome:
 
     results: {task: {host: what its module returned}}, the last run of each task. steps: each task and its seconds.
     reasons: why hosts are unreachable, by their names.
+    line: the last line that the current task's action plugin printed.
     """
 
     playbook: str
@@ -108,6 +109,7 @@ class Outcome:
     changed: dict[str, int] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
     output: str = ""
+    line: str = ""
 
     def result(self, task: str, host: str | None = None) -> dict[str, Any]:
         """Return what a task's module returned on a host (the only one without a name). Raises KeyError."""
@@ -175,11 +177,12 @@ class _Listener:
                 self.record.log(text)
         if kind in ("playbook_on_task_start", "playbook_on_handler_task_start"):
             self._end_step()
-            outcome.task = data["name"]
+            outcome.task, outcome.line = data["name"], ""
             outcome.steps.append({"task": data["name"], "seconds": 0.0})
             self.watcher.show("task", data["name"])
         elif kind == "verbose" and text.strip():
             # What an action plugin prints on the way; the rest of a playbook's output has events of its own.
+            outcome.line = text.strip()
             self.watcher.show("line", text.strip())
         elif kind in ("warning", "deprecated") and _NO_GROUP not in text:
             self.watcher.show("warning", text.strip())

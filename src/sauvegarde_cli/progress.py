@@ -1,4 +1,7 @@
-"""Show how far a run is: one changing line on a terminal, plain lines in a pipe, nothing on stdout for JSON."""
+"""Show how far a run is: one changing line on a terminal, plain lines in a pipe, nothing on stdout for JSON.
+
+Plain output names only tasks that take long: what a run does in a moment would hide what it says.
+"""
 
 import time
 from types import TracebackType
@@ -9,7 +12,8 @@ from sauvegarde_cli.terminal import console, errors
 if TYPE_CHECKING:
     from rich.status import Status
 
-SILENCE = 15  # seconds without a line after which plain output says that it still works
+SLOW = 5  # seconds after which plain output names the task that runs
+SILENCE = 15  # seconds without a line after which it says that the task still runs
 
 
 class Progress:
@@ -19,7 +23,8 @@ class Progress:
         self._console = errors if is_json else console
         self._status: Status | None = None
         self._task = self._line = ""
-        self._began = self._said = time.monotonic()
+        self._began = self._said = self._task_began = time.monotonic()
+        self._is_named = True
 
     def __enter__(self) -> "Progress":
         if self._console.is_terminal:
@@ -37,9 +42,10 @@ class Progress:
         """Show an event."""
         if kind == "task":
             self._task, self._line = text, ""
+            self._task_began, self._is_named = time.monotonic(), False
         elif kind == "line":
             self._line = text
-        if self._status is None or kind == "warning":
+        if kind == "warning" or (kind == "line" and self._status is None):
             self._print(text if kind != "line" else f"  {text}")
         self.tick()
 
@@ -49,7 +55,10 @@ class Progress:
         if self._status is not None:
             from rich.markup import escape
 
-            self._status.update(escape(" · ".join(filter(None, (elapsed, self._task, self._line)))))
+            self._status.update(escape(" · ".join(filter(None, (elapsed, self._line or self._task)))))
+        elif not self._is_named and time.monotonic() - self._task_began > SLOW:
+            self._is_named = True
+            self._print(f"  {self._task}")
         elif time.monotonic() - self._said > SILENCE:
             self._print(f"  {self._task}, {elapsed}")
 

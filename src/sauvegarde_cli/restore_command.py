@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sauvegarde_cli import confirmation, on_call, playbook_options
+from sauvegarde_cli import confirmation, on_call, playbook_options, restore_questions
 from sauvegarde_cli.command_failed import CommandFailed
 from sauvegarde_cli.on_call import Settings
 from sauvegarde_cli.playbook_command import Command, own_command
@@ -66,10 +66,25 @@ def _marked(plans: Mapping[str, Any]) -> dict[str, str]:
     return {"restore_plan_mark": marks.pop()} if len(marks) == 1 else {}
 
 
+def _begin(name: str, variables: dict[str, Any], settings: Settings) -> tuple[Command, dict[str, Any]]:
+    """Return the command and complete variables: a person on a terminal is asked for what is missing."""
+    is_complete = all(variables.get(key) for key in ("restore_database", "restore_target"))
+    is_complete = is_complete and any(variables.get(key) for key in SOURCES)
+    if is_complete or settings.is_json or not on_call.on_terminal():
+        _require(variables, name)
+        return Command(name, settings), variables
+    command = Command(name, settings)
+    try:
+        variables = restore_questions.complete(command, variables)
+    except KeyboardInterrupt:
+        raise CommandFailed("Stopped by the user.", "Nothing was chosen, and nothing was changed.", code=130) from None
+    _require(variables, name)
+    return command, variables
+
+
 def plan(variables: dict[str, Any], settings: Settings) -> int:
-    """Make and show the plan; return 1 if something stops it."""
-    _require(variables, "plan")
-    command = Command("plan", settings)
+    """Make and show the plan; return 1 if something stops it. On a terminal, a person is asked for what is missing."""
+    command, variables = _begin("plan", variables, settings)
     outcome = command.run(PLAYBOOK, variables, "plan")
     plans, lines = plan_of(outcome)
     following = []
@@ -80,9 +95,11 @@ def plan(variables: dict[str, Any], settings: Settings) -> int:
 
 
 def restore(variables: dict[str, Any], settings: Settings) -> int:
-    """Restore: with a confirmation at once, else after the plan was shown and its target named."""
-    _require(variables, "restore")
-    command = Command("restore", settings)
+    """Restore: with a confirmation at once, else after the plan was shown and its target named.
+
+    On a terminal, a person is asked for what is missing.
+    """
+    command, variables = _begin("restore", variables, settings)
     expected = _label(variables)
     given = variables.pop("restore_confirm", None)
     if variables.get("restore_mode") == "beside" or given is not None:
@@ -99,6 +116,9 @@ def restore(variables: dict[str, Any], settings: Settings) -> int:
             console.print(line, markup=False)
         try:
             confirmed = confirmation.typed(expected, None, "replace")
+        except CommandFailed as refusal:
+            again = command_line(variables, settings, restore_confirm=expected, **_marked(plans))
+            raise CommandFailed(refusal.what, refusal.why, f"If that is what you mean: {again}", refusal.code) from None
         except KeyboardInterrupt:
             planned.is_interrupted = True
             return command.end(planned, {"plan": plans}, [], "Nothing was confirmed, and no database was changed.")
@@ -143,11 +163,18 @@ def state_after_stop(outcome: Outcome) -> str:
     if SWAP in tasks:
         return (
             "The swap had been sent to the host. It is one transaction: it happened or it did not."
-            " ./sauvegarde cleanup shows whether there is a new previous database."
+            f" {on_call.our_command()} cleanup shows whether there is a new previous database."
         )
-    if LOAD in tasks:
+    if LOAD in tasks and tasks[-1] != LOAD:
+        return "The live database is untouched. The proven side database waits on the host for its swap."
+    if LOAD in tasks and outcome.line:
         return (
             "The live database is untouched. The load goes on on the host, and ends as a proven side database,"
             " which waits there. The same command goes on with it."
+        )
+    if LOAD in tasks:
+        return (
+            "The live database is untouched. If the load had begun on the host, it goes on there and ends as a proven"
+            " side database, which waits; the same command goes on with it."
         )
     return "The live database is untouched, and nothing runs on the host that changes one."

@@ -10,8 +10,9 @@ import sys
 import pytest
 import yaml
 
-from sauvegarde_cli import playbook_options, restore_command
+from sauvegarde_cli import playbook_options, progress, restore_command, restore_questions
 from sauvegarde_cli.__main__ import parser
+from sauvegarde_cli.command_failed import CommandFailed
 from sauvegarde_cli.commands import backup, cleanup, rollback
 from sauvegarde_cli.on_call import Settings
 from sauvegarde_cli.playbook_run import Outcome
@@ -86,15 +87,17 @@ def test_without_a_terminal_it_says_which_option_is_missing(words, missing):
 
 
 @pytest.mark.parametrize(
-    ("steps", "words"),
+    ("steps", "line", "words"),
     [
-        ([restore_command.PLAN], "untouched, and nothing runs"),
-        ([restore_command.PLAN, restore_command.LOAD], "The load goes on on the host"),
-        ([restore_command.PLAN, restore_command.LOAD, restore_command.SWAP], "happened or it did not"),
+        ([restore_command.PLAN], "", "untouched, and nothing runs"),
+        ([restore_command.PLAN, restore_command.LOAD], "", "If the load had begun on the host, it goes on"),
+        ([restore_command.PLAN, restore_command.LOAD], "db: elpaso: data", "The load goes on on the host"),
+        ([restore_command.LOAD, "A check of the site's"], "", "waits on the host for its swap"),
+        ([restore_command.PLAN, restore_command.LOAD, restore_command.SWAP], "", "happened or it did not"),
     ],
 )
-def test_after_ctrl_c_the_state_is_said(steps, words):
-    outcome = Outcome("restore.yml", steps=[{"task": step, "seconds": 0} for step in steps])
+def test_after_ctrl_c_the_state_is_said(steps, line, words):
+    outcome = Outcome("restore.yml", steps=[{"task": step, "seconds": 0} for step in steps], line=line)
     assert words in restore_command.state_after_stop(outcome)
 
 
@@ -105,6 +108,55 @@ def test_json_is_one_document_with_the_error_and_the_exit_code():
     assert "restore_target" in document["error"]["what"] and document["log"].endswith("/log")
     reported = start("report", "last", "--json")
     assert reported.returncode == 0 and "run" in json.loads(reported.stdout)
+
+
+def entry(identifier, where="local", host="prod", source="elpaso (PostgreSQL 15.8)", **values):
+    """An archive as the list has it."""
+    values = {"kind": "pg_dump", "verified": True, "bytes": 2**20, "lacks": [], **values}
+    return {"id": identifier, "where": where, "host": host, "source": source, **values}
+
+
+def test_archives_are_offered_newest_first_and_in_their_nearest_place(monkeypatch):
+    early, late = "20261124T030000Z", "20261125T030000Z"
+    entries = [
+        entry(early, "vault"),
+        entry(early),
+        entry(late, "vault"),
+        entry(late, "vault", "other"),
+        entry("20261126T030000Z", verified=False),
+        entry("20261126T030000Z", kind="globals"),
+    ]
+    offered = restore_questions.archives(entries)
+    assert [(each.host, each.id, each.where) for each in offered] == [
+        ("prod", late, "vault"),
+        ("other", late, "vault"),
+        ("prod", early, "local"),
+    ]
+    answers = iter(["nosuch", "9", "1", early])
+    monkeypatch.setattr("builtins.input", lambda _: next(answers))
+    chosen = restore_questions.choose_archive(offered, "elpaso")
+    assert chosen.source == {"restore_source_host": "prod", "restore_point": early}
+    assert offered[0].source == {"restore_repository": "vault", "restore_of_host": "prod", "restore_point": late}
+    assert "loses what was written after 2026-11-25 03:00:00 UTC" in restore_questions.about(offered[0])
+    with pytest.raises(CommandFailed) as refusal:
+        restore_questions.choose_archive(offered, "nosuch")
+    assert "elpaso" in refusal.value.why and "list" in refusal.value.fix
+
+
+def test_plain_output_names_only_tasks_that_take_long(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.Progress() as shown:
+        for task in ("One", "Two"):
+            shown.show("task", task)
+            clock[0] += 1
+        shown.show("task", "Three")
+        for _ in range(30):
+            clock[0] += 1
+            shown.tick()
+        shown.show("line", "db: half of it")
+    lines = capsys.readouterr().out.split("\n")
+    assert [line.strip() for line in lines] == ["Three", "Three, 24 s", "db: half of it", ""]
 
 
 def test_a_wrong_name_typed_on_a_terminal_is_refused():
