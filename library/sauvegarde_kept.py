@@ -6,7 +6,8 @@ DOCUMENTATION = r"""
 module: sauvegarde_kept
 short_description: List previous and side databases, or remove one
 description:
-  - A previous database was live before a swap; a side database is proven and waits for its swap.
+  - A previous database was live before a swap; a side database is proven and waits for its swap. A database that a
+    restore put beside the live one is removed while no client uses it.
   - Run it as the OS user of the server.
 author: Sauvegarde
 extends_documentation_fragment:
@@ -49,8 +50,8 @@ EXAMPLES = r"""
 RETURN = r"""
 kept:
   description:
-    - The previous and side databases, newest first, each with C(name), C(kind) (V(before) a swap, or V(restore),
-      waiting for one), C(id) and C(bytes).
+    - The previous and side databases, newest first, then those that restores put beside; each with C(name), C(kind)
+      (V(before) a swap, V(restore), waiting for one, or V(beside)), C(id) and C(bytes).
   returned: always
   type: list
   elements: dict
@@ -96,12 +97,12 @@ def main() -> None:
     try:
         changed = False
         if name and module.check_mode:
-            changed = name in [database.name for database in target.kept()]
+            changed = name in [database.name for database in previous_databases.kept(target)]
         elif name:
             host, environment, phrase = (parameters[key] for key in ("host", "environment_of_host", "production"))
             confirmation.require_phrase(host, environment, phrase, f"removing {name}")
             changed = previous_databases.remove(target, name)
-        kept = [database.as_dict() for database in target.kept()]
+        kept = [database.as_dict() for database in previous_databases.kept(target)]
         lost = previous_databases.losses_of_live(parameters["directory"], parameters["database"])
     except SauvegardeError as error:
         module.fail_json(msg=str(error), **error.as_dict(), **journal.debug_values(debug))

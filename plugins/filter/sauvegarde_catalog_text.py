@@ -44,7 +44,7 @@ _value:
   elements: str
 """
 
-_PREVIOUS = {"before": "previous", "restore": "waits for its swap"}
+_PREVIOUS = {"before": "previous", "restore": "waits for its swap", "beside": "restored beside"}
 _NOT_READ = "{} could not be asked."
 
 HostVars = Mapping[str, Mapping[str, Any]]

@@ -5,15 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..targets.target import Target
-from . import recovery, restore_state, restore_swap
+from ..targets.postgresql_target import PostgresqlTarget
+from ..targets.target import KeptDatabase, Target
+from . import beside_databases, recovery, restore_state, restore_swap
+
+
+def kept(target: Target) -> list[KeptDatabase]:
+    """Return the databases that restores left: previous and side databases, and those that they put beside."""
+    return [*target.kept(), *beside_databases.databases(target)]
 
 
 def remove(target: Target, name: str) -> bool:
-    """Remove a previous or a side database by its whole name. Returns whether it was there."""
+    """Remove one of `kept` by its whole name. Returns whether it was there."""
     with restore_swap.hold(target):
         # A side database that is gone means that its swap happened, so interrupted swaps are settled before.
         recovery.settle_swaps(target)
+        if isinstance(target, PostgresqlTarget) and name in {each.name for each in beside_databases.databases(target)}:
+            return beside_databases.remove(target, name)
         return target.remove(name)
 
 

@@ -98,9 +98,19 @@ def swap_in(
             raise
         if "notes" in result:
             result["notes"] += recovery.create_pg_cron(target, run)
-        restore_state.change(directory, identifier, status=restore_state.SWAPPED, swap=result)
+        restore_state.change(directory, identifier, status=restore_state.SWAPPED, swap=result, **_beside(target, run))
         _remove_copies(directory, (run.path, run.globals))
         return dict(result, host=socket.gethostname(), lines=render.of_swap(run.values, result))
+
+
+def _beside(target: Target, run: RunState) -> dict[str, Any]:
+    """Return what a database that was put beside is known by later (beside_databases); {} for any other run."""
+    if run.mode != "beside":
+        return {}
+    try:
+        return {"oid": target.live_facts()["oid"]}
+    except (SauvegardeError, psycopg2.Error, KeyError):
+        return {}  # the restore is complete; only its removal is the user's own
 
 
 def _new_swap_id(target: Target) -> str:

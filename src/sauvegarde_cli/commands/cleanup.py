@@ -13,12 +13,12 @@ STATE = (
     "If a removal had been sent to the host, it ends there by itself."
     " The same command without a name shows what is there."
 )
-KINDS = {"before": "previous database", "restore": "side database"}
+KINDS = {"before": "previous database", "restore": "side database", "beside": "restored beside"}
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command's parser."""
-    text = "list previous and side databases with their sizes, or remove one by its whole name"
+    text = "list the databases that restores left, with their sizes, or remove one by its whole name"
     parser = commands.add_parser("cleanup", help=text, description=text, parents=[on_call.options()])
     parser.add_argument("restore_database", nargs="?", metavar="DATABASE", help="name of the live database")
     parser.add_argument("restore_kept", nargs="?", metavar="NAME", help="the database to remove; without it, a list")
