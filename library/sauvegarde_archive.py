@@ -14,7 +14,7 @@ options:
   database:
     description:
       - What was dumped, as the list shows it; the name of a database, the path of an SQLite file, or a site's folder.
-      - Required without O(job).
+      - Required without O(job) and O(list_only).
     type: str
     default: ""
   kinds:
@@ -35,6 +35,10 @@ options:
     description: Only archives of this host.
     type: str
     default: ""
+  list_only:
+    description: Choose and bring nothing, but return RV(archives) of O(repository).
+    type: bool
+    default: false
   root:
     description: Folder of the archives kept on this host.
     type: path
@@ -107,22 +111,27 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+archives:
+  description: The catalog's entries of all archives in O(repository).
+  returned: with O(list_only)
+  type: list
+  elements: dict
 archive:
   description: The catalog's entry of the archive, with C(path), where it lies on this host.
-  returned: always
+  returned: without O(list_only)
   type: dict
 globals:
   description: The catalog's entry of the roles that go with a database, kept on this host; null where there are none.
-  returned: always
+  returned: without O(list_only)
   type: dict
 passed:
   description: The catalog's entries of damaged archives that are newer than the chosen one and fit the request, too.
-  returned: always
+  returned: without O(list_only)
   type: list
   elements: dict
 names:
   description: What to call a copy of the archive, and of the roles where there are some.
-  returned: always
+  returned: without O(list_only)
   type: list
   elements: str
 readers:
@@ -164,6 +173,7 @@ def main() -> None:
             "point": {"type": "str", "default": "latest"},
             "job": {"type": "str", "default": ""},
             "source_host": {"type": "str", "default": ""},
+            "list_only": {"type": "bool", "default": False},
             "root": {"type": "path", "default": "/var/backups/sauvegarde"},
             "repository": {
                 "type": "dict",
@@ -190,12 +200,20 @@ def main() -> None:
     )
     parameters = module.params
     debug = journal.collect_debug(module._verbosity)
-    if not parameters["database"] and not parameters["job"]:
+    if parameters["list_only"] and not parameters["repository"]:
+        module.fail_json(msg="list_only lists a repository: name it.")
+    if not parameters["database"] and not parameters["job"] and not parameters["list_only"]:
         module.fail_json(msg="Name the database, or the job whose archives they are.")
     choice = [parameters[name] for name in ("database", "point", "job", "source_host", "kinds")]
     try:
         if parameters["repository"]:
             repository = Repository.from_values({**parameters["repository"], **parameters["secrets"]})
+            if parameters["list_only"]:
+                module.exit_json(
+                    changed=False,
+                    archives=fetch.listed(repository, parameters["directory"]),
+                    **journal.debug_values(debug),
+                )
             result = fetch.from_restic(repository, parameters["directory"], *choice, check=module.check_mode)
         else:
             result = fetch.from_host(parameters["root"], *choice)

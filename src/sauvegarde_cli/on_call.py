@@ -13,6 +13,8 @@ from sauvegarde_cli import inventory
 from sauvegarde_cli.command_failed import ROOT, CommandFailed
 
 USAGE = 2
+HERE = ("localhost,",)  # the inventory that is this machine alone
+_LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
 VAULT_PROMPT, BECOME_PROMPT = r"Vault password.*:\s*?$", r"BECOME password.*:\s*?$"
 
 
@@ -78,6 +80,8 @@ class Settings:
         variables, files = extra_variables(arguments.extra_vars)
         if inventories is None or arguments.inventory:
             inventories = inventory.choose(arguments.inventory)
+        if inventories == HERE:
+            variables = {**_LOCAL, **variables}
         passwords = {}
         for wanted, pattern, prompt in (
             (arguments.ask_vault_pass, VAULT_PROMPT, "Vault password: "),

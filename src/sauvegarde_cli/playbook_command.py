@@ -2,12 +2,13 @@
 
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sauvegarde_cli import playbook_run, run_record
 from sauvegarde_cli.command_failed import ROOT
-from sauvegarde_cli.on_call import Settings, our_command
+from sauvegarde_cli.on_call import BECOME_PROMPT, VAULT_PROMPT, Settings, our_command
 from sauvegarde_cli.playbook_run import Outcome
 from sauvegarde_cli.progress import Progress
 from sauvegarde_cli.run_record import RunRecord
@@ -19,16 +20,28 @@ INTERRUPTED = 130
 class Command:
     """One command: it runs playbooks, then prints and records one result."""
 
-    def __init__(self, name: str, settings: Settings, secrets: Iterable[str] = (), is_reading: bool = False) -> None:
-        """is_reading: what it prints is a document, to be filtered: progress goes to stderr."""
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        secrets: Iterable[str] = (),
+        is_reading: bool = False,
+        hidden: dict[str, Any] | None = None,
+    ) -> None:
+        """is_reading: what it prints is a document, to be filtered: progress goes to stderr.
+
+        hidden: variables of every playbook that no command line and no report shows.
+        """
         self.settings, self.is_reading = settings, is_reading
+        self.hidden = hidden or {}
         self.record = RunRecord(name, [*settings.secrets, *secrets])
         self.outcomes: list[Outcome] = []
 
     def run(self, playbook: str, variables: dict[str, Any] | None = None, tags: str = "") -> Outcome:
         """Run a playbook, show its progress, and return its outcome, whether it succeeded or not."""
+        values = {**(variables or {}), **self.hidden}
         with Progress(self.settings.is_json or self.is_reading) as progress:
-            outcome = playbook_run.run(playbook, self.settings, variables, tags, progress, self.record)
+            outcome = playbook_run.run(playbook, self.settings, values, tags, progress, self.record)
         self.outcomes.append(outcome)
         return outcome
 
@@ -55,7 +68,7 @@ class Command:
             code = failure.code
             error = {"what": failure.what, "why": failure.why, "fix": failure.fix}
         again = ""
-        if code and not following and not outcome.is_interrupted:
+        if error and not following and not outcome.is_interrupted:
             again = f"{our_command()} {shlex.join(run_record.typed())}"
             following = [again]
         text = list(lines)
@@ -83,8 +96,10 @@ class Command:
         if error:
             complain(*(self.record.clean(error[key]) for key in ("what", "why", "fix")))
         for command in following:
-            prefix = "Next:   when that is put right: " if command == again else "Next:   "
-            console.print(prefix + command, markup=False)
+            if command == again:  # as it was typed: on the screen, the user's own words are no secret
+                typed = shlex.join([our_command(), *sys.argv[1:]])
+                command = f"when that is put right: {typed}"
+            console.print(f"Next:   {command}", markup=False)
         console.print(f"Log:    {report['log']}", markup=False, style="dim")
         return code
 
@@ -93,6 +108,10 @@ def own_command(command: str, *words: str, settings: Settings) -> str:
     """Return a command line of ours as it is typed, with its inventory."""
     here = f"{ROOT}/"
     named = [part for path in settings.inventories for part in ("-i", path.removeprefix(here))]
+    named += [part for path in settings.variable_files for part in ("-e", f"@{path}")]
+    named += [part for path in settings.vault_password_files for part in ("--vault-password-file", path)]
+    for pattern, option in ((VAULT_PROMPT, "-J"), (BECOME_PROMPT, "-K")):
+        named += [option] if pattern in settings.passwords else []
     return shlex.join([our_command(), command, *words, *named])
 
 

@@ -1,21 +1,23 @@
 """Carry out `plan` and `restore`: show the plan, have it confirmed by name, restore, and say how to go on."""
 
+import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from sauvegarde_cli import confirmation, on_call, playbook_options, restore_questions
+from sauvegarde_cli import confirmation, on_call, playbook_options, repository_access, restore_questions
 from sauvegarde_cli.command_failed import CommandFailed
 from sauvegarde_cli.on_call import Settings
 from sauvegarde_cli.playbook_command import Command, own_command
 from sauvegarde_cli.playbook_run import Outcome
+from sauvegarde_cli.repository_access import RepositoryAccess
 from sauvegarde_cli.terminal import console
 
 PLAYBOOK = "playbooks/restore.yml"
 PLAN, LOAD, SWAP = "Make the plan", "Restore into a side database, and prove it", "Put it in place"
-SOURCES = ("restore_source_host", "restore_repository", "restore_file", "restore_path")
+SOURCES = restore_questions.SOURCES
 POSITIONAL = ("restore_database",)
 CHANGED = "This is not the plan that was confirmed"
-USAGE = 2
+USAGE, INTERRUPTED = 2, 130
 
 
 def _require(variables: Mapping[str, Any], command: str) -> None:
@@ -48,10 +50,16 @@ def is_blocked(plans: Mapping[str, Any]) -> bool:
     return any(each["obstacles"] for each in plans.values())
 
 
-def command_line(variables: Mapping[str, Any], settings: Settings, command: str = "restore", **more: str) -> str:
+def command_line(
+    variables: Mapping[str, Any],
+    settings: Settings,
+    command: str = "restore",
+    access: RepositoryAccess | None = None,
+    **more: str,
+) -> str:
     """Return the command that carries the plan out."""
-    values = {**variables, **more}
-    return own_command(command, *playbook_options.words(values, POSITIONAL), settings=settings)
+    words = playbook_options.words({**variables, **more}, POSITIONAL)
+    return own_command(command, *words, *(access.words if access else ()), settings=settings)
 
 
 def _label(variables: Mapping[str, Any]) -> str:
@@ -66,45 +74,70 @@ def _marked(plans: Mapping[str, Any]) -> dict[str, str]:
     return {"restore_plan_mark": marks.pop()} if len(marks) == 1 else {}
 
 
-def _begin(name: str, variables: dict[str, Any], settings: Settings) -> tuple[Command, dict[str, Any]]:
+def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Any], Settings, RepositoryAccess | None]:
+    """Return the variables, the settings, and the access to a repository that is named by its address.
+
+    Where that is all there is, it is restored onto this machine. Raises CommandFailed.
+    """
+    variables = playbook_options.variables(arguments, "restore")
+    repository = str(variables.get("restore_repository") or "")
+    if not repository_access.is_address(repository):
+        return variables, on_call.Settings.of(arguments), None
+    access = RepositoryAccess.of(repository, arguments)
+    target = variables.setdefault("restore_target", "localhost")
+    if target != "localhost" or arguments.inventory:
+        return variables, on_call.Settings.of(arguments), access
+    return variables, on_call.Settings.of(arguments, on_call.HERE), access
+
+
+def _begin(
+    name: str, variables: dict[str, Any], settings: Settings, access: RepositoryAccess | None
+) -> tuple[Command, dict[str, Any]]:
     """Return the command and complete variables: a person on a terminal is asked for what is missing."""
     is_complete = all(variables.get(key) for key in ("restore_database", "restore_target"))
     is_complete = is_complete and any(variables.get(key) for key in SOURCES)
-    if is_complete or settings.is_json or not on_call.on_terminal():
+    can_ask = not settings.is_json and on_call.on_terminal()
+    if not (is_complete or can_ask or access):
         _require(variables, name)
-        return Command(name, settings), variables
-    command = Command(name, settings)
-    try:
-        variables = restore_questions.complete(command, variables)
-    except KeyboardInterrupt:
-        raise CommandFailed("Stopped by the user.", "Nothing was chosen, and nothing was changed.", code=130) from None
+    command = Command(name, settings, access.secrets if access else (), hidden=access.variables if access else None)
+    if not is_complete:
+        try:
+            variables = restore_questions.complete(command, variables, can_ask)
+        except KeyboardInterrupt:
+            raise CommandFailed(
+                "Stopped by the user.", "Nothing was chosen, and nothing was changed.", code=INTERRUPTED
+            ) from None
     _require(variables, name)
     return command, variables
 
 
-def plan(variables: dict[str, Any], settings: Settings) -> int:
+def plan(variables: dict[str, Any], settings: Settings, access: RepositoryAccess | None = None) -> int:
     """Make and show the plan; return 1 if something stops it. On a terminal, a person is asked for what is missing."""
-    command, variables = _begin("plan", variables, settings)
+    command, variables = _begin("plan", variables, settings, access)
     outcome = command.run(PLAYBOOK, variables, "plan")
     plans, lines = plan_of(outcome)
     following = []
     if plans and not outcome.code and not is_blocked(plans):
-        following = [command_line(variables, settings, restore_confirm=_label(variables), **_marked(plans))]
+        following = [
+            command_line(variables, settings, access=access, restore_confirm=_label(variables), **_marked(plans))
+        ]
     code = command.end(outcome, {"plan": plans}, lines, "A plan changes no database.", following)
     return code or int(is_blocked(plans))
 
 
-def restore(variables: dict[str, Any], settings: Settings) -> int:
+def restore(variables: dict[str, Any], settings: Settings, access: RepositoryAccess | None = None) -> int:
     """Restore: with a confirmation at once, else after the plan was shown and its target named.
 
     On a terminal, a person is asked for what is missing.
     """
-    command, variables = _begin("restore", variables, settings)
+    command, variables = _begin("restore", variables, settings, access)
     expected = _label(variables)
     given = variables.pop("restore_confirm", None)
     if variables.get("restore_mode") == "beside" or given is not None:
         confirmed = confirmation.typed(expected, given if given is not None else expected, "replace")
-        return _end(command, command.run(PLAYBOOK, {**variables, "restore_confirm": confirmed}), variables, True)
+        return _end(
+            command, command.run(PLAYBOOK, {**variables, "restore_confirm": confirmed}), variables, True, access
+        )
     if settings.is_json or not on_call.on_terminal():
         raise confirmation.missing(expected, "replace")
     while True:
@@ -117,7 +150,7 @@ def restore(variables: dict[str, Any], settings: Settings) -> int:
         try:
             confirmed = confirmation.typed(expected, None, "replace")
         except CommandFailed as refusal:
-            again = command_line(variables, settings, restore_confirm=expected, **_marked(plans))
+            again = command_line(variables, settings, access=access, restore_confirm=expected, **_marked(plans))
             raise CommandFailed(refusal.what, refusal.why, f"If that is what you mean: {again}", refusal.code) from None
         except KeyboardInterrupt:
             planned.is_interrupted = True
@@ -127,10 +160,16 @@ def restore(variables: dict[str, Any], settings: Settings) -> int:
         if outcome.code and not outcome.is_interrupted and CHANGED in outcome.error().what:
             console.print("The plan has changed since it was shown. Here it is again.", markup=False)
             continue
-        return _end(command, outcome, variables, False)
+        return _end(command, outcome, variables, False, access)
 
 
-def _end(command: Command, outcome: Outcome, variables: dict[str, Any], with_plan: bool) -> int:
+def _end(
+    command: Command,
+    outcome: Outcome,
+    variables: dict[str, Any],
+    with_plan: bool,
+    access: RepositoryAccess | None = None,
+) -> int:
     """Print how the restore ended."""
     plans, lines = plan_of(outcome)
     swaps = outcome.results.get(SWAP, {})
@@ -153,7 +192,7 @@ def _end(command: Command, outcome: Outcome, variables: dict[str, Any], with_pla
     if any(each["kept"] for each in result["restored"].values()):
         following = [command_line(again, command.settings, "rollback", restore_confirm=_label(variables))]
     elif outcome.is_interrupted and SWAP not in swaps:
-        following = [command_line(variables, command.settings, restore_confirm=_label(variables))]
+        following = [command_line(variables, command.settings, access=access, restore_confirm=_label(variables))]
     return command.end(outcome, result, shown, state_after_stop(outcome), following)
 
 

@@ -11,6 +11,8 @@ from sauvegarde_cli.playbook_command import Command
 from sauvegarde_cli.terminal import console
 
 LIST, KEPT, JSON = "List the archives", "List the databases that restores left", "Show the JSON"
+IN_REPOSITORY = "List the archives of the repository"
+SOURCES = ("restore_source_host", "restore_repository", "restore_file", "restore_path")
 OF_THE_TARGET = ("restore_user", "restore_connection", "restore_directory")
 SHOWN = 15  # archives that are offered, newest first
 USAGE = 2
@@ -40,30 +42,48 @@ class Archive:
         return {"restore_repository": self.where, "restore_of_host": self.host, "restore_point": self.id}
 
 
-def complete(command: Command, variables: Mapping[str, Any]) -> dict[str, Any]:
+def complete(command: Command, variables: Mapping[str, Any], can_ask: bool = True) -> dict[str, Any]:
     """Return the variables, with what a person chose where they say nothing. Raises CommandFailed.
 
-    A person who gives a source, as a file, is asked for the target alone.
+    A person who gives a source, as a file, is asked for the target alone. Of a repository that is named by its address,
+    everything is read; without can_ask, it is only listed.
     """
     chosen = dict(variables)
     shared = {name: chosen[name] for name in OF_THE_TARGET if name in chosen}
+    if command.hidden:
+        return {**chosen, **_from_repository(command, chosen, shared, can_ask)}
     outcome = command.run("playbooks/list.yml", {"list_format": "json", **shared})
     if outcome.is_interrupted:
         raise KeyboardInterrupt
     targets = sorted(outcome.results.get(KEPT, {}))
-    if not any(
-        chosen.get(name) for name in ("restore_source_host", "restore_repository", "restore_file", "restore_path")
-    ):
+    if not any(chosen.get(name) for name in SOURCES):
         listed = outcome.get(JSON).get("list_entries") or []
         archive = choose_archive(archives(listed), str(chosen.get("restore_database") or ""))
-        if chosen.get("restore_database") not in (None, "", archive.database):
-            chosen["restore_source_database"] = archive.database
         chosen = {"restore_database": archive.database, **chosen, **archive.source}
     if not chosen.get("restore_database"):
         chosen["restore_database"] = ask("Name of the database to replace: ")
     if not chosen.get("restore_target"):
         chosen["restore_target"] = choose("Restore onto which host?", targets, targets) if targets else ask("Host: ")
     return chosen
+
+
+def _from_repository(
+    command: Command, chosen: Mapping[str, Any], shared: Mapping[str, Any], can_ask: bool
+) -> dict[str, Any]:
+    """Return the database and the archive that a person chooses in a repository that is named by its address."""
+    outcome = command.run("playbooks/repository.yml", {"restore_target": chosen["restore_target"], **shared})
+    if outcome.is_interrupted:
+        raise KeyboardInterrupt
+    if outcome.code:
+        raise outcome.error()
+    offered = archives(outcome.get(IN_REPOSITORY).get("archives") or [])
+    if not can_ask:
+        lines = [f"{archive.database} on {archive.host}: {about(archive)}" for archive in offered]
+        raise CommandFailed(
+            "A restore needs DATABASE.", "\n".join(["The repository has:", *lines]), "Name one of these.", USAGE
+        )
+    archive = choose_archive(offered)
+    return {"restore_database": archive.database, "restore_of_host": archive.host, "restore_point": archive.id}
 
 
 def archives(entries: Sequence[Mapping[str, Any]]) -> list[Archive]:

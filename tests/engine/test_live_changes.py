@@ -45,7 +45,7 @@ def test_a_plan_names_the_tables_that_differ(cluster, database, repository, tmp_
     spec = {"connection": cluster.values, "path": str(path), "database": database, "directory": str(tmp_path / "runs")}
     plan = restores.plan(spec)
     assert plan["changes"] == {"tables": [], "compared": 7, "omitted": []}
-    assert "Change: none; 7 tables of the live database hold what the archive holds" in render.of_plan(plan)
+    assert "Change: none; archive and live database are equal in 7 tables" in render.of_plan(plan)
     mark = plan["mark"]
 
     cluster.execute(LATER, database)

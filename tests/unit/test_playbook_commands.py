@@ -4,13 +4,15 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
-from sauvegarde_cli import playbook_options, progress, restore_command, restore_questions
+from sauvegarde_cli import playbook_options, progress, repository_access, restore_command, restore_questions
 from sauvegarde_cli.__main__ import parser
 from sauvegarde_cli.command_failed import CommandFailed
 from sauvegarde_cli.commands import backup, cleanup, rollback
@@ -19,6 +21,7 @@ from sauvegarde_cli.playbook_run import Outcome
 from sauvegarde_cli.system import ROOT
 
 PLAYBOOKS = ("backup", "cleanup", "fixtures", "migrate", "policy", "restore", "rollback")
+CANARY = "zorgolim-of-the-repository"
 SETTINGS = Settings(inventories=(f"{ROOT}/inventories/demo",))
 
 
@@ -157,6 +160,46 @@ def test_plain_output_names_only_tasks_that_take_long(monkeypatch, capsys):
         shown.show("line", "db: half of it")
     lines = capsys.readouterr().out.split("\n")
     assert [line.strip() for line in lines] == ["Three", "Three, 24 s", "db: half of it", ""]
+
+
+@pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
+def test_a_repository_is_opened_by_its_address_and_its_password_stays_secret(tmp_path):
+    environ = {**os.environ, "RESTIC_PASSWORD": "right-one"}
+    subprocess.run(["restic", "-q", "-r", tmp_path / "vault", "init"], env=environ, check=True)
+    words = ["restore", "--repository", str(tmp_path / "vault"), "-e", "ansible_become=false"]
+    words += ["-e", f"ansible_python_interpreter={sys.executable}", "--directory", str(tmp_path / "runs")]
+    refused = start(*words)
+    assert refused.returncode == 2 and "--repository-password-file" in refused.stderr
+    (tmp_path / "password").write_text(f"{CANARY}\n")
+    (tmp_path / "runs").mkdir(mode=0o700)
+    wrong = start("plan", "elpaso", *words[1:], "--repository-password-file", str(tmp_path / "password"), "--json")
+    document = json.loads(wrong.stdout)
+    assert wrong.returncode == document["exit_code"] == 12, wrong.stdout + wrong.stderr
+    log = Path(document["log"])
+    written = [path for folder in (log.parent, tmp_path / "runs") for path in folder.rglob("*") if path.is_file()]
+    assert log in written and not [path for path in written if CANARY in path.read_text(errors="replace")]
+    assert CANARY not in wrong.stdout + wrong.stderr
+    listed = start(*words, environ={"RESTIC_PASSWORD": "right-one"})
+    assert listed.returncode == 2 and "The repository has:" in listed.stderr
+
+
+def test_a_repository_over_sftp_needs_a_known_host(monkeypatch):
+    answer = subprocess.CompletedProcess([], 0, stdout="# Host vault found\nvault ssh-ed25519 AAAA\n")
+    asked = []
+    monkeypatch.setattr(repository_access.subprocess, "run", lambda words, **_: asked.append(words[-1]) or answer)
+    for address, name in (
+        ("sftp:backup@vault:/srv/restic", "vault"),
+        ("sftp:vault:restic", "vault"),
+        ("sftp://backup@vault:2222//srv/restic", "[vault]:2222"),
+        ("sftp://vault/restic", "vault"),
+    ):
+        assert repository_access.known_hosts(address) == "vault ssh-ed25519 AAAA\n"
+        assert asked.pop() == name, address
+    assert repository_access.known_hosts("s3:s3.example.org/bucket") == ""
+    answer.stdout = ""
+    with pytest.raises(CommandFailed) as refusal:
+        repository_access.known_hosts("sftp:backup@vault:/srv/restic")
+    assert "vault" in refusal.value.what and "--repository-known-hosts" in refusal.value.fix
 
 
 def test_a_wrong_name_typed_on_a_terminal_is_refused():

@@ -127,7 +127,7 @@ def of_changes(changes: JSON | None) -> list[str]:
     if tables[_MOST_CHANGES:]:
         lines.append(f"Change: {len(tables) - _MOST_CHANGES} more tables differ")
     if not tables and changes["compared"]:
-        lines.append(f"Change: none; {_tables(changes['compared'])} of the live database hold what the archive holds")
+        lines.append(f"Change: none; archive and live database are equal in {_tables(changes['compared'])}")
     if changes["omitted"]:
         names = ", ".join(changes["omitted"][:3]) + (" …" if changes["omitted"][3:] else "")
         lines.append(

@@ -127,6 +127,12 @@ def _with_next_choice(
     return Damaged(error.what, error.why, fix)
 
 
+def listed(repository: Repository, directory: str | Path) -> list[dict[str, Any]]:
+    """Return the values of the catalog's entries of all archives in a restic repository."""
+    repository = dataclasses.replace(repository, secrets_folder=str(restore_state.folder(directory)))
+    return [entry.as_dict() for entry in catalog.remote(repository)]
+
+
 def _bring(repository: Repository, place: Path, entry: archive_choice.Entry, name: str) -> tuple[Path, bool]:
     """Return the path of the entry's plain form, called `name` in `place`, and whether it had to be fetched."""
     target, partial = place / name, place / (".partial-" + name)

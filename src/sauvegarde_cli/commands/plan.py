@@ -2,7 +2,7 @@
 
 import argparse
 
-from sauvegarde_cli import on_call, playbook_options
+from sauvegarde_cli import on_call, playbook_options, repository_access
 
 POSITIONAL = ("restore_database",)
 
@@ -13,6 +13,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser = commands.add_parser("plan", help=text, description=text, parents=[on_call.options()])
     parser.add_argument("restore_database", nargs="?", metavar="DATABASE", help="name of the database to replace")
     playbook_options.add(parser, "restore", POSITIONAL)
+    repository_access.add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -20,4 +21,4 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the plan and show it."""
     from sauvegarde_cli import restore_command
 
-    return restore_command.plan(playbook_options.variables(arguments, "restore"), on_call.Settings.of(arguments))
+    return restore_command.plan(*restore_command.prepare(arguments))
