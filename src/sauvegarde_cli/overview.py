@@ -52,7 +52,8 @@ def catalog(outcome: Outcome, name: str = "") -> Catalog:
     if name:
         for values in variables.values():
             for result in values.values():
-                result["archives"] = [each for each in result.get("archives") or [] if _fits(each, name)]
+                if result.get("archives"):
+                    result["archives"] = [each for each in result["archives"] if _fits(each, name)]
     entries = catalog_text.entries(variables, hosts)
     problems, without, losses = [], [], []
     for host in hosts:

@@ -228,6 +228,16 @@ def test_the_screen_says_what_takes_space_and_what_has_no_job():
     assert "  db: elpaso__before, 1.0 GiB" in lines and "  db: no job names the database forgotten" in lines
 
 
+def test_a_list_by_name_still_says_which_hosts_failed():
+    entry = {"host": "db", "job": "site", "id": NEW, "source": "elpaso (15)", "where": "local", "path": "/x"}
+    entry |= {"verified": True, "stored_bytes": 1, "bytes": 1, "kind": "pg_dump", "system": ""}
+    results = {
+        overview.LIST: {"db": {"archives": [entry, {**entry, "job": "b", "path": "/y", "source": "b"}]}, "x": {}}
+    }
+    catalog = overview.catalog(outcome(**results), "elpaso")
+    assert [each["job"] for each in catalog.archives] == ["site"] and catalog.unread == ("x",)
+
+
 def test_every_choice_of_the_menu_is_a_command():
     for choice in first_screen.MENU:
         words = first_screen.words_of(choice, lambda question: "word")
