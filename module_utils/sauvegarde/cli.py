@@ -73,18 +73,19 @@ def _list(arguments: argparse.Namespace) -> int:
     return Partial.exit_code if problems else OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     codes = "".join(f"  {code:>3}  {meaning}\n" for code, meaning in errors.exit_codes().items())
-    parser = argparse.ArgumentParser(
+    top = argparse.ArgumentParser(
         prog="sauvegarde",
         description=_DESCRIPTION,
         epilog=_EXAMPLES + codes,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--configuration", default=config.CONFIGURATION, help="folder of the settings (%(default)s)")
-    parser.add_argument("--verbose", action="store_true", help="print debug lines on standard error")
-    parser.add_argument("--version", action="version", version=VERSION)
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    top.add_argument("--configuration", default=config.CONFIGURATION, help="folder of the settings (%(default)s)")
+    top.add_argument("--verbose", action="store_true", help="print debug lines on standard error")
+    top.add_argument("--version", action="version", version=VERSION)
+    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for name, function, text in (
         ("run", _run, "back up now: run a job once, as cron does"),
         ("verify", _verify, "read every archive of a job completely; damaged ones are set aside by name"),
@@ -104,13 +105,13 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="print the result as JSON")
         if name == "list":
             command.add_argument("--offsite", action="store_true", help="list the offsite repositories, too")
-    return parser
+    return top
 
 
 def main(words: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     os.umask(0o077)
-    arguments = _parser().parse_args(words)
+    arguments = parser().parse_args(words)
     if arguments.verbose:
         journal.show_debug()
     try:

@@ -1,16 +1,19 @@
-"""The demo whole, as a user starts it; then docs/runbook.md as written, on the hosts that the demo leaves. In order."""
+"""The demo whole, as a user starts it; then the commands of the pages, on the hosts that the demo leaves. In order."""
 
 import re
 import subprocess
 
 import pytest
 
-from sauvegarde_cli import demo
+from sauvegarde_cli import demo, pages
 from sauvegarde_cli.system import ROOT
 
 OFFERS = 2000  # of inventories/demo/host_vars/prod.yml
-HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CHANGE = "UPDATE offers_offer SET views = views + 1 WHERE id % 3 = 1"
+DELETION = """
+DELETE FROM offers_offer_places WHERE offer_id % 3 = 0; DELETE FROM offers_offer_technologies WHERE offer_id % 3 = 0;
+DELETE FROM offers_offer WHERE id % 3 = 0
+"""
 
 
 @pytest.fixture(scope="session")
@@ -26,23 +29,20 @@ def whole_demo():
     subprocess.run([ROOT / "sauvegarde", "demo", "--destroy"], check=True)
 
 
-@pytest.fixture(scope="session")
-def runbook(whole_demo):
-    """Run the blocks of one of the runbook's sections in one shell, as somebody would who has typed the first section;
-    returns what it printed. Lines `name=value` may be given other values."""
+@pytest.fixture
+def typed(whole_demo):
+    """Run a block of a page in a shell where the first line of its page was typed; returns what it printed. Lines
+    `name=value` may be given other values."""
     assert whole_demo[0] == 0, "the demo has failed"
-    text = (ROOT / "docs/runbook.md").read_text()
-    parts = HEADING.split(text)
-    sections = {title: BLOCK.findall(body) for title, body in zip(parts[1::2], parts[2::2], strict=True)}
-    (names,) = sections["1. Say which site this is"]
 
-    def run(title, block=0, **values):
-        lines = sections[title][block]
+    def run(block, **values):
+        lines = block.text
         for name, value in values.items():
-            lines, result = re.subn(rf"^{name}=\S+", f"{name}={value}", lines, flags=re.MULTILINE)
-            assert result == 1
+            lines, found = re.subn(rf"^{name}=\S+", f"{name}={value}", lines, flags=re.MULTILINE)
+            assert found == 1
+        settings = pages.blocks(block.page)[0].text.splitlines()[0]
         done = subprocess.run(
-            ["bash", "-euc", names + lines],
+            ["bash", "-euc", f"{settings}\n{lines}"],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -54,6 +54,12 @@ def runbook(whole_demo):
         return done.stdout
 
     return run
+
+
+def as_postgres(block):
+    """Run a block on the standby as its superuser, in a folder of its own that stays."""
+    lines = "mkdir -p /tmp/rows && cd /tmp/rows\n" + block.text
+    return demo.ssh("standby", "sudo -u postgres bash -euo pipefail", stdin=lines)
 
 
 def offers(database=demo.DATABASE):
@@ -94,53 +100,74 @@ def test_the_developer_has_all_offers_and_a_site_that_works(whole_demo):
     assert demo.ssh("dev", f'{manage} shell -c "{code}"').split()[-2:] == [str(OFFERS), "200"]
 
 
-def test_the_list_of_the_runbook(runbook):
-    output = runbook("2. See what there is")
+def test_the_list(page_blocks, typed):
+    (block,) = page_blocks
+    output = typed(block)
     assert "prod could not be asked" in output
     rows = [line for line in output.splitlines() if re.search(r"prod +elpaso +\d{8}T\d{6}Z .* vault +good", line)]
     assert len(rows) >= 2, output
 
 
-def test_the_plan_of_the_runbook(runbook):
+def test_the_plan(page_blocks, typed):
     demo.sql("standby", "TRUNCATE offers_offer CASCADE")
-    output = runbook("3. Plan")
+    (block,) = page_blocks
+    output = typed(block)
     text = " ".join(output.split())
     assert re.search(r"Source: archive \S+ of elpaso on prod \(production, primary\), ", text), output
     assert "Target: elpaso on standby (primary), " in text and "Age:" in text
     assert offers() == 0
 
 
-def test_the_restore_of_the_runbook(runbook):
-    runbook("4. Restore")
+def test_the_restore(page_blocks, typed):
+    (block,) = page_blocks
+    typed(block)
     assert offers() == OFFERS
 
 
-def test_the_looks_of_the_runbook(runbook):
-    assert str(OFFERS) in runbook("5. Look", 0)
-    runbook("5. Look", 1)
+def test_the_look(page_blocks, typed):
+    (block,) = page_blocks
+    assert str(OFFERS) in typed(block)
     assert "elpaso" in demo.ssh("standby", "sudo ls /var/backups/sauvegarde")
 
 
-def test_the_way_back_of_the_runbook(runbook):
-    runbook("6. If it was wrong: go back", 0)
+def test_the_way_back(page_blocks, typed):
+    (block,) = page_blocks
+    typed(block)
     assert offers() == 0
-    runbook("6. If it was wrong: go back", 1)
+    typed(block)
     assert offers() == OFFERS
 
 
-def test_the_cleanup_of_the_runbook(runbook):
+def test_the_cleanup(page_blocks, typed):
+    listing, removal = page_blocks
     before = kept()
     assert len(before) >= 2
-    output = runbook("7. When all is well: remove what was kept", 0)
+    output = typed(listing)
     assert all(name in output for name in before)
-    runbook("7. When all is well: remove what was kept", 1, kept=before[0])
+    typed(removal, kept=before[0])
     assert kept() == before[1:]
     assert offers() == OFFERS
 
 
-def test_a_look_into_last_night(runbook):
-    runbook("If production is not gone, but its data are")
-    assert offers(f"{demo.DATABASE}_last_night") == OFFERS
+def test_a_restore_beside(page_blocks, typed):
+    (block,) = page_blocks
+    typed(block)
+    assert offers("elpaso_before") == OFFERS
+
+
+def test_rows_come_back(page_blocks):
+    """Rows are deleted, with what refers to them, and others changed since the archive: the deleted return, no more."""
+    drop, copy = page_blocks
+    demo.sql("standby", CHANGE)
+    before = demo.sql("standby", demo.CONTENTS)
+    demo.sql("standby", DELETION)
+    assert 0 < offers() < OFFERS
+    sequence = demo.sql("standby", "SELECT nextval('offers_offer_id_seq')")
+    as_postgres(copy)
+    assert demo.sql("standby", demo.CONTENTS) == before
+    assert int(demo.sql("standby", "SELECT nextval('offers_offer_id_seq')")) == int(sequence) + 1
+    as_postgres(drop)
+    assert "elpaso_before" not in demo.sql("standby", "SELECT datname FROM pg_database", "postgres").split()
 
 
 def test_without_keep_nothing_stays(whole_demo, monkeypatch, capsys):
