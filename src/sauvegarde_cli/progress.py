@@ -44,7 +44,7 @@ class Progress:
             self._task, self._line = text, ""
             self._task_began, self._is_named = time.monotonic(), False
         elif kind == "line":
-            self._line = text
+            self._line, self._is_named = text, True
         if kind == "warning" or (kind == "line" and self._status is None):
             self._print(text if kind != "line" else f"  {text}")
         self.tick()
@@ -60,6 +60,7 @@ class Progress:
             self._is_named = True
             self._print(f"  {self._task}")
         elif time.monotonic() - self._said > SILENCE:
+            self._is_named = True
             self._print(f"  {self._task}, {elapsed}")
 
     def _print(self, text: str) -> None:
