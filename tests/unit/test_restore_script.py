@@ -24,12 +24,12 @@ def header(name, kind, schema="public", owner="o", data=""):
 
 
 def pieces(body, end=END):
-    found = []
+    collected = []
     for piece in sql_script.Script(io.BytesIO(HEAD + body + end)):
         if isinstance(piece, sql_script.Copy):
             piece = (piece, b"".join(iter(piece.rows.read, b"")))
-        found.append(piece)
-    return found
+        collected.append(piece)
+    return collected
 
 
 class Trickle(io.RawIOBase):
@@ -80,16 +80,16 @@ def test_windows_line_ends():
     ],
 )
 def test_what_stands_inside_quotes_is_no_piece_of_its_own(body):
-    found = pieces(header("f", "FUNCTION") + body)
-    assert [piece.text.rstrip() for piece in found if isinstance(piece, sql_script.Sql)] == [body.rstrip()]
-    assert [piece.name for piece in found if isinstance(piece, entries.Entry)] == ["f"]
+    result = pieces(header("f", "FUNCTION") + body)
+    assert [piece.text.rstrip() for piece in result if isinstance(piece, sql_script.Sql)] == [body.rstrip()]
+    assert [piece.name for piece in result if isinstance(piece, entries.Entry)] == ["f"]
 
 
 def test_settings_between_entries_are_pieces_of_their_own():
-    found = pieces(
+    result = pieces(
         header("a", "TABLE") + b"CREATE TABLE a ();\n\n\nSET default_tablespace = 'x';\n\n" + header("b", "TABLE")
     )
-    assert [type(piece).__name__ for piece in found if not isinstance(piece, sql_script.Fact)] == [
+    assert [type(piece).__name__ for piece in result if not isinstance(piece, sql_script.Fact)] == [
         "Entry",
         "Sql",
         "Setting",
@@ -114,9 +114,9 @@ def test_settings_between_entries_are_pieces_of_their_own():
     ],
 )
 def test_what_cannot_be_trusted_is_refused(body, end, words):
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         pieces(body, end)
-    assert words in str(told.value)
+    assert words in str(error.value)
 
 
 def test_owners_that_the_session_says_are_those_of_the_headers():
@@ -179,15 +179,15 @@ def test_contents():
             b'COPY "g is".spatial_ref_sys (srid) FROM stdin;\n900913\n\\.\n',
         ]
     )
-    found = content_scan.scan(io.BytesIO(HEAD + body + END))
-    assert found.server == "9.6.10" and found.encoding == "utf_8" and found.raster
-    assert found.extensions == {"postgis": "g is"}
-    assert found.roles == {"db owner", "o", "Own er", 'g"rantee', "one", "t wo", "reader", "r ole"}
-    assert found.rows == {("public", "t"): 2, ("g is", "spatial_ref_sys"): 1}
-    assert [(each.schema, each.table, each.rows.seek(0), each.rows.read()) for each in found.merged] == [
+    result = content_scan.scan(io.BytesIO(HEAD + body + END))
+    assert result.server == "9.6.10" and result.encoding == "utf_8" and result.raster
+    assert result.extensions == {"postgis": "g is"}
+    assert result.roles == {"db owner", "o", "Own er", 'g"rantee', "one", "t wo", "reader", "r ole"}
+    assert result.rows == {("public", "t"): 2, ("g is", "spatial_ref_sys"): 1}
+    assert [(each.schema, each.table, each.rows.seek(0), each.rows.read()) for each in result.merged] == [
         ("g is", "spatial_ref_sys", 0, b"900913\n")
     ]
-    assert found.database == DatabaseStatements(
+    assert result.database == DatabaseStatements(
         owner="db owner",
         options={"encoding": "UTF8", "locale": "fr_FR.UTF-8"},
         has_properties=True,
@@ -209,13 +209,13 @@ def test_contents():
 def test_long_rows_take_time_in_proportion(rows):
     def seconds(size):
         text = io.BytesIO(HEAD + header("t", "TABLE") + header("t", "TABLE DATA", data="Data for ") + rows(size) + END)
-        found = []
+        collected = []
         for _ in range(3):
             text.seek(0)
             began = time.process_time()
             content_scan.scan(text)
-            found.append(time.process_time() - began)
-        return min(found)
+            collected.append(time.process_time() - began)
+        return min(collected)
 
     short = seconds(4 << 20)
     assert seconds(32 << 20) < 8 * short * 3 + 0.2
@@ -236,8 +236,8 @@ def test_a_long_row_is_given_on_in_pieces():
 
 
 def sizes(rows):
-    found = [len(each) for each in iter(rows.read, b"")]
-    return sum(found), max(found)
+    collected = [len(each) for each in iter(rows.read, b"")]
+    return sum(collected), max(collected)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 100000])
@@ -255,9 +255,9 @@ def test_the_column_of_oids_is_taken_off_wherever_the_buffer_ends(size):
 def test_statements_that_hold_line_ends():
     body = b'SET search_path = "a\nb", pg_catalog;\n\n' + header("t", "TABLE DATA", data="Data for ")
     body += b'COPY "a\nb"."t;\nCOPY x FROM stdin;" ("c\n\\.\nd", e) FROM stdin;\n1\t2\n\\.\n'
-    found = pieces(body)
-    assert found[2] == sql_script.Setting("search_path", b'SET search_path = "a\nb", pg_catalog;\n')
-    assert found[4][1] == b"1\t2\n"
+    result = pieces(body)
+    assert result[2] == sql_script.Setting("search_path", b'SET search_path = "a\nb", pg_catalog;\n')
+    assert result[4][1] == b"1\t2\n"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def make(folder, *names):
 
 
 @pytest.mark.parametrize(
-    ("names", "given"),
+    ("names", "value"),
     [
         (["d.sql.aa", "d.sql.ab", "d.sql.ac"], "d.sql.aa"),
         (["d.sql.aa", "d.sql.ab"], "d.sql"),
@@ -66,9 +66,9 @@ def make(folder, *names):
         (["d-00", "d-01"], "d-00"),
     ],
 )
-def test_all_parts_are_named_in_their_order(parts, tmp_path, names, given):
+def test_all_parts_are_named_in_their_order(parts, tmp_path, names, value):
     make(tmp_path, *names, "other.aa")
-    assert parts(str(tmp_path / given)) == [str(tmp_path / name) for name in names]
+    assert parts(str(tmp_path / value)) == [str(tmp_path / name) for name in names]
 
 
 @pytest.mark.parametrize("name", ["d.sql", "shop-2026-11-24", "gone"])

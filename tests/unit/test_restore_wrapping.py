@@ -47,21 +47,21 @@ LATIN = PLAIN.replace(b"UTF8", b"LATIN1").decode().encode("latin-1")
 
 
 def tar(*files, mode="w"):
-    found = io.BytesIO()
-    with tarfile.open(fileobj=found, mode=mode) as packed:
+    result = io.BytesIO()
+    with tarfile.open(fileobj=result, mode=mode) as packed:
         for name, data in files:
             member = tarfile.TarInfo(name)
             member.size = len(data)
             packed.addfile(member, io.BytesIO(data))
-    return found.getvalue()
+    return result.getvalue()
 
 
 def zipped(*files):
-    found = io.BytesIO()
-    with zipfile.ZipFile(found, "w", zipfile.ZIP_DEFLATED) as packed:
+    result = io.BytesIO()
+    with zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, data in files:
             packed.writestr(name, data)
-    return found.getvalue()
+    return result.getvalue()
 
 
 def by_tool(name, data):
@@ -102,20 +102,20 @@ WRAPPED = {
 def test_what_is_around_a_dump_is_taken_off(tmp_path, name):
     path = tmp_path / "file"
     path.write_bytes(WRAPPED[name]())
-    found = dump_file.detect(path)
-    assert found.form == "plain" and found.size == path.stat().st_size
-    with dump_file.open_dump(found) as stream:
+    result = dump_file.detect(path)
+    assert result.form == "plain" and result.size == path.stat().st_size
+    with dump_file.open_dump(result) as stream:
         assert b"".join(iter(stream.read, b"")) == PLAIN
-    with dump_file.open_dump(found) as stream:
+    with dump_file.open_dump(result) as stream:
         assert content_scan.scan(stream).rows == {("public", "t"): 1}
 
 
 def test_utf_16_becomes_the_encoding_that_the_dump_says(tmp_path):
     (tmp_path / "file").write_bytes(LATIN.decode("latin-1").encode("utf-16"))
-    found = dump_file.detect(tmp_path / "file")
-    with dump_file.open_dump(found) as stream:
+    result = dump_file.detect(tmp_path / "file")
+    with dump_file.open_dump(result) as stream:
         assert b"".join(iter(stream.read, b"")) == LATIN
-    assert "UTF-16" in found.notes[0]
+    assert "UTF-16" in result.notes[0]
 
 
 def test_what_a_shell_says_after_a_dump_is_passed_over(tmp_path):
@@ -153,13 +153,13 @@ NO_DUMPS = {
 
 
 @pytest.mark.parametrize("name", NO_DUMPS)
-def test_what_is_no_dump_is_said_to_be_what_it_is(tmp_path, name):
+def test_what_is_no_dump_is_described(tmp_path, name):
     data, words = NO_DUMPS[name]
     (tmp_path / "file").write_bytes(data())
-    with pytest.raises(SauvegardeError) as told, dump_file.open_dump(dump_file.detect(tmp_path / "file")) as stream:
+    with pytest.raises(SauvegardeError) as error, dump_file.open_dump(dump_file.detect(tmp_path / "file")) as stream:
         content_scan.scan(stream)
-    assert words in str(told.value) and told.value.fix
-    assert "empty" in name or "damaged" not in str(told.value)
+    assert words in str(error.value) and error.value.fix
+    assert "empty" in name or "damaged" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -173,12 +173,12 @@ def test_what_is_no_dump_is_said_to_be_what_it_is(tmp_path, name):
         (["x.txt"], "neither"),
     ],
 )
-def test_folders_are_said_to_be_what_they_are(tmp_path, names, words):
+def test_folders_are_described(tmp_path, names, words):
     for name in names:
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         dump_file.detect(tmp_path)
-    assert words in str(told.value) and told.value.fix
+    assert words in str(error.value) and error.value.fix
 
 
 @pytest.mark.parametrize(
@@ -191,21 +191,21 @@ def test_parts_are_read_as_one_file(tmp_path, ends):
     for number, end in enumerate(ends):
         (tmp_path / ("dump.gz" + end)).write_bytes(data[number * size : (number + 1) * size])
     for path in (tmp_path / ("dump.gz" + ends[0]), tmp_path / "dump.gz"):
-        found = dump_file.detect(path)
-        with dump_file.open_dump(found) as stream:
+        result = dump_file.detect(path)
+        with dump_file.open_dump(result) as stream:
             assert b"".join(iter(stream.read, b"")) == PLAIN
-        assert "parts" in found.notes[0] and found.size == len(data)
-    with pytest.raises(SauvegardeError) as told:
+        assert "parts" in result.notes[0] and result.size == len(data)
+    with pytest.raises(SauvegardeError) as error:
         dump_file.detect(tmp_path / ("dump.gz" + ends[-1]))
-    assert "later part" in str(told.value)
+    assert "later part" in str(error.value)
 
 
 def test_a_missing_part_is_named(tmp_path):
     for number in (1, 2, 4):
         (tmp_path / f"dump.00{number}").write_bytes(PLAIN[50 * (number > 1) :][:50])
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         dump_file.detect(tmp_path / "dump.001")
-    assert "dump.003" in str(told.value)
+    assert "dump.003" in str(error.value)
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -213,8 +213,8 @@ def test_bytes_that_were_carried_as_text_are_no_damage_of_the_dump(tmp_path, pac
     data = b"\x1f\x8b" if packed else b"PGDMP\x01\x0e"
     data += os.urandom(40000).replace(b"\r", b"")
     (tmp_path / "file").write_bytes(data.replace(b"\n", b"\r\n"))
-    told = file_type.damaged(tmp_path / "file", "unexpected end")
-    assert "copied or written as text" in told.why and "binary mode" in told.fix
+    report = file_type.damaged(tmp_path / "file", "unexpected end")
+    assert "copied or written as text" in report.why and "binary mode" in report.fix
     (tmp_path / "file").write_bytes(data + b"\r")
     assert "damaged" in file_type.damaged(tmp_path / "file", "unexpected end").fix
 
@@ -240,28 +240,28 @@ def test_an_archive_in_tar_reaches_nothing_outside(tmp_path):
 def test_a_bomb_fills_no_disk(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(gzip.compress(b"PGDMP" + b"\0" * (80 << 20), 9))
     monkeypatch.setattr(unpacking.disk_space, "free_bytes", lambda _: 1 << 20)
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         unpacking.prepare(dump_file.detect(tmp_path / "file"), tmp_path)
-    assert "too little space" in str(told.value) and (tmp_path / "dump").stat().st_size < 40 << 20
+    assert "too little space" in str(error.value) and (tmp_path / "dump").stat().st_size < 40 << 20
 
 
 def read_to_its_end(path):
     """The error of reading a file, detected and opened, in at most 20 seconds; None without one."""
-    found = ["It hangs."]
+    collected = ["It hangs."]
 
     def read():
         try:
             with dump_file.open_dump(dump_file.detect(path)) as stream:
                 for _ in iter(stream.read, b""):
                     pass
-            found[0] = None
+            collected[0] = None
         except Exception as error:  # noqa: BLE001 - whatever it is, the test tells it
-            found[0] = error
+            collected[0] = error
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     reader.join(20)
-    return found[0]
+    return collected[0]
 
 
 IN_LAYERS = {
@@ -298,7 +298,7 @@ def test_only_a_full_disk_asks_for_space(tmp_path, monkeypatch, number):
     path = tmp_path / "file"
     data = bytearray(gzip.compress(tar(("dump/toc.dat", b"PGDMP"), ("dump/1.dat", b"rows"))))
     path.write_bytes(data)
-    found = dump_file.detect(path)
+    result = dump_file.detect(path)
     if number:
 
         def full(*_):
@@ -309,6 +309,6 @@ def test_only_a_full_disk_asks_for_space(tmp_path, monkeypatch, number):
         data[-8] ^= 1  # of the checksum
         path.write_bytes(data)
     with pytest.raises(SauvegardeError) as caught:
-        unpacking.prepare(found, tmp_path)
+        unpacking.prepare(result, tmp_path)
     assert ("space" in caught.value.fix) == bool(number)
     assert (caught.value.exit_code == Damaged.exit_code) != bool(number)

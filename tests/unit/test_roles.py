@@ -31,12 +31,12 @@ def variables_read(role):
 
     Modules and internal variables have the same prefix, behind a dot or an underscore.
     """
-    found = {}
+    collected = {}
     for folder in ("tasks", "templates", "vars", "handlers"):
         for path in sorted((role / folder).rglob("*.*")):
             for name in re.findall(rf"(?<![\w./@-]){role.name}_[a-z0-9_]+\b", path.read_text()):
-                found.setdefault(name, path.relative_to(role))
-    return found
+                collected.setdefault(name, path.relative_to(role))
+    return collected
 
 
 def test_there_are_roles():

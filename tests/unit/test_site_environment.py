@@ -44,8 +44,8 @@ def test_the_table_is_what_python_dotenv_says(tmp_path, monkeypatch):
     for text, values in READ:
         path = tmp_path / ".env"
         path.write_bytes(text.encode("utf-8"))
-        found = main.DotEnv(dotenv_path=str(path), override=True, encoding="utf-8").dict()
-        assert {name: value for name, value in found.items() if value is not None} == values
+        result = main.DotEnv(dotenv_path=str(path), override=True, encoding="utf-8").dict()
+        assert {name: value for name, value in result.items() if value is not None} == values
 
 
 @pytest.mark.parametrize("line", ["A B=1", "A='open", 'A="x" open', "=open", "A='x'open", "A=open\0"])
@@ -91,5 +91,5 @@ def test_what_is_sent_to_the_site_is_what_ansible_brings():
                 base, _, names = line[len("from ") :].partition(" import ")
                 level = len(base) - len(base.lstrip("."))
                 package = {1: "sauvegarde.django.worker", 2: "sauvegarde.django", 3: "sauvegarde"}[level]
-                wanted = [base.strip(".")] if base.strip(".") else [each.strip() for each in names.split(",")]
-                assert all(f"{package}.{each}" in sources for each in wanted), (name, line)
+                expected = [base.strip(".")] if base.strip(".") else [each.strip() for each in names.split(",")]
+                assert all(f"{package}.{each}" in sources for each in expected), (name, line)

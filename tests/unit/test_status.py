@@ -89,17 +89,17 @@ FAILURE = {"ended": NOW - 60, "exit_code": 13, "problems": [{"what": "The login 
     ],
 )
 def test_the_state_of_a_job_is_the_worst_that_holds(status, state, more, expected):
-    found = status(state, **more)
-    assert found.state == expected
-    assert found.is_well == (expected == "good" or "allow_failure" in more)
+    result = status(state, **more)
+    assert result.state == expected
+    assert result.is_well == (expected == "good" or "allow_failure" in more)
 
 
 def test_the_last_failure_outlives_a_success(status):
     assert status({"last_run": FAILURE}).last_failure["exit_code"] == 13
     kept = {"ended": NOW - DAY, "exit_code": 3, "what": "a", "why": "b", "fix": "c"}
     run = {"ended": NOW - 60, "exit_code": 0, "problems": []}
-    found = status({"last_run": run, "last_success": success(60), "last_failure": kept})
-    assert (found.state, found.is_failing, found.last_failure) == ("good", False, kept)
+    result = status({"last_run": run, "last_success": success(60), "last_failure": kept})
+    assert (result.state, result.is_failing, result.last_failure) == ("good", False, kept)
 
 
 def test_the_table_puts_the_worst_first_and_says_why(played, status):

@@ -39,7 +39,7 @@ SETTING = {"name": "work_mem", "ours": "64MB", "file": "/x/postgresql.auto.conf"
 SAME, OTHER = {**SETTING, "theirs": "65536kB", "unit": "kB"}, {**SETTING, "theirs": "1MB", "unit": "kB"}
 
 
-def case(found=FOREIGN, state=None, copy=None, overrides=(), **described):
+def case(result=FOREIGN, state=None, copy=None, overrides=(), **described):
     """A host's variables; `state` is its server's answer (None: it is down), `copy` the checksum of a copy."""
     if state is not None:
         files = {"config_file": f"{CONFIG}/postgresql.conf", "hba_file": f"{CONFIG}/pg_hba.conf"}
@@ -49,7 +49,7 @@ def case(found=FOREIGN, state=None, copy=None, overrides=(), **described):
         **yaml.safe_load((ROLE / "defaults/main.yml").read_text()),
         "postgresql_version": "15",
         "postgresql_hba_entries": ENTRIES,
-        "__postgresql_hba_found": {"stdout": found, "stdout_lines": found.splitlines()},
+        "__postgresql_hba_found": {"stdout": result, "stdout_lines": result.splitlines()},
         "__postgresql_hba_files": {"results": [{"stat": {"exists": True, "checksum": "1" * 40}}, {"stat": copied}]},
         "__postgresql_lsclusters": {"stdout_lines": ["15 main 5432 down postgres /data /log"]},
         "__postgresql_state_result": {"skipped": True} if state is None else {"stdout": json.dumps(state)},
@@ -145,9 +145,9 @@ def takeover(tmp_path_factory):
 
 
 def test_the_rules_of_a_cluster_that_is_down_are_kept_and_compared(takeover):
-    shown, said, _ = takeover["down"]
+    shown, options, _ = takeover["down"]
     assert shown["__postgresql_hba_copy"] == COPY
-    assert said == [
+    assert options == [
         f"down: {CONFIG}/pg_hba.conf is replaced by postgresql_hba_entries; {COPY} keeps it as it is now.",
         "would lose map=people: local all all peer map=people",
         "would end: host all all ::1/128 md5",
@@ -175,11 +175,11 @@ def test_another_file_of_others_does_not_replace_the_first_copy(takeover):
         ("first_scram_without", "scram-sha-256", ""),
     ],
 )
-def test_roles_with_passwords_stored_as_md5_are_said_always(takeover, name, method, says):
-    shown, said, refused = takeover[name]
+def test_roles_with_passwords_stored_as_md5_are_always_reported(takeover, name, method, says):
+    shown, options, refused = takeover[name]
     assert shown["__postgresql_password_method"] == method and not refused
-    assert [line for line in said if "stored as md5" in line] == [line for line in said if says and says in line]
-    assert not says or says in said[-1]
+    assert [line for line in options if "stored as md5" in line] == [line for line in options if says and says in line]
+    assert not says or says in options[-1]
 
 
 def test_roles_with_passwords_stored_as_md5_are_locked_out_by_nothing_at_first(takeover):
@@ -187,13 +187,13 @@ def test_roles_with_passwords_stored_as_md5_are_locked_out_by_nothing_at_first(t
     assert not takeover["first_scram"][1]
 
 
-def test_what_takes_precedence_over_the_description_is_said(takeover):
+def test_what_takes_precedence_over_the_description_is_reported(takeover):
     setting, role = takeover["altered"][1]
     assert setting.startswith("work_mem: ALTER SYSTEM sets it too (postgresql.auto.conf, line 3), and takes precedence")
     assert role.startswith("role odile has CREATEDB, which postgresql_roles does not list: kept.")
 
 
-def test_settings_that_are_not_in_force_are_said_with_their_lines(takeover):
+def test_settings_that_are_not_in_force_are_reported_with_their_lines(takeover):
     assert takeover["same_value"][0]["__postgresql_overridden_message"] == ""
     message = takeover["other_value"][0]["__postgresql_overridden_message"]
     assert (
@@ -202,7 +202,7 @@ def test_settings_that_are_not_in_force_are_said_with_their_lines(takeover):
     assert "65536kB" not in message
 
 
-def test_memberships_and_privileges_that_are_described_no_more_are_said(takeover):
+def test_memberships_and_privileges_that_are_described_no_more_are_reported(takeover):
     assert takeover["taken_out"][1] == [
         "role odile is a member of staff, which its member_of does not list: kept."
         ' To end it: REVOKE "staff" FROM "odile".',

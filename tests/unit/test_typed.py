@@ -21,8 +21,8 @@ def typed():
 )
 def test_booleans_are_what_ansible_users_type(typed, word, value):
     job = {"name": "x", "allow_failure": word, "repository": {"path": "/x", "push": word}, "dumpdata": {"all": word}}
-    (found,) = typed([job], "backup_jobs", ROLE)
-    assert (found["allow_failure"], found["repository"]["push"], found["dumpdata"]["all"]) == (value, value, value)
+    (result,) = typed([job], "backup_jobs", ROLE)
+    assert (result["allow_failure"], result["repository"]["push"], result["dumpdata"]["all"]) == (value, value, value)
 
 
 def test_integers_of_templates_are_integers_and_texts_stay_texts(typed):
@@ -32,8 +32,8 @@ def test_integers_of_templates_are_integers_and_texts_stay_texts(typed):
         "retention": {"daily": "7"},
         "connection": {"port": "5433", "password": "12"},
     }
-    (found,) = typed([job], "backup_jobs", ROLE)
-    assert found == {
+    (result,) = typed([job], "backup_jobs", ROLE)
+    assert result == {
         "name": "7",
         "timeout": 3600,
         "retention": {"daily": 7},
