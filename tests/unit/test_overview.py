@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from sauvegarde_cli.commands import list as list_command
 from sauvegarde_cli.commands import show, status
 from sauvegarde_cli.playbook_run import INTERRUPTED, Outcome
 
+CANARY = "zorgolim-4b1d"
 NEW, OLD = "20261124T030000Z", "20261123T030000Z"
 
 
@@ -70,6 +72,7 @@ def site(tmp_path_factory):
         "ansible_python_interpreter": sys.executable,
         "ansible_become": False,
         "backup_directory": str(folder / "archives"),
+        "ansible_become_password": CANARY,
     }
     dead = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_ssh_args": "-F /dev/null"}
     hosts = {"all": {"children": {"backup": {"hosts": {"here": here, "dead": dead}}}}}
@@ -83,6 +86,7 @@ def environment(site):
         "PYTHONPATH": str(ROOT / "src"),
         "SAUVEGARDE_ROOT": str(ROOT),
         "ANSIBLE_INVENTORY": str(site / "hosts.yml"),
+        "RESTIC_PASSWORD": CANARY,
     }
 
 
@@ -116,6 +120,9 @@ def test_the_list_is_partial_where_a_host_does_not_answer(site):
     assert {"dead", "here"} <= set((reached / "hosts").read_text().split())
     assert OLD in (reached / "archives").read_text()
     assert {stat.S_IMODE(path.stat().st_mode) for path in reached.iterdir()} == {0o600}
+    written = [*reached.iterdir(), *Path(document["log"]).parent.iterdir()]
+    assert len(written) > 4 and not [path for path in written if CANARY in path.read_text()]
+    assert CANARY not in ended.stdout + ended.stderr
 
 
 def test_show_has_all_of_one_archive_and_the_command_that_restores_it(site):
