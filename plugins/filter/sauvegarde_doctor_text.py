@@ -58,6 +58,11 @@ _SITE = "ansible-playbook playbooks/site.yml --limit {host}"
 CODES = {
     "inventory": Code(True, "The inventory, or its vault, cannot be read.", "ansible-inventory --graph"),
     "controller-program": Code(True, "The controller lacks a program.", "apt install {name}"),
+    "controller-old": Code(
+        False,
+        "The controller's ansible-core gets no more fixes.",
+        "Install Python 3.12 or newer; see ./sauvegarde --help.",
+    ),
     "runs-open": Code(True, "Others can read the reports of runs.", "chmod -R go= .sauvegarde"),
     "unreachable": Code(True, "The host does not answer, or not as it should.", "ansible {host} -m ping -vvv"),
     "python-old": Code(True, "The host's Python is older than 3.9.", "See roles/backup/README.md, “A backup host”."),

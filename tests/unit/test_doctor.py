@@ -100,7 +100,7 @@ def test_each_finding_has_its_code_reason_and_what_mends_it(code):
 
 
 def test_every_code_has_a_case():
-    assert {*CASES, "inventory", "controller-program", "runs-open"} == set(doctor_text.CODES)
+    assert {*CASES, "inventory", "controller-program", "controller-old", "runs-open"} == set(doctor_text.CODES)
 
 
 def test_an_inventory_that_cannot_be_read_is_a_finding():
@@ -109,11 +109,13 @@ def test_an_inventory_that_cannot_be_read_is_a_finding():
     assert found["code"] == "inventory" and "--vault-password-file" in found["why"]
 
 
-def test_programs_and_open_reports_of_the_controller(monkeypatch, tmp_path):
+def test_what_is_wrong_with_the_controller(monkeypatch, tmp_path):
     tmp_path.chmod(0o755)
     monkeypatch.setattr("sauvegarde_cli.run_record.folder", lambda: tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert {each["code"] for each in doctor.of_controller()} == {"controller-program", "runs-open"}
+    monkeypatch.setattr("sauvegarde_cli.environment.support_note", lambda: "It is out of support.")
+    codes = {"controller-program", "controller-old", "runs-open"}
+    assert {each["code"] for each in doctor.of_controller()} == codes
 
 
 NOON = time.mktime((2026, 11, 24, 12, 0, 0, 0, 0, -1))

@@ -49,7 +49,7 @@ def of_controller() -> list[dict[str, Any]]:
     """Return the findings about the controller."""
     import shutil
 
-    from sauvegarde_cli import run_record
+    from sauvegarde_cli import environment, run_record
     from sauvegarde_cli.playbook_text import doctor_text
 
     found = [
@@ -57,6 +57,9 @@ def of_controller() -> list[dict[str, Any]]:
         for program, package in PROGRAMS.items()
         if not shutil.which(program)
     ]
+    note = environment.support_note()
+    if note:
+        found.append(doctor_text.finding("controller-old", "localhost", " ".join(note.split())))
     folder = run_record.folder()
     if folder.is_dir() and folder.stat().st_mode & 0o077:
         found.append(doctor_text.finding("runs-open", "localhost", f"{folder} is not private."))
