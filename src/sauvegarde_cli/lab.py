@@ -27,9 +27,15 @@ from sauvegarde_cli.system import ROOT, CommandFailed, install_packages, tool_en
 from sauvegarde_cli.terminal import say
 
 VERSIONS = yaml.safe_load((ROOT / "roles/postgresql/vars/main/versions.yml").read_text())
+UNSTABLE = "sid"  # with experimental, which has PostgreSQL's next version; no release of the roles
 # The releases of the lab, oldest first.
-RELEASES = tuple(name for name, release in VERSIONS["__postgresql_release_table"].items() if release.get("lab"))
+RELEASES = (
+    *(name for name, release in VERSIONS["__postgresql_release_table"].items() if release.get("lab")),
+    UNSTABLE,
+)
 DEFAULT_RELEASE = "bookworm"
+# Their systemd (258 and later) does not boot where the machine has cgroups version 1: their hosts run sshd alone there.
+NEED_CGROUPS_2 = ("forky", UNSTABLE)
 MIRROR_SETTING = "SAUVEGARDE_DEBIAN_MIRROR"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 IMAGE = "localhost/sauvegarde-lab"
@@ -41,6 +47,14 @@ PACKAGES = (
     "ca-certificates", "cron", "dbus", "iproute2", "kmod", "less", "libpam-systemd", "logrotate", "netbase",
     "openssh-server", "passwd", "procps", "python3", "python3-apt", "sudo", "systemd", "systemd-sysv", "tzdata",
 )  # fmt: skip
+
+# The first process of a host without systemd: it starts sshd, and waits for whatever has lost its parent.
+SSH_ALONE = """trap 'exit 0' TERM
+key=/etc/ssh/ssh_host_ed25519_key
+test -s $key || ssh-keygen -q -t ed25519 -N '' -f $key
+mkdir -p /run/sshd
+/usr/sbin/sshd
+while :; do sleep infinity & wait $!; done"""
 
 # Settings of this machine's apt that an image needs too, where they are set: a mirror that is frozen or behind a proxy.
 APT_SETTINGS = (
@@ -179,10 +193,24 @@ def parse_settings(dump: str) -> list[str]:
 def sources(release: str, main: str, security: str | None) -> list[str]:
     """Return apt's source lines for a release. The oldest one's archive is no longer signed, so its date is ignored."""
     options = f"signed-by={KEYRING}" + (" check-valid-until=no" if release == RELEASES[0] else "")
+    if release == UNSTABLE:
+        return [f"deb [{options}] {main} {suite} main" for suite in (UNSTABLE, "experimental")]
     suites = [(main, release), (main, f"{release}-updates")]
     if security:
         suites.append((security, f"{release}-security"))
     return [f"deb [{options}] {uri} {suite} main" for uri, suite in suites]
+
+
+def boot(release: str, legacy: bool) -> dict[str, list[str]]:
+    """Return what starts a host of this release, and what prints `running` on it when it has started.
+
+    legacy: whether the machine has cgroups version 1.
+    """
+    if legacy and release in NEED_CGROUPS_2:
+        return {"command": ["/bin/bash", "-c", SSH_ALONE], "ask": ["sh", "-c", "test -s /run/sshd.pid && echo running"]}
+    # systemd from 256 on boots on cgroups version 1 only where its "kernel command line" says so.
+    command = ["/sbin/init", *(["SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"] if legacy else [])]
+    return {"command": command, "ask": ["timeout", "120", "systemctl", "is-system-running", "--wait"]}
 
 
 def recipe(release: str, settings: Sequence[str], main: str, security: str | None) -> list[str]:
@@ -297,8 +325,7 @@ def prepare(scenario: str, releases: Sequence[str]) -> dict[str, Any]:
         "images": images,
         "ulimit": machine_limits(),
         "cmd_args": ["--runtime", "runc"] if legacy_cgroups() else [],
-        # systemd from 256 on boots on cgroups version 1 only where its "kernel command line" says so.
-        "command": ["/sbin/init", *(["SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"] if legacy_cgroups() else [])],
+        "boot": {release: boot(release, legacy_cgroups()) for release in releases},
     }
 
 

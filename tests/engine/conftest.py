@@ -73,10 +73,10 @@ def _folder():
 class Cluster:
     """A server of our own: `server` describes it for the engine, `connect` logs in as its superuser."""
 
-    def __init__(self, binaries, folder):
+    def __init__(self, binaries, folder, port=None):
         self.binaries, self.folder = binaries, folder
         self.data, self.log = folder / "data", folder / "log"
-        self.port = 55000 + os.getpid() % 5000
+        self.port = port or 55000 + os.getpid() % 5000
         self.server = postgres_server.Server(host=str(folder), port=self.port, user="postgres")
         self.values = {"host": str(folder), "port": self.port, "user": "postgres"}
         self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name

@@ -110,8 +110,8 @@ def test_an_images_name_changes_with_its_recipe_and_not_with_the_checkouts_place
 def test_unknown_release_is_refused_before_anything_is_built(monkeypatch):
     monkeypatch.setattr(lab, "require_root", lambda: None)
     monkeypatch.setattr(lab, "run", lambda *words, **options: pytest.fail(f"ran {words}"))
-    with pytest.raises(lab.LabFailed, match=r"sid.*\n.*bullseye, bookworm, trixie"):
-        lab.ensure_images(["sid"])
+    with pytest.raises(lab.LabFailed, match=r"woody.*\n.*bullseye, bookworm, trixie"):
+        lab.ensure_images(["woody"])
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,18 @@ def test_a_failed_build_leaves_no_name(fake_podman, maker, loader):
     with pytest.raises(lab.LabFailed, match=f"localhost/x:1 could not be built(.|\n)*{lab.MIRROR_SETTING}"):
         lab.build(["sh", "-c", f"exit {maker}"], "localhost/x:1")
     assert "tag " not in (fake_podman / "calls").read_text()
+
+
+def test_a_release_whose_systemd_cannot_boot_runs_sshd_alone():
+    assert lab.boot("forky", legacy=True)["command"][0] == "/bin/bash"
+    assert lab.boot("forky", legacy=False)["command"] == ["/sbin/init"]
+    assert lab.boot("trixie", legacy=True)["command"][0] == "/sbin/init"
+    assert set(lab.NEED_CGROUPS_2) < set(lab.RELEASES)
+
+
+def test_the_unstable_release_has_experimental_and_no_updates():
+    suites = [line.split()[-2] for line in lab.sources("sid", "http://a.example.org/", "http://b.example.org/")]
+    assert suites == ["sid", "experimental"]
 
 
 def test_what_the_machine_lacks_is_reported_by_debians_names(monkeypatch):

@@ -12,6 +12,8 @@ from ..postgres.extension_sequences import ExtensionSequence
 from .dump_reader import FOLDER
 
 AFTER = "after.sql"
+_TIMEOUT = 170000  # from this version on, pg_restore sets transaction_timeout, which older servers do not know
+_HEADER_LINES = 40  # more than pg_restore writes before the first object
 
 
 def after_sql(database: str, source: Mapping[str, Any], encoding: str) -> str:
@@ -53,11 +55,18 @@ def commands(source: Mapping[str, Any], dumper: Client) -> dict[str, list[str]]:
     partial = source.get("partial") or {}
     needs = _needs_of_part(partial, source, target)
     head += [f"# {sentence}" for sentence in _expected_errors(partial)]
+    head += [f"# {sentence}" for sentence in _expected_versions(source, dumper)]
     # Before 11, pg_dump wrote a CREATE SCHEMA public that later versions of pg_restore run: the list leaves it out.
     lists = dumper.version_num < 110000 and source["public_oid"] is not None
     without = f'pg_restore --list {{}} | grep -v "^[0-9]*; 2615 {source["public_oid"]} SCHEMA - public " > "$work/list"'
-    stop = "" if partial.get("unrestorable") or partial.get("foreign_keys") else "--exit-on-error "
-    restore = f"pg_restore {stop}--jobs=2 --dbname={target}" + (' --use-list="$work/list"' if lists else "")
+    stops = not (partial.get("unrestorable") or partial.get("foreign_keys"))
+
+    def restore(folder: str) -> str:
+        if _sets_unknown_timeout(source, dumper):
+            return _restore_through_psql(folder, target, stops)
+        words = ["pg_restore", "--exit-on-error" if stops else "", "--jobs=2", f"--dbname={target}"]
+        return " ".join(filter(None, [*words, '--use-list="$work/list"' if lists else "", folder]))
+
     psql = f"psql -X -q -v ON_ERROR_STOP=1 -d {target}"
     return {
         "local": [
@@ -67,7 +76,7 @@ def commands(source: Mapping[str, Any], dumper: Client) -> dict[str, list[str]]:
             create,
             *needs,
             *([without.format('"$work"')] if lists else []),
-            f'{restore} "$work"',
+            restore('"$work"'),
             f"zstd -dcq {AFTER}.zst | {psql}",
             'rm -r "$work"',
         ],
@@ -76,11 +85,34 @@ def commands(source: Mapping[str, Any], dumper: Client) -> dict[str, list[str]]:
             create,
             *needs,
             *(["work=$(mktemp -d)", without.format(FOLDER)] if lists else []),
-            f"{restore} {FOLDER}",
+            restore(FOLDER),
             f"{psql} -f {AFTER}",
             *(['rm -r "$work"'] if lists else []),
         ],
     }
+
+
+def _sets_unknown_timeout(source: Mapping[str, Any], dumper: Client) -> bool:
+    """Return whether the pg_restore that the lines ask for sets what a server of the source's version refuses."""
+    return dumper.version_num >= _TIMEOUT > _server_version(source, dumper)
+
+
+def _server_version(source: Mapping[str, Any], dumper: Client) -> int:
+    server: Mapping[str, int] = source.get("server") or {}
+    return server.get("version_num", dumper.version_num)
+
+
+def _expected_versions(source: Mapping[str, Any], dumper: Client) -> list[str]:
+    if dumper.version_num < _TIMEOUT and _server_version(source, dumper) < _TIMEOUT:
+        return ["On a server before 17, use a pg_restore before 17: later ones stop at a setting that it lacks."]
+    return []
+
+
+def _restore_through_psql(folder: str, target: str, stops: bool) -> str:
+    """Return the line that restores as SQL, without the setting that an older server refuses. It has no workers."""
+    without = f"sed '1,{_HEADER_LINES}{{/^SET transaction_timeout = 0;$/d}}'"
+    stop = "-v ON_ERROR_STOP=1 " if stops else ""
+    return f"pg_restore --file=- {folder} | {without} | psql -X -q {stop}-d {target} > /dev/null"
 
 
 def _needs_of_part(partial: Mapping[str, Any], source: Mapping[str, Any], target: str) -> list[str]:

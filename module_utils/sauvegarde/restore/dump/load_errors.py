@@ -83,6 +83,12 @@ _FIXES = tuple(
         (r"unrecognized configuration parameter", "Remove the setting at the source (ALTER … RESET) and dump again"),
         (r'collation "(.+?)".* does not exist', "Generate the locale on the target and import it, or change it"),
         (
+            r'collation attribute "provider" not recognized|operator procedure must be specified'
+            r'|syntax error at or near "FUNCTION"',
+            "A newer pg_dump wrote it in words that servers before 11 do not know: restore on PostgreSQL 11 or newer,"
+            " or dump again with a pg_dump of the server's own version",
+        ),
+        (
             r'role "(.+?)" does not exist',
             "Create the role on the target, or have the restore do it (restore_missing_roles: create)",
         ),
