@@ -485,6 +485,50 @@ def test_what_uses_a_missing_extension_goes_with_it(cluster, tmp_path, extension
         forget(cluster, "lossy", "cloud")
 
 
+RETIRED = """
+CREATE TABLE far.geocode_settings (name text PRIMARY KEY, setting text);
+SELECT pg_extension_config_dump('far.geocode_settings', '');
+CREATE TABLE far.pagc_lex (id serial PRIMARY KEY, is_custom bool);
+INSERT INTO far.pagc_lex (is_custom) VALUES (false);
+SELECT pg_extension_config_dump('far.pagc_lex', 'WHERE is_custom = true');
+CREATE FUNCTION far.geocode(a text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT a';
+"""
+
+
+def test_an_extension_that_left_postgis_stops_only_what_needs_it(cluster, tmp_path, extension):
+    name, none = "postgis_tiger_geocoder", "SELECT 1"
+    cases = {
+        none: [],
+        "INSERT INTO far.geocode_settings VALUES ('a', 'b')": ["TABLE DATA far.geocode_settings"],
+        "CREATE VIEW v AS SELECT far.geocode('a')": ["VIEW public.v"],
+        "CREATE FUNCTION f() RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN geocode(1); END'": ["FUNCTION public.f()"],
+    }
+    for number, (statement, needing) in enumerate(cases.items()):
+        extension(name, RETIRED)
+        cluster.execute("CREATE DATABASE cloud TEMPLATE template0")
+        cluster.execute(f"CREATE SCHEMA far; CREATE EXTENSION {name}; CREATE TABLE t AS SELECT 1 AS i", "cloud")
+        cluster.execute(statement, "cloud")
+        paths = dumps(cluster, tmp_path / str(number), "cloud")
+        extension.remove(name)
+        # One form is enough of what stops a plan.
+        for path in list(paths.values())[: 3 if statement == none else 1]:
+            wanted = spec(cluster, tmp_path, path)
+            plan = restores.plan(wanted)
+            if needing:
+                (obstacle,) = plan["obstacles"]
+                assert obstacle["object"] == f"EXTENSION {name}" and obstacle["stops"]
+                assert [loss["object"] for loss in plan["losses"]] == [f"EXTENSION {name}", *needing]
+                continue
+            assert plan["obstacles"] == []
+            assert f"Left out: EXTENSION {name}: " in "\n".join(render.of_losses(plan["losses"]))
+            _, report = restored(wanted)
+            (line,) = [line for line in report if line.startswith(("Lost", "Left"))]
+            assert line.startswith(f"Left out: EXTENSION {name}: ")
+            assert cluster.execute("SELECT i FROM t", "back") == [(1,)]
+            forget(cluster, "lossy", "cloud")
+        forget(cluster, "lossy")
+
+
 def test_an_extension_of_one_database_is_left_out_with_its_rows(cluster, tmp_path, extension):
     """As pg_cron is: it refuses every database but the one that its setting names."""
     extension(

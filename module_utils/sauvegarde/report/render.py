@@ -177,13 +177,19 @@ def _details(plan: JSON) -> list[str]:
 
 def of_losses(losses: Iterable[JSON]) -> list[str]:
     """Return one line for each accepted loss, of a plan or a run."""
+    # The rows of an extension that is left out go without saying: there are none.
     return [
-        "Lost:   {}{}: {}".format(
-            loss["object"], f" (kept {loss['kept']})" if loss["kept"] else "", loss["why"].splitlines()[0]
-        )
+        _loss_line(loss)
         for loss in losses
-        if loss["accepted"]
+        if loss["accepted"] and (loss["kept"] != "left out" or loss["object"].startswith("EXTENSION "))
     ]
+
+
+def _loss_line(loss: JSON) -> str:
+    why = loss["why"].splitlines()[0]
+    if loss["kept"] == "left out":
+        return f"Left out: {loss['object']}: {why}"
+    return f"Lost:   {loss['object']}{' (kept {})'.format(loss['kept']) if loss['kept'] else ''}: {why}"
 
 
 def of_swap(run: JSON, result: JSON) -> list[str]:

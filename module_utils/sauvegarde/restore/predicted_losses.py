@@ -15,11 +15,12 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from ..postgres import postgres_server, server_versions
+from . import retired_extensions
 from .dump.contents import Contents
 from .dump.entries import TABLE_KINDS, Entry
 from .dump.entry_dependencies import mentions
 from .dump.load_errors import FIX_OF_DEPENDENT, fix_for, server_message
-from .dump.loss_ledger import POSTPONED, Loss, acceptance
+from .dump.loss_ledger import LEFT_OUT, POSTPONED, Loss, acceptance
 from .dump.loss_names import loss_name
 from .dump.sql_text import IDENTIFIER, unquoted
 
@@ -52,12 +53,14 @@ def predict(
     accepted: Collection[str],
     postponed: Collection[str] = (),
     unrestorable: Iterable[Mapping[str, str]] = (),
+    filled: Collection[str] = (),
 ) -> list[Loss]:
     """Return the losses that are certain, each followed by those that depend on it.
 
     extensions: names of those that the source has. contents: None if only the extensions are known. needs: of
     `entry_dependencies.dependencies`, {} if unknown. accepted, postponed: names, as the Ledger takes them.
-    unrestorable: {object, why} of what a partial archive cannot restore by itself, by the names of losses.
+    unrestorable: {object, why} of what a partial archive cannot restore by itself, by the names of losses. filled:
+    `schema.name` of the tables that are known to have rows.
     """
     roots = dict(_missing_extensions(connection, extensions))
     for entry, why in _unsupported(connection, contents) if contents is not None else ():
@@ -73,10 +76,21 @@ def predict(
         kept = POSTPONED if name in postponed else ""
         losses.setdefault(name, Loss(name, why, fix, name in accepted or name in postponed, depends, kept))
 
+    def leave_out(extension: Entry, why: str, rows: Iterable[Entry]) -> None:
+        for entry in (extension, *rows):
+            name = loss_name(entry)
+            losses.setdefault(name, Loss(name, why, fix_for(why), True, (), LEFT_OUT))
+
     for root, why in roots.items():
-        add(root, why, fix_for(why), ())
         name = loss_name(root)
-        for entry in _dependents(root, contents, needs) if contents is not None else ():
+        dependents = _dependents(root, contents, needs) if contents is not None else []
+        if contents is not None and root.kind == "EXTENSION" and retired_extensions.is_retired(root.name):
+            dependents = retired_extensions.users(root.name, contents, dependents, filled)
+            if not dependents:
+                leave_out(root, f"{why}; nothing needs it", retired_extensions.own_rows(root.name, contents))
+                continue
+        add(root, why, fix_for(why), ())
+        for entry in dependents:
             add(entry, f"It needs {name}.", FIX_OF_DEPENDENT, (name,))
     return list(losses.values())
 

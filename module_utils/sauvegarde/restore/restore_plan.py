@@ -46,6 +46,7 @@ from .live_changes import LiveChanges
 from .plan_mark import PlanMark, digest
 from .request import RestoreRequest
 from .source_needs import SourceNeeds, needs_of, version_number
+from .surviving_fingerprint import plain_key
 
 # Bytes of a finished database that a restore makes in a second, until this host has measured its own.
 _RATE = 40 * 1024 * 1024
@@ -498,11 +499,19 @@ class _Planner:
             request.accept_losses,
             postponed,
             (self.manifest.partial or {}).get("unrestorable", ()) if self.manifest is not None else (),
+            self._filled_tables(recorded),
         )
         blockers = predicted_losses.obstacles(losses, recorded.extensions if recorded else ())
         blockers += loss_names.unknown_names(request.accept_losses, recorded) if recorded else []
         findings.blockers += [Blocker.from_dict(blocker) for blocker in blockers]
         return losses
+
+    def _filled_tables(self, recorded: Contents | None) -> set[str]:
+        """Return `schema.name` of the tables that have rows, by the manifest or else by the dump."""
+        if self.manifest is not None and self.manifest.fingerprint:
+            tables = self.manifest.fingerprint["tables"].items()
+            return {plain_key(key) for key, entry in tables if entry["rows"]}
+        return {".".join(key) for key in recorded.filled} if recorded is not None else set()
 
     def _described_source(self) -> dict[str, Any]:
         needs, manifest = self.needs, self.manifest

@@ -118,7 +118,8 @@ class SideRestore:
             is_postponed = pg_cron.is_postponed(
                 connection, self.request.mode, self.request.database, self.needs.extensions, self.contents
             )
-        self.postponed = pg_cron.NAMES if is_postponed else ()
+        self.expected = {loss.object: loss.kept for loss in self.details.losses if loss.kept == loss_ledger.LEFT_OUT}
+        self.expected.update(dict.fromkeys(pg_cron.NAMES if is_postponed else (), loss_ledger.POSTPONED))
         self.run.update(scheduled=pg_cron.keep(self.contents) if is_postponed else None)
 
     def _make_roles(self) -> None:
@@ -162,7 +163,7 @@ class SideRestore:
 
         why_superuser: why the superuser loads all of it; '' to let the dump decide.
         """
-        ledger = loss_ledger.Ledger(self.request.accept_losses, self.contents.texts, self.postponed)
+        ledger = loss_ledger.Ledger(self.request.accept_losses, self.contents.texts, self.expected)
         self._create(ledger)
         search_path = self.properties["settings"].get("search_path", "")
         self.run.watch = self._progress

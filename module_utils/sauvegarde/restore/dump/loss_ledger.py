@@ -19,6 +19,7 @@ from .load_errors import FIX_OF_DEPENDENT, fix_for
 from .loss_names import loss_name, setting
 
 POSTPONED = "for after the swap"
+LEFT_OUT = "left out"
 _VIOLATED = re.compile(r"violates foreign key constraint|is violated by some row")
 _SHOWN = 3  # names in the first line of a refusal
 
@@ -29,7 +30,7 @@ class Loss:
 
     object: its `loss_name`. why: the server's message. fix: what can be done other than to accept the loss.
     depends: names of the losses that it depends on. kept: what of it was restored all the same ('NOT VALID',
-    `POSTPONED`), '' for nothing.
+    `POSTPONED`), `LEFT_OUT` if nothing needs it, '' for nothing.
     """
 
     object: str
@@ -64,14 +65,17 @@ class _Failure:
 class Ledger:
     """The losses of one load.
 
-    accepted: names, normalized. texts: the SQL of each entry, to see what depends on what. postponed: names of the
-    objects that are created after the swap, and need no acceptance.
+    accepted: names, normalized. texts: the SQL of each entry, to see what depends on what. expected: name → `kept` of
+    the objects that need no acceptance: created after the swap, or left out.
     """
 
     def __init__(
-        self, accepted: Iterable[str], texts: Mapping[Entry, str] | None = None, postponed: Iterable[str] = ()
+        self,
+        accepted: Iterable[str],
+        texts: Mapping[Entry, str] | None = None,
+        expected: Mapping[str, str] | None = None,
     ) -> None:
-        self.accepted, self._postponed = list(accepted), set(postponed)
+        self.accepted, self._expected = list(accepted), expected or {}
         self._texts = texts or {}
         self._failures: dict[str, _Failure] = {}
 
@@ -133,9 +137,9 @@ class Ledger:
                     name,
                     failure.why,
                     FIX_OF_DEPENDENT if depends else fix_for(failure.why),
-                    name in self.accepted or name in self._postponed,
+                    name in self.accepted or name in self._expected,
                     depends,
-                    POSTPONED if name in self._postponed else failure.kept,
+                    self._expected.get(name, failure.kept),
                 )
             )
         return losses
