@@ -110,7 +110,7 @@ LATER = (
         "CREATE TABLE parts_new PARTITION OF parts FOR VALUES FROM ('2024-01-01') TO (MAXVALUE);"
         "INSERT INTO parts (day) SELECT date '2023-12-30' + i FROM generate_series(1, 5) i;"
         "CREATE STATISTICS together (dependencies) ON flag, kind FROM values_of_all;"
-        "CREATE PUBLICATION told FOR TABLE log;",
+        "CREATE PUBLICATION logged FOR TABLE log;",
     ),
     (
         110000,

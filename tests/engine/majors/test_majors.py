@@ -122,7 +122,7 @@ def archives(servers, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(servers):
-    """What was found out for each pair; written to a file at the end."""
+    """What was known for each pair; written to a file at the end."""
     entries = []
     yield entries
     place = os.environ.get("SAUVEGARDE_MAJORS_RESULT")
@@ -147,7 +147,7 @@ def _digest(sums):
     return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()
 
 
-def _entry(servers, source, target, manifest, outcome, found):
+def _entry(servers, source, target, manifest, outcome, actual):
     version = {major: servers[major].execute("SHOW server_version")[0][0] for major in (source, target)}
     return {
         "source": source,
@@ -156,7 +156,7 @@ def _entry(servers, source, target, manifest, outcome, found):
         "target_version": version[target],
         "client": manifest["tools"]["pg_dump"],
         "outcome": outcome,
-        "fingerprint": found,
+        "fingerprint": actual,
     }
 
 
@@ -182,11 +182,11 @@ def test_round_trip(servers, archives, result, tmp_path, source, target):
     cluster.execute(f"DROP DATABASE {sql_names.quote(DATABASE)}")
     _restore_by_hand(cluster, path, manifest)
     sums = manifest["fingerprint"]
-    found = fingerprint.take(lambda: cluster.connect(DATABASE), like=sums)
-    assert fingerprint.compare(sums, found) == []
+    actual = fingerprint.take(lambda: cluster.connect(DATABASE), like=sums)
+    assert fingerprint.compare(sums, actual) == []
     assert _objects(cluster) == objects
     cluster.execute(f"DROP DATABASE {sql_names.quote(DATABASE)}")
-    result.append(_entry(servers, source, target, manifest, "proven", _digest(found)))
+    result.append(_entry(servers, source, target, manifest, "proven", _digest(actual)))
 
 
 def _restore_by_hand(cluster, path, manifest):
