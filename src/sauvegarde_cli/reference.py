@@ -6,6 +6,7 @@ equal to their sources.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,7 +180,58 @@ def doctor() -> str:
     return "\n".join(lines) + "\n"
 
 
+def commands() -> str:
+    """Return the page of the commands: of `./sauvegarde` on the controller and of `sauvegarde` on a host."""
+    from sauvegarde import cli
+
+    from sauvegarde_cli import on_call
+    from sauvegarde_cli.__main__ import parser
+
+    shared = {action.dest for action in on_call.options()._actions}
+    lines = ["# Commands", "", NOTE, "", "## On the controller: `./sauvegarde`", ""]
+    lines += ["The commands on call have these options, beside their own:", ""]
+    lines += ["| option | meaning |", "|---|---|", *_options(on_call.options(), set())]
+    lines += _commands(parser(), "./sauvegarde", shared)
+    lines += [
+        "",
+        "## On a host: `sauvegarde`",
+        "",
+        "As root; cron starts it. It ends with one of the [exit codes](exit-codes.md).",
+    ]
+    return "\n".join([*lines, *_commands(cli.parser(), "sauvegarde", set())]) + "\n"
+
+
+def _commands(parser: argparse.ArgumentParser, name: str, shared: set[str]) -> Iterator[str]:
+    """Yield the sections of a parser's commands. shared: options that are described elsewhere."""
+    for action in parser._actions:
+        if not isinstance(action, argparse._SubParsersAction):
+            continue
+        texts = {choice.dest: choice.help for choice in action._choices_actions}
+        for word, command in action.choices.items():
+            yield from ["", f"### `{name} {word}`", "", _sentence(texts.get(word) or "")]
+            rows = list(_options(command, shared))
+            yield from ["", "| option | meaning |", "|---|---|", *rows] if rows else []
+            yield from _commands(command, f"{name} {word}", shared)
+
+
+def _options(parser: argparse.ArgumentParser, shared: set[str]) -> Iterator[str]:
+    """Yield a row for each option and word of a parser."""
+    for action in parser._actions:
+        if action.dest == "help" or action.dest in shared or isinstance(action, argparse._SubParsersAction):
+            continue
+        value = action.metavar if isinstance(action.metavar, str) else "|".join(action.choices or ()) or ""
+        words = [f"{option} {value}".strip() if action.nargs != 0 else option for option in action.option_strings[-1:]]
+        text = (action.help or "").replace("%%", "%").replace("%(default)s", str(action.default))
+        yield f"| `{_cell(words[0] if words else value or action.dest)}` | {_sentence(_cell(text))} |"
+
+
+def _sentence(text: str) -> str:
+    """Return a text with a capital and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") or not text else ".")
+
+
 PAGES = {
+    "commands.md": commands,
     "variables.md": variables,
     "playbooks.md": playbooks,
     "metrics.md": metrics,
