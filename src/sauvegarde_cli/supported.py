@@ -109,7 +109,7 @@ def rows_of(reports: Path, scenario: str) -> list[Row]:
                 rows.append({"kind": "site", "scenario": scenario, **json.loads(entry.get("value") or "{}")})
     if (reports / "majors.json").is_file():
         for pair in json.loads((reports / "majors.json").read_text()):
-            words = {key: str(pair[key]) for key in ("source", "target", "outcome")}
+            words = {key: str(pair[key]) for key in ("source", "target", "outcome", "sentence") if key in pair}
             rows.append({"kind": "restore", "scenario": scenario, **words})
     return _sorted(rows)
 
@@ -191,7 +191,8 @@ def _servers(rows: list[Row], table: dict[str, dict[str, str]], versions: list[s
 def _restores(rows: list[Row], versions: list[str]) -> list[str]:
     outcomes = {(row["source"], row["target"]): row["outcome"] for row in rows}
     body = ([source, *(outcomes.get((source, target), "not tested") for target in versions)] for source in versions)
-    return _table("from \\ to", versions, body)
+    sentences = sorted({row["sentence"] for row in rows if "sentence" in row})
+    return [*_table("from \\ to", versions, body), *(f'Refused with: "{each}"\n' for each in sentences)]
 
 
 def _controllers(rows: list[Row]) -> list[str]:

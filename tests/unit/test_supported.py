@@ -25,6 +25,8 @@ SITE = {
     "driver": "psycopg",
 }
 
+REFUSED = {"kind": "restore", "source": "19", "target": "9.6", "outcome": "refused"}
+
 
 def test_the_page_is_that_of_the_record():
     assert supported.PAGE.read_text() == supported.page(supported.recorded()), (
@@ -43,7 +45,9 @@ def reports(tmp_path):
     folder = tmp_path / "debian"
     folder.mkdir()
     (folder / "supported.json").write_text(json.dumps([ROW, ROW]))
-    pairs = [{"source": "9.6", "target": "19", "client": "19", "outcome": "tested", "fingerprint": "ab"}]
+    pair = {"source": "9.6", "target": "19", "client": "19", "outcome": "proven", "fingerprint": "ab"}
+    refused = {**pair, "source": "19", "target": "9.6", "outcome": "refused", "sentence": "The target is older."}
+    pairs = [pair, refused]
     (folder / "majors.json").write_text(json.dumps(pairs))
     text = json.dumps(SITE).replace('"', "&quot;")
     (folder / "engine-trixie.xml").write_text(
@@ -58,9 +62,11 @@ def test_a_run_leaves_rows(reports):
     assert found == [
         ROW,
         {"kind": "site", "scenario": "debian", **SITE},
-        {"kind": "restore", "scenario": "debian", "source": "9.6", "target": "19", "outcome": "tested"},
+        {"kind": "restore", "scenario": "debian", "source": "9.6", "target": "19", "outcome": "proven"},
+        {**REFUSED, "scenario": "debian", "sentence": "The target is older."},
     ]
     page = supported.page(found)
+    assert 'Refused with: "The target is older."' in page
     assert "tested; PostGIS 3.3, Python 3.11 (`debian`)" in page
     assert "tested; Python 3.13, PostgreSQL 17, PostGIS 3.5 (`debian`)" in page
     assert 'refused: "postgresql_version 9.6 was never built for trixie"' in page
