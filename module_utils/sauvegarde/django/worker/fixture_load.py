@@ -14,7 +14,7 @@ that gives the stock result (`fast_or_stock`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -30,6 +30,7 @@ from .load_context import LoadContext
 from .load_source import fixture_files
 from .load_transaction import LoadTransaction
 from .model_rows import ModelRows
+from .model_write import ModelWriter
 from .natural_key_references import NaturalReferences
 from .reference_check import Dangling, ReferenceCheck
 from .replacement import Replacement
@@ -39,9 +40,7 @@ from .signal_replay import SignalReplay
 from .stock_save import StockSaver
 
 if TYPE_CHECKING:
-    from .django_types import Entry, Model, Output, Row, Source
-    from .fast_write import FastWriter
-    from .many_to_many_rows import ManyToManyRows
+    from .django_types import Entry, Model, Output, Source
 
 
 def load(request: WorkerRequest, source: Source, output: Output) -> dict[str, Any]:
@@ -155,38 +154,17 @@ class FixtureLoad:
         writer, saver = writer_of(self.connection), StockSaver(self.connection)
         if self.options.replaces:
             self._replacement.remove(writer)
+        models = ModelWriter(self._naturals, writer, saver, dangling)
         if self.context.has_objects or self._naturals.needs_order():
-            SignalReplay(self.context, self.models, self._naturals, writer, saver).run(self._order, dangling)
+            replay = SignalReplay(self.context, self.models, self._naturals, writer, saver)
+            replay.run(self._order, models)
         else:
-            self._write_by_model(writer, saver, dangling)
+            for rows in self.models.values():
+                models.write(rows)
+                self.context.output.progress(model=rows.label, objects=rows.written)
         self.context.output.progress(step="references")
         saver.finish()
         self._naturals.finish(writer)
-
-    def _write_by_model(self, writer: FastWriter, saver: StockSaver, dangling: Dangling) -> None:
-        """Write the models in the order in which the files first name them."""
-        for rows in self.models.values():
-            if rows.spool.count:
-                self._naturals.look_up_late(rows)
-                chunks = rows.rows(dangling.columns.get(rows))
-                writer.write_rows(rows, (self._naturals.resolved(rows, chunk) for chunk in chunks))
-            for many in rows.many.values():
-                if many.spool.count:
-                    self._naturals.look_up_late(rows)
-                    writer.write_lists(many, self._pairs(rows, many, dangling.members.get(many, ())))
-            if rows.stock_spool.count:
-                saver.save(rows, rows.stock_entries())
-            self.context.output.progress(model=rows.label, objects=rows.written)
-
-    def _pairs(self, rows: ModelRows, many: ManyToManyRows, without: Container[Any]) -> Iterator[list[Row]]:
-        """Yield chunks of the field's pairs (key, member), without the members that lead nowhere."""
-        resolved = self._naturals.resolved_members
-        for chunk in many.written_lists(without):
-            yield [
-                (pk, member)
-                for pk, members in chunk
-                for member in (resolved(rows, many, pk, members) if many.natural else members)
-            ]
 
     def _written_tables(self) -> set[str]:
         """Return the tables of all models of the load, and those that they inherit from."""

@@ -141,6 +141,10 @@ class NaturalReferences:
                 buffer.flush()
                 self._values[target].update(self._lookup(target).several(marks))
 
+    def is_ready(self, rows: ModelRows) -> bool:
+        """Return whether all that the model's rows refer to was resolved before anything was written."""
+        return not any(self._late.get(target) for target in _targets(rows))
+
     def is_waiting(self, rows: ModelRows, row: Row) -> bool:
         """Return whether the row has a required reference that is not resolved: its target may not be written yet."""
         return any(
@@ -153,9 +157,7 @@ class NaturalReferences:
 
     def look_up_late(self, rows: ModelRows) -> None:
         """Look up what the model's rows refer to, and what may exist only now."""
-        targets = [_target(column) for _, column in rows.natural_columns]
-        targets += [_target_of(many) for name, many in rows.many.items() if name in rows.natural]
-        for target in targets:
+        for target in _targets(rows):
             marks = self._late.get(target, set()) - self._values.get(target, {}).keys()
             if marks:
                 self._values[target].update(self._lookup(target).several(marks))
@@ -225,6 +227,12 @@ class NaturalReferences:
 
 def _target(column: Column) -> Target:
     return (column.field.remote_field.model, column.field.remote_field.field_name)
+
+
+def _targets(rows: ModelRows) -> list[Target]:
+    """Return what the model's references and lists may name by natural keys."""
+    targets = [_target(column) for _, column in rows.natural_columns]
+    return targets + [_target_of(many) for name, many in rows.many.items() if name in rows.natural]
 
 
 def _target_of(many: ManyToManyRows) -> Target:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .load_context import LoadContext
     from .many_to_many_rows import ManyToManyRows
     from .model_rows import ModelRows, Models
+    from .model_write import ModelWriter
     from .natural_key_references import NaturalReferences
-    from .reference_check import Dangling
     from .stock_save import StockSaver
 
 Lists = Sequence[tuple["ManyToManyRows", Sequence[Any]]]  # of one object: (field, members)
@@ -44,29 +44,50 @@ class SignalReplay:
         self.models, self.naturals, self.saver = models, naturals, saver
         self.buffer = ReplayBuffer(writer, context.connection)
 
-    def run(self, order: Iterable[tuple[ModelRows, int]], dangling: Dangling) -> None:
-        """Write all objects. `order`: how many objects of which model follow each other in the files."""
-        turns_of = {rows: ModelTurns(self.buffer, rows, dangling) for rows in self.models.values()}
+    def run(self, order: Iterable[tuple[ModelRows, int]], models: ModelWriter) -> None:
+        """Write all objects. `order`: how many objects of which model follow each other in the files. `models`: writes
+        those models whose objects stand together and need no turn each."""
+        turns_of = {rows: ModelTurns(self.buffer, rows, models.dangling) for rows in self.models.values()}
         position = 0
         with self.buffer.watch():
             for rows, count in order:
                 turns = turns_of[rows]
-                for way, some in turns.ways(count):
-                    if way == STOCK:
-                        self.buffer.flush()
-                        self.saver.save(rows, itertools.islice(turns.stock, some))
-                    elif way == FAST and not rows.needs_objects:
-                        self._write_rows(turns, some)
-                    elif way == FAST:
-                        for number in range(some):
-                            self._write_object(turns, position + number)
-                    position += some
+                if self._is_whole(rows, count):
+                    self._write_model(rows, models)
+                else:
+                    self._write_turns(turns, count, position)
+                position += count
                 turns.done += count
                 if turns.done == rows.total or not turns.done % _PROGRESS:
                     self.output.progress(model=rows.label, objects=turns.done)
             self.buffer.flush()
 
-    # --- rows of a model without listeners ----------------------------------------------------------------------------
+    def _write_turns(self, turns: ModelTurns, count: int, position: int) -> None:
+        """Write the next objects of a model in their order. `position`: how many of all models came before them."""
+        rows = turns.model_rows
+        for way, some in turns.ways(count):
+            if way == STOCK:
+                self.buffer.flush()
+                self.saver.save(rows, itertools.islice(turns.stock, some))
+            elif way == FAST and not rows.needs_objects:
+                self._write_rows(turns, some)
+            elif way == FAST:
+                for number in range(some):
+                    self._write_object(turns, position + number)
+            position += some
+
+    # --- models without listeners -------------------------------------------------------------------------------------
+
+    def _is_whole(self, rows: ModelRows, count: int) -> bool:
+        """Return whether so many objects are all of the model's, and nothing can see in which order they are written:
+        no code of the site runs before the last one, and what they refer to is known."""
+        is_complete = count == rows.total and not rows.stock_spool.count
+        return is_complete and not rows.needs_objects and self.naturals.is_ready(rows)
+
+    def _write_model(self, rows: ModelRows, models: ModelWriter) -> None:
+        self.buffer.flush()
+        with self.buffer.own_statements():
+            models.write(rows)
 
     def _write_rows(self, turns: ModelTurns, count: int) -> None:
         rows = turns.model_rows
