@@ -7,6 +7,7 @@ same bytes. `fast_dump_postgres` and `fast_dump_sqlite` know how each database w
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -83,8 +84,8 @@ class FastDump:
         if any(kind not in (*TEXT_KINDS, *WHOLE_KINDS) for kind in self.member_kinds):
             raise FastNotPossible("its lists have members with keys of another kind")
         self.encoders = [self._encoder(field) for field in self.fields]
-        self.template = model_dump.template().encode("utf-8").replace(b"%s", b"%b")
         self.skip = 0 if model_dump.with_key else 1
+        self.around = self._around()
         self.comma = self.style.comma.encode("ascii")
         self.prepare()
 
@@ -107,7 +108,7 @@ class FastDump:
 
     def _encoder(self, field: Field) -> Callable[[Values], Texts]:
         kind = kind_of(field)
-        if kind in TEXT_KINDS:
+        if kind in (*TEXT_KINDS, "GenericIPAddressField"):
             null = b'""' if kind == "FileField" else b"null"  # stock writes a missing file as an empty name
             return lambda values: self.texts(values, null)
         if kind in WHOLE_KINDS:
@@ -142,8 +143,16 @@ class FastDump:
         texts = [encode(values) for encode, values in zip(self.encoders, columns)]
         if self.style.pretty:
             lists = [[self._indented(text) for text in column] for column in lists]
-        template = self.template
-        return [template % row for row in zip(*texts[self.skip :], *lists)]
+        parts: list[Iterable[bytes]] = [self.around[0]]
+        for column, after in zip((*texts[self.skip :], *lists), self.around[1:]):
+            parts += [column, after]
+        return list(map(b"".join, zip(*parts)))
+
+    def _around(self) -> list[Iterable[bytes]]:
+        """Return the texts before, between and after an object's values, each without end."""
+        count = len(self.fields) - self.skip + len(self.many)
+        text = self.model_dump.template() % (("\0",) * count)
+        return [itertools.repeat(part) for part in text.encode("utf-8").split(b"\0")]
 
     def _indented(self, text: bytes) -> bytes:
         return text if text == b"[]" else self.style.value(json.loads(text.decode("utf-8")), 2).encode("utf-8")

@@ -47,33 +47,37 @@ class SqliteFastDump(FastDump):
 
     def _members(self, connection: Any, keys: Values) -> Iterator[Texts]:
         """Yield the texts of the chunk's lists, for each many-to-many field."""
-        keys = [_decoded(key) for key in keys]
+        keys = _decoded(keys)
         for sql, kind in zip(self.members, self.member_kinds):
             lists: dict[Any, Texts] = {}
             pairs = connection.execute(sql, (keys[0], keys[-1])).fetchall()
             if pairs:
                 sources, members = zip(*pairs)
                 texts = self.whole(members) if kind in WHOLE_KINDS else self.texts(members, b"null")
-                for source, text in zip(sources, texts):
-                    lists.setdefault(_decoded(source), []).append(text)
+                for source, text in zip(_decoded(sources), texts):
+                    lists.setdefault(source, []).append(text)
             yield [b"[" + self.comma.join(lists[key]) + b"]" if key in lists else b"[]" for key in keys]
 
     # --- encoders -----------------------------------------------------------------------------------------------------
 
     def texts(self, values: Values, null: bytes) -> Texts:
-        plain = [value if type(value) is _TEXT else b"" for value in values]
-        data = b"\0".join(plain)
+        data = b"\0".join([value if type(value) is _TEXT else b"" for value in values])
         data.decode("utf-8")  # raises for bytes that are no text, which SQLite takes
-        if data.count(b"\0") != len(plain) - 1 or len(data.translate(None, CONTROL)) != len(data):
-            return [quoted(value.decode("utf-8")) if type(value) is _TEXT else _odd(value, null) for value in values]
+        if len(data.translate(None, CONTROL)) != len(data):
+            return self._odd_texts(values, null)
         for char, escape in ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t")):
             data = data.replace(char, escape)
-        return [
-            b'"' + text + b'"' if type(value) is _TEXT else _odd(value, null)
-            for value, text in zip(values, data.split(b"\0"))
-        ]
+        texts = data.split(b"\0")
+        if len(texts) != len(values):  # a text holds a NUL character
+            return self._odd_texts(values, null)
+        return [b'"' + text + b'"' if type(value) is _TEXT else _odd(value, null) for value, text in zip(values, texts)]
+
+    def _odd_texts(self, values: Values, null: bytes) -> Texts:
+        return [quoted(value.decode("utf-8")) if type(value) is _TEXT else _odd(value, null) for value in values]
 
     def whole(self, values: Values) -> Texts:
+        if set(map(type, values)) == {int}:
+            return str(list(values))[1:-1].encode("ascii").split(b", ")
         return [b"%d" % value if type(value) is int else _odd(value, b"null") for value in values]
 
     def uuids(self, values: Values, field: Field) -> Texts:
@@ -98,7 +102,10 @@ class SqliteFastDump(FastDump):
         ]
 
     def days(self, values: Values, field: Field) -> Texts:
-        return self.others(values, field)
+        return [
+            b'"%b"' % value if type(value) is _TEXT and _DAY.match(value) else self.others([value], field)[0]
+            for value in values
+        ]
 
     def reader_of(self, field: Field) -> Callable[[Any], Any]:
         read = reader(field, self.connection)
@@ -118,11 +125,14 @@ class SqliteFastDump(FastDump):
 # As Django writes them into SQLite: microseconds are left out if there are none. A leap day takes the long way.
 _DAYS = rb"(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))"
 _MOMENT = re.compile(rb"(?!0000)\d{4}-" + _DAYS + rb" (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{6})?\Z")
+_DAY = re.compile(rb"(?!0000)\d{4}-" + _DAYS + rb"\Z")
 _HEXADECIMAL = re.compile(rb"[0-9a-f]{32}\Z")
 
 
-def _decoded(key: Any) -> Any:
-    return key.decode("utf-8") if type(key) is _TEXT else key
+def _decoded(keys: Values) -> Values:
+    if _TEXT not in map(type, keys):
+        return keys
+    return [key.decode("utf-8") if type(key) is _TEXT else key for key in keys]
 
 
 def _odd(value: Any, null: bytes) -> bytes:

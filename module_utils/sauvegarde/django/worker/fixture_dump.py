@@ -49,24 +49,26 @@ class FixtureWriter:
     def __init__(self, style: Style, output: Output) -> None:
         self.style, self.output = style, output
         self._between = (style.after + style.between).encode("ascii")
-        self._parts, self._size, self._is_first = [style.start.encode("ascii")], 0, True
+        self._before = (style.start + style.first).encode("ascii")  # what comes before the next text
+        self._texts: list[bytes] = []
+        self._size, self._is_first = 0, True
 
     def add(self, texts: Sequence[bytes]) -> None:
-        data = self._between.join(texts)
-        self._parts += [self.style.first.encode("ascii") if self._is_first else self._between, data]
-        self._is_first = False
-        self._size += len(data)
+        self._texts += texts
+        self._size += sum(map(len, texts))
         if self._size >= _WRITE:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
-        self.output.data(b"".join(self._parts))
-        self._parts, self._size = [], 0
+    def _flush(self) -> None:
+        self._texts[0] = self._before + self._texts[0]
+        self.output.data(self._between.join(self._texts))
+        self._texts, self._size, self._before, self._is_first = [], 0, self._between, False
 
     def end(self) -> None:
-        after = "" if self._is_first else self.style.after
-        self._parts.append(after.encode("ascii") + self.style.end.encode("ascii"))
-        self.flush()
+        if self._texts:
+            self._flush()
+        before, after = (self.style.start, "") if self._is_first else ("", self.style.after)
+        self.output.data((before + after + self.style.end).encode("ascii"))
 
 
 @dataclass(frozen=True)

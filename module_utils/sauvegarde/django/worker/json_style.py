@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, Callable
 
@@ -20,6 +21,7 @@ PROTECTED = (type(None), int, float, decimal.Decimal, datetime.datetime, datetim
 _SCALARS: dict[type, ToText] = {
     str: quote,
     int: int.__repr__,
+    float: lambda value: repr(value) if math.isfinite(value) else json.dumps(value),
     bool: lambda value: "true" if value else "false",
     type(None): lambda value: "null",
     datetime.date: lambda value: '"' + value.isoformat() + '"',

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Task = Callable[[WorkerRequest, "Source", "FrameOutput"], "dict[str, Any]"]
 
 _HEAD = struct.Struct(">cI")
+_LARGE = 1 << 16  # bytes that are not copied once more to be written with their head
 
 
 class FrameOutput:
@@ -40,10 +41,12 @@ class FrameOutput:
         os.dup2(2, 1)
 
     def _frame(self, kind: bytes, payload: bytes) -> None:
-        data = memoryview(_HEAD.pack(kind, len(payload)) + payload)
+        head = _HEAD.pack(kind, len(payload))
         with self._lock:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
+            for part in (head, payload) if len(payload) > _LARGE else (head + payload,):
+                data = memoryview(part)
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
 
     def data(self, payload: bytes) -> None:
         self._frame(b"D", payload)
