@@ -13,7 +13,7 @@ SUPPORTED = ["# a comment", "de_DE@euro ISO-8859-15", "en_US.UTF-8 UTF-8", "fr_F
 
 
 @pytest.mark.parametrize(
-    ("name", "encoding", "found"),
+    ("name", "encoding", "result"),
     [
         ("fr_FR.ISO-8859-1", "LATIN1", "fr_FR.iso88591"),
         ("fr_FR.ISO8859-1", "LATIN1", "fr_FR.iso88591"),
@@ -35,8 +35,8 @@ SUPPORTED = ["# a comment", "de_DE@euro ISO-8859-15", "en_US.UTF-8 UTF-8", "fr_F
         ("..@", "UTF8", ""),
     ],
 )
-def test_the_target_s_name_of_a_locale(name, encoding, found):
-    assert locale_names.find(name, encoding, HERE) == found
+def test_the_target_s_name_of_a_locale(name, encoding, result):
+    assert locale_names.find(name, encoding, HERE) == result
 
 
 def test_those_of_the_same_language():
@@ -45,7 +45,7 @@ def test_those_of_the_same_language():
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "result"),
     [
         ("fr_FR.ISO-8859-1", "fr_FR"),
         ("fr_FR.iso88591", "fr_FR"),
@@ -59,9 +59,9 @@ def test_those_of_the_same_language():
         ("#", ""),
     ],
 )
-def test_what_locale_gen_calls_it(name, found):
+def test_what_locale_gen_calls_it(name, result):
     names = runpy.run_path(str(ROOT / "plugins/filter/sauvegarde_locale.py"))
-    assert names["supported_locale"](name, SUPPORTED) == found
+    assert names["supported_locale"](name, SUPPORTED) == result
     assert names["supported_locale"](name, []) == ""
 
 

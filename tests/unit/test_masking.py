@@ -163,7 +163,7 @@ def test_unique_fields_get_unique_values_and_the_same_for_the_same():
     assert len({Mask("digits", KEY, Field(), "m.f")(value) for value in values}) < 300
 
 
-def test_running_out_of_unique_values_is_said():
+def test_running_out_of_unique_values_is_reported():
     unique = Mask("digits", KEY, Field(unique=True), "m.f")
     with pytest.raises(SauvegardeError, match="ran out"):
         for digit in "0123456789٣":
@@ -175,7 +175,7 @@ def test_masked_values_fit_the_field():
 
 
 @pytest.mark.parametrize(
-    "policy, told",
+    "policy, report",
     [
         (changed("auth.user", "email", None), "auth.user.email: the field is not in the policy"),
         (changed("auth.user", "email", "hide"), "auth.user.email: “hide” is not an action"),
@@ -187,10 +187,10 @@ def test_masked_values_fit_the_field():
         ({"models": dict(POLICY["models"], **{"auth.user": "drop"})}, "it points to auth.user, whose rows are dropped"),
     ],
 )
-def test_a_policy_that_does_not_fit_stops(policy, told):
+def test_a_policy_that_does_not_fit_stops(policy, report):
     with pytest.raises(SauvegardeError) as caught:
         Masking(policy, SITE, KEY, list(SITE))
-    assert told in caught.value.why
+    assert report in caught.value.why
     assert "keep, empty" in caught.value.fix
 
 

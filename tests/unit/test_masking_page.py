@@ -19,12 +19,12 @@ def examples():
 def test_every_mask_has_an_example_and_each_example_is_true():
     people = People()
     people.add("Zoé Réelle")
-    made = {}
+    collected = {}
     for how, before, after in examples():
-        made[how] = Mask(how, KEY, Field(), "d", None, people)(json.loads(before))
-        assert made[how] == json.loads(after), how
-    assert sorted(made) == sorted(MASKS)
-    assert made["username"] in PAGE.split("## Log in")[1]
+        collected[how] = Mask(how, KEY, Field(), "d", None, people)(json.loads(before))
+        assert collected[how] == json.loads(after), how
+    assert sorted(collected) == sorted(MASKS)
+    assert collected["username"] in PAGE.split("## Log in")[1]
 
 
 def test_the_readme_leads_to_it():

@@ -84,9 +84,9 @@ def test_a_record_is_private_and_free_of_secrets(tmp_path):
 
 def test_old_records_are_removed_and_ids_never_collide(tmp_path, monkeypatch):
     monkeypatch.setattr(run_record, "KEPT", 3)
-    made = [run_record.RunRecord("backup", place=tmp_path).id for _ in range(6)]
-    assert len(set(made)) == 6
-    assert run_record.runs(tmp_path) == sorted(made)[-3:]
+    collected = [run_record.RunRecord("backup", place=tmp_path).id for _ in range(6)]
+    assert len(set(collected)) == 6
+    assert run_record.runs(tmp_path) == sorted(collected)[-3:]
 
 
 def test_an_unknown_report_is_refused_with_the_ones_there_are(tmp_path):

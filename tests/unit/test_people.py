@@ -73,5 +73,5 @@ def test_the_policy_says_whose_names_are_known():
     }
     rules = {"n": {"mask": "first_name"}, "l": {"mask": "username"}, "k": "keep"}
     policy = {"models": {"a.person": rules, "a.gone": "drop"}}
-    wanted = Masking(policy, described, KEY, ["a.person", "a.gone"]).name_fields()
-    assert wanted == {"a.person": {"n": "first_name", "l": "username"}, "a.gone": {"last_name": "last_name"}}
+    expected = Masking(policy, described, KEY, ["a.person", "a.gone"]).name_fields()
+    assert expected == {"a.person": {"n": "first_name", "l": "username"}, "a.gone": {"last_name": "last_name"}}

@@ -99,7 +99,7 @@ def test_without_a_terminal_it_says_which_option_is_missing(words, missing):
         ([restore_command.PLAN, restore_command.LOAD, restore_command.SWAP], "", "happened or it did not"),
     ],
 )
-def test_after_ctrl_c_the_state_is_said(steps, line, words):
+def test_after_ctrl_c_the_state_is_reported(steps, line, words):
     outcome = Outcome("restore.yml", steps=[{"task": step, "seconds": 0} for step in steps], line=line)
     assert words in restore_command.state_after_stop(outcome)
 

@@ -27,20 +27,20 @@ def played(tmp_path):
         (tmp_path / "play.yml").write_text(
             yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": list(tasks)}])
         )
-        told = []
+        messages = []
         done = play(
             tmp_path / "play.yml",
             tmp_path / "hosts.yml",
-            tell or (lambda kind, text: told.append((kind, text))),
+            tell or (lambda kind, text: messages.append((kind, text))),
             **options,
         )
-        return done, told
+        return done, messages
 
     return run
 
 
-def test_tasks_are_told_and_their_results_come_back(played):
-    done, told = played(
+def test_tasks_are_reported_and_their_results_come_back(played):
+    done, report = played(
         {"name": "Say it", "debug": {"msg": "{{ word }}"}, "changed_when": True},
         {"name": "Left out", "debug": {"msg": "no"}, "when": False},
         variables={"word": "bonjour"},
@@ -48,10 +48,10 @@ def test_tasks_are_told_and_their_results_come_back(played):
     assert done.result("Say it")["msg"] == done.result("Say it", "here")["msg"] == "bonjour"
     assert done.changed == {"here": 1}
     assert not done.unreachable
-    assert ("task", "Say it") in told
+    assert ("task", "Say it") in report
 
 
-def test_what_failed_is_told_in_its_own_words(played):
+def test_what_failed_is_reported_in_its_own_words(played):
     with pytest.raises(CommandFailed) as failure:
         played(
             {"name": "Passes over", "fail": {"msg": "ignored"}, "ignore_errors": True},
@@ -70,7 +70,7 @@ def test_a_module_that_takes_long_is_not_silent(tmp_path, played):
     """Fault 35: a plan whose source has no end, until it was told of twice."""
     source = tmp_path / "source"
     os.mkfifo(source)
-    said, ended = [], threading.Event()
+    options, ended = [], threading.Event()
 
     def end():
         """Whoever opens the source finds it empty."""
@@ -82,8 +82,8 @@ def test_a_module_that_takes_long_is_not_silent(tmp_path, played):
 
     def tell(kind, text):
         if kind == "line":
-            said.append((time.monotonic(), text))
-            if len(said) == 2:
+            options.append((time.monotonic(), text))
+            if len(options) == 2:
                 ending.start()
 
     plan = {"path": str(source), "database": "x", "directory": str(tmp_path / "restores")}
@@ -94,8 +94,8 @@ def test_a_module_that_takes_long_is_not_silent(tmp_path, played):
         if ending.ident:
             ending.join()
     assert "is damaged or cut short" in done.result("Make the plan")["lines"][0]
-    assert all(re.fullmatch(r"here: Make the plan, \d+ s", text) for _, text in said), said
-    assert said[1][0] - said[0][0] <= 10
+    assert all(re.fullmatch(r"here: Make the plan, \d+ s", text) for _, text in options), options
+    assert options[1][0] - options[0][0] <= 10
 
 
 def test_a_swap_that_waits_for_others_is_not_silent(tmp_path, played):
@@ -107,18 +107,18 @@ def test_a_swap_that_waits_for_others_is_not_silent(tmp_path, played):
             connection.execute("CREATE TABLE t (x)")
     holder = sqlite3.connect(str(live), isolation_level=None, check_same_thread=False)
     holder.execute("BEGIN EXCLUSIVE")
-    said = []
+    messages = []
 
     def tell(kind, text):
         if kind == "line":
-            said.append(text)
+            messages.append(text)
             holder.rollback()
 
     swap = {"database": str(live), "state": "before", "confirm": "db@here", "host": "here"}
     with contextlib.closing(holder):
         done, _ = played({"name": "Go back", "sauvegarde_swap": swap}, tell=tell)
     assert done.result("Go back")["restored"] == kept
-    assert len(said) == 1 and re.fullmatch(r"here: Go back, \d s", said[0]), said
+    assert len(messages) == 1 and re.fullmatch(r"here: Go back, \d s", messages[0]), messages
 
 
 def test_a_list_repeats_only_what_the_newest_archive_lacks(played):

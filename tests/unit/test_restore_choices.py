@@ -24,7 +24,7 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize(
-    "point, wanted",
+    "point, expected",
     [
         ("latest", "20261123T030000Z"),
         ("20261122T030000Z", "20261122T030000Z"),
@@ -34,15 +34,15 @@ ENTRIES = [
         ("2027-01-01", "20261123T030000Z"),
     ],
 )
-def test_the_nearest_archive_at_or_before(point, wanted):
-    assert archive_choice.choose(ENTRIES, "elpaso", point)["id"] == wanted
+def test_the_nearest_archive_at_or_before(point, expected):
+    assert archive_choice.choose(ENTRIES, "elpaso", point)["id"] == expected
 
 
 @pytest.mark.parametrize("point", ["2026-11-21", "20261124T030000Z", "yesterday", "20261122T030001Z"])
 def test_no_archive_is_made_up(point):
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         archive_choice.choose(ENTRIES, "elpaso", point)
-    assert told.value.fix
+    assert error.value.fix
 
 
 def test_a_name_is_not_cut_at_its_own_brackets():
@@ -55,23 +55,23 @@ def test_other_kinds_only_where_they_are_asked_for():
     data = {**entry("20261127T030000Z"), "kind": "dumpdata", "source": "/srv/site", "job": "site"}
     file = {**entry("20261128T030000Z"), "kind": "sqlite", "source": "/srv/db.sqlite3", "job": "file"}
     both, kinds = [*ENTRIES, data, file], ("pg_dump", "sqlite", "dumpdata")
-    for database, job, wanted in (("/srv/site", "", data), ("", "site", data), ("/srv/db.sqlite3", "", file)):
-        assert archive_choice.choose(both, database, job=job, kinds=kinds) == wanted
+    for database, job, expected in (("/srv/site", "", data), ("", "site", data), ("/srv/db.sqlite3", "", file)):
+        assert archive_choice.choose(both, database, job=job, kinds=kinds) == expected
         with pytest.raises(SauvegardeError, match=database or "the job site"):
             archive_choice.choose(both, database, job=job)
     assert archive_choice.choose(both, "elpaso", kinds=kinds)["id"] == "20261123T030000Z"
     # Of one file each archive is whole; of a site's data another job may hold another part.
     assert archive_choice.choose([*both, {**file, "job": "g"}], "/srv/db.sqlite3", kinds=kinds)["id"] == file["id"]
-    with pytest.raises(SauvegardeError, match="part, site") as told:
+    with pytest.raises(SauvegardeError, match="part, site") as error:
         archive_choice.choose([*both, {**data, "job": "part"}], "/srv/site", kinds=kinds)
-    assert "migrate_job" in told.value.fix
+    assert "migrate_job" in error.value.fix
 
 
 def test_two_hosts_are_not_guessed_between():
     both = [*ENTRIES, {**entry("20261123T040000Z"), "host": "b"}]
-    with pytest.raises(SauvegardeError) as told:
+    with pytest.raises(SauvegardeError) as error:
         archive_choice.choose(both, "elpaso")
-    assert "a, b" in told.value.what
+    assert "a, b" in error.value.what
     assert archive_choice.choose(both, "elpaso", host="b")["id"] == "20261123T040000Z"
 
 
@@ -88,10 +88,10 @@ ID = "20261124T030000Z"
 @pytest.mark.parametrize("name", ["elpaso", "-a 'b\" $(c)", LONG, LONG[:-1] + "e", "x__before_" + ID, "a\nb"])
 def test_made_names_fit_and_lead_back(name):
     for make, kind in ((database_names.side_name, "restore"), (database_names.previous_name, "before")):
-        made = make(name, ID)
-        assert len(made.encode("utf-8")) <= database_names.LONGEST
-        assert database_names.belongs(made, name, kind)
-        assert not database_names.belongs(made, name + "x", kind)
+        result = make(name, ID)
+        assert len(result.encode("utf-8")) <= database_names.LONGEST
+        assert database_names.belongs(result, name, kind)
+        assert not database_names.belongs(result, name + "x", kind)
         assert not database_names.belongs(name, name, kind)
 
 
@@ -142,10 +142,10 @@ ALTER ROLE c IN DATABASE "d e" SET work_mem TO '7MB';
 def test_globals(tmp_path):
     path = tmp_path / "globals.sql"
     path.write_text(GLOBALS)
-    found = dump_roles.read(path)
-    assert sorted(found.roles) == ['a "b"', "c"] and found.roles['a "b"'][1].endswith("'md5;\nx';")
-    assert found.memberships == [dump_roles.Membership('a "b"', "c", " WITH INHERIT TRUE")]
-    assert [(setting.database, setting.role) for setting in found.settings] == [("d e", "c")]
+    result = dump_roles.read(path)
+    assert sorted(result.roles) == ['a "b"', "c"] and result.roles['a "b"'][1].endswith("'md5;\nx';")
+    assert result.memberships == [dump_roles.Membership('a "b"', "c", " WITH INHERIT TRUE")]
+    assert [(setting.database, setting.role) for setting in result.settings] == [("d e", "c")]
     path.write_text(GLOBALS[:-40])
     with pytest.raises(SauvegardeError):
         dump_roles.read(path)

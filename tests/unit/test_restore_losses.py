@@ -43,7 +43,7 @@ def test_each_entry_has_its_own_words():
 
 
 @pytest.mark.parametrize(
-    "said",
+    "options",
     [
         VERBOSE.replace("pg_restore: warning: errors ignored on restore: 2\n", ""),
         VERBOSE.replace('ERROR:  column "x" does not exist', "FATAL:  terminating connection"),
@@ -53,8 +53,8 @@ def test_each_entry_has_its_own_words():
         "",
     ],
 )
-def test_what_is_no_objects_fault_is_no_loss(said):
-    assert errors_by_entry(said) == {}
+def test_what_is_no_objects_fault_is_no_loss(options):
+    assert errors_by_entry(options) == {}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_file_that_ends_early_is():
 
 
 @pytest.mark.parametrize(
-    "said, word",
+    "options, word",
     [
         ("out of shared memory\nHINT:  You might need to increase max_locks_per_transaction.", "max_locks"),
         ("could not extend file: No space left on device", "disk"),
@@ -101,13 +101,13 @@ def test_a_file_that_ends_early_is():
         ("server closed the connection unexpectedly", "log"),
     ],
 )
-def test_the_servers_own_faults_have_a_fix(said, word):
-    assert word in server_errors.server_fix(said)
+def test_the_servers_own_faults_have_a_fix(options, word):
+    assert word in server_errors.server_fix(options)
 
 
-def fake(tmp_path, *said):
+def fake(tmp_path, *options):
     """A pg_restore that says this in its first run, and in its second."""
-    (tmp_path / "said").write_text("".join(said))
+    (tmp_path / "said").write_text("".join(options))
     program = tmp_path / "pg_restore"
     program.write_text(f"#!/bin/sh\ncat {tmp_path}/said >&2\nexit 1\n")
     program.chmod(0o700)
@@ -118,16 +118,16 @@ def test_an_error_before_much_progress_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(pg_restore_run, "_STDERR_BYTES", 4096)
     progress = "".join(f'pg_restore: creating COMMENT "public.COLUMN t.c{number}"\n' for number in range(4000))
     command = fake(tmp_path, VERBOSE.replace("pg_restore: warning: errors", progress + "pg_restore: warning: errors"))
-    found = load_entries(command, [], [b"7; VIEW v\n", b"9; TABLE DATA t\n"], "/x", str(tmp_path), None, "Stopped.")
-    assert found == errors_by_entry(VERBOSE)
+    result = load_entries(command, [], [b"7; VIEW v\n", b"9; TABLE DATA t\n"], "/x", str(tmp_path), None, "Stopped.")
+    assert result == errors_by_entry(VERBOSE)
 
 
 def test_a_long_statement_hides_no_error(tmp_path, monkeypatch):
     monkeypatch.setattr(pg_restore_run, "_STDERR_BYTES", 4096)
     long = "Command was: INSERT INTO t VALUES\n" + "  ('é', 'pg_restore'),\n" * 4000
     command = fake(tmp_path, VERBOSE.replace("Command was: CREATE VIEW public.v AS\n", long))
-    found = load_entries(command, [], [b"7; VIEW v\n", b"9; TABLE DATA t\n"], "/x", str(tmp_path), None, "Stopped.")
-    assert found == errors_by_entry(VERBOSE)
+    result = load_entries(command, [], [b"7; VIEW v\n", b"9; TABLE DATA t\n"], "/x", str(tmp_path), None, "Stopped.")
+    assert result == errors_by_entry(VERBOSE)
 
 
 @pytest.mark.parametrize("words", [VERBOSE, OLD])
@@ -138,6 +138,6 @@ def test_sifting_changes_no_finding(words):
 @pytest.mark.parametrize("words, count", [(VERBOSE, 2), (OLD, 1)])
 def test_errors_that_were_not_read_stop_the_restore(tmp_path, words, count):
     more = words.replace(f"restore: {count}", f"restore: {count + 1}")
-    with pytest.raises(SauvegardeError, match="Stopped") as told:
+    with pytest.raises(SauvegardeError, match="Stopped") as error:
         load_entries(fake(tmp_path, more), [], [b"7; VIEW v\n"], "/x", str(tmp_path), None, "Stopped.")
-    assert f"counted {count + 1} errors, of which {count} could be read" in told.value.why
+    assert f"counted {count + 1} errors, of which {count} could be read" in error.value.why

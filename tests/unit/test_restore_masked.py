@@ -45,7 +45,7 @@ UNMASKED = {"restore_personal_data": "unmasked"}
         ("moved", {"restore_file": "/srv/old.dump"}, False),
     ],
 )
-def test_personal_data_reach_development_only_where_that_is_said(tmp_path, target, asked, refused):
+def test_personal_data_reach_development_only_where_that_is_stated(tmp_path, target, asked, refused):
     first = yaml.safe_load((TOP / "playbooks" / "restore.yml").read_text(encoding="utf-8"))[0]
     (tmp_path / "first.yml").write_text(yaml.safe_dump([first]))
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump(INVENTORY))
