@@ -233,7 +233,7 @@ def small_disk(folder, size):
         folder.rmdir()
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition, seconds=300):
     """Wait for what comes by itself, however busy the machine is; fails where it does not come."""
     until = time.monotonic() + seconds
     while not condition():

@@ -29,7 +29,7 @@ def start(host):
 
 def wait(host, token):
     steps = set()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while time.monotonic() < until:
         report = detached_job.ask("demo", token, str(host.folder / "etc"))
         if not report["running"]:
@@ -39,11 +39,19 @@ def wait(host, token):
     raise AssertionError("it did not end")
 
 
+def wait_for_hook(host, token):
+    """Wait until the answer says that the run is at its hook before."""
+    conftest.wait_until(lambda: detached_job.ask("demo", token, str(host.folder / "etc"))["step"] == "before")
+
+
 def test_started_asked_and_ended(host):
-    host.configure(before=[slow(1)])
+    end = host.folder / "end"
+    host.configure(before=[["sh", "-c", f"until [ -e {end} ]; do sleep 0.05; done"]])
     token = start(host)
-    report, steps = wait(host, token)
-    assert "before" in steps and report["exit_code"] == 0 and report["archive"]["id"] == host.labels()[0]
+    wait_for_hook(host, token)
+    end.touch()
+    report, _ = wait(host, token)
+    assert report["exit_code"] == 0 and report["archive"]["id"] == host.labels()[0]
     assert not list(host.state.glob("ended-*"))
 
 
@@ -63,7 +71,7 @@ def test_a_failure_that_may_pass_is_a_warning(host):
 
 def test_one_that_may_fail_and_runs_already_is_a_warning(host):
     """What the other run made is not this one's."""
-    host.configure(before=[slow(60)], allow_failure=True)
+    host.configure(before=[slow()], allow_failure=True)
     assert start(host)
     conftest.wait_until(lambda: job_state.read(host.state / "progress.json").get("step") == "before")
     report, _ = wait(host, start(host))
@@ -75,14 +83,11 @@ def test_one_that_may_fail_and_runs_already_is_a_warning(host):
 
 
 def test_a_killed_run_is_reported(host):
-    host.configure(before=[slow(30)])
+    host.configure(before=[slow()])
     token = start(host)
-    until = time.monotonic() + 20
-    while detached_job.ask("demo", token, str(host.folder / "etc"))["step"] != "before" and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_for_hook(host, token)
     os.kill(int(token.split("-")[1]), signal.SIGKILL)
     os.kill(job_state.read(host.state / "progress.json")["pid"], signal.SIGTERM)
-    time.sleep(0.3)
     with pytest.raises(SauvegardeError) as caught:
         wait(host, token)
     assert "was killed" in caught.value.what

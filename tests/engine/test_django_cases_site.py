@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import conftest
 import pytest
 from little_site import Folder, about, database, execute, fill, migrate, rows
 from sample_site import ENVIRONMENTS, manage, write
@@ -283,6 +284,7 @@ def test_a_wild_start_changes_no_stream_and_ends(cluster, tmp_path, kind):
         process.disinherit(held.fileno())
     assert ("", "new") in rows(cluster, quiet)
     # What stays of the start holds neither the stream nor the job's lock: only the three that it could not do without.
+    conftest.wait_until(lambda: (tmp_path / "descriptors").exists() and (tmp_path / "descriptors").read_text())
     assert len((tmp_path / "descriptors").read_text(encoding="ascii").split()) <= 5
 
 
@@ -387,7 +389,7 @@ def test_a_thread_of_the_start_does_not_write_into_a_side_database(cluster, tmp_
     assert done["proof"]["rows"] == 2
     # The thread lives as long as its task, and none may have written its first row yet.
     side = two.replace(name=done["side"])
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while ("", "by a thread") not in rows(cluster, two) and time.monotonic() < end:
         site.describe(side)
     assert ("", "by a thread") in rows(cluster, two)

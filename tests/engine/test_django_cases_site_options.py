@@ -20,10 +20,10 @@ DATABASES["default"].update(json.loads(os.environ.get("MORE") or "{}"))
 """
 # A statement of half a second on the table, where the site allows a quarter of it.
 SLOW = """
-CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END';
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.5); RETURN NEW; END';
 CREATE TRIGGER slow BEFORE INSERT ON a_note FOR EACH STATEMENT EXECUTE PROCEDURE slow();
 ALTER TABLE a_setting RENAME TO a_real;
-CREATE VIEW a_setting AS SELECT id, key, value FROM a_real WHERE pg_sleep(0.5) IS NOT NULL;
+CREATE VIEW a_setting AS SELECT id, key, value FROM a_real WHERE pg_sleep(1.5) IS NOT NULL;
 """
 
 
@@ -50,7 +50,7 @@ def note(tmp_path):
 
 
 def test_the_sites_timeouts_end_no_session_of_ours(cluster, folder, tmp_path):
-    report = "-c statement_timeout=250 -c idle_in_transaction_session_timeout=250 -c lock_timeout=1"
+    report = "-c statement_timeout=1000 -c idle_in_transaction_session_timeout=1000 -c lock_timeout=1"
     where = folder.new("pg")
     fill(cluster, where, "live")
     # Only now: the tables were made by stock, which these timeouts may end on a slow machine.

@@ -645,8 +645,12 @@ def test_a_load_that_is_killed_leaves_nothing(sites, filled):
                 os.kill(int(pid), signal.SIGKILL)
                 killed.append(pid)
 
-    with pytest.raises(SauvegardeError):
-        data_load.load(where, [filled], {}, kill)
+    # The load waits at the end of its transaction, when it sets the numbers of new rows, until it is killed.
+    with contextlib.closing(sites.cluster.connect(Path(where.env_file).stem)) as holder:
+        holder.autocommit = False
+        holder.cursor().execute("ALTER SEQUENCE offers_rawoffer_id_seq CACHE 1")
+        with pytest.raises(SauvegardeError):
+            data_load.load(where, [filled], {}, kill)
     assert killed
     assert shell(where, "from offers.models import *\nprint(RawOffer.objects.count())") == 0
     data_load.load(where, [filled], {})

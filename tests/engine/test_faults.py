@@ -117,9 +117,9 @@ def test_a_lock_on_a_table(cluster, filled, repository):
     holder = cluster.connect(filled)
     holder.autocommit = False
     postgres_server.execute(holder, "LOCK TABLE places IN ACCESS EXCLUSIVE MODE")
-    start = time.monotonic()
-    error = failed(job(cluster, filled, lock_timeout=1), repository, Locked.exit_code, match="places")
-    assert time.monotonic() - start < 10
+    # The seconds are the job's own limit; nobody ends the holder's transaction before.
+    words = 'table "public"."places" could not be locked for reading within 1 seconds'
+    error = failed(job(cluster, filled, lock_timeout=1), repository, Locked.exit_code, match=words)
     assert "lock timeout" in error.why
     holder.close()
     kinds.back_up(job(cluster, filled, lock_timeout=1), repository)
@@ -205,11 +205,13 @@ def test_no_superuser(cluster, filled, repository, login):
     assert result["fingerprint"]["large_objects"]["rows"] == 1
 
 
-def test_the_canary_is_nowhere(cluster, filled, repository, login, monkeypatch):
+def test_the_canary_is_nowhere(cluster, filled, repository, login, monkeypatch, tmp_path):
     """Not on a command line while it runs, not in what is told, not in the archive."""
     granted(cluster, filled)
     seen, report = set(), []
-    done = threading.Event()
+    done, looked = threading.Event(), tmp_path / "looked"
+    # Held until somebody has looked at its command line and its environment.
+    fake(monkeypatch, tmp_path, "pg_dump", f'until [ -e {looked} ]; do sleep 0.05; done; exec "$REAL" "$@"')
 
     def watch():
         while not done.is_set():
@@ -217,6 +219,8 @@ def test_the_canary_is_nowhere(cluster, filled, repository, login, monkeypatch):
                 for name in ("cmdline", "environ"):
                     with contextlib.suppress(OSError):
                         seen.add((each / name).read_bytes())
+            if any(b"pg_dump" in each and b"--lock-wait-timeout" in each for each in seen):
+                looked.touch()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -226,7 +230,7 @@ def test_the_canary_is_nowhere(cluster, filled, repository, login, monkeypatch):
     finally:
         done.set()
         watcher.join()
-    assert any(b"pg_dump" in each for each in seen)
+    assert looked.exists()
     assert not any("canary é".encode() in each for each in seen)
     assert "canary" not in repr(report)
     assert "canary" not in json.dumps(result.as_dict())
@@ -269,7 +273,7 @@ def test_the_callers_environment_decides_nothing(cluster, filled, repository, tm
 
 def test_a_writer_during_the_dump(cluster, filled, repository, tmp_path):
     """The fingerprint is that of the dump, whatever is written meanwhile."""
-    done = threading.Event()
+    done, written = threading.Event(), []
 
     def write():
         connection = cluster.connect(filled)
@@ -277,12 +281,18 @@ def test_a_writer_during_the_dump(cluster, filled, repository, tmp_path):
             postgres_server.execute(connection, "INSERT INTO offers (content) SELECT 'new' FROM generate_series(1, 50)")
             postgres_server.execute(connection, "UPDATE places SET name = name || 'x'")
             postgres_server.execute(connection, "DELETE FROM offers WHERE id % 7 = 0")
+            written.append(1)
         connection.close()
+
+    def back_up():
+        before = len(written)
+        conftest.wait_until(lambda: len(written) > before + 1)
+        return kinds.back_up(job(cluster, filled), repository)
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        manifests = [kinds.back_up(job(cluster, filled), repository) for _ in range(3)]
+        manifests = [back_up() for _ in range(3)]
     finally:
         done.set()
         writer.join()
@@ -302,7 +312,8 @@ def test_a_writer_during_the_dump(cluster, filled, repository, tmp_path):
 
 
 def test_truncate_cannot_come_between(cluster, filled, repository):
-    """TRUNCATE is not hidden by a snapshot: it has to wait until the table is summed, and no longer than that."""
+    """TRUNCATE is not hidden by a snapshot: it has to wait until the table is summed, and no longer than that. If the
+    sum has not ended by then, the job gives way and says that the table is unproven."""
     waited = []
 
     def notify(step, **_values):
@@ -310,14 +321,16 @@ def test_truncate_cannot_come_between(cluster, filled, repository):
             return
         if step == "read_back":
             connection = cluster.connect(filled)
-            postgres_server.execute(connection, "SET lock_timeout TO '10s'")
+            postgres_server.execute(connection, "SET lock_timeout TO '60s'")
             postgres_server.execute(connection, "TRUNCATE offers")
             connection.close()
             waited.append(step)
 
-    result = kinds.back_up(job(cluster, filled), repository, notify)
+    found = kinds.back_up(job(cluster, filled), repository, notify)["fingerprint"]
     assert waited
-    assert result["fingerprint"]["tables"]['"public"."offers"']["rows"] == 3000
+    unproven = [each["object"] for each in found.get("unproven", ())]
+    assert unproven in ([], ["TABLE public.offers"])
+    assert unproven or found["tables"]['"public"."offers"']["rows"] == 3000
 
 
 def restart_once_at(cluster, moment):

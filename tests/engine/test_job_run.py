@@ -71,7 +71,7 @@ class Host:
 
     def run(self, *words):
         process = self.start(*(words or ("run", self.job)))
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         return process.returncode, out, err
 
     def recorded_state(self):
@@ -92,7 +92,7 @@ def host(tmp_path):
     return Host(tmp_path)
 
 
-def slow(seconds=60):
+def slow(seconds=600):
     return [sys.executable, "-c", f"import time; time.sleep({seconds})"]
 
 
@@ -104,7 +104,7 @@ def test_a_good_run_says_nothing_and_leaves_everything(host):
     assert report["last_success"]["id"] == label and report["last_run"]["exit_code"] == OK and report["available"] == 1
     samples = host.samples()
     assert samples["last_run_success"] == 1 and samples["available"] == 1
-    assert samples["last_success_timestamp_seconds"] == pytest.approx(time.time(), abs=60)
+    assert samples["last_success_timestamp_seconds"] == pytest.approx(time.time(), abs=600)
     assert not (host.state / "progress.json").exists()
     for folder, _, names in os.walk(str(host.directory)):  # fault 20
         assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
@@ -193,12 +193,12 @@ def test_hooks_are_reported_and_their_failures_are_distinguished(host):
     "victim, number", [("waiting", signal.SIGTERM), ("worker", signal.SIGTERM), ("worker", signal.SIGKILL)]
 )
 def test_what_was_published_is_reported_whatever_ends_the_run(host, victim, number):
-    host.configure(after=[slow(30)])
+    host.configure(after=[slow()])
     process = host.start("run", "demo")
     conftest.wait_until(lambda: job_state.read(host.state / "progress.json").get("step") == "after")
     (pid,) = [process.pid] if victim == "waiting" else _children(process.pid)
     os.kill(pid, number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     (label,) = host.labels()
     assert process.returncode == Partial.exit_code and f"The archive {label} is good" in err, err
     assert ("was stopped" if number == signal.SIGTERM else "was killed") in err
@@ -220,9 +220,13 @@ def test_a_timeout_ends_everything_and_the_hooks_children(host):
     child, note = host.folder / "child", host.folder / "note"
     stop = ["/bin/sh", "-c", f"sleep 600 & echo $! > {child}; wait"]
     undo = ["/bin/sh", "-c", f"echo $SAUVEGARDE_RESULT >> {note}"]
-    host.configure(before=[stop], after=[undo], timeout=5)
-    code, _, err = host.run()
-    assert code == TimedOut.exit_code and "did not end within 5 seconds" in err
+    for seconds in (3, 30, 240):  # a busy machine may need longer to come to the hook
+        note.write_text("")
+        host.configure(before=[stop], after=[undo], timeout=seconds)
+        code, _, err = host.run()
+        assert code == TimedOut.exit_code and f"did not end within {seconds} seconds" in err
+        if child.exists() and child.read_text():
+            break
     assert host.labels() == [] and host.recorded_state()["last_run"]["exit_code"] == TimedOut.exit_code
     conftest.wait_until(lambda: _ended(int(child.read_text())))
     assert note.read_text() == "failure\n", "what the hook before has stopped is started again"
@@ -233,16 +237,14 @@ def test_two_at_once(host):
     undo = ["/bin/sh", "-c", f"echo $SAUVEGARDE_RESULT >> {host.folder / 'note'}"]
     host.configure(before=[slow()], after=[undo])
     first = host.start("run", "demo")
-    until = time.monotonic() + 20
-    while not (host.state / "progress.json").exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    conftest.wait_until((host.state / "progress.json").exists)
     code, _, err = host.run()
     assert code == Locked.exit_code and "is running already" in err and str(first.pid) in err
     host.configure(allow_failure=True)
     assert host.run() == (OK, "", ""), "one that may fail may also find itself running"
     assert host.recorded_state() == {}
     first.send_signal(signal.SIGTERM)
-    assert first.wait(60) == 130 and (host.folder / "note").read_text() == "failure\n"
+    assert first.wait(300) == 130 and (host.folder / "note").read_text() == "failure\n"
     assert host.recorded_state()["last_run"]["exit_code"] == 130
     host.configure()
     assert host.run()[0] == OK, "fault 15: nothing is left of the lock"
@@ -279,7 +281,7 @@ def test_fifty_kills(host):
                 killed += 1
             except ProcessLookupError:
                 pass
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
         # Every name that is there is a whole archive; the lock is free as soon as the last process is gone.
         for label in host.labels():
             archive_reader.verify(host.directory / label)
@@ -319,25 +321,23 @@ def _children(pid):
 
 
 def _wait_for_lock(host):
-    until = time.monotonic() + 10
-    while True:
+    def free():
         try:
             with lock.hold(host.state / "lock", "x"):
-                return
+                return True
         except SauvegardeError:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+            return False
+
+    conftest.wait_until(free)
 
 
 def test_a_worker_that_is_killed_is_reported(host):
-    host.configure(before=[slow(2)])
+    host.configure(before=[slow()])
     process = host.start("run", "demo")
-    until = time.monotonic() + 20
-    while not (host.state / "progress.json").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    for child in _children(process.pid):
-        os.kill(child, signal.SIGKILL)
-    _, err = process.communicate(timeout=20)
+    conftest.wait_until(lambda: job_state.read(host.state / "progress.json").get("step") == "before")
+    (worker,) = _children(process.pid)
+    os.kill(worker, signal.SIGKILL)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == SauvegardeError.exit_code and "was killed" in err and "signal 9" in err
     assert host.recorded_state()["last_run"]["exit_code"] == SauvegardeError.exit_code
 
@@ -517,7 +517,7 @@ def test_a_job_is_at_home_with_its_user(host):
     value = {"PATH": "/usr/bin", "HOME": "/root", "USER": "root", "LOGNAME": "root", "TZ": "UTC"}
     roots = {"MAIL": "/var/mail/root", "SUDO_USER": "me", "XDG_CONFIG_HOME": "/root/.config", "GIT_DIR": "/root"}
     out = subprocess.run(
-        [sys.executable, "-I", "-c", script], env=dict(value, **roots), stdout=subprocess.PIPE, check=True, timeout=60
+        [sys.executable, "-I", "-c", script], env=dict(value, **roots), stdout=subprocess.PIPE, check=True, timeout=300
     ).stdout
     answer = json.loads(out.decode())
     home = __import__("pwd").getpwnam("nobody").pw_dir

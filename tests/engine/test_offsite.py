@@ -1,11 +1,11 @@
 """The offsite copy with the real restic: copied, checked, forgotten, and listed from the repository alone."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -174,39 +174,40 @@ def private_files(host):
     return [each for place in places if place.is_dir() for each in place.glob(".secrets-*")]
 
 
-def stopped(run):
-    """Whether restic, which the run has started, has been stopped while what opens the repository lies in files."""
-    for each in (child for worker in _children(run.pid) for child in _children(worker)):
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")
-            if words[0].endswith(b"/restic") and b"version" not in words:
-                os.kill(each, signal.SIGSTOP)
-                return Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    return False
+@pytest.fixture()
+def mute(host):
+    """A socket that gives restic no answer: the host's repository is there."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        found.listen()
+        found.settimeout(300)
+        write(host.settings, dict(host.values, repository=f"rest:http://127.0.0.1:{found.getsockname()[1]}/"))
+        yield found
 
 
 @pytest.mark.parametrize("victim", ["run", "worker"])
-def test_what_opens_the_repository_is_in_files_only_while_restic_runs(host, victim):
+def test_what_opens_the_repository_is_in_files_only_while_restic_runs(host, mute, victim):
     """Whoever is killed then: the next run has cleared it. Hooks see none of it."""
     seen = host.folder / "seen"
     words = f"ls -l /proc/self/fd; env; ls -A {host.state} {credentials.RUN}/{JOB}"
     hook = ["/bin/sh", "-c", f"({words}) >> {seen} 2>&1; true"]
     host.configure(offsite=["vault"], before=[hook], after=[hook])
     process = host.start("run", JOB)
-    conftest.wait_until(lambda: stopped(process))
+    restic_waits, _ = mute.accept()
     (folder,) = private_files(host)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert [(each.name, each.stat().st_mode & 0o777) for each in folder.iterdir()] == [("password", 0o600)]
     if victim == "run":
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
         assert private_files(host) == [folder], "nobody was left who could have cleared it"
     else:
         (worker,) = _children(process.pid)
         os.kill(worker, signal.SIGKILL)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
         assert process.returncode == Partial.exit_code and "was killed" in err
         assert private_files(host) == [], "whoever waited for it has cleared it"
+    restic_waits.close()
     host.configure(before=[hook], after=[hook])
     conftest.wait_until(lambda: host.run()[0] == OK)
     assert private_files(host) == [], "even by a run that copies nothing"
