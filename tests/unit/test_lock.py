@@ -17,9 +17,9 @@ import sys, time
 sys.path.insert(0, {MODULES!r})
 from sauvegarde.system import lock, process
 with lock.hold(sys.argv[1], "The job x"):
-    child = process.start(["sleep", "60"], group=True) if "child" in sys.argv else None
+    child = process.start(["sleep", "600"], group=True) if "child" in sys.argv else None
     print(child.pid if child else 0, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -55,7 +55,7 @@ def test_a_child_that_outlives_its_parent_keeps_it(tmp_path):
     one.wait()
     assert not free(path)
     os.kill(child, signal.SIGKILL)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 300
     while not free(path) and time.monotonic() < until:
         time.sleep(0.05)
     assert free(path)

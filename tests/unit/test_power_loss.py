@@ -66,7 +66,7 @@ def back_up(folder: Path, disk: Path, prefix: str = "") -> subprocess.CompletedP
 def command(folder: Path, name: str, prefix: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command of the host on the job."""
     words = [sys.executable, "-I", "-c", prefix + COMMAND, "--configuration", str(folder / "etc"), name, "demo"]
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
 
 
 def cut_the_power(folder: Path, disk: Path) -> None:
