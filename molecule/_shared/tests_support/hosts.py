@@ -156,7 +156,7 @@ class Playing:
     def output(self):
         return "".join(line for _, line in self.lines)
 
-    def wait_for(self, text, seconds=180):
+    def wait_for(self, text, seconds=600):
         """Wait until the output has the text; fails where the playbook ends without it."""
         until = time.monotonic() + seconds
         while text not in self.output:

@@ -46,8 +46,8 @@ class Backups:
         return json.loads(self.root(f"cat /var/lib/sauvegarde/{job}/state.json 2>/dev/null || echo {{}}"))
 
     def metrics(self, job="elpaso"):
-        """{name without its prefix: value}."""
-        text = self.host.file(f"/var/lib/prometheus/node-exporter/sauvegarde_{job}.prom").content_string
+        """{name without its prefix: value}; empty before the job's first run has ended."""
+        text = self.root(f"cat /var/lib/prometheus/node-exporter/sauvegarde_{job}.prom 2>/dev/null || true")
         lines = [line for line in text.splitlines() if not line.startswith("#")]
         return {line.split("{")[0].replace("sauvegarde_backup_", ""): float(line.rsplit(" ", 1)[1]) for line in lines}
 
@@ -78,7 +78,7 @@ class Repository:
         return [(float(when), path[len(start) :]) for when, path in lines if path.startswith(start)]
 
 
-def wait(condition, seconds=300):
+def wait(condition, seconds=600):
     """Wait until cron, or a job, has done something."""
     until = time.monotonic() + seconds
     while not condition():

@@ -7,7 +7,6 @@ import contextlib
 import json
 import random
 import subprocess
-import time
 
 import pytest
 from conftest import wait
@@ -82,10 +81,10 @@ def test_a_table_is_locked(one, servers, database, untouched):
     )
     try:
         wait(lambda: server.sql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted") != "0")
-        began = time.monotonic()
         run = one.run("run", "elpaso")
         assert run.rc == 11 and "could not be locked for reading within 5 seconds" in run.stderr
-        assert time.monotonic() - began < 60 and one.labels() == untouched
+        assert one.host.run("systemctl is-active holder").rc == 0, "the job has waited until the table was free"
+        assert one.labels() == untouched
     finally:
         server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)'")
 
@@ -94,7 +93,9 @@ def test_the_server_restarts_in_the_middle(one, untouched):
     """Fault 30: as soon as pg_dump runs."""
     script = f"""{one.command} run elpaso & run=$!
         until grep -qs '"files"' {PROGRESS}; do kill -0 $run || exit; sleep 0.02; done
+        pkill -STOP -x pg_dump
         systemctl restart postgresql@15-main
+        pkill -CONT -x pg_dump
         wait $run"""
     run = one.host.run("sudo sh -c %s", script)
     assert run.rc == 1 and "elpaso on db15 failed" in run.stderr
@@ -107,21 +108,27 @@ def test_killed_at_random_moments(one, untouched):
     chance = random.Random(15)
     assert one.run("run", "elpaso").rc == 0
     duration = one.state()["last_run"]["seconds"]
-    delays = " ".join(f"{chance.random() * duration:.2f}" for _ in range(10))
-    ended = one.root(
-        f"for delay in {delays}; do timeout --foreground -s KILL $delay {one.command} run elpaso 2>/dev/null; echo $?;"
-        " sleep 0.2;"
-        f' test -n "$(ls {FOLDER})" || exit; done'
-    ).split()
-    assert len(ended) == 10 and ended.count("137") >= 3 and set(ended) <= {"0", "11", "137"}, ended
+    kills = 0
+    while kills < 3:  # the machine may be less busy than when the duration was measured
+        delays = " ".join(f"{chance.random() * duration:.2f}" for _ in range(10))
+        kill = f"timeout --foreground -s KILL $delay {one.command} run elpaso 2>/dev/null"
+        ended = one.root(
+            f'for delay in {delays}; do {kill}; echo $?; sleep 0.2; test -n "$(ls {FOLDER})" || exit; done'
+        ).split()
+        assert len(ended) == 10 and set(ended) <= {"0", "11", "137"}, ended
+        kills, duration = kills + ended.count("137"), duration / 2
     wait(lambda: one.host.run("pgrep -u sauvegarde 'pg_dump|restic|zstd'").rc == 1)
     assert one.run("verify", "elpaso").rc == 0
 
 
 def test_two_at_once(one, untouched):
-    """Fault 14."""
-    both = one.root(f"for n in 1 2; do ({one.command} run elpaso 2>/dev/null; echo $?) & done; wait")
-    assert sorted(both.split()) == ["0", "11"] and len(one.labels()) >= len(untouched)
+    """Fault 14: the second comes while the first dumps."""
+    run = f"{one.command} run elpaso 2>/dev/null"
+    both = one.root(
+        f"{run} & first=$!; until test -e {PROGRESS}; do kill -0 $first || exit; sleep 0.02; done;"
+        f" pkill -STOP -P $first; {run}; echo $?; pkill -CONT -P $first; wait $first; echo $?"
+    )
+    assert both.split() == ["11", "0"] and len(one.labels()) >= len(untouched)
 
 
 @contextlib.contextmanager
@@ -146,6 +153,7 @@ def test_the_disk_is_full(one, untouched, megabytes, words):
     taken = f"{FOLDER}/.taken"
     script = f"""{one.command} run elpaso & run=$!
         until grep -qs '"files"' {PROGRESS}; do kill -0 $run || break; sleep 0.02; done 2>/dev/null
+        pkill -STOP -x pg_dump; head -c 100M /dev/zero >> {taken} 2>/dev/null; pkill -CONT -x pg_dump
         while kill -0 $run; do head -c 100M /dev/zero >> {taken}; sleep 0.01; done 2>/dev/null
         wait $run; code=$?; rm -f {taken}; exit $code"""
     with small_disk(one, megabytes):

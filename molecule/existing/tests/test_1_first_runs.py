@@ -99,7 +99,7 @@ def test_a_replica_gets_settings_and_stays_one(servers):
         "cd / && sudo -u postgres psql -Xq -p 5433 -d shop -c 'CREATE TABLE IF NOT EXISTS later ()'"
     )
     standby.host.check_output(
-        "cd /; for _ in $(seq 50); do sudo -u postgres psql -d shop -c 'TABLE later' && exit; sleep 0.2; done; exit 1"
+        "cd /; for _ in $(seq 500); do sudo -u postgres psql -d shop -c 'TABLE later' && exit; sleep 0.2; done; exit 1"
     )
 
 

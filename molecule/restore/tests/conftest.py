@@ -134,13 +134,13 @@ def legacy():
 # Faults ---------------------------------------------------------------------------------------------------------------
 
 GO = "/var/lib/postgresql/go"
-# A database whose restore comes to rest in the middle of its data, until the file GO is there (or for three minutes).
+# A database whose restore comes to rest in the middle of its data, until the file GO is there (or for ten minutes).
 ASLEEP = f"""
 -- A CHECK of the server's own functions: one that calls the site's waits until all rows are there.
 CREATE TABLE asleep (n int CHECK (CASE
   WHEN current_database() ~ '__restore_' AND (pg_stat_file('{GO}', true)).size IS NULL
   THEN pg_sleep(0.1)::text IS NOT NULL ELSE true END));
-INSERT INTO asleep SELECT generate_series(1, 1800);
+INSERT INTO asleep SELECT generate_series(1, 6000);
 -- The live database has it too: a dump that holds less asks for its own word.
 CREATE TABLE live AS SELECT 0 AS answer;
 -- The first is loaded before those two by one process, after them by several, which begin with the largest.
@@ -177,7 +177,7 @@ class Node:
         """Every SSH session ends, as soon as there is something in that file."""
         wait = f"until test -s {path}; do sleep 0.02; done"
         script = f"{wait}; pkill --signal KILL --full '^sshd(-session)?: admin'"
-        self._run("podman", "exec", self.name, "timeout", "120", "sh", "-c", script)
+        self._run("podman", "exec", self.name, "timeout", "300", "sh", "-c", script)
 
     @contextlib.contextmanager
     def small_disk(self, path, size):

@@ -50,7 +50,7 @@ def test_restored_from_the_repository_alone(servers, archives):
     begun, options = (
         next(when for when, line in playing.lines if words in line) for words in (f"TASK [{fetching}", f"{fetching}, ")
     )
-    assert options - begun <= 10
+    assert options - begun <= 60
     assert content(server, HOSTILE) == expected
     assert HOSTILE in databases(server)
     assert server.sql(ROLE) == role
