@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import stock_commands
 from sauvegarde.django import (
     data_dump,
     data_load,
@@ -137,16 +138,9 @@ class Sites:
 
 def manage(where, *arguments, stdin=None):
     """A stock command of the site; its output as bytes."""
-    done = subprocess.run(
-        [where.python, "manage.py", *arguments],
-        cwd=where.path,
-        env=site.environment(where),
-        input=stdin,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
+    status, output, errors = stock_commands.run(where.python, where.path, site.environment(where), arguments, stdin)
+    assert status == 0, errors.decode()
+    return output
 
 
 def shell(where, code):

@@ -639,7 +639,7 @@ def test_a_load_that_is_killed_leaves_nothing(sites, filled):
     def kill(event):
         if event.get("model") == "offers.rawoffer":
             result = subprocess.run(
-                ["pgrep", "-P", str(os.getpid()), "-f", where.python], stdout=subprocess.PIPE, check=True
+                ["pgrep", "-P", str(os.getpid()), "-f", f"{where.python} -I"], stdout=subprocess.PIPE, check=True
             )
             for pid in result.stdout.split():
                 os.kill(int(pid), signal.SIGKILL)
