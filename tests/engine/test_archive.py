@@ -264,7 +264,6 @@ while True:
 """
 
 
-@pytest.mark.one_host("what is in a folder after a kill is the file system's matter")
 def test_killed_at_any_moment(source, repository):
     """Whatever is there under a published name is whole, each of 20 times."""
     dice, usual = random.Random(7), None

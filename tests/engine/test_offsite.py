@@ -25,6 +25,7 @@ from sauvegarde.system import lock
 from test_job_run import USER, Host, _children
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
+once = pytest.mark.one_host("retention and what is told of a copy are the same with every restic")
 PASSWORD = "c4nary-of-the-repository"
 JOB, OTHER = (f"{name}{os.getpid()}" for name in ("demo", "other"))  # they have places in what a machine has but once
 
@@ -106,6 +107,7 @@ def test_the_catalog_is_rebuilt_from_the_repository_alone(host, tmp_path):
     assert list((tmp_path / "manifests").iterdir()) == [first], "nor outlives what it is of"
 
 
+@once
 def test_what_was_missed_is_caught_up_and_forgotten_by_the_same_retention(host):
     write(host.settings, dict(host.values, repository="/proc/nowhere"))
     host.configure(offsite=["vault"], retention={"last": 2})
@@ -185,6 +187,7 @@ def mute(host):
         yield found
 
 
+@once
 @pytest.mark.parametrize("victim", ["run", "worker"])
 def test_what_opens_the_repository_is_in_files_only_while_restic_runs(host, mute, victim):
     """Whoever is killed then: the next run has cleared it. Hooks see none of it."""
@@ -228,6 +231,7 @@ def test_a_repository_is_known_by_whoever_has_copied_to_it(host):
     assert config.open_repositories(job)["vault"].known is False
 
 
+@once
 @pytest.mark.parametrize("broken", ["a folder", "no text", "old settings"])
 def test_a_repository_that_cannot_be_read_keeps_no_backup_from_being_made(host, broken):
     host.settings.unlink()
@@ -336,6 +340,7 @@ def test_tidied_by_the_repositorys_own_host(host):
     assert [snapshot.id for snapshot in restic.newest_snapshots(host.vault)] == host.labels()
 
 
+@once
 @pytest.mark.parametrize("forget", [True, False])
 def test_archives_from_the_future_stop_the_forgetting_and_nothing_else(host, forget):
     """They are said where the repository is append-only, too; that one's own host refuses to tidy it."""
@@ -357,6 +362,7 @@ def test_archives_from_the_future_stop_the_forgetting_and_nothing_else(host, for
         offsite_copy.forget_for_others(host.vault, policies, ignore_step)
 
 
+@once
 def test_the_clock_went_forward_once(host):
     """The labels that came of it are copied, each once, and so is what comes after them."""
     from sauvegarde.backup import kinds
@@ -382,6 +388,7 @@ def folder_size(path):
     return int(subprocess.run(["du", "-sb", str(path)], stdout=subprocess.PIPE, check=True).stdout.split()[0])
 
 
+@once
 def test_the_address_of_an_sftp_repository_becomes_a_command(tmp_path):
     files = credentials.SecretFiles("/p", "/k", "/h")
     for place, words in (
@@ -405,6 +412,7 @@ def test_an_old_restic_is_reported(monkeypatch):
     assert restic.warnings() == []
 
 
+@once
 def test_the_list_shows_both_places_and_says_what_it_could_not_read(host):
     assert host.run()[0] == OK
     code, out, _ = host.run("list", "--offsite")

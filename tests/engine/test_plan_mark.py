@@ -11,6 +11,8 @@ from sauvegarde.restore import restore_state
 from sauvegarde.restore.plan_mark import PlanMark
 from sauvegarde.targets import side_database
 
+pytestmark = pytest.mark.one_host("what a plan says of is compared as text")
+
 LIVE = "marked"
 
 

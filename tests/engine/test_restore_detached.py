@@ -19,6 +19,8 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from sauvegarde.restore import detached_restore
 from sauvegarde.restore.request import RestoreRequest
+
+pytestmark = pytest.mark.one_host("a process that goes on alone is the same beside every server")
 print(json.dumps(detached_restore.start(RestoreRequest.from_values(json.loads(sys.argv[2])))))
 """
 

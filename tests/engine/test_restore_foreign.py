@@ -88,8 +88,10 @@ def plain_text():
 FORMS = ["custom", "plain", "directory", "tar"]
 PACKED = ["plain.gz", "plain.xz", "plain.zst", "custom.gz"]
 once = pytest.mark.one_host("what is unpacked is the same, and goes the way of the form that is not packed")
-CASES = [(name, True) for name in FORMS] + [pytest.param(name, True, marks=once) for name in PACKED]
-CASES += [("custom", False), pytest.param("plain.gz", False, marks=once)]
+# A directory is read as a tar is, and either way without the roles as with them.
+CASES = [(name, True) for name in FORMS if name != "directory"]
+CASES += [pytest.param(name, True, marks=once) for name in ["directory", *PACKED]]
+CASES += [pytest.param(name, False, marks=once) for name in ("custom", "plain.gz")]
 
 
 def form(cluster, tmp_path, name):
@@ -255,6 +257,7 @@ def test_a_plain_dump_cut_at_a_line_inside_a_copy_is_refused(legacy, tmp_path):
         restores.fill(spec(legacy, tmp_path, packed, missing_roles="create"))
 
 
+@once
 def test_an_error_anywhere_stops_and_leaves_no_debris(legacy, tmp_path):
     restore(legacy, tmp_path, DUMP, missing_roles="create")
     before, sums = databases(legacy), fingerprint(legacy)

@@ -26,6 +26,7 @@ from sauvegarde.system import disk_space
 from sauvegarde.targets import side_database
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
+once = pytest.mark.one_host("what is left of a fetch is the file system's matter")
 PASSWORD = "c4nary-of-the-repository"
 
 
@@ -74,6 +75,7 @@ def test_restored_from_the_repository_alone(cluster, database, vault, tmp_path):
     assert not [each for each in directory.rglob("*") if each.is_file() and PASSWORD in each.read_text("latin-1")]
 
 
+@once
 def test_a_fetch_that_was_cut_starts_over(database, vault, tmp_path):
     directory = tmp_path / "restores"
     path = fetch.from_restic(vault, directory, database)["archive"]["path"]
@@ -165,6 +167,7 @@ def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_pat
         assert not list(directory.glob("fetched/*")) and disk_space.free_bytes(directory) > 20 * 2**20
 
 
+@once
 def test_a_wrong_password_is_reported_and_kept_nowhere(database, vault, tmp_path):
     with pytest.raises(SauvegardeError) as error:
         fetch.from_restic(dataclasses.replace(vault, password="another-canary"), tmp_path / "restores", database)

@@ -14,6 +14,8 @@ from sauvegarde.restore import restore_plan, side_restore, source_needs
 from sauvegarde.system import disk_space
 from sauvegarde.targets import side_database
 
+once = pytest.mark.one_host("these obstacles are found without the server's version")
+
 
 @pytest.fixture()
 def spec(cluster, database, repository, tmp_path):
@@ -57,6 +59,7 @@ def test_nothing_stops_a_good_one(cluster, database, spec):
     assert cluster.execute("SELECT oid, datname FROM pg_database ORDER BY 1") == before
 
 
+@once
 @pytest.mark.parametrize(
     "values, words",
     [
@@ -93,11 +96,13 @@ def test_an_older_postgis_is_refused(cluster, spec, monkeypatch):
             assert obstacles(spec) == result
 
 
+@once
 def test_all_at_once(spec, monkeypatch):
     changed(monkeypatch, version_num=990001, roles=["nobody"], bytes=2**60)
     assert len(obstacles(dict(spec, locale="xx_XX"))) == 4
 
 
+@once
 def test_targets_that_cannot_be(spec):
     assert "cannot be replaced" in obstacles(dict(spec, database="postgres"))[0]
     assert "archive's own source" in obstacles(dict(spec, mode="beside"))[0]
@@ -111,18 +116,21 @@ def test_what_is_not_there(spec, tmp_path):
     assert "no backup" in obstacles(dict(spec, path=str(empty)))[0]
 
 
+@once
 @pytest.mark.parametrize("values", [{"mode": "over"}, {"missing_roles": "maybe"}, {"unknown": 1}, {"path": ""}])
 def test_settings_that_make_no_sense(spec, values):
     with pytest.raises(SauvegardeError):
         restores.plan(dict(spec, **values))
 
 
+@once
 def test_the_space_is_counted_where_it_will_be_used(spec, monkeypatch):
     asked = []
     monkeypatch.setattr(disk_space, "free_bytes", lambda path: asked.append(str(path)) or 0)
     assert obstacles(spec) and asked
 
 
+@once
 def test_a_locale_is_asked_for_whatever_the_encoding(cluster, spec, monkeypatch):
     """A collation can be made in its database's own encoding only, a database in another."""
     cluster.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
@@ -134,6 +142,7 @@ def test_a_locale_is_asked_for_whatever_the_encoding(cluster, spec, monkeypatch)
         cluster.execute("DROP DATABASE latin")
 
 
+@once
 @pytest.mark.parametrize("name", ["c.UTF8", "c.65001"])
 def test_a_locale_under_another_name_is_taken_by_the_targets(spec, name):
     """Also by the run: the plan's properties are those of the database that it makes."""

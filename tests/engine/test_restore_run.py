@@ -30,6 +30,7 @@ from sauvegarde.system import disk_space
 from sauvegarde.targets import side_database, swap
 from test_restore_offsite import children as descendants
 
+once = pytest.mark.one_host("what of it depends on the server, the tests without this mark do too")
 LIVE = "-l'iv\"e $(id) é"
 OWNER = "-ow'n\"er é"
 
@@ -142,6 +143,7 @@ def test_an_archive_takes_the_place_of_the_live_database_and_gives_it_back(site,
     assert count(site) == 11
 
 
+@once
 def test_twice_gives_the_same(site, spec):
     """A restore into a database that is not empty would double it."""
     for _ in range(2):
@@ -159,6 +161,7 @@ def test_beside_leaves_the_live_one_alone(site, spec):
     assert "archive's own source" in restores.plan(dict(spec, mode="beside"))["obstacles"][0]["what"]
 
 
+@once
 def test_long_names(site, spec):
     """PostgreSQL cuts a name at 63 bytes: two that differ only beyond must not become one."""
     long = ["é" * 30 + "a", "é" * 30 + "b"]
@@ -188,6 +191,7 @@ def test_a_difference_stops_the_swap(site, spec, monkeypatch):
     assert databases(site) == before
 
 
+@once
 def test_a_damaged_archive_is_refused(site, spec, backup):
     for path in sorted((backup / "dump").iterdir()):
         data = path.read_bytes()
@@ -219,7 +223,6 @@ def update(self, **values):
 restore_state.State.update = update
 restore_run.fill(RestoreRequest.from_values(wanted))
 """
-once = pytest.mark.one_host("what a killed run leaves on a server, the steps that are tested everywhere leave too")
 STEPS = ["create", "data", "properties"]
 OTHERS = ["clean", "read", "plan", "roles", "extensions", "pre-data", "post-data", "analyze", "prove"]
 
@@ -277,6 +280,7 @@ def test_killed_while_a_child_writes(site, spec, repository):
     conftest.wait_until(lambda: not any("pg_restore" in command(pid) for pid in tools))
 
 
+@once
 def test_a_proven_run_waits_for_its_swap(site, spec):
     """Its controller died before the swap: the next one finds it, and another restore does not throw it away, nor the
     copy that it was made from."""
@@ -452,6 +456,7 @@ def test_killed_or_frozen_between_the_renames(site, spec, how):
     assert count(site) == 3000
 
 
+@once
 def test_the_way_back_leads_to_what_was_put_aside_last(site, spec, repository):
     """Whenever its restore had begun; and the runs say which of them is live."""
     first = restores.fill(spec)
@@ -470,6 +475,7 @@ def test_the_way_back_leads_to_what_was_put_aside_last(site, spec, repository):
     assert restore_state.swapped(spec["directory"], LIVE) is None
 
 
+@once
 def test_killed_before_it_could_report_that_it_has_swapped(site, spec):
     site.execute("DELETE FROM offers WHERE id > 10", LIVE)
     first = restores.fill(spec)
@@ -528,6 +534,7 @@ def small(cluster):
         yield folder
 
 
+@once
 def test_a_disk_that_fills_up_while_unpacking(site, spec, repository, small):
     site.execute("CREATE TABLE big AS SELECT i, repeat(md5(i::text), 100) AS t FROM generate_series(1, 20000) i", LIVE)
     spec = dict(spec, path=str(back_up(site, repository)), directory=str(small / "restores"))
@@ -539,6 +546,7 @@ def test_a_disk_that_fills_up_while_unpacking(site, spec, repository, small):
     assert databases(site) == [LIVE, "postgres"]
 
 
+@once
 def test_a_disk_that_fills_up_while_restoring(site, spec, repository, small, monkeypatch):
     """The side database goes, with its space; the live one answers."""
     place = small / "space"
