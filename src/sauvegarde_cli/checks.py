@@ -32,7 +32,7 @@ ENGINE_PACKAGES = ("postgresql", "postgis", "postgresql-contrib", "zstd", "resti
 # Scenarios wait for hosts more than they compute, so that two at once take little longer than one.
 AT_ONCE = 2
 # The longest start first, so that no long one runs alone at the end.
-LONGEST = ("debian", "backup", "restore", "django", "majors", "demo", "existing", "controller")
+LONGEST = ("debian", "backup", "restore", "django", "majors", "demo", "existing", "sink", "legacy", "controller")
 LINES_OF_A_FAILURE = 60
 ANSIBLE_LOG = "ansible.log"  # in the folder of a Part's reports
 HEARTBEAT = 30  # seconds between two lines that say what runs, where its own output waits for its end
