@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""Judge what hosts have for their next backup and restore: findings with codes, reasons and the command that mends."""
+"""Judge what hosts have for their next backup and restore: findings with codes, reasons and what repairs them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOCUMENTATION = r"""
 name: sauvegarde_doctor_text
 short_description: Render what would stop a backup or a restore as text
 description:
-  - A line for each finding, errors first, with its code, and the command that mends it.
+  - A line for each finding, errors first, with its code, and the command that repairs it.
   - The filter C(sauvegarde_doctor_findings) of the same file returns the findings alone, with C(code), C(host),
     C(is_error), C(what), C(why) and C(fix).
 options:

@@ -170,7 +170,7 @@ def doctor() -> str:
         "",
         "An error stops a backup or a restore, or may. Codes are stable.",
         "",
-        "| code | level | meaning | what mends it |",
+        "| code | level | meaning | what repairs it |",
         "|---|---|---|---|",
     ]
     for name, code in doctor_text.CODES.items():

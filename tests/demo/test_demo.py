@@ -38,8 +38,8 @@ def typed(whole_demo):
     def run(block, **values):
         lines = block.text
         for name, value in values.items():
-            lines, found = re.subn(rf"^{name}=\S+", f"{name}={value}", lines, flags=re.MULTILINE)
-            assert found == 1
+            lines, result = re.subn(rf"^{name}=\S+", f"{name}={value}", lines, flags=re.MULTILINE)
+            assert result == 1
         settings = pages.blocks(block.page)[0].text.splitlines()[0]
         done = subprocess.run(
             ["bash", "-euc", f"{settings}\n{lines}"],

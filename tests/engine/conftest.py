@@ -157,9 +157,9 @@ def sites_in_report(record_testsuite_property):
         django, version = subprocess.check_output([python, "-c", code], text=True).split()
         server = _folder().parent.name
         control = Path(f"/usr/share/postgresql/{server}/extension/postgis.control")
-        found = re.search(r"default_version = '(\d+\.\d+)", control.read_text() if control.is_file() else "")
+        result = re.search(r"default_version = '(\d+\.\d+)", control.read_text() if control.is_file() else "")
         values = {"debian": release.get("VERSION_CODENAME", "sid"), "python": version, "django": django}
-        values.update(driver=name.split(":")[1], postgresql=server, postgis=found.group(1) if found else "")
+        values.update(driver=name.split(":")[1], postgresql=server, postgis=result.group(1) if result else "")
         record_testsuite_property("sauvegarde_site", json.dumps(values))
 
 

@@ -512,8 +512,8 @@ def test_an_extension_that_left_postgis_stops_only_what_needs_it(cluster, tmp_pa
         extension.remove(name)
         # One form is enough of what stops a plan.
         for path in list(paths.values())[: 3 if statement == none else 1]:
-            wanted = spec(cluster, tmp_path, path)
-            plan = restores.plan(wanted)
+            request = spec(cluster, tmp_path, path)
+            plan = restores.plan(request)
             if needing:
                 (obstacle,) = plan["obstacles"]
                 assert obstacle["object"] == f"EXTENSION {name}" and obstacle["stops"]
@@ -521,7 +521,7 @@ def test_an_extension_that_left_postgis_stops_only_what_needs_it(cluster, tmp_pa
                 continue
             assert plan["obstacles"] == []
             assert f"Left out: EXTENSION {name}: " in "\n".join(render.of_losses(plan["losses"]))
-            _, report = restored(wanted)
+            _, report = restored(request)
             (line,) = [line for line in report if line.startswith(("Lost", "Left"))]
             assert line.startswith(f"Left out: EXTENSION {name}: ")
             assert cluster.execute("SELECT i FROM t", "back") == [(1,)]

@@ -94,10 +94,10 @@ def small(request, cluster, tmp_path_factory):
 @pytest.fixture(scope="module")
 def sources(small):
     """{kind: a filled site}."""
-    found = {kind: small.new(kind) for kind in ("pg", "sqlite")}
-    for each in found.values():
+    collected = {kind: small.new(kind) for kind in ("pg", "sqlite")}
+    for each in collected.values():
         shell(each, FILL)
-    return found
+    return collected
 
 
 def test_a_dump_is_stock_s_and_is_loaded_as_stock_loads_it(small, sources, tmp_path):
@@ -121,8 +121,8 @@ def sqlite_rows(path, query):
 @pytest.mark.parametrize(("kind", "to"), WAYS)
 def test_a_migration_keeps_every_value(small, sources, cluster, tmp_path, kind, to):
     one, two = sources[kind], small.new(to)
-    made = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
-    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": made["path"], "keeper": "root"}
+    result = migration_source.make(one, tmp_path / "out", migration_source.options(None, "", [], False), ABOUT)
+    spec = {"site": two.as_dict(), "directory": str(tmp_path / "in"), "path": result["path"], "keeper": "root"}
     request = MigrationRequest.from_values(
         dict(spec, connection=cluster.values, server_directory=str(tmp_path / "server"))
     )
@@ -146,8 +146,8 @@ def test_a_load_replaces_what_the_database_deletes_by_itself(small, sources, tmp
         before = text_of(site, labels=["a"])
         path.write_bytes(before)
         shell(site, "from a.models import *\nPlace.objects.filter(name='Nice').delete()\nprint(1)")
-        gone = shell(site, CONTENTS)
-        assert (gone["Visit"], [row[1] for row in gone["Photo"]]) == ([], ["None", "None"])
+        lost = shell(site, CONTENTS)
+        assert (lost["Visit"], [row[1] for row in lost["Photo"]]) == ([], ["None", "None"])
         data_load.load(site, [path], {})
         assert text_of(site, labels=["a"]) == before
 

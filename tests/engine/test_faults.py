@@ -326,11 +326,11 @@ def test_truncate_cannot_come_between(cluster, filled, repository):
             connection.close()
             waited.append(step)
 
-    found = kinds.back_up(job(cluster, filled), repository, notify)["fingerprint"]
+    result = kinds.back_up(job(cluster, filled), repository, notify)["fingerprint"]
     assert waited
-    unproven = [each["object"] for each in found.get("unproven", ())]
+    unproven = [each["object"] for each in result.get("unproven", ())]
     assert unproven in ([], ["TABLE public.offers"])
-    assert unproven or found["tables"]['"public"."offers"']["rows"] == 3000
+    assert unproven or result["tables"]['"public"."offers"']["rows"] == 3000
 
 
 def restart_once_at(cluster, moment):

@@ -179,12 +179,12 @@ def private_files(host):
 @pytest.fixture()
 def mute(host):
     """A socket that gives restic no answer: the host's repository is there."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        found.listen()
-        found.settimeout(300)
-        write(host.settings, dict(host.values, repository=f"rest:http://127.0.0.1:{found.getsockname()[1]}/"))
-        yield found
+    with socket.socket() as result:
+        result.bind(("127.0.0.1", 0))
+        result.listen()
+        result.settimeout(300)
+        write(host.settings, dict(host.values, repository=f"rest:http://127.0.0.1:{result.getsockname()[1]}/"))
+        yield result
 
 
 @once

@@ -91,12 +91,12 @@ def test_a_host_that_is_well_has_no_finding():
 
 
 @pytest.mark.parametrize("code", CASES)
-def test_each_finding_has_its_code_reason_and_what_mends_it(code):
+def test_each_finding_has_its_code_reason_and_what_repairs_it(code):
     facts, described, answer = CASES[code]
-    (found,) = findings(facts, described, answer)
-    assert found["code"] == code and found["why"] and found["what"] == doctor_text.CODES[code].meaning
-    assert found["fix"] and "{" not in found["fix"] and "None" not in found["why"]
-    assert any(f"[{code}]" in line for line in doctor_text.lines([found]))
+    (result,) = findings(facts, described, answer)
+    assert result["code"] == code and result["why"] and result["what"] == doctor_text.CODES[code].meaning
+    assert result["fix"] and "{" not in result["fix"] and "None" not in result["why"]
+    assert any(f"[{code}]" in line for line in doctor_text.lines([result]))
 
 
 def test_every_code_has_a_case():
@@ -105,8 +105,8 @@ def test_every_code_has_a_case():
 
 def test_an_inventory_that_cannot_be_read_is_a_finding():
     outcome = Outcome("doctor.yml", code=4, output="ERROR! Attempting to decrypt but no vault secrets found")
-    (found,) = doctor.of_hosts(outcome)
-    assert found["code"] == "inventory" and "--vault-password-file" in found["why"]
+    (result,) = doctor.of_hosts(outcome)
+    assert result["code"] == "inventory" and "--vault-password-file" in result["why"]
 
 
 def test_what_is_wrong_with_the_controller(monkeypatch, tmp_path):

@@ -95,7 +95,7 @@ def test_what_a_block_names_exists(block):
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("docs/reference/")])  # generated
 def test_what_a_sentence_names_exists(page):
     faults = {span: pages.span_faults(span) for span in pages.spans(page)}
-    assert {span: found for span, found in faults.items() if found} == {}
+    assert {span: result for span, result in faults.items() if result} == {}
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
@@ -137,7 +137,7 @@ def test_a_wrong_name_is_found(text):
     assert pages.span_faults("restore_pint") and pages.span_faults("-e restore_pint=latest")
 
 
-def test_a_block_without_a_marker_and_one_of_a_marker_are_told_apart(tmp_path):
+def test_a_block_without_a_marker_and_one_of_a_marker_are_distinguished(tmp_path):
     text = "# A\n\n```sh\na\n```\n\n## B\n\n<!-- not run: why -->\n```sh\nb\n```\n"
     (tmp_path / "page.md").write_text(text)
     first, second = pages.blocks("page.md", tmp_path)
@@ -149,10 +149,10 @@ def test_a_block_without_a_marker_and_one_of_a_marker_are_told_apart(tmp_path):
 
 def first_page(page, last):
     """The commands of a page's blocks until one of its sections."""
-    found = pages.blocks(page)
-    sections = [block.section for block in found]
+    result = pages.blocks(page)
+    sections = [block.section for block in result]
     end = len(sections) - sections[::-1].index(last)
-    return [block.commands for block in found[:end]]
+    return [block.commands for block in result[:end]]
 
 
 def test_the_french_page_has_the_commands_of_the_first_page_in_their_order():
@@ -203,8 +203,8 @@ def test_variables_are_accepted(page_blocks):
         for values in [each["vars"] for play in plays for each in [play, *play.get("roles", ())] if "vars" in each]:
             declared = {name: option for name in values if (option := specification(name))}
             assert declared, block.place
-            given = {name: typed_values(values[name], option) for name, option in declared.items()}
-            result = ArgumentSpecValidator(declared).validate(given)
+            value = {name: typed_values(values[name], option) for name, option in declared.items()}
+            result = ArgumentSpecValidator(declared).validate(value)
             assert not result.error_messages, f"{block.place}: {result.error_messages}"
 
 

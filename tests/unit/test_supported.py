@@ -58,14 +58,14 @@ def reports(tmp_path):
 
 
 def test_a_run_leaves_rows(reports):
-    found = supported.rows_of(reports / "debian", "debian")
-    assert found == [
+    result = supported.rows_of(reports / "debian", "debian")
+    assert result == [
         ROW,
         {"kind": "site", "scenario": "debian", **SITE},
         {"kind": "restore", "scenario": "debian", "source": "9.6", "target": "19", "outcome": "proven"},
         {**REFUSED, "scenario": "debian", "sentence": "The target is older."},
     ]
-    page = supported.page(found)
+    page = supported.page(result)
     assert 'Refused with: "The target is older."' in page
     assert "tested; PostGIS 3.3, Python 3.11 (`debian`)" in page
     assert "tested; Python 3.13, PostgreSQL 17, PostGIS 3.5 (`debian`)" in page

@@ -76,11 +76,11 @@ def test_the_commands_that_read(everyone):
 
 def test_the_doctor_finds_what_is_wrong_and_tries_the_right_to_remove():
     code, document = command("doctor")
-    found = {(each["host"], each["code"], each["name"]) for each in document["result"]["findings"]}
-    assert code == 1 and ("db15", "server", "failing") in found, found
+    collected = {(each["host"], each["code"], each["name"]) for each in document["result"]["findings"]}
+    assert code == 1 and ("db15", "server", "failing") in collected, collected
     # Only the newest server's own host has a client that is new enough for it.
-    assert {host for host, code, name in found if (code, name) == ("client", "newest")} == {"db96", "db13", "db15"}
+    assert {host for host, code, name in collected if (code, name) == ("client", "newest")} == {"db96", "db13", "db15"}
     wrong = {"unreachable", "clock", "deletion-allowed", "deletion-unknown", "repository-key"}
     wrong |= {"repository-fails", "repository-missing", "python-old", "engine-missing", "program-missing"}
-    assert not wrong & {code for _, code, _ in found}, found
+    assert not wrong & {code for _, code, _ in collected}, collected
     assert "canary-Zephyr" not in json.dumps(document)

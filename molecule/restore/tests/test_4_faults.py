@@ -141,8 +141,8 @@ def test_a_transfer_is_cut_and_continued(server, tmp_path):
     place = f"{DIRECTORY}/carried/large"
     for _ in range(5):  # a fast machine may have carried all before the link is cut
         server.host.check_output(f"sudo rm -f {place}")
-        said = asked("db15", "x", {"restore_file": str(large)})
-        playing = start("-v", variables=said, playbook="playbooks/restore.yml")
+        options = asked("db15", "x", {"restore_file": str(large)})
+        playing = start("-v", variables=options, playbook="playbooks/restore.yml")
         Node("db15").hang_up(place)
         cut = playing.end()
         if cut.recap["db15"]["unreachable"]:

@@ -182,7 +182,7 @@ def test_round_trip(servers, archives, result, tmp_path, source, target):
     cluster.execute(f"DROP DATABASE {sql_names.quote(DATABASE)}")
     _restore_by_hand(cluster, path, manifest)
     sums = manifest["fingerprint"]
-    actual = fingerprint.take(lambda: cluster.connect(DATABASE), like=sums)
+    actual = fingerprint.take(lambda: cluster.connect(DATABASE), reference=sums)
     assert fingerprint.compare(sums, actual) == []
     assert _objects(cluster) == objects
     cluster.execute(f"DROP DATABASE {sql_names.quote(DATABASE)}")
