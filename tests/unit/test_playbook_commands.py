@@ -79,6 +79,7 @@ def test_options_become_variables_and_words_again():
         (["restore", "elpaso", "--target", "db", "--path", "/a"], "--confirm elpaso@db"),
         (["restore", "elpaso", "--target", "db", "--path", "/a", "--confirm", "elpaso@other"], "--confirm elpaso@db"),
         (["rollback", "elpaso", "--target", "db"], "--confirm elpaso@db"),
+        (["rollback", "/srv/site/cap.sqlite3", "--target", "dev"], "--confirm cap.sqlite3@dev"),
         (["cleanup", "elpaso"], "--target"),
         (["nosuch"], "nosuch"),
     ],

@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     variables = playbook_options.variables(arguments, "rollback")
     playbook_options.require(variables, "rollback", ["restore_database", "restore_target"], ["restore_database"])
-    expected = f"{variables['restore_database']}@{variables['restore_target']}"
+    name = str(variables["restore_database"]).rpartition("/")[2]  # of an SQLite database, whose path it is, the file
+    expected = f"{name}@{variables['restore_target']}"
     if not arguments.check:
         variables["restore_confirm"] = confirmation.typed(expected, variables.get("restore_confirm"), "replace")
     return run_one("rollback", on_call.Settings.of(arguments), "playbooks/rollback.yml", variables, describe, STATE)
