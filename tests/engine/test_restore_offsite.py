@@ -42,7 +42,7 @@ def vault(cluster, database, repository, tmp_path):
     for name, kind in (("demo", "pg_dump"), ("roles", "globals")):
         job = {"name": name, "kind": kind, "connection": cluster.values, "database": database, "host": "dead"}
         path = repository / name / kinds.back_up(job, repository)["id"]
-        offsite_copy.copy_archive(opened, SimpleNamespace(**job), path)
+        offsite_copy.copy_archive(opened, SimpleNamespace(**job, databases=()), path)
     shutil.rmtree(str(repository))
     cluster.execute("DROP TABLE t; DROP ROLE only_there", database)
     yield existing
@@ -154,7 +154,9 @@ def test_a_disk_that_fills_up_during_the_fetch(cluster, database, vault, tmp_pat
     (tmp_path / "repository" / "demo").mkdir(mode=0o700, parents=True)
     job = {"name": "demo", "kind": "pg_dump", "connection": cluster.values, "database": database, "host": "dead"}
     path = tmp_path / "repository" / "demo" / kinds.back_up(job, tmp_path / "repository")["id"]
-    offsite_copy.copy_archive(dataclasses.replace(vault, secrets_folder=str(tmp_path)), SimpleNamespace(**job), path)
+    offsite_copy.copy_archive(
+        dataclasses.replace(vault, secrets_folder=str(tmp_path)), SimpleNamespace(**job, databases=()), path
+    )
     with conftest.small_disk(tmp_path / "small", "24m") as small:
         directory = small / "restores"
         with pytest.raises(SauvegardeError, match="space"):
