@@ -2,8 +2,8 @@
 
 A scenario leaves rows in its folder of reports: one for each server on its hosts, read before the hosts are removed;
 one for each site, among the properties of the engine's JUnit reports; one for each pair of versions in majors.json.
-``./sauvegarde test --record`` writes them to docs/supported.json, and every run checks that what this file says of its
-scenarios is what it ran on.
+``./sauvegarde test --record`` writes them to docs/supported.json, and every run prints what this file says of its
+scenarios and the run did not confirm.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def page(rows: list[Row]) -> str:
         "# Supported versions", "", NOTE, "",
         "What the scenarios of `./sauvegarde test` ran on. A cell says `tested` and by which scenarios, `refused` and",
         "with which sentence, or `not tested`: it may work. `./sauvegarde test --record` writes what has run; a later",
-        "run of a scenario fails if this page says more than it confirms.",
+        "run of a scenario prints what this page says and it does not confirm.",
         "",
         "## PostgreSQL and PostGIS on Debian's releases", "", "With the Python of the host.",
         *_servers(of("server"), tables["__postgresql_release_table"], versions),
