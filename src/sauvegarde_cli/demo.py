@@ -5,6 +5,7 @@ The hosts are the lab's scenario `demo`, their inventory is inventories/demo: ev
 
 import contextlib
 import json
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import yaml
 from rich.table import Table
 
-from sauvegarde_cli import lab, podman
+from sauvegarde_cli import lab, podman, run_record
 from sauvegarde_cli.playbooks import Played, Show, play
 from sauvegarde_cli.system import ROOT, CommandFailed
 from sauvegarde_cli.terminal import complain, console, say
@@ -33,13 +34,11 @@ FROM pg_class WHERE relkind IN ('r', 'm') AND relnamespace = 'public'::regnamesp
 SELECT 'large objects', count(*), sum(hashtextextended(encode(lo_get(oid), 'hex'), 0)) FROM pg_largeobject_metadata
 """
 HINTS = """
-Go on playing; all of it is plain Ansible, and ./sauvegarde demo --destroy removes it:
+Go on playing; ./sauvegarde demo --destroy removes it:
 
   ssh -F .lab/demo/ssh_config standby
-  .venv/bin/ansible-playbook -i inventories/demo playbooks/list.yml
-  .venv/bin/ansible-playbook -i inventories/demo playbooks/backup.yml -l standby
-  .venv/bin/ansible-playbook -i inventories/demo playbooks/restore.yml --tags plan -e restore_target=standby \\
-    -e restore_database=elpaso -e restore_repository=vault -e restore_of_host=prod
+  ./sauvegarde backup standby -i inventories/demo
+  ./sauvegarde restore -i inventories/demo
   docs/runbook.md, which is written for real hosts, works here as well
 """
 LATE = "UPDATE offers_offer SET views = views + 1"
@@ -66,11 +65,18 @@ def expect(condition: object, what: str, why: str = "") -> None:
         raise CommandFailed(what, why)
 
 
+def following(report: dict[str, Any]) -> list[str]:
+    """Return the words of the command that a report names as the next."""
+    (line,) = report["next"]
+    return shlex.split(line)[1:]
+
+
 class Demo:
     """The steps, in order. A step's docstring is its headline on the screen; the sentence it returns follows."""
 
     def __init__(self) -> None:
         self.before = self.standby = self.archive = ""
+        self.following: list[str] = []  # the words of the command to type next
 
     def play(self, playbook: str, **options: Any) -> Played:
         """Run a playbook on the demo's inventory."""
@@ -139,8 +145,9 @@ class Demo:
         return ssh("prod", "sudo journalctl --no-pager -t sauvegarde -t CRON -n 40 -o cat")
 
     def by_hand(self) -> str:
-        """Back it up by hand (playbooks/backup.yml), then let the site go on"""
-        self.play("playbooks/backup.yml", limit="prod")
+        """Back it up by hand (./sauvegarde backup, status), then let the site go on"""
+        self.command("backup", "prod", "-i", INVENTORY)
+        self.command("status", "--limit", "prod", "-i", INVENTORY)
         self.archive = self.last_run()["id"]
         self.before = sql("prod", CONTENTS)
         sql("prod", LATE)
@@ -171,34 +178,34 @@ class Demo:
         expect("prod" not in remaining, "prod still runs.")
         return "production is gone; what remains: " + ", ".join(remaining)
 
-    def options(self, **more: str) -> dict[str, str]:
-        """Return the variables of a restore on the standby."""
-        return {"restore_target": "standby", "restore_database": DATABASE, **more}
-
-    def source(self, **more: str) -> dict[str, str]:
-        """Return these variables with the repository to restore from."""
-        return self.options(restore_repository="vault", restore_of_host="prod", **more)
+    def command(self, *words: str, code: int = 0) -> dict[str, Any]:
+        """Show a command as it is typed, run it, and return its report. Raises CommandFailed for another exit code."""
+        console.print(f"  $ {shlex.join(['./sauvegarde', *words])}", markup=False, style="bold")
+        with subprocess.Popen(
+            [ROOT / "sauvegarde", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as running:
+            for line in running.stdout or ():
+                say(f"  {line.rstrip()}")
+        expect(running.returncode == code, f"{words[0]} ended with {running.returncode}.")
+        return run_record.read("last")
 
     def plan(self) -> str:
-        """List what there is, and plan (playbooks/list.yml, restore.yml --tags plan): nothing changes"""
-        listed = self.play("playbooks/list.yml")
-        expect("prod" in listed.unreachable, "prod answers, though it is gone.")
-        table = listed.result("Show the table")["msg"]
-        for line in table:
-            say(f"  {line}")
-        expect(any(self.archive in line and " good " in line for line in table), f"{self.archive} is not in the list.")
-        planned = self.play("playbooks/restore.yml", variables=self.source(), tags="plan")
-        for line in planned.result("Show the plan")["restore_plan.lines"]:
-            say(f"  {line}")
+        """List what there is, and plan (./sauvegarde list, plan): nothing changes"""
+        # 3: not all could be read, since production is gone.
+        listed = self.command("list", DATABASE, "-i", INVENTORY, code=3)["result"]
+        expect("prod" in listed["unread"], "prod answers, though it is gone.", str(listed["unread"]))
+        there = [each for each in listed["archives"] if each["id"] == self.archive and each["where"] == "vault"]
+        expect(there and there[0]["verified"], f"{self.archive} is not in the list.")
+        source = ("--repository", "vault", "--of-host", "prod")
+        self.following = following(self.command("plan", DATABASE, "--target", "standby", *source, "-i", INVENTORY))
         expect(sql("standby", CONTENTS) == self.standby, "The plan has changed the standby's database.")
         return "the archives on vault, and what a restore would replace and lose"
 
     def restore(self) -> str:
-        """Restore on the standby from vault, prove it, swap it in (playbooks/restore.yml)"""
-        done = self.play("playbooks/restore.yml", variables=self.source(restore_confirm=f"{DATABASE}@standby"))
-        proof = done.result("Restore into a side database, and prove it")["proof"]
-        swap = done.result("Put it in place")
-        pause = f"{swap['seconds'] * 1000:.0f} ms"
+        """Restore on the standby from vault by the command that the plan ends with: prove it, swap it in"""
+        report = self.command(*self.following)
+        restored, self.following = report["result"]["restored"]["standby"], following(report)
+        proof, pause = restored["proof"], f"{restored['seconds'] * 1000:.0f} ms"
         return f"{proof['rows']} rows proven by {proof['by']}; no answer for {pause} during the swap"
 
     def prove(self) -> str:
@@ -208,15 +215,12 @@ class Demo:
         return "every table on the standby is what production had at the last backup, to the row"
 
     def rollback(self) -> str:
-        """Go back (playbooks/rollback.yml), and forth again"""
-        confirmed = self.options(restore_confirm=f"{DATABASE}@standby")
-        self.play("playbooks/rollback.yml", variables=confirmed)
+        """Go back by the command that the restore ends with, and forth again"""
+        self.command(*self.following)
         expect(sql("standby", CONTENTS) == self.standby, "The standby's old database is not what it was.")
-        back = self.play("playbooks/rollback.yml", variables=confirmed).result(
-            "Put the database back that was live before"
-        )
+        seconds = self.command(*self.following)["result"]["seconds"]
         expect(sql("standby", CONTENTS) == self.before, "The restored database is not what it was.")
-        return f"there and back, {back['seconds'] * 1000:.0f} ms; the other one is kept until it is removed by name"
+        return f"there and back, {seconds * 1000:.0f} ms; the other one is kept until it is removed by name"
 
     STEPS = (start, install, again, fill, by_cron, by_hand, develop, lose_production, plan, restore, prove, rollback)
 

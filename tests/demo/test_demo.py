@@ -1,9 +1,11 @@
 """The demo whole, as a user starts it; then the commands of the pages, on the hosts that the demo leaves. In order."""
 
 import re
+import shlex
 import subprocess
 
 import pytest
+from pseudo_terminal import Terminal
 
 from sauvegarde_cli import demo, pages
 from sauvegarde_cli.system import ROOT
@@ -166,6 +168,59 @@ def test_rows_come_back(page_blocks):
     as_postgres(copy)
     assert demo.sql("standby", demo.CONTENTS) == before
     assert int(demo.sql("standby", "SELECT nextval('offers_offer_id_seq')")) == int(sequence) + 1
+
+
+@pytest.fixture
+def stalled_load(whole_demo):
+    """Stop a restore on the standby in the middle of its load; returns a function that waits until it has stopped."""
+    load = "[p]g_restore .*__restore_"
+    stop = f"until pkill --signal STOP --full '{load}'; do sleep 0.01; done"
+    demo.ssh("standby", "sudo systemd-run --quiet --collect --unit=stall sh -c " + shlex.quote(stop))
+    stopped = "until ps -C pg_restore -o stat= | grep -q T; do sleep 0.1; done"
+    yield lambda: demo.ssh("standby", f"timeout 120 sh -c {shlex.quote(stopped)}")
+    demo.ssh("standby", f"sudo systemctl stop stall; sudo pkill --signal CONT --full '{load}'; true")
+
+
+def test_a_restore_asks_and_ctrl_c_in_its_load_says_the_truth(stalled_load):
+    """On a real terminal: database, archive, target, plan, name; then Ctrl-C, and the command that it prints."""
+    demo.sql("standby", demo.LATE)
+    live = demo.sql("standby", demo.CONTENTS)
+    terminal = Terminal(ROOT / "sauvegarde", "restore", "-i", demo.INVENTORY, cwd=ROOT)
+    terminal.wait_for("Which database?")
+    terminal.wait_for("Number [1]:")
+    (number,) = re.findall(r"^ +(\d+)  elpaso on prod: ", terminal.shown, re.MULTILINE)
+    terminal.type(number)
+    terminal.wait_for("Which archive of elpaso on prod?")
+    terminal.wait_for("UTC, ")
+    terminal.wait_for("Number [1]:")
+    terminal.type("")
+    terminal.wait_for("Restore onto which host?")
+    terminal.wait_for("Number [1]:")
+    terminal.type("prod")
+    terminal.wait_for("'prod' is not one of them.")
+    terminal.type("standby")
+    terminal.wait_for("UTC is lost")
+    terminal.wait_for(f"public.offers_offer has other contents in its {OFFERS} rows")
+    terminal.wait_for("type elpaso@standby: ")
+    terminal.type("elpaso@standby")
+    stalled_load()
+    terminal.wait_for("standby: elpaso: ")
+    terminal.interrupt()
+    code, shown = terminal.end()
+    assert code == 130, shown
+    assert "The live database is untouched. The load goes on on the host" in " ".join(shown.split())
+    assert demo.sql("standby", demo.CONTENTS) == live
+    assert "T" in demo.ssh("standby", "ps -C pg_restore -o stat="), "the run on the host has not ended"
+    (again,) = re.findall(r"^Next: +(.*)$", shown, re.MULTILINE)
+    assert "--confirm elpaso@standby" in again
+
+    demo.ssh("standby", "sudo systemctl stop stall; sudo pkill --signal CONT --full '[p]g_restore .*__restore_'")
+    done = subprocess.run(
+        ["bash", "-c", again], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Proven: " in done.stdout and "Next:   ./sauvegarde rollback elpaso " in done.stdout
+    assert offers() == OFFERS and demo.sql("standby", demo.CONTENTS) != live
 
 
 def test_without_keep_nothing_stays(whole_demo, monkeypatch, capsys):
