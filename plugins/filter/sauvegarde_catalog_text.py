@@ -58,14 +58,19 @@ def _result(hostvars: HostVars, host: str, name: str) -> Mapping[str, Any]:
 
 def entries(hostvars: HostVars, hosts: list[str]) -> list[Entry]:
     """Return the archives of all hosts, oldest first, each once; damaged if a read on any host found it damaged."""
-    by_path: dict[tuple[str, str], Entry] = {}
+    own: dict[tuple[str, str], Entry] = {}
+    others: dict[tuple[str, str], Entry] = {}
     records: list[Mapping[str, Any]] = []
     for host in hosts:
         records += _result(hostvars, host, "list_catalog").get("damaged") or []
         for name in ("list_catalog", "list_kept"):
             for entry in _result(hostvars, host, name).get("archives") or []:
+                # A repository's own host has another name for it than the host whose archives it keeps.
+                by_path = own if entry["host"] == host else others
                 by_path.setdefault((entry["host"], entry["path"]), entry)
-    marked = damage_record.mark(by_path.values(), [damage_record.DamageRecord(**record) for record in records])
+    marked = damage_record.mark(
+        {**others, **own}.values(), [damage_record.DamageRecord(**record) for record in records]
+    )
     return sorted(marked, key=lambda entry: str(entry["id"]))
 
 

@@ -245,6 +245,14 @@ def test_a_list_by_name_still_says_which_hosts_failed():
     assert [each["job"] for each in catalog.archives] == ["site"] and catalog.unread == ("x",)
 
 
+def test_a_snapshot_has_the_place_that_its_own_host_names():
+    """Its repository's host reads it too, under another name, and comes first in the alphabet."""
+    entry = {"host": "db", "job": "site", "id": NEW, "source": "elpaso (15)", "where": "vault", "path": "0a1b2c3d"}
+    entry |= {"verified": True, "stored_bytes": 1, "bytes": 1, "kind": "pg_dump", "system": ""}
+    read = {"archive": {"archives": [{**entry, "where": "db"}]}, "db": {"archives": [entry]}}
+    assert [each["where"] for each in overview.catalog(outcome(**{overview.LIST: read})).archives] == ["vault"]
+
+
 def test_every_choice_of_the_menu_is_a_command():
     for choice in first_screen.MENU:
         words = first_screen.words_of(choice, lambda question: "word")
