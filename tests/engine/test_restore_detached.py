@@ -14,13 +14,14 @@ from sauvegarde.postgres import postgres_server
 from sauvegarde.restore import detached_restore, restore_state
 from sauvegarde.targets import side_database
 
+pytestmark = pytest.mark.one_host("a process that goes on alone is the same beside every server")
+
 START = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from sauvegarde.restore import detached_restore
 from sauvegarde.restore.request import RestoreRequest
 
-pytestmark = pytest.mark.one_host("a process that goes on alone is the same beside every server")
 print(json.dumps(detached_restore.start(RestoreRequest.from_values(json.loads(sys.argv[2])))))
 """
 
