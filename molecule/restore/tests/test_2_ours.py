@@ -108,7 +108,7 @@ def test_over_itself_and_back_and_cleaned_up(servers):
     listed = play(playbook="playbooks/list.yml", variables={"list_format": "json"})
     assert listed.code == 0 and kept in listed.output
     shown = play(playbook="playbooks/list.yml")
-    assert any(kept in line and "db15" in line and " MB" in line for line in shown.output.splitlines()), shown.output
+    assert any(kept in line and "db15" in line and " MiB" in line for line in shown.output.splitlines()), shown.output
     plan = restore("db15", "elpaso", "--tags=plan", restore_source_host="db15")
     assert f"Previous: {kept} (" in plan.text and "MiB" in plan.text
 
