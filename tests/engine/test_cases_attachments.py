@@ -235,12 +235,7 @@ restores.swap_in(wanted, identifier)
 """
 
 
-once = pytest.mark.one_host(
-    "when it was killed is in the state's file; what the server does is the same at each moment"
-)
-
-
-@pytest.mark.parametrize("moment", [pytest.param("before", marks=once), "within", pytest.param("after", marks=once)])
+@pytest.mark.parametrize("moment", ["before", "within", "after"])
 @pytest.mark.parametrize("way", ["restore", "swap"])
 def test_jobs_of_pg_cron_are_made_once_if_the_swap_is_killed(live, spec, way, moment):
     """Before, within and after the transaction that makes them: by the same restore, or the same swap, run again."""

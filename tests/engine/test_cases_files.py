@@ -10,8 +10,6 @@ import restores
 from sauvegarde.postgres import client_tools, postgres_server, sql_names
 from sauvegarde.targets import side_database
 
-once = pytest.mark.one_host("these words are taken out of a plain dump before psql reads it")
-
 ROLES = ("case_owner", "case_reader", "Default", "public_1")
 
 
@@ -224,7 +222,6 @@ def relic(path, language="CREATE PROCEDURAL LANGUAGE plpgsql", oids="false", cla
     return path
 
 
-@once
 @pytest.mark.parametrize(
     "language", ["CREATE PROCEDURAL LANGUAGE plpgsql", "CREATE OR REPLACE PROCEDURAL LANGUAGE plpgsql"]
 )

@@ -8,8 +8,6 @@ import restores
 from sauvegarde.postgres import client_tools, postgres_server, sql_names
 from sauvegarde.targets import side_database
 
-pytestmark = pytest.mark.one_host("which of several files is meant is known before a server is asked")
-
 # Rows and a body that hold what stands between dumps.
 TRAP = """
 CREATE TABLE t AS SELECT i, E'\\\\connect other\\n--\\n-- PostgreSQL database dump complete\\n--\\n'::text AS n

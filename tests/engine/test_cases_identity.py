@@ -19,7 +19,6 @@ from sauvegarde.restore import archive_choice
 from test_job_run import Host
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
-once = pytest.mark.one_host("whose archives are meant is compared as text")
 ONE, TWO = "machine-1111111111111111", "machine-2222222222222222"
 NIGHT = 1767312000  # seconds; a day's labels begin there
 
@@ -80,7 +79,6 @@ def snapshots_in(vault):
     return [(snapshot.id, snapshot.system) for snapshot in restic.newest_snapshots(vault)]
 
 
-@once
 def test_another_cluster_under_the_name_is_refused_by_name(tmp_path, vault):
     """Also where the copies are of versions that did not tag them: their manifests name the cluster."""
     mine, other = "7300000000000000001", "7300000000000000002"
@@ -101,7 +99,6 @@ def test_another_cluster_under_the_name_is_refused_by_name(tmp_path, vault):
     assert snapshots_in(vault) == [(label, other)], "in the other's place its retention holds for both"
 
 
-@once
 def test_machines_without_a_server_are_distinguished_and_unknown_copies_stay(tmp_path, vault):
     first, second = pair(tmp_path, vault, ("", ""))
     label, _ = first.back_up(1)
@@ -136,7 +133,6 @@ def test_a_cluster_that_was_upgraded_goes_on(tmp_path, vault):
         host.back_up(3)
 
 
-@once
 def test_the_repositorys_own_host_counts_each_machines_archives(tmp_path, vault):
     """Two machines have copied before their systems were compared."""
     host = Host(tmp_path / "one")
