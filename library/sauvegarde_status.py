@@ -11,7 +11,7 @@ description:
 author: Sauvegarde
 options:
   host:
-    description: Name of the host, for a job whose settings cannot be read.
+    description: Name of the host. The status of a job whose settings cannot be read has it from here.
     type: str
     default: ""
 attributes:

@@ -47,14 +47,14 @@ _HEAD = ("HOST", "JOB", "STATE", "LAST SUCCESS", "STORED", "GROWTH", "TOOK", "SC
 
 def jobs(hostvars: Mapping[str, Mapping[str, Any]], hosts: list[str]) -> list[Job]:
     """Return the jobs of all hosts, those that are not well first."""
-    found: list[Job] = []
+    entries: list[Job] = []
     for host in hosts:
         result = hostvars[host].get("status_jobs") or {}
         if result.get("jobs") is None:
             why = "The host did not answer. ./sauvegarde doctor says why."
-            found.append({"host": host, "job": "", "state": "no answer", "why": why, "is_well": False})
-        found += [{**job, "host": host} for job in result.get("jobs") or []]
-    return sorted(found, key=lambda job: (job["is_well"], -(job.get("age") or 0), job["host"], job["job"]))
+            entries.append({"host": host, "job": "", "state": "no answer", "why": why, "is_well": False})
+        entries += [{**job, "host": host} for job in result.get("jobs") or []]
+    return sorted(entries, key=lambda job: (job["is_well"], -(job.get("age") or 0), job["host"], job["job"]))
 
 
 def name(job: Job) -> str:
@@ -78,13 +78,13 @@ def _row(job: Job) -> tuple[str, ...]:
 
 def text(hostvars: Mapping[str, Mapping[str, Any]], hosts: list[str]) -> list[str]:
     """Return the lines; see DOCUMENTATION."""
-    found = jobs(hostvars, hosts)
-    if not found:
+    listed = jobs(hostvars, hosts)
+    if not listed:
         return ["There is no job."]
-    rows = [_HEAD, *map(_row, found)]
+    rows = [_HEAD, *map(_row, listed)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    for job in found:
+    for job in listed:
         if not job["is_well"]:
             lines.append(f"{name(job)}: {job['why']}")
         failure = job.get("last_failure")

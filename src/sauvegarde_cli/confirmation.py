@@ -6,19 +6,19 @@ from sauvegarde_cli.command_failed import CommandFailed
 USAGE = 2
 
 
-def typed(expected: str, given: str | None, verb: str) -> str:
-    """Return the confirmation, as given or as a person types it. Raises CommandFailed for another name."""
-    if given is None:
+def typed(expected: str, words: str | None, verb: str) -> str:
+    """Return the confirmation, from the command line or as a person types it. Raises CommandFailed for another name."""
+    if words is None:
         if not on_call.on_terminal():
             raise missing(expected, verb)
-        given = input(f"To {verb} it, type {expected}: ").strip()
-    if given != expected and expected not in given.split(","):
+        words = input(f"To {verb} it, type {expected}: ").strip()
+    if words != expected and expected not in words.split(","):
         raise CommandFailed(
-            f"{given!r} is not {expected}. Nothing was changed.",
+            f"{words!r} is not {expected}. Nothing was changed.",
             fix=f"If {expected} is what you mean: --confirm {expected}",
             code=USAGE,
         )
-    return given
+    return words
 
 
 def missing(expected: str, verb: str) -> CommandFailed:

@@ -105,10 +105,10 @@ def answers(arguments: argparse.Namespace, ask: Callable[[str], str] = input) ->
         )
 
     def value(name: str, question: str, default: str = "") -> str:
-        given = getattr(arguments, name)
-        if given is None and asking:
-            given = ask(f"{question}{f' [{default}]' if default else ''}: ").strip()
-        return str(given or default)
+        answer = getattr(arguments, name)
+        if answer is None and asking:
+            answer = ask(f"{question}{f' [{default}]' if default else ''}: ").strip()
+        return str(answer or default)
 
     production = _checked(
         value("production", "Host with the database to protect"), _HOST, "a host's name", "production"

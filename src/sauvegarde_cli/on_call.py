@@ -83,11 +83,11 @@ class Settings:
         if inventories == HERE:
             variables = {**_LOCAL, **variables}
         passwords = {}
-        for wanted, pattern, prompt in (
+        for is_asked, pattern, prompt in (
             (arguments.ask_vault_pass, VAULT_PROMPT, "Vault password: "),
             (arguments.ask_become_pass, BECOME_PROMPT, "BECOME password: "),
         ):
-            if wanted:
+            if is_asked:
                 passwords[pattern] = ask_secret(prompt)
         return cls(
             inventories=inventories,

@@ -23,7 +23,7 @@ class Progress:
         self._console = errors if is_json else console
         self._status: Status | None = None
         self._task = self._line = ""
-        self._began = self._said = self._task_began = time.monotonic()
+        self._began = self._shown_at = self._task_began = time.monotonic()
         self._is_named = True
 
     def __enter__(self) -> "Progress":
@@ -59,11 +59,11 @@ class Progress:
         elif not self._is_named and time.monotonic() - self._task_began > SLOW:
             self._is_named = True
             self._print(f"  {self._task}")
-        elif time.monotonic() - self._said > SILENCE:
+        elif time.monotonic() - self._shown_at > SILENCE:
             self._is_named = True
             self._print(f"  {self._task}, {elapsed}")
 
     def _print(self, text: str) -> None:
-        self._said = time.monotonic()
+        self._shown_at = time.monotonic()
         self._console.print(text, markup=False)
         self._console.file.flush()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sauvegarde_cli import on_call
+from sauvegarde_cli import on_call, playbook_options
 from sauvegarde_cli.command_failed import CommandFailed
 
 NAME = "repository"  # what the playbook calls it
@@ -37,6 +37,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--repository-known-hosts", metavar="FILE", help="lines of known hosts, for sftp; without it this user's own"
     )
+
+
+def add_restore(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    """Add and return the parser of a command that takes the options of a restore."""
+    parser = commands.add_parser(name, help=text, description=text, parents=[on_call.options()])
+    parser.add_argument("restore_database", nargs="?", metavar="DATABASE", help="name of the database to replace")
+    playbook_options.add(parser, "restore", ("restore_database",))
+    add_options(parser)
+    return parser
 
 
 def is_address(repository: str) -> bool:
@@ -114,8 +125,8 @@ def known_hosts(address: str) -> str:
         return ""
     host, port = match["host"].strip("[]"), match["port"]
     name = f"[{host}]:{port}" if port and port != "22" else host
-    found = subprocess.run(["ssh-keygen", "-F", name], capture_output=True, text=True, check=False).stdout
-    lines = [line for line in found.splitlines() if line and not line.startswith("#")]
+    keys = subprocess.run(["ssh-keygen", "-F", name], capture_output=True, text=True, check=False).stdout
+    lines = [line for line in keys.splitlines() if line and not line.startswith("#")]
     if not lines:
         raise CommandFailed(
             f"The host {name} of the repository is not among the known hosts.",

@@ -132,9 +132,9 @@ def restore(variables: dict[str, Any], settings: Settings, access: RepositoryAcc
     """
     command, variables = _begin("restore", variables, settings, access)
     expected = _label(variables)
-    given = variables.pop("restore_confirm", None)
-    if variables.get("restore_mode") == "beside" or given is not None:
-        confirmed = confirmation.typed(expected, given if given is not None else expected, "replace")
+    words = variables.pop("restore_confirm", None)
+    if variables.get("restore_mode") == "beside" or words is not None:
+        confirmed = confirmation.typed(expected, words if words is not None else expected, "replace")
         return _end(
             command, command.run(PLAYBOOK, {**variables, "restore_confirm": confirmed}), variables, True, access
         )

@@ -229,11 +229,14 @@ def page(rows: list[Row]) -> str:
     def of(kind: str) -> list[Row]:
         return [row for row in rows if row["kind"] == kind]
 
+    scenarios = ", ".join(f"`{name}`" for name in sorted({row["scenario"] for row in rows})) or "none"
     lines = [
         "# Supported versions", "", NOTE, "",
         "What the scenarios of `./sauvegarde test` ran on. A cell says `tested` and by which scenarios, `refused` and",
         "with which sentence, or `not tested`: it may work. `./sauvegarde test --record` writes what has run; a later",
         "run of a scenario prints what this page says and it does not confirm.",
+        "",
+        f"Recorded so far: {scenarios}. What only other scenarios ran on is `not tested` here.",
         "",
         "## PostgreSQL and PostGIS on Debian's releases", "", "With the Python of the host.",
         *_servers(of("server"), tables["__postgresql_release_table"], versions),

@@ -25,7 +25,7 @@ from sauvegarde.system import lock
 from test_job_run import USER, Host, _children
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
-once = pytest.mark.one_host("retention and what is told of a copy are the same with every restic")
+once = pytest.mark.one_host("retention and reports are the same with every restic")
 PASSWORD = "c4nary-of-the-repository"
 JOB, OTHER = (f"{name}{os.getpid()}" for name in ("demo", "other"))  # they have places in what a machine has but once
 

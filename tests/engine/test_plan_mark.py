@@ -11,7 +11,7 @@ from sauvegarde.restore import restore_state
 from sauvegarde.restore.plan_mark import PlanMark
 from sauvegarde.targets import side_database
 
-pytestmark = pytest.mark.one_host("what a plan says of is compared as text")
+pytestmark = pytest.mark.one_host("a mark is computed from the text of a plan")
 
 LIVE = "marked"
 

@@ -30,7 +30,7 @@ from sauvegarde.system import disk_space
 from sauvegarde.targets import side_database, swap
 from test_restore_offsite import children as descendants
 
-once = pytest.mark.one_host("what of it depends on the server, the tests without this mark do too")
+once = pytest.mark.one_host("the unmarked tests of this file cover what depends on the server")
 LIVE = "-l'iv\"e $(id) é"
 OWNER = "-ow'n\"er é"
 

@@ -24,7 +24,7 @@ def test_the_state_of_an_earlier_version_is_read():
     """Without what later versions added; empty values count as missing."""
     run = RunState.from_values({**LEAST, "swapped_at": None, "globals": None}, "")
     assert (run.swapped_at, run.globals, run.losses, run.scheduled, run.is_migration) == ("", "", (), None, False)
-    assert run.changed(status="swapped").status == "swapped" and run.status == "ready"
+    assert run.with_values(status="swapped").status == "swapped" and run.status == "ready"
 
 
 def test_a_file_that_is_no_json_is_no_run(tmp_path):

@@ -1,8 +1,8 @@
 """Record which archives a read has found damaged, for the list and for the next choice of an archive.
 
-A manifest says that an archive was whole when it was written. What happens to it later (bad blocks, a damaged pack of a
-repository) is known only to whoever reads it: a restore's plan, a fetch from a repository. That host keeps the record
-in its folder of restores; a later read of the same archive without an error removes it.
+A manifest says that an archive was whole when it was written. Only a later read finds what happened to it since (bad
+blocks, a damaged pack of a repository): that of a restore's plan, or of a fetch from a repository. The host that reads
+keeps the record in its folder of restores. A later read of the same archive without an error removes it.
 """
 
 from __future__ import annotations

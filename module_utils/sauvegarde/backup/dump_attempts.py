@@ -3,7 +3,7 @@
 If the site changes tables while pg_dump starts, the attempt is repeated with a new snapshot. A statement that requests
 an exclusive lock on a table that pg_dump's leader holds makes parallel workers fail, so later attempts have none. If
 the server has too few connections for pg_dump, later attempts open no session of their own beside it. A standby cancels
-what conflicts with its replay; the attempt is then repeated after a pause, a few times.
+queries that conflict with its replay; such an attempt is repeated a few times, each after a pause.
 """
 
 from __future__ import annotations

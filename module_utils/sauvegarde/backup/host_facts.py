@@ -163,8 +163,8 @@ def deletion_right(repository: Repository) -> str:
     names = [entry["id"] for entry in json.loads(snapshots.text) or []]
     if not names:
         place = Path(repository.secrets_folder) if repository.secrets_folder else Path("/run")
-        made = _make_canary(repository, place)
-        names = [made] if made else []
+        canary = _make_canary(repository, place)
+        names = [canary] if canary else []
     if not names:
         return UNKNOWN
     try:

@@ -20,7 +20,7 @@ GOOD, FAILED, OVERDUE, NEVER, DAMAGED, UNSCHEDULED, UNREADABLE = (
     "good", "failed", "overdue", "never ran", "damaged", "not in cron", "unreadable",
 )  # fmt: skip
 _LEAST_GRACE = 1800.0  # seconds that a run may take before its job is overdue
-_SIZES = 5  # archives whose sizes make the trend
+_SIZES = 5  # newest archives, from whose sizes the growth is computed
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class JobStatus:
 
     @property
     def is_well(self) -> bool:
-        """Whether nobody has to look after the job."""
+        """Whether the job needs no attention."""
         return self.state == GOOD or (self.may_fail and self.state in (FAILED, OVERDUE, NEVER))
 
     def as_dict(self) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def runs(directory: str | Path, database: str | None = None) -> list[RunState]:
         if state is None or (database is not None and state.database != database):
             continue
         if state.status == RUNNING and not _lives(directory, state.database):
-            state = state.changed(status=KILLED)
+            state = state.with_values(status=KILLED)
         states.append(state)
     return states
 

@@ -52,7 +52,7 @@ def proven_run(target: Target, identifier: str) -> RunState:
     """Return the state of a run whose side database can be swapped in; raises if it cannot."""
     run = restore_state.load(target.runs_directory / identifier)
     if run is not None:
-        run = run.changed(**recovery.interrupted_swap(target, run))
+        run = run.with_values(**recovery.interrupted_swap(target, run))
     if run is None or run.status != restore_state.READY or run.database != target.database:
         raise SauvegardeError(
             f"The run {identifier} has no proven side database of {target.database}, so nothing can be swapped in.",

@@ -79,6 +79,6 @@ class RunState:
             is_masked=bool(values.get("masked")),
         )
 
-    def changed(self, **values: Any) -> RunState:
-        """Return the state with changed values, by their keys in the file."""
+    def with_values(self, **values: Any) -> RunState:
+        """Return the state with other values, by their keys in the file."""
         return RunState.from_values({**self.values, **values}, self.id)

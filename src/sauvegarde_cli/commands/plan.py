@@ -2,19 +2,14 @@
 
 import argparse
 
-from sauvegarde_cli import on_call, playbook_options, repository_access
+from sauvegarde_cli import repository_access
 
-POSITIONAL = ("restore_database",)
+TEXT = "what a restore would do, what it would lose, and all that would stop it; changes no database"
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command's parser."""
-    text = "what a restore would do, what it would lose, and all that would stop it; changes no database"
-    parser = commands.add_parser("plan", help=text, description=text, parents=[on_call.options()])
-    parser.add_argument("restore_database", nargs="?", metavar="DATABASE", help="name of the database to replace")
-    playbook_options.add(parser, "restore", POSITIONAL)
-    repository_access.add_options(parser)
-    parser.set_defaults(run=run)
+    repository_access.add_restore(commands, "plan", TEXT).set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

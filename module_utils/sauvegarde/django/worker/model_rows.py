@@ -222,7 +222,7 @@ class ModelRows:
         """Return what an object needs beside its row.
 
         (the file's values of the `converted_columns`, indexes of the columns that the file does not have, names of its
-        lists, its generated fields, indexes of the columns whose stored value is the object's, since it was `repaired`)
+        lists, its generated fields, indexes of the `repaired` columns: the object's value of these is stored)
         """
         fields = entry["fields"]
         values = [

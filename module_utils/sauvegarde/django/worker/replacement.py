@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from .reference_check import ReferenceCheck
 
 
-# The tables whose foreign keys to a table do more than wait for the end of the transaction when a row of it goes.
+# The tables with a foreign key to a table that acts at once when a row of it is deleted: it refuses the deletion, or
+# changes rows of its own.
 _ACTING = {
     "postgresql": (
         "SELECT DISTINCT r.relname FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid"

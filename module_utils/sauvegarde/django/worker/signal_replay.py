@@ -45,8 +45,11 @@ class SignalReplay:
         self.buffer = ReplayBuffer(writer, context.connection)
 
     def run(self, order: Iterable[tuple[ModelRows, int]], models: ModelWriter) -> None:
-        """Write all objects. `order`: how many objects of which model follow each other in the files. `models`: writes
-        those models whose objects stand together and need no turn each."""
+        """Write all objects in their order.
+
+        `order`: the models of the files, each with the number of its objects that follow each other. `models`: writes a
+        model as a whole, if all its objects follow each other and no code of the site sees them.
+        """
         turns_of = {rows: ModelTurns(self.buffer, rows, models.dangling) for rows in self.models.values()}
         position = 0
         with self.buffer.watch():
